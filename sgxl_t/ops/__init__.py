@@ -1,0 +1,1 @@
+"""Functions on tensors; imports nothing of the package's other floors."""

@@ -1,0 +1,18 @@
+"""Bytes to floats and back."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def to_uint8(x: Tensor) -> Tensor:
+    """x in [-1, 1], any shape, to uint8: 127.5 x + 128, clipped to [0, 255] and truncated."""
+    return (x.float() * 127.5 + 128).clamp(0, 255).to(torch.uint8)
+
+
+def from_uint8(x: Tensor) -> Tensor:
+    """uint8 x of any shape to float32 in [-1, 1]: x / 127.5 - 1; ValueError for another dtype."""
+    if x.dtype != torch.uint8:
+        raise ValueError(f"pixels of type {x.dtype} are no bytes: give torch.uint8 in [0, 255]")
+    return x.float() / 127.5 - 1

@@ -1,0 +1,137 @@
+"""Convolution whose weight is scaled by a style, sample by sample."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sgxl_t.ops.precision import own_precision
+from sgxl_t.ops.resample import filter_size, upfirdn2d
+
+_EPS = 1e-8
+_NARROW = 256
+
+
+def _check(x: Tensor, weight: Tensor, s: Tensor) -> None:
+    """ValueError unless x [N, I, H, W], weight [O, I, k, k] and s [N, I] belong together."""
+    if x.ndim != 4 or weight.ndim != 4 or x.shape[1] != weight.shape[1] or s.shape != x.shape[:2]:
+        raise ValueError(
+            f"x {tuple(x.shape)}, weight {tuple(weight.shape)} and style {tuple(s.shape)} do not fit: "
+            "give [N, I, H, W], [O, I, k, k] and [N, I]"
+        )
+
+
+def _styled(x: Tensor, factor: Tensor, weight: Tensor) -> Tensor:
+    """x times factor [N, I] per channel, in the memory layout that suits the convolution with `weight`.
+
+    On a CPU channels-last is level or ahead for narrow layers, forward and backward together (1.0 to 1.2
+    times at 48 to 128 channels and 8 to 32 pixels, 1.1 to 1.3 times with up-sampling), but at 1024 channels
+    its backward pass takes 1.9 times as long. Other devices keep the layout that they are given.
+    """
+    x = x * factor.to(x.dtype)[:, :, None, None]
+    if x.device.type != "cpu":
+        return x
+    narrow = max(weight.shape[:2]) <= _NARROW
+    return x.contiguous(memory_format=torch.channels_last if narrow else torch.contiguous_format)
+
+
+def _demodulation(weight: Tensor, s: Tensor, normalize: bool = False) -> Tensor:
+    """[N, O] factors that undo the style's effect on the variance; see `modulated_conv_sg3`."""
+    with own_precision(s):
+        energy = weight.square().sum((2, 3))
+        if not normalize:
+            return (s.square() @ energy.T + _EPS).rsqrt()
+        norm = weight[0].numel() / energy.sum(1)
+        return norm.sqrt() * (norm * (s.square() @ energy.T) + _EPS).rsqrt()
+
+
+def modulated_conv_sg3(
+    x: Tensor,
+    weight: Tensor,
+    s: Tensor,
+    *,
+    demodulate: bool = True,
+    padding: int = 0,
+    input_gain: Tensor | None = None,
+) -> Tensor:
+    """Modulated convolution of StyleGAN3: x [N, I, H, W] to [N, O, H', W'], H' = H + 2 padding - k + 1.
+
+    weight: [O, I, k, k], correlated with x, zero padding. s: [N, I]. input_gain: scalar, [I] or [N, I], a
+    factor on x that demodulation does not undo. demodulate: weight rows are first scaled to mean square 1,
+    and styles by the RMS over the *whole batch*, so a sample's result depends (through the epsilon only) on
+    its batch mates. Demodulation is computed in the dtype of the weight, also under autocast.
+
+    The weight is never copied per sample. With the energies Q[o, i] = sum_k weight[o, i, k]^2 the
+    demodulation is d = r rsqrt(r^2 sum_i s_i^2 Q_oi + 1e-8), r_o^2 = I k^2 / sum_i Q_oi, and y = d
+    conv(x s, weight). ValueError when shapes do not fit. (Karras et al. 2021, "Alias-Free GANs", section
+    3.2 and appendix.)
+    """
+    _check(x, weight, s)
+    s = s.to(weight.dtype)
+    scale = None
+    if demodulate:
+        s = s * s.square().mean().rsqrt()
+        scale = _demodulation(weight, s, normalize=True)
+    factor = s if input_gain is None else s * input_gain
+    y = F.conv2d(_styled(x, factor, weight), weight.to(x.dtype), padding=padding)
+    return y if scale is None else y * scale.to(y.dtype)[:, :, None, None]
+
+
+def modulated_conv(
+    x: Tensor,
+    weight: Tensor,
+    s: Tensor,
+    *,
+    up: int = 1,
+    down: int = 1,
+    padding: int = 0,
+    resample_filter: Tensor | None = None,
+    demodulate: bool = True,
+    noise: Tensor | None = None,
+    flip_weight: bool = True,
+) -> Tensor:
+    """Modulated convolution of StyleGAN2: x [N, I, H, W] to [N, O, H', W'].
+
+    weight: [O, I, k, k]; s: [N, I]. flip_weight: True correlates, False convolves. up: zero insertion
+    before the convolution and `resample_filter` (gain up^2) after it; down: `resample_filter` before it and
+    a stride. padding: zero padding of the convolution in pixels of its finer grid; k // 2 keeps H' = H * up
+    / down. noise: added after demodulation, any shape that broadcasts to the result. No per-sample weight
+    is made (see `modulated_conv_sg3`). ValueError when shapes do not fit or up and down are both above 1.
+    (Karras et al. 2020, section 2.2 and B.)
+    """
+    _check(x, weight, s)
+    if up < 1 or down < 1 or (up > 1 and down > 1):
+        raise ValueError(f"up={up}, down={down}: both must be positive and one of them 1")
+    scale = _demodulation(weight, s.to(weight.dtype)) if demodulate else None
+    y = _resampled_conv(
+        _styled(x, s, weight), weight.to(x.dtype), up, down, padding, resample_filter, flip_weight
+    )
+    if scale is not None:
+        y = y * scale.to(y.dtype)[:, :, None, None]
+    return y if noise is None else y + noise.to(y.dtype)
+
+
+def _resampled_conv(
+    x: Tensor, weight: Tensor, up: int, down: int, padding: int, f: Tensor | None, flip_weight: bool
+) -> Tensor:
+    """Convolution at the finer of two grids, with the FIR filter on the side of the coarser one."""
+    kernel, (kx, ky) = weight.shape[-1], filter_size(f)
+    if up > 1:
+        # conv_transpose2d adds the kernel unflipped at every input pixel, which is a convolution.
+        spread = (weight.flip((2, 3)) if flip_weight else weight).transpose(0, 1)
+        y = F.conv_transpose2d(x, spread, stride=up)
+        low, high = padding - kernel + 1, padding - kernel + up
+        fir = [
+            low + (kx + up - 1) // 2,
+            high + (kx - up) // 2,
+            low + (ky + up - 1) // 2,
+            high + (ky - up) // 2,
+        ]
+        return upfirdn2d(y, f, padding=fir, gain=up**2)
+    weight = weight if flip_weight else weight.flip((2, 3))
+    if down > 1:
+        fir = [(kx - down + 1) // 2, (kx - down) // 2, (ky - down + 1) // 2, (ky - down) // 2]
+        x = upfirdn2d(x, f, padding=[p + padding for p in fir])
+        return F.conv2d(x, weight, stride=down)
+    return F.conv2d(x, weight, padding=padding)
