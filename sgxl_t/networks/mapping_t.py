@@ -1,0 +1,103 @@
+"""From z and a condition to styles as StyleGAN-T does it (Sauer et al. 2023, section 3.1).
+
+Only z passes through the small network; the condition vector is appended to its output unchanged. One average
+of mapped z therefore serves every prompt and every class, and truncation keeps the condition whole.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import torch
+from torch import Tensor, nn
+
+from sgxl_t.networks.condition_input import condition_vectors, make_class_table
+from sgxl_t.networks.configs import ConditionSpec, GeneratorConfig
+from sgxl_t.networks.layers import FullyConnected, normalize_2nd_moment
+
+AVERAGE_BETA = 0.995
+"""Share of the running average of mapped z that stays at each update."""
+
+LR_MULTIPLIER = 0.01
+"""The mapping network learns a hundred times slower than the rest."""
+
+
+class MappingT(nn.Module):
+    """z [N, z_dim] and a condition to styles [N, num_ws, w_dim]; w = [mapped z, text_scale * condition]."""
+
+    x_avg: Tensor
+
+    def __init__(self, config: GeneratorConfig, condition: ConditionSpec, num_ws: int) -> None:
+        """num_ws: styles that the synthesis network takes; all get the same w."""
+        super().__init__()
+        layers = config.stylegan_t.mapping_layers
+        if layers < 1:
+            raise ValueError(f"mapping_layers={layers} leaves z unmapped: use at least 1")
+        self.condition = condition
+        self.embed = make_class_table(condition)
+        self.text_scale = config.stylegan_t.text_scale
+        self.z_dim, self.num_ws = config.z_dim, num_ws
+        self.w_dim = config.z_dim + (0 if condition.kind == "none" else condition.dim)
+        self.mlp = nn.Sequential(
+            OrderedDict(
+                (
+                    f"fc{index}",
+                    FullyConnected(
+                        config.z_dim,
+                        config.z_dim,
+                        act="lrelu" if index < layers - 1 else "linear",
+                        lr_multiplier=LR_MULTIPLIER,
+                    ),
+                )
+                for index in range(layers)
+            )
+        )
+        self.register_buffer("x_avg", torch.zeros(config.z_dim))
+
+    def forward(
+        self,
+        z: Tensor,
+        c: Tensor | None = None,
+        *,
+        truncation_psi: float = 1.0,
+        truncation_cutoff: int | None = None,
+        update_averages: bool = False,
+    ) -> Tensor:
+        """Styles [N, num_ws, w_dim] of latents z [N, z_dim] ~ N(0, 1) and condition c (see ConditionSpec).
+
+        truncation_psi: 1 leaves the styles alone, 0 gives one style per condition, above 1 exaggerates.
+        truncation_cutoff: number of leading styles that are truncated; none truncates all.
+        update_averages: let the running average of mapped z take in this batch, as training does.
+        """
+        x = self.mlp(normalize_2nd_moment(z))
+        if update_averages:
+            with torch.no_grad():
+                self.x_avg.lerp_(x.mean(dim=0).to(self.x_avg.dtype), 1 - AVERAGE_BETA)
+        vectors = self._condition_part(c)
+        if truncation_psi == 1:
+            return self._repeat(self._join(x, vectors), self.num_ws)
+        truncated = self._join(self.x_avg.to(x.dtype).lerp(x, truncation_psi), vectors)
+        cutoff = self.num_ws if truncation_cutoff is None else min(max(truncation_cutoff, 0), self.num_ws)
+        if cutoff == self.num_ws:
+            return self._repeat(truncated, self.num_ws)
+        whole = self._join(x, vectors)
+        return torch.cat([self._repeat(truncated, cutoff), self._repeat(whole, self.num_ws - cutoff)], dim=1)
+
+    def center(self, c: Tensor | None = None) -> Tensor:
+        """The w that truncation pulls to: [N, w_dim] for conditions c of N samples, [w_dim] without any."""
+        vectors = self._condition_part(c)
+        if vectors is None:
+            return self.x_avg
+        return self._join(self.x_avg.expand(len(vectors), -1), vectors)
+
+    def _condition_part(self, c: Tensor | None) -> Tensor | None:
+        vectors = condition_vectors(self.condition, self.embed, c)
+        return vectors if vectors is None or self.text_scale == 1 else vectors * self.text_scale
+
+    @staticmethod
+    def _join(x: Tensor, vectors: Tensor | None) -> Tensor:
+        return x if vectors is None else torch.cat([x, vectors.to(x.dtype)], dim=1)
+
+    @staticmethod
+    def _repeat(w: Tensor, count: int) -> Tensor:
+        return w.unsqueeze(1).expand(-1, count, -1)
