@@ -1,0 +1,247 @@
+"""Samples, batches, the source that every data set is, and the one function that opens them by name."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sgxl_t.datasets.policy import Bounds
+from sgxl_t.datasets.rejects import RejectedItemError, Rejects
+
+CACHE_BYTES = 256 * 2**20
+"""Pictures of a source are kept in memory when all of them together need at most this much."""
+
+MIN_RESOLUTION, MAX_RESOLUTION = 4, 4096
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One picture: image uint8 [3, R, R] in [0, 255], and its class index and caption where known."""
+
+    image: Tensor
+    label: int | None = None
+    caption: str | None = None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """images uint8 [N, 3, R, R]; labels int64 [N] or None; captions, N strings, or None."""
+
+    images: Tensor
+    labels: Tensor | None = None
+    captions: list[str] | None = None
+
+
+class ImageSource(ABC):
+    """Square pictures of one resolution with labels or captions, addressed by index.
+
+    Subclasses give `_count` and `_read`; this class mirrors, keeps small sets in memory and passes over
+    pictures that turn out to be broken: the next good one stands in, so an index always gives a sample, and
+    always the same one.
+    """
+
+    def __init__(
+        self,
+        *,
+        resolution: int,
+        class_names: tuple[str, ...] | None = None,
+        has_captions: bool = False,
+        mirror: bool = False,
+        rejects: Rejects | None = None,
+    ) -> None:
+        self.resolution = check_resolution(resolution)
+        self.class_names = class_names
+        self.has_captions = has_captions
+        self.mirror = mirror
+        self.rejects = rejects if rejects is not None else Rejects()
+        self._cache: dict[int, Sample] = {}
+
+    @abstractmethod
+    def _count(self) -> int:
+        """Number of pictures, mirrored ones not counted."""
+
+    @abstractmethod
+    def _read(self, index: int) -> Sample:
+        """Read or draw picture `index`; RejectedItemError when it is broken."""
+
+    def _name(self, index: int) -> str:
+        """Name of picture `index` in the list of rejects."""
+        return str(index)
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Sixteen hex digits that change when the pictures of this source may have changed."""
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes; 0 without labels."""
+        return len(self.class_names) if self.class_names is not None else 0
+
+    def __len__(self) -> int:
+        return self._count() * (2 if self.mirror else 1)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Sample `index`; with `mirror` the second half of the indices is the first half flipped."""
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"index {index} is outside of a source of {len(self)} pictures")
+        index %= len(self)
+        flipped, index = divmod(index, self._count())
+        sample = self._cached(index)
+        if not flipped:
+            return sample
+        return Sample(sample.image.flip(-1), sample.label, sample.caption)
+
+    def samples(self, indices: Iterable[int] | None = None) -> Iterator[Sample]:
+        """One pass over all pictures, or over the given indices; broken ones are left out, none stands in."""
+        for index in range(self._count()) if indices is None else indices:
+            try:
+                yield self._read(index)
+            except RejectedItemError as error:
+                self.rejects.add(self._name(index), error)
+                self.rejects.check(self._count())
+
+    def require(self, *, labels: bool = False, captions: bool = False) -> None:
+        """Raise ValueError where this source lacks the labels or captions that a condition needs."""
+        if labels and self.class_names is None:
+            raise ValueError(
+                "the data set has no class labels, which class conditioning needs: sort the pictures into "
+                "one folder per class, add dataset.json, or train with another condition"
+            )
+        if captions and not self.has_captions:
+            raise ValueError(
+                "the data set has no captions, which text conditioning needs: put name.txt beside name.jpg, "
+                "add metadata.jsonl, or train with another condition"
+            )
+
+    def _cached(self, index: int) -> Sample:
+        if index in self._cache:
+            return self._cache[index]
+        sample = self._first_good(index)
+        if self._count() * 3 * self.resolution**2 <= CACHE_BYTES:
+            self._cache[index] = sample
+        return sample
+
+    def _first_good(self, index: int) -> Sample:
+        count = self._count()
+        for step in range(count):
+            candidate = (index + step) % count
+            try:
+                return self._read(candidate)
+            except RejectedItemError as error:
+                self.rejects.add(self._name(candidate), error)
+                self.rejects.check(count)
+        raise ValueError("no picture of the data set can be read: see the list of rejects")
+
+
+class StreamSource(ImageSource):
+    """A source too large to address at random while training, read as an endless shuffled stream instead."""
+
+    @abstractmethod
+    def stream(self, *, seed: int, images_seen: int, part: int, parts: int) -> Iterator[Sample]:
+        """Endless samples for reader `part` of `parts`, a pure function of the four numbers.
+
+        Samples are drawn independently of what was read before `images_seen`, so a resumed run goes on
+        without replaying the stream.
+        """
+
+
+def check_resolution(resolution: int) -> int:
+    """The resolution itself when it is a power of two in bounds; ValueError otherwise."""
+    fits = MIN_RESOLUTION <= resolution <= MAX_RESOLUTION and resolution & (resolution - 1) == 0
+    if not fits:
+        raise ValueError(
+            f"resolution={resolution} is no power of two from {MIN_RESOLUTION} to {MAX_RESOLUTION}: "
+            "use 16, 32, 64, 128, 256, 512 or 1024"
+        )
+    return resolution
+
+
+def short_hash(*parts: object) -> str:
+    """Sixteen hex digits of SHA-256 over the parts; bytes count as they are, all else by its text."""
+    digest = hashlib.sha256()
+    for part in parts:
+        data = part if isinstance(part, bytes) else str(part).encode("utf-8", "surrogateescape")
+        digest.update(len(data).to_bytes(8, "big") + data)
+    return digest.hexdigest()[:16]
+
+
+def collate(samples: list[Sample]) -> Batch:
+    """Stack samples; labels and captions appear when every sample has them."""
+    labels = [sample.label for sample in samples if sample.label is not None]
+    captions = [sample.caption for sample in samples if sample.caption is not None]
+    return Batch(
+        images=torch.stack([sample.image for sample in samples]),
+        labels=torch.tensor(labels, dtype=torch.int64) if len(labels) == len(samples) else None,
+        captions=captions if len(captions) == len(samples) else None,
+    )
+
+
+def open_source(
+    reference: str | Path,
+    *,
+    resolution: int,
+    split: str = "train",
+    mirror: bool = False,
+    reject_limit: float = 0.1,
+    captions: str | Path | None = None,
+    min_side: int = 8,
+) -> ImageSource:
+    """Open a data set by reference.
+
+    reference: `digits`, `emoji-scenes` or a subset such as `emoji-scenes:24x8`, a folder of pictures, a .zip,
+    a folder of .tar shards, or a brace pattern of shards (`data/{00000..00099}.tar`).
+    split: `train`; `test` (and `held_out` of emoji-scenes); a folder has the splits it has subfolders for.
+    mirror: every picture also flipped. captions: table or COCO file of captions for a folder of pictures.
+    reject_limit: share of broken items above which reading stops with ValueError.
+    min_side: pictures whose shorter side has fewer pixels are rejected.
+    """
+    reference = str(reference)
+    check_resolution(resolution)
+    if captions is not None and not Path(reference).is_dir():
+        raise ValueError(f"captions={captions} needs a folder of pictures, and {reference!r} is none")
+    kind, _, detail = reference.partition(":")
+    if reference == "digits":
+        from sgxl_t.datasets.digits import Digits
+
+        return Digits(resolution=resolution, split=split, mirror=mirror)
+    if kind == "emoji-scenes":
+        from sgxl_t.datasets.emoji_scenes import EmojiScenes
+
+        return EmojiScenes(detail or None, resolution=resolution, split=split, mirror=mirror)
+    return _open_files(
+        reference,
+        captions,
+        resolution=resolution,
+        split=split,
+        mirror=mirror,
+        rejects=Rejects(reject_limit),
+        bounds=Bounds(min_side=min_side),
+    )
+
+
+def _open_files(reference: str, captions: str | Path | None, **common: Any) -> ImageSource:
+    """Shards, a zip or a folder, whichever the reference names."""
+    from sgxl_t.datasets.shards import ShardSource, find_shards
+
+    if shards := find_shards(reference):
+        return ShardSource(reference, shards, **common)
+    path = Path(reference)
+    if path.suffix.lower() == ".zip" and path.is_file():
+        from sgxl_t.datasets.zip import ZipSource
+
+        return ZipSource(path, **common)
+    if path.is_dir():
+        from sgxl_t.datasets.folder import FolderSource
+
+        return FolderSource(path, captions=captions, **common)
+    raise ValueError(
+        f"data set {reference!r} does not exist: name a folder, a .zip, .tar shards, 'digits' "
+        "or 'emoji-scenes:24x8'"
+    )

@@ -1,0 +1,136 @@
+"""What folders and archives share: a list of picture files with annotations, checked once, read on demand."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from tqdm import tqdm
+
+from sgxl_t.datasets.annotations import Annotations, Label
+from sgxl_t.datasets.base import ImageSource, Sample, short_hash
+from sgxl_t.datasets.policy import Bounds, decode_picture, open_picture
+from sgxl_t.datasets.rejects import RejectedItemError
+
+HEADER_CHECKS = 50_000
+"""Up to this many pictures headers are read on opening; larger sets meet their broken files while reading."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One picture: its path inside the source, its size in bytes, class index and caption."""
+
+    name: str
+    size: int
+    label: int | None
+    caption: str | None
+
+
+class ListedSource(ImageSource):
+    """Picture files by name. Subclasses open one by name; the rest is the same for all of them."""
+
+    def __init__(
+        self,
+        where: str,
+        files: dict[str, int],
+        notes: Annotations,
+        *,
+        resolution: int,
+        mirror: bool,
+        bounds: Bounds,
+    ) -> None:
+        """where: name of the source in messages. files: size in bytes by name, in index order."""
+        self.where, self.bounds = where, bounds
+        labels, class_names = number_classes(notes)
+        super().__init__(
+            resolution=resolution,
+            class_names=class_names,
+            has_captions=bool(notes.captions),
+            mirror=mirror,
+            rejects=notes.rejects,
+        )
+        self.entries = self._admit(files, notes, labels)
+
+    @abstractmethod
+    def _open(self, name: str) -> BinaryIO:
+        """Open one file for reading."""
+
+    def fingerprint(self) -> str:
+        return short_hash(self.resolution, self.mirror, self.class_names, *self.entries)
+
+    def _count(self) -> int:
+        return len(self.entries)
+
+    def _name(self, index: int) -> str:
+        return self.entries[index].name
+
+    def _read(self, index: int) -> Sample:
+        entry = self.entries[index]
+        try:
+            with self._open(entry.name) as file:
+                data = file.read(self.bounds.max_file_bytes + 1)
+        except RejectedItemError:
+            raise
+        except Exception as error:  # vanished files, bad checksums and bad streams alike
+            raise RejectedItemError("cannot be read", str(error) or type(error).__name__) from error
+        return Sample(decode_picture(data, self.resolution, self.bounds), entry.label, entry.caption)
+
+    def _admit(self, files: dict[str, int], notes: Annotations, labels: dict[str, int]) -> list[Entry]:
+        """The good entries; all others go to the list of rejects."""
+        for name in sorted({*notes.captions, *notes.labels} - files.keys()):
+            self.rejects.add(name, RejectedItemError("annotation without picture"))
+        bad_notes = {name for name, _, _ in self.rejects.items}
+        entries = []
+        check = len(files) <= HEADER_CHECKS
+        for name, size in tqdm(
+            files.items(), desc=f"checking {self.where}", unit="file", delay=2, leave=False
+        ):
+            try:
+                if self.has_captions and name not in notes.captions and name not in bad_notes:
+                    raise RejectedItemError("no caption")
+                if labels and name not in labels and name not in bad_notes:
+                    raise RejectedItemError("no label")
+                if name in bad_notes:
+                    continue
+                if check:
+                    self._check_header(name)
+            except RejectedItemError as error:
+                self.rejects.add(name, error)
+                continue
+            entries.append(Entry(name, size, labels.get(name), notes.captions.get(name)))
+        if not files:
+            raise ValueError(f"{self.where} holds no pictures: put files such as .png, .jpg or .webp there")
+        self.rejects.check(len(entries) + len(self.rejects))
+        if not entries:
+            raise ValueError(f"{self.where} holds no usable picture: all {len(self.rejects)} were rejected")
+        return entries
+
+    def _check_header(self, name: str) -> None:
+        try:
+            file = self._open(name)
+        except Exception as error:
+            raise RejectedItemError("cannot be read", str(error) or type(error).__name__) from error
+        with file:
+            open_picture(file, self.bounds)
+
+
+def number_classes(notes: Annotations) -> tuple[dict[str, int], tuple[str, ...] | None]:
+    """Class index by picture, and the class names; numbers stay as they are, names are sorted."""
+    labels: dict[str, Label] = notes.labels
+    if not labels:
+        return {}, None
+    if all(isinstance(label, int) for label in labels.values()):
+        numbers = {name: int(label) for name, label in labels.items()}
+        count = max(numbers.values()) + 1
+        names = notes.class_names or tuple(map(str, range(count)))
+        if count > len(names):
+            raise ValueError(
+                f"label {count - 1} has no name among {len(names)} class names: repair class_names"
+            )
+        if count > 100_000:
+            raise ValueError(f"label {count - 1} is too large: number the classes from 0 on without gaps")
+        return numbers, names
+    names = tuple(sorted({str(label) for label in labels.values()}))
+    index = {name: number for number, name in enumerate(names)}
+    return {name: index[str(label)] for name, label in labels.items()}, names

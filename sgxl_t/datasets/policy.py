@@ -1,0 +1,109 @@
+"""From the bytes of a picture file to uint8 [3, R, R], and the bounds that hostile or useless files meet."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from dataclasses import dataclass
+from functools import cache
+from typing import BinaryIO
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from sgxl_t.datasets.rejects import RejectedItemError
+
+MIN_SIDE = 8
+MAX_PIXELS = 80_000_000
+MAX_FILE_BYTES = 256 * 2**20
+
+UNREADABLE = frozenset({"EPS", "WMF", "MPEG", "BUFR", "GRIB", "HDF5"})
+"""Formats that Pillow hands to other programs or only identifies."""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What a picture may be: its shorter side in pixels, its number of pixels, its file size in bytes."""
+
+    min_side: int = MIN_SIDE
+    max_pixels: int = MAX_PIXELS
+    max_file_bytes: int = MAX_FILE_BYTES
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    Image.init()
+    return tuple(name for name in Image.OPEN if name not in UNREADABLE)
+
+
+@cache
+def picture_suffixes() -> frozenset[str]:
+    """File endings of the formats that are read, lower case with the dot."""
+    formats = set(_formats())
+    return frozenset(ending for ending, name in Image.registered_extensions().items() if name in formats)
+
+
+def is_picture(name: str) -> bool:
+    """Whether a file name ends like a picture."""
+    return "." in name and "." + name.rsplit(".", 1)[1].lower() in picture_suffixes()
+
+
+def open_picture(file: BinaryIO, bounds: Bounds) -> Image.Image:
+    """Open a picture by its header alone; RejectedItemError when it is none or breaks the bounds."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        try:
+            picture = Image.open(file, formats=_formats())
+        except Image.DecompressionBombError as error:
+            raise RejectedItemError("too many pixels", str(error)) from error
+        except Exception as error:  # Pillow's plugins raise nearly everything on broken headers
+            raise RejectedItemError("no readable picture", str(error) or type(error).__name__) from error
+    width, height = picture.size
+    if width * height > bounds.max_pixels:
+        raise RejectedItemError("too many pixels", f"{width} x {height}, at most {bounds.max_pixels}")
+    if min(width, height) < bounds.min_side:
+        raise RejectedItemError("too small", f"{width} x {height}, sides of at least {bounds.min_side}")
+    return picture
+
+
+def decode_picture(data: bytes, resolution: int, bounds: Bounds | None = None) -> Tensor:
+    """Encoded bytes to uint8 [3, R, R]: upright by EXIF, on white, centre crop, antialiased Lanczos."""
+    bounds = bounds or Bounds()
+    if len(data) > bounds.max_file_bytes:
+        raise RejectedItemError("file too large", f"{len(data)} bytes, at most {bounds.max_file_bytes}")
+    picture = open_picture(io.BytesIO(data), bounds)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            picture.load()
+            rgb = to_rgb(ImageOps.exif_transpose(picture))
+    except Exception as error:  # truncated or corrupt bodies end in many kinds of errors
+        raise RejectedItemError("cannot be decoded", str(error) or type(error).__name__) from error
+    pixels = np.array(centre_square(rgb, resolution))
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+def to_rgb(picture: Image.Image) -> Image.Image:
+    """Any mode to RGB; transparent pictures on white, 16-bit grey by its upper eight bits."""
+    if picture.mode == "I" or picture.mode.startswith("I;16"):
+        values = np.asarray(picture).astype(np.int64)
+        shift = 8 if picture.mode != "I" or values.max(initial=0) > 255 else 0
+        picture = Image.fromarray((values >> shift).clip(0, 255).astype(np.uint8))
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
+        picture = Image.alpha_composite(white, picture)
+    return picture.convert("RGB")
+
+
+def centre_square(picture: Image.Image, resolution: int) -> Image.Image:
+    """The largest centred square, resized to `resolution`."""
+    width, height = picture.size
+    if (width, height) == (resolution, resolution):
+        return picture
+    side = min(width, height)
+    left, top = (width - side) // 2, (height - side) // 2
+    square = picture.crop((left, top, left + side, top + side))
+    return square.resize((resolution, resolution), Image.Resampling.LANCZOS)

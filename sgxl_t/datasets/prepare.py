@@ -1,0 +1,247 @@
+"""Write any source as a StyleGAN zip or as webdataset shards; whole or not at all."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from sgxl_t.datasets.base import ImageSource, Sample
+from sgxl_t.datasets.shards import CLASS_FILE
+
+SHARD_SAMPLES = 1000
+FORMATS = ("zip", "shards")
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was written, and what was left out and why."""
+
+    destination: str
+    format: str
+    resolution: int
+    images: int
+    classes: int
+    captions: bool
+    rejected: int
+    reasons: dict[str, int]
+    notes: dict[str, int]
+    rejects_file: str
+
+    def as_json(self) -> str:
+        """The report as one JSON object."""
+        return json.dumps(asdict(self), indent=2)
+
+
+class Writer(Protocol):
+    """Takes samples one by one; `close` completes what is on disk."""
+
+    def add(self, sample: Sample) -> None: ...
+
+    def close(self, class_names: tuple[str, ...] | None) -> None: ...
+
+
+def write_dataset(
+    source: ImageSource,
+    destination: str | Path,
+    *,
+    format: str = "zip",
+    max_images: int | None = None,
+    seed: int = 0,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> Report:
+    """Write `source` to a .zip file or a folder of shards and list the rejects.
+
+    The result appears under its name only when it is complete. max_images: a seeded choice, in source order.
+    Rejects are listed in `<destination>.rejects.jsonl` beside a zip, or in `rejects.jsonl` among the shards.
+    """
+    if max_images is not None and max_images < 1:
+        raise ValueError(f"max_images={max_images} leaves no picture: use 1 or more")
+    target = _check_target(Path(destination), format, overwrite)
+    total = len(source) // (2 if source.mirror else 1)
+    indices: Sequence[int] = range(total)
+    if max_images is not None and max_images < total:
+        indices = sorted(np.random.RandomState(seed).permutation(total)[:max_images].tolist())
+    count = 0
+    with _aside(target) as partial:
+        writer: Writer = ZipWriter(partial) if format == "zip" else ShardWriter(partial)
+        try:
+            bar = tqdm(indices, desc=f"writing {target.name}", unit="img", disable=not progress)
+            for sample in source.samples(bar):
+                writer.add(sample)
+                count += 1
+            if count == 0:
+                raise ValueError(
+                    f"no picture is left to write to {target}: all {len(source.rejects)} were rejected"
+                )
+        finally:
+            writer.close(source.class_names)
+        if format == "shards":
+            source.rejects.write(partial / "rejects.jsonl")
+    if format == "zip":
+        source.rejects.write(_rejects_file(target))
+    return Report(
+        destination=str(target),
+        format=format,
+        resolution=source.resolution,
+        images=count,
+        classes=source.num_classes,
+        captions=source.has_captions,
+        rejected=len(source.rejects),
+        reasons=source.rejects.by_reason(),
+        notes=dict(source.rejects.notes),
+        rejects_file=str(_rejects_file(target)),
+    )
+
+
+class ZipWriter:
+    """A stored zip: 00000/img00000000.png and so on, and dataset.json."""
+
+    def __init__(self, path: Path) -> None:
+        self._zip = zipfile.ZipFile(path, "w", zipfile.ZIP_STORED)
+        self._labels: list[list[object]] = []
+        self._captions: list[list[object]] = []
+        self._count = 0
+
+    def add(self, sample: Sample) -> None:
+        """Append one picture."""
+        name = f"{self._count // 1000:05d}/img{self._count:08d}.png"
+        self._put(name, encode_png(sample))
+        if sample.label is not None:
+            self._labels.append([name, sample.label])
+        if sample.caption is not None:
+            self._captions.append([name, sample.caption])
+        self._count += 1
+
+    def close(self, class_names: tuple[str, ...] | None) -> None:
+        """Write dataset.json and the directory of the zip.
+
+        Captions stand under "labels" as StyleGAN-T's tools expect, except beside integer labels.
+        """
+        table: dict[str, object] = {"labels": self._labels or self._captions or None}
+        if self._labels and self._captions:
+            table["captions"] = self._captions
+        if class_names is not None:
+            table["class_names"] = class_names
+        self._put("dataset.json", json.dumps(table).encode())
+        self._zip.close()
+
+    def _put(self, name: str, data: bytes) -> None:
+        # A fixed date makes equal input give equal bytes.
+        self._zip.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), data)
+
+
+class ShardWriter:
+    """A folder of 00000.tar, 00001.tar, ...: png + txt + json per sample, as img2dataset writes them."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        self.folder = folder
+        self._count = 0
+        self._tar = None
+
+    def add(self, sample: Sample) -> None:
+        """Append one sample, in a new shard after every SHARD_SAMPLES."""
+        from webdataset.writer import TarWriter
+
+        shard, inside = divmod(self._count, SHARD_SAMPLES)
+        if inside == 0:
+            self._finish()
+            path = self.folder / f"{shard:05d}.tar"
+            self._file = path.open("wb")
+            self._tar = TarWriter(self._file, encoder=False, mtime=0)
+        side = sample.image.shape[-1]
+        info: dict[str, object] = {"width": side, "height": side}
+        fields: dict[str, object] = {"__key__": f"{shard:05d}{inside:04d}", "png": encode_png(sample)}
+        if sample.caption is not None:
+            info["caption"] = sample.caption
+            fields["txt"] = sample.caption.encode()
+        if sample.label is not None:
+            info["label"] = sample.label
+        fields["json"] = json.dumps(info).encode()
+        assert self._tar is not None
+        self._tar.write(fields)
+        self._count += 1
+
+    def close(self, class_names: tuple[str, ...] | None) -> None:
+        """Complete the last shard and write the names of the classes."""
+        self._finish()
+        if class_names is not None:
+            (self.folder / CLASS_FILE).write_text(json.dumps({"class_names": class_names}, indent=1) + "\n")
+
+    def _finish(self) -> None:
+        if self._tar is not None:
+            self._tar.close()
+            self._file.close()
+            self._tar = None
+
+
+def encode_png(sample: Sample) -> bytes:
+    """The picture as PNG, fast rather than small."""
+    buffer = io.BytesIO()
+    Image.fromarray(sample.image.permute(1, 2, 0).numpy()).save(buffer, "png", compress_level=1)
+    return buffer.getvalue()
+
+
+def _check_target(target: Path, format: str, overwrite: bool) -> Path:
+    if format not in FORMATS:
+        raise ValueError(f"format={format!r} is none of {', '.join(FORMATS)}: use one of them")
+    if format == "zip" and target.suffix.lower() != ".zip":
+        raise ValueError(f"{target} does not end in .zip: name it {target}.zip or use the format 'shards'")
+    if format == "shards" and target.suffix.lower() in (".zip", ".tar"):
+        raise ValueError(
+            f"{target} names a file, and shards need a folder: drop the ending or use the format 'zip'"
+        )
+    if target.is_dir() if format == "zip" else target.is_file():
+        raise ValueError(f"{target} exists and is of another kind: name another destination")
+    taken = target.is_file() or (target.is_dir() and any(target.iterdir()))
+    if taken and not overwrite:
+        raise ValueError(f"{target} exists: name another destination or allow overwriting")
+    if taken and target.is_dir() and not all(_is_ours(path) for path in target.iterdir()):
+        raise ValueError(f"{target} holds other files than shards: name another destination")
+    return target
+
+
+def _is_ours(path: Path) -> bool:
+    return path.is_file() and (path.suffix == ".tar" or path.name in (CLASS_FILE, "rejects.jsonl"))
+
+
+def _rejects_file(target: Path) -> Path:
+    zipped = target.suffix.lower() == ".zip"
+    return target.with_name(target.name + ".rejects.jsonl") if zipped else target / "rejects.jsonl"
+
+
+@contextmanager
+def _aside(target: Path) -> Iterator[Path]:
+    """A path beside the target to write to, renamed to it at the end and removed after any failure."""
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial.open("xb").close()  # tells now, not after an hour, that the folder cannot be written
+        partial.unlink()
+    except OSError as error:
+        raise ValueError(
+            f"{target} cannot be written ({error.strerror or error}): choose a folder you may write to"
+        ) from error
+    try:
+        yield partial
+        if target.is_dir():
+            shutil.rmtree(target)
+        partial.replace(target)
+    except BaseException:  # Ctrl-C too
+        if partial.is_dir():
+            shutil.rmtree(partial, ignore_errors=True)
+        partial.unlink(missing_ok=True)
+        raise

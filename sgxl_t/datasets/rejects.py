@@ -1,0 +1,78 @@
+"""What was left out of a data set, and why: counted by reason, listed in a file, bounded by a share."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+class RejectedItemError(ValueError):
+    """One picture, caption or label that cannot be used; `reason` is the same for all of its kind."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason = reason
+        self.detail = detail
+
+
+@dataclass
+class Rejects:
+    """The list of rejected items of one source.
+
+    limit: largest share of rejected items among all items, in [0, 1]; above it `check` raises ValueError.
+    items: (name, reason, detail) in the order found. notes: counts of things that were repaired, not
+    rejected (for example captions cut at the length limit).
+    """
+
+    limit: float = 0.1
+    items: list[tuple[str, str, str]] = field(default_factory=list)
+    notes: Counter[str] = field(default_factory=Counter)
+    _names: set[str] = field(default_factory=set)
+    _log: Path | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.limit <= 1:
+            raise ValueError(f"reject_limit={self.limit} is no share: use a number from 0 to 1")
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def add(self, name: str, error: RejectedItemError) -> None:
+        """Count one rejected item; the same name counts once."""
+        if name in self._names:
+            return
+        self._names.add(name)
+        self.items.append((name, error.reason, error.detail))
+        if self._log is not None:
+            with self._log.open("a", encoding="utf-8") as out:
+                out.write(_line(*self.items[-1]))
+
+    def note(self, what: str) -> None:
+        """Count something that was repaired and kept."""
+        self.notes[what] += 1
+
+    def by_reason(self) -> dict[str, int]:
+        """Rejected items per reason, most frequent first."""
+        return dict(Counter(reason for _, reason, _ in self.items).most_common())
+
+    def check(self, total: int) -> None:
+        """Raise ValueError when more than `limit` of `total` items (good and bad) were rejected."""
+        if total and len(self.items) > self.limit * total:
+            name, reason, _ = self.items[0]
+            raise ValueError(
+                f"{len(self.items)} of {total} items were rejected (first: {name}: {reason}), above the "
+                f"limit of {self.limit:.0%}: repair the data or raise the reject limit"
+            )
+
+    def write(self, path: str | Path) -> None:
+        """Write the list as JSON lines ({"name", "reason", "detail"}) and append what is found later."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(_line(*item) for item in self.items), encoding="utf-8")
+        self._log = path
+
+
+def _line(name: str, reason: str, detail: str) -> str:
+    return json.dumps({"name": name, "reason": reason, "detail": detail}) + "\n"
