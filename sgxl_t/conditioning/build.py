@@ -1,0 +1,65 @@
+"""The condition of a run, from its data and the networks that encode it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sgxl_t.conditioning.class_condition import ClassCondition
+from sgxl_t.conditioning.class_table import class_table
+from sgxl_t.conditioning.condition import Condition, NoCondition
+from sgxl_t.conditioning.text_condition import TextCondition
+from sgxl_t.networks.configs import ConditionKind
+
+if TYPE_CHECKING:
+    from sgxl_t.datasets.base import ImageSource
+    from sgxl_t.networks.clip import ClipModel
+    from sgxl_t.networks.feature_networks import FeatureNetwork
+
+
+def build_condition(
+    kind: ConditionKind,
+    source: ImageSource,
+    *,
+    clip: ClipModel | str | None = None,
+    class_network: FeatureNetwork | str | None = None,
+    trainable_text: bool = False,
+    class_dim: int = 64,
+) -> Condition:
+    """The condition for `kind` on the data of a run.
+
+    clip: a loaded CLIP or its reference; needed for text. trainable_text: the generator's copy of its text
+        tower learns too.
+    class_network: a loaded feature network or its reference, whose pooled means start the class tables;
+        without it they start at random with rows of class_dim numbers.
+    Raises ValueError when the data lacks what the condition needs.
+    """
+    if kind == "none":
+        return NoCondition()
+    if kind == "class":
+        return _class_condition(source, class_network, class_dim)
+    if kind == "text":
+        return _text_condition(source, clip, trainable_text)
+    raise ValueError(f"there is no condition {kind!r}: use class, text or none")
+
+
+def _class_condition(source: ImageSource, features: FeatureNetwork | str | None, dim: int) -> ClassCondition:
+    source.require(labels=True)
+    names = source.class_names or tuple(str(index) for index in range(source.num_classes))
+    if isinstance(features, str):
+        from sgxl_t.networks.feature_networks import load_feature_network
+
+        features = load_feature_network(features)
+    return ClassCondition(names, None if features is None else class_table(source, features), dim=dim)
+
+
+def _text_condition(source: ImageSource, clip: ClipModel | str | None, trainable: bool) -> TextCondition:
+    source.require(captions=True)
+    if clip is None:
+        raise ValueError(
+            "--cond text needs a text encoder: name one, such as open_clip:ViT-B-32/openai or local:FOLDER"
+        )
+    if isinstance(clip, str):
+        from sgxl_t.networks.clip import load_clip
+
+        clip = load_clip(clip)
+    return TextCondition(clip, trainable=trainable)

@@ -1,0 +1,111 @@
+"""The page that a model folder carries: what the model is, what it saw, how it was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from sgxl_t.networks.configs import ConditionSpec, GeneratorConfig
+
+FAMILIES = {"stylegan3": "StyleGAN-XL (alias-free)", "stylegan_t": "StyleGAN-T (residual)"}
+
+
+def model_card(
+    name: str,
+    config: GeneratorConfig,
+    spec: ConditionSpec,
+    parameters: int,
+    provenance: Mapping[str, Any],
+    metrics: Mapping[str, Any] | None,
+) -> str:
+    """Markdown with the Hub's front matter.
+
+    provenance: facts by name; `data`, `features`, `seed` and `licence` get a line of their own even when they
+    are not known, since a reader would look for them. metrics: numbers with their protocol, nested as wished.
+    """
+    licence = str(provenance.get("licence", "other")).splitlines()[0]
+    front = [
+        "---",
+        "library_name: sgxl_t",
+        f"license: {_yaml(licence)}",
+        "tags:",
+        f"- {_task(spec)}",
+        "- gan",
+        "---",
+    ]
+    side = config.img_resolution
+    facts = {
+        "Generator": f"{FAMILIES[config.family]}, {side} x {side} pixels, {parameters:,} parameters",
+        "Condition": _condition(spec),
+        "Data": provenance.get("data", "not stated"),
+        "Feature networks": provenance.get("features", "not stated"),
+        "Seed": provenance.get("seed", "not stated"),
+        "Licence of the weights": provenance.get("licence", "not stated; check the licence of the data"),
+    }
+    lines = [*front, "", f"# {name}", "", "| | |", "|---|---|"]
+    lines += [f"| {key} | {_cell(value)} |" for key, value in facts.items()]
+    rest = {
+        key: value for key, value in provenance.items() if key not in ("data", "features", "seed", "licence")
+    }
+    if rest:
+        lines += ["", "## Training", "", "| | |", "|---|---|"]
+        lines += [f"| {key} | {_cell(value)} |" for key, value in _leaves(rest)]
+    lines += ["", "## Numbers", ""]
+    if metrics:
+        lines += ["Numbers compare only with others of the same protocol.", "", "| | |", "|---|---|"]
+        lines += [f"| {key} | {_cell(value)} |" for key, value in _leaves(metrics)]
+    else:
+        lines.append("None were measured.")
+    return "\n".join([*lines, "", *_usage(spec)]) + "\n"
+
+
+def _usage(spec: ConditionSpec) -> list[str]:
+    call = {"text": '"a red fox in snow", ', "class": '"0", ', "none": ""}[spec.kind]
+    option = {"text": ' "a red fox in snow"', "class": " --class 0", "none": ""}[spec.kind]
+    return [
+        "## Use",
+        "",
+        "```python",
+        "import sgxl_t",
+        "",
+        'pipe = sgxl_t.Pipeline.from_pretrained("THIS_FOLDER_OR_HUB_ID")',
+        f"pipe({call}seed=1, psi=0.7).images[0]",
+        "```",
+        "",
+        "```",
+        f"sgxl-t sample{option} --model THIS_FOLDER_OR_HUB_ID --seeds 0-7 --grid grid.png",
+        "```",
+    ]
+
+
+def _task(spec: ConditionSpec) -> str:
+    return "text-to-image" if spec.kind == "text" else "unconditional-image-generation"
+
+
+def _condition(spec: ConditionSpec) -> str:
+    return {
+        "text": f"text, features of {spec.dim} numbers",
+        "class": f"{spec.num_classes} classes, vectors of {spec.dim} numbers",
+        "none": "none",
+    }[spec.kind]
+
+
+def _leaves(group: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in group.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_cell(item) for item in value)
+    return " ".join(str(value).replace("|", "/").split())
+
+
+def _yaml(text: str) -> str:
+    plain = text.lower()
+    return plain if plain.replace("-", "").replace(".", "").isalnum() and plain.isascii() else "other"

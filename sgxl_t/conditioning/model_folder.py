@@ -1,0 +1,253 @@
+"""Model folders: a generator with what its condition needs, as tensors and JSON, never as code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+import sgxl_t
+from sgxl_t.conditioning.class_condition import ClassCondition
+from sgxl_t.conditioning.condition import Condition, NoCondition
+from sgxl_t.conditioning.config_json import config_from_dict
+from sgxl_t.conditioning.folder_io import whole_folder
+from sgxl_t.conditioning.model_card import model_card
+from sgxl_t.conditioning.text_condition import TextCondition
+from sgxl_t.networks.condition_input import check_condition
+from sgxl_t.networks.configs import ConditionSpec, GeneratorConfig
+from sgxl_t.networks.generator import Generator
+from sgxl_t.networks.registry import build_generator
+from sgxl_t.networks.stored import read_json, write_json
+
+FORMAT = 1
+CONFIG, WEIGHTS, LABELS, TEXT_ENCODER = "config.json", "generator.safetensors", "labels.json", "text_encoder"
+CARD, METRICS = "README.md", "metrics.json"
+DTYPES = {"float32": torch.float32, "float16": torch.float16}
+STORED = {"F64", "F32", "F16", "BF16"}
+RESTORE = "restore it, or name another folder"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelInfo:
+    """What a model folder says about itself."""
+
+    folder: Path
+    """Where it lies."""
+    generator: GeneratorConfig
+    """Sizes of the generator."""
+    condition: ConditionSpec
+    """What conditions it."""
+    class_names: tuple[str, ...] = ()
+    """Names by label; empty unless the condition is a class."""
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    """Data, features, seed and licence as the run wrote them."""
+    metrics: Mapping[str, Any] | None = None
+    """Measured numbers with their protocol."""
+    version: str = ""
+    """Version of sgxl_t that wrote the folder."""
+
+
+def save_model(
+    folder: str | Path,
+    generator: nn.Module,
+    condition: Condition,
+    provenance: Mapping[str, Any],
+    metrics: Mapping[str, Any] | None = None,
+    *,
+    dtype: Literal["float32", "float16"] = "float32",
+) -> Path:
+    """Writes a model folder aside and moves it into place; returns its path.
+
+    generator: normally the moving average. provenance: JSON values; the card shows `data`, `features`, `seed`
+    and `licence`. dtype float16 halves the file; a weight beyond its range is a ValueError.
+    """
+    assert isinstance(generator, Generator)
+    folder = Path(folder)
+    tensors = _storable(generator.state_dict(), DTYPES[dtype])
+    count = sum(parameter.numel() for parameter in generator.parameters())
+    config = {
+        "format": FORMAT,
+        "library": "sgxl_t",
+        "version": sgxl_t.__version__,
+        "generator": asdict(generator.config),
+        "condition": asdict(condition.spec),
+        "provenance": dict(provenance),
+    }
+    with whole_folder(folder, mark=CONFIG) as aside:
+        save_file(tensors, aside / WEIGHTS, metadata={"format": "pt"})
+        write_json(aside / CONFIG, config)
+        if isinstance(condition, ClassCondition):
+            write_json(aside / LABELS, {"names": list(condition.names)})
+        if isinstance(condition, TextCondition):
+            condition.encoder.save_text(aside / TEXT_ENCODER)
+        if metrics is not None:
+            write_json(aside / METRICS, dict(metrics))
+        card = model_card(folder.resolve().name, generator.config, condition.spec, count, provenance, metrics)
+        (aside / CARD).write_text(card, encoding="utf-8")
+    return folder
+
+
+def load_model(folder: str | Path) -> tuple[Generator, Condition, ModelInfo]:
+    """Generator (float32, eval mode, on the CPU), its condition, and what the folder says.
+
+    Raises ValueError of one sentence for anything missing, unknown, truncated or differently shaped.
+    """
+    folder = Path(folder)
+    info = read_info(folder)
+    expected = _expected(info)
+    tensors = _read_weights(folder / WEIGHTS, expected)
+    # Every start value is overwritten; the seed keeps the caller's random state untouched.
+    generator = build_generator(info.generator, info.condition, seed=0)
+    generator.load_state_dict(tensors, strict=True)
+    generator.eval().requires_grad_(False)
+    return generator, _load_condition(info), info
+
+
+def read_info(folder: str | Path) -> ModelInfo:
+    """The JSON files of a model folder, checked; no weights are read."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is no folder: name a model folder, such as RUN/best")
+    if not (folder / CONFIG).is_file():
+        raise ValueError(f"{folder} holds no {CONFIG}: name a model folder, such as RUN/best")
+    where = str(folder / CONFIG)
+    data = read_json(folder / CONFIG, way_out=RESTORE)
+    if not isinstance(data, dict):
+        raise ValueError(f"{where} is no group of settings: restore the file")
+    if data.get("format") != FORMAT:
+        raise ValueError(
+            f"{where} has format {str(data.get('format'))[:20]!r} and this version reads format {FORMAT}: "
+            "use another version of sgxl-t, or restore the file"
+        )
+    for key in ("generator", "condition", "provenance"):
+        if key not in data:
+            raise ValueError(f"{where}: {key} is missing: restore the file")
+    spec = config_from_dict(ConditionSpec, data["condition"], where=f"{where}: condition")
+    check_condition(spec)
+    provenance = data["provenance"]
+    if not isinstance(provenance, dict):
+        raise ValueError(f"{where}: provenance is no group of facts: restore the file")
+    return ModelInfo(
+        folder=folder,
+        generator=config_from_dict(GeneratorConfig, data["generator"], where=f"{where}: generator"),
+        condition=spec,
+        class_names=_read_labels(folder, spec) if spec.kind == "class" else (),
+        provenance=provenance,
+        metrics=read_json(folder / METRICS, way_out=RESTORE) if (folder / METRICS).is_file() else None,
+        version=str(data.get("version", "")),
+    )
+
+
+def weight_shapes(folder: str | Path) -> dict[str, tuple[int, ...]]:
+    """Shapes of the stored tensors by name, from the file's header."""
+    path = Path(folder) / WEIGHTS
+    with _opened(path) as stored:
+        return {name: tuple(stored.get_slice(name).get_shape()) for name in stored.keys()}  # noqa: SIM118
+
+
+def _storable(state: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    tensors = {}
+    for name, tensor in state.items():
+        stored = tensor.detach().cpu()
+        if stored.is_floating_point():
+            stored = stored.to(dtype)
+            if not bool(torch.isfinite(stored).all()):
+                raise ValueError(
+                    f"tensor {name} holds numbers that are not finite as {str(dtype)[6:]}: "
+                    "store float32, or go back to an earlier checkpoint"
+                )
+        tensors[name] = stored.contiguous().clone()
+    return tensors
+
+
+def _expected(info: ModelInfo) -> dict[str, Tensor]:
+    """Names and shapes that the configuration asks for; built without memory, so sizes cannot exhaust it."""
+    try:
+        with torch.device("meta"):
+            return build_generator(info.generator, info.condition).state_dict()
+    except (ArithmeticError, RuntimeError, LookupError, TypeError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise ValueError(
+            f"{info.folder / CONFIG} describes no generator that can be built ({reason})"
+        ) from None
+
+
+def _opened(path: Path) -> Any:
+    if not path.is_file():
+        raise ValueError(f"{path} is missing: restore it, or name another folder")
+    try:
+        return safe_open(path, framework="pt", device="cpu")
+    except (SafetensorError, OSError, ValueError):
+        raise ValueError(f"{path} is truncated or no safetensors file: restore or write it again") from None
+
+
+def _read_weights(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Every expected tensor, finite and in its expected type; ValueError that says what differs."""
+    with _opened(path) as stored:
+        names = set(stored.keys())
+        missing, unexpected = sorted(set(expected) - names), sorted(names - set(expected))
+        differing = [
+            f"{name} {tuple(stored.get_slice(name).get_shape())} instead of {tuple(expected[name].shape)}"
+            for name in sorted(names & set(expected))
+            if tuple(stored.get_slice(name).get_shape()) != tuple(expected[name].shape)
+        ]
+        problems = [("missing", missing), ("unexpected", unexpected), ("differently shaped", differing)]
+        found = "; ".join(f"{word}: {_listed(items)}" for word, items in problems if items)
+        if found:
+            raise ValueError(f"{path} does not fit its {CONFIG} ({found}): restore the file or its config")
+        return {name: _checked(stored, name, expected[name], path) for name in sorted(names)}
+
+
+def _checked(stored: Any, name: str, expected: Tensor, path: Path) -> Tensor:
+    kind = stored.get_slice(name).get_dtype()
+    if expected.is_floating_point() != (kind in STORED):
+        raise ValueError(f"{path} holds {name} as {kind} where {expected.dtype} belongs: restore the file")
+    tensor = stored.get_tensor(name)
+    if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        raise ValueError(
+            f"{path} holds numbers that are not finite in {name}: use another snapshot of the run"
+        )
+    return tensor.to(expected.dtype)
+
+
+def _read_labels(folder: Path, spec: ConditionSpec) -> tuple[str, ...]:
+    data = read_json(folder / LABELS, way_out=RESTORE)
+    names = data.get("names") if isinstance(data, dict) else None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{folder / LABELS} holds no list of names: restore the file")
+    if len(names) != spec.num_classes:
+        raise ValueError(
+            f"{folder / LABELS} names {len(names)} classes and {CONFIG} speaks of {spec.num_classes}: "
+            "restore the files"
+        )
+    return tuple(names)
+
+
+def _load_condition(info: ModelInfo) -> Condition:
+    if info.condition.kind == "none":
+        return NoCondition()
+    if info.condition.kind == "class":
+        return ClassCondition(info.class_names, dim=info.condition.dim)
+    from sgxl_t.networks.clip import load_clip
+
+    folder = info.folder / TEXT_ENCODER
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is missing, which a text model needs: restore it, or name another folder")
+    clip = load_clip(f"local:{folder}", text_only=True)
+    if clip.dim != info.condition.dim:
+        raise ValueError(
+            f"{folder} gives features of {clip.dim} numbers and the generator takes {info.condition.dim}: "
+            "restore the folder"
+        )
+    return TextCondition(clip)
+
+
+def _listed(items: list[str], limit: int = 4) -> str:
+    more = len(items) - limit
+    return ", ".join(item[:160] for item in items[:limit]) + (f" and {more} more" if more > 0 else "")
