@@ -1,0 +1,205 @@
+"""Judges of the embedded data: small networks that read what generated pictures show.
+
+They ship in the package as trained by `scripts/train_judges.py`. No network that trains a generator
+(features, guidance, class table, text encoder) shares their weights, architecture or random seeds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+from torch.nn import functional as F
+
+from sgxl_t.datasets.base import Sample, open_source
+from sgxl_t.metrics.frechet import frechet_distance
+from sgxl_t.metrics.judge_networks import AttributeNet, JudgeClip
+from sgxl_t.metrics.precision_recall import precision_recall
+
+JUDGE_FILES = {"digits": "judge_digits.safetensors", "emoji-scenes:24x8": "judge_emoji_scenes.safetensors"}
+"""Data set reference to the file of its judge."""
+TRAINING_COUNT = 4000
+"""Training pictures on the real side of distances, at most."""
+CAPTIONS = 256
+"""Captions to choose from in retrieval, at most."""
+SMALL_COUNT = 1000
+"""Pictures on each side of the headline distance, at most; all there are take part in `frechet_all`."""
+_BATCH = 256
+
+
+class Judge:
+    """Reads attributes of pictures and compares them with real ones. Images are uint8 [N, 3, R, R].
+
+    R is the judge's resolution or a multiple of it, which is reduced by averaging. attributes: names in order
+    with their number of values; `requested` is int64 [N, len(attributes)], or [N] where there is only one.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """path: a safetensors file that `scripts/train_judges.py` wrote."""
+        with safe_open(path, framework="pt") as file:
+            facts: dict[str, Any] = json.loads(file.metadata()["judge"])
+            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+        self.reference: str = facts["reference"]
+        self.resolution: int = facts["resolution"]
+        self.attributes: dict[str, int] = facts["attributes"]
+        self.facts = facts
+        self.hash = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+        shape = {key: facts[key] for key in ("widths", "stem_stride")}
+        self.net = AttributeNet(dim=facts["dim"], classes=self.attributes, **shape)
+        self.net.load_state_dict(_part(tensors, "net."))
+        self.net.eval().requires_grad_(False)
+        self.clip: JudgeClip | None = None
+        if facts["vocabulary"]:
+            self.clip = JudgeClip(dim=facts["dim"], vocabulary=facts["vocabulary"], **shape)
+            self.clip.load_state_dict(_part(tensors, "clip."))
+            self.clip.eval().requires_grad_(False)
+
+    def to(self, device: torch.device | str) -> Judge:
+        """Moves the networks; results stay on the CPU."""
+        self.net.to(device)
+        if self.clip is not None:
+            self.clip.to(device)
+        return self
+
+    def features(self, images: Tensor) -> Tensor:
+        """The judge's own features [N, dim]."""
+        return torch.cat([self.net(part)[0].cpu() for part in self._parts(images)])
+
+    def read(self, images: Tensor) -> Tensor:
+        """What the pictures show: int64 [N, len(attributes)]."""
+        answers = [
+            torch.stack([logits.argmax(1).cpu() for logits in self.net(part)[1].values()], dim=1)
+            for part in self._parts(images)
+        ]
+        return torch.cat(answers)
+
+    def accuracy(self, images: Tensor, requested: Tensor) -> dict[str, float]:
+        """Share of pictures read as requested, by attribute and for `all` attributes together."""
+        requested = requested.reshape(len(images), -1).cpu()
+        if requested.shape[1] != len(self.attributes):
+            raise ValueError(
+                f"{requested.shape[1]} attributes were requested but the judge reads {len(self.attributes)}: "
+                f"give {', '.join(self.attributes)} in this order"
+            )
+        right = self.read(images) == requested
+        shares = right.double().mean(0).tolist()
+        return {"all": float(right.all(1).double().mean()), **dict(zip(self.attributes, shares, strict=True))}
+
+    def retrieval_at_1(self, images: Tensor, requested: Tensor, captions: Sequence[str]) -> float:
+        """Share of pictures whose own caption is the nearest of at most 256 with distinct attributes."""
+        if self.clip is None:
+            raise ValueError(f"the judge of {self.reference} knows no captions: leave them out")
+        first: dict[tuple[int, ...], int] = {}
+        for index, row in enumerate(requested.reshape(len(images), -1).tolist()):
+            first.setdefault(tuple(row), index)
+        chosen = list(first.values())[:CAPTIONS]
+        parts = self._parts(images[chosen])
+        pictures = torch.cat([self.clip.encode_image(part).cpu() for part in parts])
+        texts = self.clip.encode_text([captions[index] for index in chosen]).cpu()
+        nearest = (pictures @ texts.T).argmax(1)
+        return float((nearest == torch.arange(len(chosen))).double().mean())
+
+    def report(
+        self, images: Tensor, requested: Tensor, captions: Sequence[str] | None = None
+    ) -> dict[str, Any]:
+        """All figures of generated pictures, each beside its value on real ones.
+
+        The requests should follow the `test` split (its labels or captions), since the pictures are compared
+        with real ones as a whole. Keys: images; accuracy and accuracy_real (see `accuracy`); frechet, between
+        the first frechet_images pictures and as many training pictures, and frechet_floor, the same for test
+        pictures; frechet_all and frechet_all_floor, with frechet_all_images pictures against up to 4,000
+        training pictures; precision, recall and recall_real on as many as that on both sides;
+        with captions retrieval_at_1 and retrieval_at_1_real; judge, its data set and hash.
+        """
+        real, attributes, real_captions = self._test
+        count = min(len(images), len(real))
+        features, floor = self.features(images)[:count], self.features(real)[:count]
+        precision, recall = precision_recall(self._training[:count], features)
+        few = min(count, SMALL_COUNT)
+        result = {
+            "judge": f"{self.reference} {self.hash}",
+            "images": len(images),
+            "accuracy": self.accuracy(images, requested),
+            "accuracy_real": self.accuracy(real, attributes),
+            "frechet": frechet_distance(features[:few], self._training[:few]),
+            "frechet_floor": frechet_distance(floor[:few], self._training[:few]),
+            "frechet_images": few,
+            "frechet_all": frechet_distance(features, self._training),
+            "frechet_all_floor": frechet_distance(floor, self._training),
+            "frechet_all_images": count,
+            "precision": precision,
+            "recall": recall,
+            "recall_real": precision_recall(self._training[:count], floor)[1],
+        }
+        if captions is not None:
+            result["retrieval_at_1"] = self.retrieval_at_1(images, requested, captions)
+            result["retrieval_at_1_real"] = self.retrieval_at_1(real, attributes, real_captions)
+        return result
+
+    @cached_property
+    def _training(self) -> Tensor:
+        """Features of training pictures, shuffled so that any leading part is a fair sample."""
+        features = self.features(read_source(self.reference, self.resolution, "train", TRAINING_COUNT)[0])
+        return features[torch.randperm(len(features), generator=torch.Generator().manual_seed(0))]
+
+    @cached_property
+    def _test(self) -> tuple[Tensor, Tensor, list[str]]:
+        return read_source(self.reference, self.resolution, "test")
+
+    def _parts(self, images: Tensor) -> list[Tensor]:
+        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
+            raise ValueError(
+                f"images of {images.dtype} and shape {tuple(images.shape)} were given: "
+                "judges read uint8 pictures [N, 3, R, R]"
+            )
+        side = images.shape[-1]
+        if images.shape[-2] != side or side % self.resolution:
+            raise ValueError(
+                f"pictures of {side} px cannot be judged by a judge of {self.resolution} px: "
+                "use that size or a multiple of it"
+            )
+        device = next(self.net.parameters()).device
+        return [self._reduced(part.to(device)) for part in images.split(_BATCH)]
+
+    def _reduced(self, images: Tensor) -> Tensor:
+        factor = images.shape[-1] // self.resolution
+        return images if factor == 1 else F.avg_pool2d(images.float(), factor).round().to(torch.uint8)
+
+
+def load_judge(reference: str) -> Judge:
+    """The packaged judge of a data set; ValueError for one that has none."""
+    if reference not in JUDGE_FILES:
+        raise ValueError(f"there is no judge for {reference!r}: judges exist for {', '.join(JUDGE_FILES)}")
+    return Judge(Path(str(files("sgxl_t.metrics") / "assets" / JUDGE_FILES[reference])))
+
+
+def read_source(
+    reference: str, resolution: int, split: str, limit: int | None = None, *, seed: int | None = None
+) -> tuple[Tensor, Tensor, list[str]]:
+    """Pictures uint8 [N, 3, R, R], attributes int64 [N, A] and captions of an embedded data set.
+
+    seed: another seed of the drawings than the data set's own, where it has drawings.
+    """
+    source: Any = open_source(reference, resolution=resolution, split=split)
+    if seed is not None:
+        source = type(source)(source.subset, resolution=resolution, split=split, seed=seed)
+    count = len(source) if limit is None else min(limit, len(source))
+    samples: list[Sample] = [source[index] for index in range(count)]
+    if hasattr(source, "attributes"):
+        attributes = [source.attributes(index) for index in range(count)]
+    else:
+        attributes = [(sample.label,) for sample in samples]
+    pictures = torch.stack([sample.image for sample in samples])
+    return pictures, torch.tensor(attributes), [sample.caption or "" for sample in samples]
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

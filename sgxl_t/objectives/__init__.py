@@ -1,0 +1,19 @@
+"""What is minimised: adversarial losses, guidance and path length, on one documented scale."""
+
+from sgxl_t.objectives.adversarial import hinge_d_loss, hinge_g_loss
+from sgxl_t.objectives.guidance import classifier_guidance, clip_guidance, spherical_distance
+from sgxl_t.objectives.objective import Objective, ObjectiveConfig
+from sgxl_t.objectives.path_length import PathLength
+from sgxl_t.objectives.weights import objective_preset
+
+__all__ = [
+    "Objective",
+    "ObjectiveConfig",
+    "PathLength",
+    "classifier_guidance",
+    "clip_guidance",
+    "hinge_d_loss",
+    "hinge_g_loss",
+    "objective_preset",
+    "spherical_distance",
+]

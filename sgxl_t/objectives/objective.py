@@ -1,0 +1,243 @@
+"""The losses of one training round, put together from their parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from sgxl_t.objectives.adversarial import hinge_d_loss, hinge_g_loss, mean_logit, mean_sign
+from sgxl_t.objectives.config import ObjectiveConfig
+from sgxl_t.objectives.guidance import Classifier, ImageTower, classifier_guidance, clip_guidance
+from sgxl_t.objectives.path_length import AllReduceMean, PathLength, path_noise
+from sgxl_t.ops.blur import blur_sigma, gaussian_blur
+
+__all__ = ["Objective", "ObjectiveConfig", "Phase", "Stats"]
+
+Phase = Literal["g", "pl", "d"]
+Stats = dict[str, Tensor]
+Features = Callable[..., Any]
+"""Frozen: images [N, 3, R, R] in [-1, 1] and rng to nested lists of tensors [N, ...]."""
+
+
+class Objective:
+    """What generator and discriminator minimise in each phase (section 3 of both papers).
+
+    The methods compute; they neither step nor freeze. Each takes one round's share of the batch and returns
+    a scalar loss (a mean over these images) and detached float32 scalars to report. The network being trained
+    is handed in as its engine, the other one raw and frozen (gradients reach the images through it).
+
+    classifier: frozen, needed when cls_weight is set. clip: frozen, needed when clip_weight is set.
+    all_reduce_mean: mean over processes, for the running mean of path lengths.
+    """
+
+    def __init__(
+        self,
+        config: ObjectiveConfig,
+        *,
+        classifier: Classifier | None = None,
+        clip: ImageTower | None = None,
+        all_reduce_mean: AllReduceMean | None = None,
+    ) -> None:
+        if config.cls_weight > 0 and classifier is None:
+            raise ValueError(
+                f"objective.cls_weight={config.cls_weight} needs a classifier: name one in "
+                "conditioning.classifier, or set objective.cls_weight to 0"
+            )
+        if config.clip_weight > 0 and clip is None:
+            raise ValueError(
+                f"objective.clip_weight={config.clip_weight} needs a CLIP with an image tower: name one in "
+                "conditioning.text_encoder, or set objective.clip_weight to 0"
+            )
+        self.config = config
+        self.classifier = classifier
+        self.clip = clip
+        self.all_reduce_mean = all_reduce_mean
+        self.path_length = PathLength(config.pl_decay)
+
+    def phases(self, iteration: int, images_seen: int) -> tuple[Phase, ...]:
+        """Updates of this iteration in order; each ends in one optimiser step. `pl` updates the generator."""
+        config = self.config
+        lengths_due = iteration % config.pl_interval == 0 and images_seen >= config.pl_start_kimg * 1000
+        generator: tuple[Phase, ...] = ("g", "pl") if config.pl_weight > 0 and lengths_due else ("g",)
+        return (*generator, "d") if config.order == "g_first" else ("d", *generator)
+
+    def blur(self, images: Tensor, images_seen: int) -> Tensor:
+        """Images as the discriminator sees them after so many images shown."""
+        return gaussian_blur(images, self.sigma(images_seen))
+
+    def sigma(self, images_seen: int) -> float:
+        """Strength of the blur in pixels."""
+        return blur_sigma(images_seen, self.config.blur_init_sigma, self.config.blur_fade_kimg)
+
+    def d_loss(
+        self,
+        heads: nn.Module,
+        features: Features,
+        generator: nn.Module,
+        real: Tensor,
+        c: Tensor | None,
+        z: Tensor,
+        images_seen: int,
+        rng: torch.Generator | None = None,
+        *,
+        c_fake: Tensor | None = None,
+        c_generator: Tensor | None = None,
+        fake_features: Any = None,
+    ) -> tuple[Tensor, Stats]:
+        """Hinge loss of the heads. No gradient reaches the generator or the images.
+
+        real: [N, 3, R, R] in [-1, 1] with its condition c. z: [M, z_dim]; the generated images take c_fake
+        where given, else c (then M = N). One pass of the frozen features serves both sides; the heads see
+        generated and real images in two calls, in this order, so batch statistics never mix them.
+        c_generator: what the generator takes where it is not c_fake (a trained text encoder).
+        fake_features: what `g_loss` kept of its images (share_fakes); then the generator is not called.
+        """
+        c_fake = c if c_fake is None else c_fake
+        with torch.no_grad():
+            if fake_features is not None:
+                seen_fake, seen_real = fake_features, features(self.blur(real, images_seen), rng)
+            else:
+                fake = generator(
+                    z, c_fake if c_generator is None else c_generator, update_averages=True, rng=rng
+                )
+                both = torch.cat([fake.to(real.dtype), real])
+                seen = features(self.blur(both, images_seen), rng)
+                seen_fake, seen_real = _slice(seen, 0, len(fake)), _slice(seen, len(fake), len(both))
+        fake_logits = heads(seen_fake, c_fake)
+        real_logits = heads(seen_real, c)
+        loss = hinge_d_loss(real_logits, fake_logits)
+        stats = {
+            "loss/d": loss.detach(),
+            "scores/real": mean_logit(real_logits),
+            "scores/fake": mean_logit(fake_logits),
+            "signs/real": mean_sign(real_logits),
+            "signs/fake": mean_sign(fake_logits),
+        }
+        if self.config.mismatch_weight > 0 and c is not None:
+            mismatch = self._mismatch(heads, seen_real, c)
+            loss = loss + self.config.mismatch_weight * mismatch
+            stats["loss/mismatch"] = mismatch.detach()
+        return loss, stats
+
+    def _mismatch(self, heads: nn.Module, seen_real: Any, c: Tensor) -> Tensor:
+        """Hinge loss of real images beside their neighbour's condition (GigaGAN 2023, "matching-aware" loss).
+
+        Neighbours with equal conditions do not count.
+        """
+        other = c.roll(1, dims=0)
+        differs = (other != c).reshape(len(c), -1).any(1).float()
+        count = differs.sum().clamp(min=1)
+        terms = [torch.relu(1 + logits).mean(1) for logits in heads(seen_real, other)]
+        return torch.stack([(term * differs).sum() / count for term in terms]).sum()
+
+    def g_loss(
+        self,
+        generator: nn.Module,
+        heads: nn.Module,
+        features: Features,
+        c: Tensor | None,
+        z: Tensor,
+        images_seen: int,
+        rng: torch.Generator | None = None,
+        *,
+        labels: Tensor | None = None,
+        text_features: Tensor | None = None,
+        c_heads: Tensor | None = None,
+        kept_features: list[Any] | None = None,
+    ) -> tuple[Tensor, Stats]:
+        """Hinge loss of the generator plus guidance on the raw (unblurred, not augmented) images.
+
+        z: [N, z_dim]. labels: int64 [N], needed for cls_weight. text_features: [N, dim] of the frozen CLIP,
+        needed for clip_weight. c_heads: what the heads project on where it is not c (a trained text encoder
+        conditions the generator, the frozen original the heads). kept_features: the images' features, cut
+        off the graph, are appended to it for `d_loss`.
+        """
+        images = generator(z, c, update_averages=self._averages_move or kept_features is not None, rng=rng)
+        seen = features(self.blur(images, images_seen), rng)
+        if kept_features is not None:
+            kept_features.append(_detached(seen))
+        logits = heads(seen, c if c_heads is None else c_heads)
+        loss = hinge_g_loss(logits)
+        stats = {
+            "loss/g_adversarial": loss.detach(),
+            "scores/g": mean_logit(logits),
+            "signs/g": mean_sign(logits),
+        }
+        if self.config.cls_weight > 0:
+            assert self.classifier is not None
+            assert labels is not None, "classifier guidance needs labels"
+            guidance = classifier_guidance(self.classifier, images, labels)
+            loss = loss + self.config.cls_weight * guidance
+            stats["loss/classifier"] = guidance.detach()
+        if self.config.clip_weight > 0:
+            assert self.clip is not None
+            assert text_features is not None, "CLIP guidance needs text features"
+            guidance = clip_guidance(self.clip, images, text_features, crop=self.config.clip_crop, rng=rng)
+            loss = loss + self.config.clip_weight * guidance
+            stats["loss/clip"] = guidance.detach()
+        stats["loss/g"] = loss.detach()
+        return loss, stats
+
+    def pl_loss(
+        self,
+        generator: nn.Module,
+        c: Tensor | None,
+        z: Tensor,
+        rng: torch.Generator | None = None,
+        *,
+        noise: Tensor | None = None,
+    ) -> tuple[Tensor, Stats]:
+        """Weighted path length penalty on the first 1/pl_batch_shrink of the latents z [N, z_dim].
+
+        noise: the probing image [n, 3, R, R], already divided by sqrt(R * R); drawn from rng unless given.
+        """
+        count = max(len(z) // self.config.pl_batch_shrink, 1)
+        network: Any = getattr(generator, "module", generator)  # DistributedDataParallel holds it in `module`
+        if noise is None:
+            side = network.img_resolution
+            noise = path_noise((count, network.config.img_channels, side, side), rng, z.device)
+        images, lengths = generator(
+            z[:count],
+            None if c is None else c[:count],
+            update_averages=self._averages_move,
+            rng=rng,
+            pl_noise=noise,
+        )
+        penalty = self.path_length.penalty(lengths, self.all_reduce_mean)
+        # Parameters that only shift the image (ToRGB biases) have no path length; the zero term lets them
+        # take part in the backward pass, which gradient synchronisation waits for.
+        loss = self.config.pl_weight * penalty + 0.0 * images.float().mean()
+        stats = {"loss/path_length": penalty.detach(), "path_length/mean": self.path_length.mean.detach()}
+        return loss, stats
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What a checkpoint must hold to continue: the running mean of path lengths."""
+        return {f"path_length.{name}": value for name, value in self.path_length.state_dict().items()}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Takes over what `state_dict` gave."""
+        prefix = "path_length."
+        self.path_length.load_state_dict(
+            {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+        )
+
+    @property
+    def _averages_move(self) -> bool:
+        return self.config.average_w == "all_phases"
+
+
+def _detached(features: Any) -> Any:
+    """Nested lists of feature tensors without their graph."""
+    if isinstance(features, Tensor):
+        return features.detach()
+    return [_detached(entry) for entry in features]
+
+
+def _slice(features: Any, start: int, stop: int) -> Any:
+    """The images start:stop of nested lists of feature tensors [N, ...]."""
+    if isinstance(features, Tensor):
+        return features[start:stop]
+    return [_slice(entry, start, stop) for entry in features]
