@@ -1,0 +1,148 @@
+"""From a configuration to the parts of a run: data, condition, networks, guidance."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from sgxl_t.conditioning import Condition, build_condition
+from sgxl_t.datasets.base import ImageSource, open_source
+from sgxl_t.networks.clip import ClipModel, load_clip
+from sgxl_t.networks.discriminator import Discriminator, build_discriminator
+from sgxl_t.networks.feature_networks import FeatureNetwork, load_feature_network
+from sgxl_t.networks.generator import Generator
+from sgxl_t.networks.registry import build_generator
+from sgxl_t.training.config import TrainConfig
+from sgxl_t.training.features import train_features
+from sgxl_t.training.runtime import Runtime, stream
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Parts:
+    """What a run consists of."""
+
+    source: ImageSource
+    condition: Condition
+    generator: Generator
+    discriminator: Discriminator
+    classifier: FeatureNetwork | None
+    clip: ClipModel | None
+
+
+def build_parts(config: TrainConfig, runtime: Runtime, folder: Path) -> Parts:
+    """Opens the data, trains missing local features, builds all networks on the run's device.
+
+    The first weights are a function of the seed alone and equal on all ranks.
+    """
+    source = open_source(
+        config.data.source,
+        resolution=config.generator.img_resolution,
+        mirror=config.data.mirror,
+        reject_limit=config.data.reject_limit,
+    )
+    check_source(config, source)
+    config = resolve_references(config, runtime, folder, source)
+    state = torch.random.get_rng_state()
+    torch.manual_seed(stream(config.seed, "weights", 0, 0).initial_seed() % 2**63)
+    try:
+        parts = _networks(config, source)
+    finally:
+        torch.random.set_rng_state(state)
+    for network in (parts.discriminator.features, parts.classifier, parts.clip, parts.condition):
+        if network is not None:
+            network.to(runtime.device)
+    return parts
+
+
+def check_source(config: TrainConfig, source: ImageSource) -> None:
+    """The data must hold what the condition needs; raises ValueError."""
+    if config.cond == "class" and not source.class_names:
+        raise ValueError(
+            f"data.source={config.data.source} has no labels, cond=class needs one per picture: "
+            "put pictures into one folder per class, or use --cond none"
+        )
+    if config.cond == "text" and not source.has_captions:
+        raise ValueError(
+            f"data.source={config.data.source} has no captions, cond=text needs one per picture: "
+            "put a .txt file beside each picture, or use --cond class or --cond none"
+        )
+
+
+def resolve_references(
+    config: TrainConfig, runtime: Runtime, folder: Path, source: ImageSource
+) -> TrainConfig:
+    """Replaces `auto:KIND` by a local feature network in the run folder, trained first when missing."""
+    root = folder / "features"
+    used = [*config.discriminator.features]
+    if config.cond == "text":
+        used.append(config.conditioning.text_encoder)
+    if config.cond == "class":
+        used.append(config.conditioning.class_features)
+        if config.objective.cls_weight > 0:
+            used.append(config.conditioning.classifier)
+    kinds = list(dict.fromkeys(name.removeprefix("auto:") for name in used if name.startswith("auto:")))
+    if "clip" in kinds and "cnn" not in kinds:
+        kinds.insert(0, "cnn")  # the image tower of the local CLIP is the CNN
+    missing = [kind for kind in kinds if not (root / kind / "config.json").exists()]
+    if missing and runtime.is_main:
+        log.info("training local feature networks on %s: %s", config.data.source, ", ".join(missing))
+        train_features(
+            source,
+            root,
+            kinds=tuple(missing),
+            seconds=config.conditioning.feature_seconds,
+            seed=config.seed,
+            progress=config.log.progress,
+        )
+    runtime.wait()
+
+    def local(name: str) -> str:
+        return f"local:{root / name.removeprefix('auto:')}" if name.startswith("auto:") else name
+
+    conditioning = replace(
+        config.conditioning,
+        text_encoder=local(config.conditioning.text_encoder),
+        class_features=local(config.conditioning.class_features),
+        classifier=local(config.conditioning.classifier),
+    )
+    features = tuple(local(name) for name in config.discriminator.features)
+    return replace(
+        config, conditioning=conditioning, discriminator=replace(config.discriminator, features=features)
+    )
+
+
+def _networks(config: TrainConfig, source: ImageSource) -> Parts:
+    clip = load_clip(config.conditioning.text_encoder) if config.cond == "text" else None
+    table_network = (
+        load_feature_network(config.conditioning.class_features) if config.cond == "class" else None
+    )
+    condition = build_condition(
+        config.cond,
+        source,
+        clip=clip,
+        class_network=table_network,
+        trainable_text=config.conditioning.train_text_encoder,
+    )
+    generator = build_generator(config.generator, condition.spec)
+    discriminator = build_discriminator(
+        config.discriminator, condition.spec, config.generator.img_resolution, seed=config.seed
+    )
+    condition.init_tables(generator, discriminator.heads)
+    guided = config.cond == "class" and config.objective.cls_weight > 0
+    classifier = load_feature_network(config.conditioning.classifier) if guided else None
+    guiding_clip = clip if config.objective.clip_weight > 0 else None
+    return Parts(source, condition, generator, discriminator, classifier, guiding_clip)
+
+
+def real_pictures(source: ImageSource, count: int, seed: int) -> torch.Tensor:
+    """uint8 [N, 3, R, R], chosen by seed: for calibration and the first sample sheet."""
+    order: Sequence[int] = torch.randperm(len(source), generator=torch.Generator().manual_seed(seed))[
+        :count
+    ].tolist()
+    return torch.stack([source[index].image for index in order])

@@ -1,0 +1,288 @@
+"""The configuration of a training run: one tree of frozen dataclasses, read from YAML and flags."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict, dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from sgxl_t.networks.configs import ConditionKind, DiscriminatorConfig, GeneratorConfig
+from sgxl_t.objectives.config import ObjectiveConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which pictures to learn from."""
+
+    source: str = "digits"
+    """Embedded set (digits, emoji-scenes:24x8), folder, StyleGAN zip, or webdataset shards."""
+    mirror: bool = False
+    """Add every picture's mirror image."""
+    num_workers: int = 0
+    """Loader processes per training process; 0 loads in the training process."""
+    reject_limit: float = 0.1
+    """Share of unreadable pictures above which the run stops, 0 to 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConditioningConfig:
+    """Networks that turn labels or captions into numbers."""
+
+    class_features: str = "auto:cnn"
+    """Feature network whose pooled class means start the class table."""
+    text_encoder: str = "auto:clip"
+    """CLIP whose text tower conditions the networks, and whose towers guide the generator."""
+    train_text_encoder: bool = False
+    """Also train the generator's own copy of the text tower."""
+    classifier: str = "auto:cnn"
+    """Feature network with a classifier that guides the generator when objective.cls_weight is set."""
+    feature_seconds: float = 120.0
+    """Time limit for each local feature network that an `auto:` reference trains, in seconds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """Adam for both networks."""
+
+    g_lr: float = 0.002
+    """Learning rate of the generator."""
+    d_lr: float = 0.002
+    """Learning rate of the discriminator's heads."""
+    text_lr: float = 3e-6
+    """Learning rate of the generator's text tower when it is trained."""
+    beta1: float = 0.0
+    """Decay of Adam's first moment."""
+    beta2: float = 0.99
+    """Decay of Adam's second moment."""
+    eps: float = 1e-8
+    """Adam's divisor guard."""
+    final_lr_share: float = 1.0
+    """Learning rates fall linearly to this share over the last half of the run; 1 keeps them constant."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchConfig:
+    """Images per update."""
+
+    images: int = 64
+    """Images of one update over all processes and rounds."""
+    per_device: int | None = None
+    """Images of one round on one process; smaller ones mean more rounds. None: all of a process's share."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmaConfig:
+    """Moving average of the generator, counted in images."""
+
+    half_life_kimg: float = 10.0
+    """Thousand images after which an old weight's share has halved."""
+    rampup: float | None = 0.05
+    """The half life is at most this share of the images seen; none switches the ramp off."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleConfig:
+    """How long, and when something is written. All in thousand images unless named otherwise."""
+
+    kimg: float = 25000.0
+    """Length of the run."""
+    max_minutes: float | None = None
+    """Save and stop after this many minutes of this process; none has no limit."""
+    tick_kimg: float = 4.0
+    """One line of numbers per tick."""
+    snapshot_kimg: float = 200.0
+    """Sample grid, tracked metric, last/ and best/."""
+    checkpoint_kimg: float = 200.0
+    """Everything to resume exactly."""
+    keep_checkpoints: int = 2
+    """Newest checkpoints kept."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogConfig:
+    """What is shown while training."""
+
+    tensorboard: bool = True
+    """Write scalars and sample grids as TensorBoard events."""
+    progress: bool = True
+    """Show a progress bar."""
+    grid_rows: int = 8
+    """Conditions in the sample grid, at most."""
+    grid_columns: int = 8
+    """Latents per condition in the sample grid."""
+    track_images: int = 1000
+    """Images per side of the tracked Frechet distance that chooses best/; 0 keeps the newest as best."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """One training run."""
+
+    cond: ConditionKind = "class"
+    """What conditions the generator: class, text or none."""
+    run_dir: str | None = None
+    """Folder of the run; none takes runs/<cond>-<data>. The same folder resumes."""
+    seed: int = 0
+    """Seed of every random stream."""
+    deterministic: bool = False
+    """Use deterministic algorithms only; slower on a GPU."""
+    data: DataConfig = field(default_factory=DataConfig)
+    """Pictures."""
+    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+    """Generator."""
+    discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
+    """Discriminator."""
+    conditioning: ConditioningConfig = field(default_factory=ConditioningConfig)
+    """Condition encoders."""
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    """Losses."""
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    """Optimisers."""
+    batch: BatchConfig = field(default_factory=BatchConfig)
+    """Batch sizes."""
+    ema: EmaConfig = field(default_factory=EmaConfig)
+    """Average of the generator."""
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    """Length and intervals."""
+    log: LogConfig = field(default_factory=LogConfig)
+    """Logging."""
+
+    def folder(self) -> Path:
+        """Folder of the run."""
+        name = Path(self.data.source.replace(":", "-")).stem or "data"
+        return Path(self.run_dir) if self.run_dir else Path("runs") / f"{self.cond}-{name}"
+
+    def check(self) -> None:
+        """Cross-field rules; raises ValueError with the value, the rule and the way out."""
+        self._check_ranges()
+        if self.cond != "text" and self.conditioning.train_text_encoder:
+            raise ValueError(
+                f"conditioning.train_text_encoder=true needs cond=text, not cond={self.cond}: "
+                "set --cond text or switch it off"
+            )
+        if self.discriminator.family == "dino" and len(self.discriminator.features) != 1:
+            raise ValueError(
+                f"discriminator.features={list(self.discriminator.features)} names "
+                f"{len(self.discriminator.features)} networks, the dino family takes exactly one vision "
+                "transformer: name one, for example '[auto:vit]'"
+            )
+
+    def _check_ranges(self) -> None:
+        resolution = self.generator.img_resolution
+        if resolution < 8 or resolution & (resolution - 1):
+            raise ValueError(
+                f"generator.img_resolution={resolution} is no power of two of at least 8: "
+                "use 16, 32, 64, 128, 256, 512 or 1024"
+            )
+        positive = {
+            "batch.images": self.batch.images,
+            "batch.per_device": 1 if self.batch.per_device is None else self.batch.per_device,
+            "schedule.kimg": self.schedule.kimg,
+            "schedule.tick_kimg": self.schedule.tick_kimg,
+            "schedule.snapshot_kimg": self.schedule.snapshot_kimg,
+            "schedule.checkpoint_kimg": self.schedule.checkpoint_kimg,
+            "schedule.keep_checkpoints": self.schedule.keep_checkpoints,
+            "ema.half_life_kimg": self.ema.half_life_kimg,
+            "optimizer.g_lr": self.optimizer.g_lr,
+            "optimizer.d_lr": self.optimizer.d_lr,
+        }
+        for name, value in positive.items():
+            if not value > 0:
+                raise ValueError(f"{name}={value} must be greater than 0: choose a positive number")
+
+    def round_images(self, num_processes: int) -> int:
+        """Images of one round on each process."""
+        return self.batch.per_device or max(1, self.batch.images // num_processes)
+
+    def rounds(self, num_processes: int) -> int:
+        """Accumulation rounds per update on each process; ValueError when the batch does not split evenly."""
+        chunk = num_processes * self.round_images(num_processes)
+        if self.batch.images % chunk:
+            raise ValueError(
+                f"batch.images={self.batch.images} does not split over {num_processes} processes of "
+                f"{self.round_images(num_processes)}: use a multiple of {chunk}"
+            )
+        return self.batch.images // chunk
+
+
+def preset_path(cond: str) -> Path:
+    """YAML of the small run that `--cond` alone starts."""
+    return Path(str(resources.files("sgxl_t.training") / "presets" / f"{cond}.yaml"))
+
+
+def _parser() -> Any:
+    from jsonargparse import ActionConfigFile, ArgumentParser
+
+    parser = ArgumentParser(
+        prog="train", description="Trains a StyleGAN-XL or StyleGAN-T.", exit_on_error=False
+    )
+    parser.add_argument("--config", action=ActionConfigFile, help="YAML file; later flags win")
+    parser.add_class_arguments(TrainConfig, None, as_group=False)
+    return parser
+
+
+def _preset_arguments(arguments: list[str]) -> list[str]:
+    """The preset of `--cond` comes first unless a file is given, so that every later setting wins."""
+    if any(argument == "--config" or argument.startswith("--config=") for argument in arguments):
+        return []
+    cond = "class"
+    for position, argument in enumerate(arguments):
+        if argument.startswith("--cond="):
+            cond = argument.removeprefix("--cond=")
+        elif argument == "--cond" and position + 1 < len(arguments):
+            cond = arguments[position + 1]
+    return ["--config", str(preset_path(cond))] if preset_path(cond).exists() else []
+
+
+def parse_config(arguments: list[str] | None = None) -> TrainConfig:
+    """Reads flags and YAML (`--config FILE --a.b.c VALUE`); unknown keys and wrong types are ValueErrors.
+
+    Without `--config`, the small preset of `--cond` on embedded data is the start. `--print_config` prints
+    the merged YAML and exits.
+    """
+    from jsonargparse import ArgumentError
+
+    arguments = [_with_underscores(text) for text in (sys.argv[1:] if arguments is None else arguments)]
+    parser = _parser()
+    try:
+        parsed = parser.parse_args(_preset_arguments(arguments) + arguments)
+        values = parser.instantiate(parsed)
+    except (ArgumentError, TypeError) as error:
+        raise ValueError(_one_sentence(str(error))) from None
+    fields = TrainConfig.__dataclass_fields__
+    config = TrainConfig(**{name: getattr(values, name) for name in fields})
+    config.check()
+    return config
+
+
+def _with_underscores(argument: str) -> str:
+    """`--run-dir X` is `--run_dir X`; values stay as they are."""
+    if not argument.startswith("--"):
+        return argument
+    name, equals, value = argument.partition("=")
+    return "--" + name[2:].replace("-", "_") + equals + value
+
+
+def _one_sentence(message: str) -> str:
+    words = " ".join(line.strip(" -") for line in message.splitlines())
+    return f"the configuration is not valid: {words.rstrip('.')}; --print_config shows every key"
+
+
+def config_to_dict(config: TrainConfig) -> dict[str, Any]:
+    """Plain nested dictionary, lists instead of tuples, as YAML and JSON hold it."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: plain(item) for key, item in value.items()}
+        return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+    return plain(asdict(config))
+
+
+def write_config(config: TrainConfig, path: Path) -> None:
+    """Writes the merged configuration so that `--config PATH` repeats the run."""
+    import yaml
+
+    path.write_text(yaml.safe_dump(config_to_dict(config), sort_keys=False))

@@ -1,0 +1,81 @@
+"""The whole state of a trainer, to and from a checkpoint."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from sgxl_t.ops.images import from_uint8
+from sgxl_t.training.build import real_pictures
+from sgxl_t.training.checkpoint import flatten_optimizer, load_newest, restore_optimizer, save_checkpoint
+from sgxl_t.training.config import config_to_dict
+
+if TYPE_CHECKING:
+    from sgxl_t.training.trainer import Trainer
+
+log = logging.getLogger("sgxl_t")
+
+CALIBRATION_IMAGES = 64
+
+
+def save_state(trainer: Trainer) -> None:
+    """Writes everything that the next start needs to go on exactly; only the main process writes."""
+    if trainer.runtime.is_main:
+        parts: dict[str, dict[str, Tensor]] = {
+            "ema": trainer.ema.network.state_dict(),
+            "projection": trainer.features.projection_state(),
+            "objective": trainer.objective.state_dict(),
+        }
+        for name, role in trainer.roles().items():
+            parts[f"network_{name}"] = role.raw.state_dict()
+            parts[f"optimizer_{name}"] = flatten_optimizer(role.optimizer)
+        if trainer.condition_ema:
+            parts["ema_text"] = trainer.condition_ema.network.state_dict()
+        state = {
+            "images_seen": trainer.images_seen,
+            "iteration": trainer.iteration,
+            "best": trainer.recorder.best,
+            "skipped_steps": {name: role.skipped_steps for name, role in trainer.roles().items()},
+            "config": config_to_dict(trainer.config),
+        }
+        save_checkpoint(
+            trainer.folder / "checkpoints",
+            trainer.images_seen / 1000,
+            parts,
+            state,
+            keep=trainer.config.schedule.keep_checkpoints,
+        )
+    trainer.runtime.wait()
+
+
+def restore_state(trainer: Trainer) -> None:
+    """Loads the newest whole checkpoint on every process; a new run calibrates its feature scales instead."""
+    found = load_newest(trainer.folder / "checkpoints")
+    if found is None:
+        pictures = real_pictures(trainer.source, CALIBRATION_IMAGES, trainer.config.seed)
+        trainer.features.calibrate(from_uint8(pictures.to(trainer.runtime.device)))
+        log.info("a new run starts in %s", trainer.folder)
+        return
+    folder, parts, state = found
+    try:
+        trainer.ema.network.load_state_dict(parts["ema"])
+        trainer.features.load_projection_state(parts["projection"])
+        for name, role in trainer.roles().items():
+            role.raw.load_state_dict(parts[f"network_{name}"])
+            restore_optimizer(role.optimizer, parts[f"optimizer_{name}"])
+        if trainer.condition_ema:
+            trainer.condition_ema.network.load_state_dict(parts["ema_text"])
+    except (RuntimeError, KeyError, ValueError) as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise ValueError(
+            f"checkpoint {folder} was made by other networks than the configuration builds ({reason}): "
+            "use the run's own config.yaml, or a new --run-dir"
+        ) from None
+    trainer.objective.load_state_dict(parts["objective"])
+    trainer.images_seen, trainer.iteration = state["images_seen"], state["iteration"]
+    trainer.recorder.best = state["best"]
+    for name, role in trainer.roles().items():
+        role.skipped_steps = state["skipped_steps"][name]
+    log.info("resumed from %s at %.1f kimg", folder, trainer.images_seen / 1000)

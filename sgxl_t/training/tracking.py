@@ -1,0 +1,59 @@
+"""Numbers of a run as they arise: stats.jsonl, TensorBoard events, one log line per tick."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+
+class Tracker:
+    """Writes one JSON line per tick, and scalars and pictures for TensorBoard.
+
+    On resume, lines past the checkpoint are dropped so that no tick stands twice.
+    """
+
+    def __init__(self, folder: Path, *, images_seen: int, tensorboard: bool) -> None:
+        self.path = folder / "stats.jsonl"
+        kept = [line for line in read_stats(self.path) if line["images"] <= images_seen]
+        aside = self.path.with_suffix(".tmp")
+        aside.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        os.replace(aside, self.path)
+        self.writer: Any = None
+        if tensorboard:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=images_seen)
+
+    def scalars(self, line: dict[str, float]) -> None:
+        """line: name to number, with `images` as the position."""
+        with self.path.open("a") as stream:
+            stream.write(json.dumps(line) + "\n")
+        if self.writer:
+            for name, value in line.items():
+                self.writer.add_scalar(name, value, int(line["images"]))
+
+    def picture(self, name: str, picture: Tensor, images_seen: int) -> None:
+        """picture: [3, H, W] uint8."""
+        if self.writer:
+            self.writer.add_image(name, picture, images_seen)
+
+    def close(self) -> None:
+        """Flushes the event file."""
+        if self.writer:
+            self.writer.close()
+
+
+def read_stats(path: Path) -> list[dict[str, float]]:
+    """All whole lines of a stats file; a last line cut by a crash is left out."""
+    lines: list[dict[str, float]] = []
+    if path.exists():
+        for text in path.read_text().splitlines():
+            try:
+                lines.append(json.loads(text))
+            except ValueError:
+                continue
+    return lines

@@ -1,0 +1,232 @@
+"""The training loop of both papers: rounds of one network, its step, then the other; EMA; ticks."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from sgxl_t.conditioning.text_condition import TextCondition
+from sgxl_t.datasets.base import Batch
+from sgxl_t.datasets.loader import batches
+from sgxl_t.objectives.objective import Objective, Phase, Stats
+from sgxl_t.ops.images import from_uint8
+from sgxl_t.training.build import build_parts
+from sgxl_t.training.config import TrainConfig
+from sgxl_t.training.ema import Ema
+from sgxl_t.training.interrupt import StopRequest
+from sgxl_t.training.recorder import Recorder
+from sgxl_t.training.runtime import Role, Runtime, stream
+from sgxl_t.training.state import restore_state, save_state
+
+log = logging.getLogger("sgxl_t")
+
+BAR = "{desc}: {percentage:3.0f}% {n:.1f}/{total:.1f} kimg [{elapsed}<{remaining}] {postfix}"
+
+
+@dataclass
+class Round:
+    """One round's share of a batch on this process, on the device.
+
+    real: [N, 3, R, R] in [-1, 1]. given: labels or captions as the condition encodes them. c: what heads
+    project on. position: images all processes have seen before this round, the key of its random streams.
+    """
+
+    real: Tensor
+    given: Any
+    c: Tensor | None
+    labels: Tensor | None
+    position: int
+
+
+class Trainer:
+    """One run in one folder. `train()` starts it, or goes on where the newest checkpoint stands."""
+
+    def __init__(self, config: TrainConfig, runtime: Runtime, folder: Path) -> None:
+        self.config, self.runtime, self.folder = config, runtime, folder
+        self.rounds = config.rounds(runtime.world_size)
+        self.round_images = config.round_images(runtime.world_size)
+        self.images_seen = 0
+        self.iteration = 0
+        parts = build_parts(config, runtime, folder)
+        self.source, self.condition = parts.source, parts.condition
+        self.features = parts.discriminator.features
+        self.objective = Objective(
+            config.objective, classifier=parts.classifier, clip=parts.clip, all_reduce_mean=runtime.mean
+        )
+        rates = config.optimizer
+        self.g = runtime.prepare(parts.generator, self._adam(parts.generator, rates.g_lr))
+        self.d = runtime.prepare(parts.discriminator.heads, self._adam(parts.discriminator.heads, rates.d_lr))
+        self.ema = Ema(self.g.raw, config.ema)
+        self.text: Role | None = None
+        self.condition_ema: Ema | None = None
+        if isinstance(self.condition, TextCondition) and self.condition.own is not None:
+            tower = self.condition.own
+            self.text = runtime.prepare(tower, self._adam(tower, rates.text_lr), wrap=False)
+            self.condition_ema = Ema(self.condition, config.ema)
+        self.recorder = Recorder(self)
+
+    def _adam(self, network: nn.Module, lr: float) -> torch.optim.Optimizer:
+        network.to(self.runtime.device)
+        rates = self.config.optimizer
+        trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        group = {"params": trainable, "lr": lr, "first_lr": lr}
+        return torch.optim.Adam([group], betas=(float(rates.beta1), float(rates.beta2)), eps=rates.eps)
+
+    def roles(self) -> dict[str, Role]:
+        """The trained networks by name."""
+        return {"g": self.g, "d": self.d, **({"text": self.text} if self.text else {})}
+
+    # One update ------------------------------------------------------------------------------------------
+
+    def update(self, rounds: list[Round]) -> None:
+        """All rounds of one network, its step, then the other, in the order of the paper."""
+        kept: list[Any] = []
+        for phase in self.objective.phases(self.iteration, self.images_seen):
+            role, other = (self.d, self.g) if phase == "d" else (self.g, self.d)
+            with role.training_only(other):
+                for number, part in enumerate(rounds):
+                    with self.runtime.sync_if(role, last=number == len(rounds) - 1):
+                        with self.runtime.autocast():
+                            loss, stats = self.loss(phase, part, kept)
+                        self.runtime.backward(loss, len(rounds))
+                    self.recorder.collect(stats)
+                self.runtime.step(role)
+                if self.text and phase != "d":
+                    self.runtime.step(self.text)
+        self._average()
+        self.images_seen += self.config.batch.images
+        self.iteration += 1
+
+    def loss(self, phase: Phase, part: Round, kept: list[Any]) -> tuple[Tensor, Stats]:
+        """Loss of one round in one phase; randomness is a function of seed, phase and position alone."""
+        rng = stream(self.config.seed, phase, self.runtime.rank, part.position)
+        z = torch.randn(len(part.real), self.g.raw.z_dim, generator=rng).to(self.runtime.device)
+        share = self.config.objective.share_fakes
+        if phase == "pl":
+            return self.objective.pl_loss(self.g.engine, self.encode(part.given), z, rng)
+        if phase == "g":
+            return self.objective.g_loss(
+                self.g.engine,
+                self.d.raw,
+                self.features,
+                self.encode(part.given),
+                z,
+                self.images_seen,
+                rng,
+                labels=part.labels,
+                text_features=part.c if self.condition.kind == "text" else None,
+                c_heads=part.c,
+                kept_features=kept if share else None,
+            )
+        return self.objective.d_loss(
+            self.d.engine,
+            self.features,
+            self.g.raw,
+            part.real,
+            part.c,
+            z,
+            self.images_seen,
+            rng,
+            c_generator=self._encode_without_graph(part.given),
+            fake_features=kept.pop(0) if share else None,
+        )
+
+    def _average(self) -> None:
+        """Moves the averages of generator and text tower; makes the averages of w equal on all ranks."""
+        self.runtime.average_buffers(self.g.raw.mapping)
+        self.ema.update(self.g.raw, self.config.batch.images, self.images_seen)
+        if self.condition_ema:
+            self.condition_ema.update(self.condition, self.config.batch.images, self.images_seen)
+
+    # Data ------------------------------------------------------------------------------------------------
+
+    def next_rounds(self, loader: Any) -> list[Round]:
+        """The batches of one update, on the device and with their conditions encoded."""
+        chunk = self.round_images * self.runtime.world_size
+        return [self._round(next(loader), self.images_seen + n * chunk) for n in range(self.rounds)]
+
+    def _round(self, batch: Batch, position: int) -> Round:
+        real = from_uint8(batch.images.to(self.runtime.device, non_blocking=True))
+        given = self.condition.take(batch)
+        c = self.condition.encode_target(given)
+        labels = None if batch.labels is None else batch.labels.to(self.runtime.device)
+        return Round(real, given, None if c is None else c.to(self.runtime.device), labels, position)
+
+    def encode(self, given: Any) -> Tensor | None:
+        """Conditions as the generator takes them, on the device."""
+        c = self.condition.encode(given)
+        return None if c is None else c.to(self.runtime.device)
+
+    @torch.no_grad()
+    def _encode_without_graph(self, given: Any) -> Tensor | None:
+        return self.encode(given) if self.text else None
+
+    # The run ---------------------------------------------------------------------------------------------
+
+    def train(self) -> bool:
+        """Runs to the configured length; False when it was interrupted or ran into its time limit."""
+        schedule, total = self.config.schedule, round(self.config.schedule.kimg * 1000)
+        restore_state(self)
+        self.recorder.start()
+        loader = self._loader()
+        started = time.monotonic()
+        with StopRequest() as stop, self._progress_bar(total) as bar:
+            done = self.images_seen >= total
+            while not done and not stop:
+                before = self.images_seen
+                self._set_learning_rates(total)
+                self.update(self.next_rounds(loader))
+                minutes = (time.monotonic() - started) / 60
+                out_of_time = schedule.max_minutes is not None and minutes >= schedule.max_minutes
+                stop.requested = self.runtime.any(stop.requested or out_of_time)
+                done = self.images_seen >= total
+                bar.update((self.images_seen - before) / 1000)
+                if self._due(schedule.tick_kimg, before) or done or stop:
+                    bar.set_postfix_str(self.recorder.tick())
+                if self._due(schedule.snapshot_kimg, before) or done:
+                    self.recorder.snapshot()
+                if self._due(schedule.checkpoint_kimg, before) or done or stop:
+                    save_state(self)
+        self.recorder.close()
+        if not done:
+            log.info("stopped at %.1f kimg and saved; the same command goes on", self.images_seen / 1000)
+        return done
+
+    def _loader(self) -> Any:
+        return batches(
+            self.source,
+            batch_size=self.round_images,
+            seed=self.config.seed,
+            rank=self.runtime.rank,
+            world_size=self.runtime.world_size,
+            images_seen=self.images_seen,
+            num_workers=self.config.data.num_workers,
+        )
+
+    def _progress_bar(self, total: int) -> Any:
+        return tqdm(
+            total=total / 1000,
+            initial=self.images_seen / 1000,
+            unit="kimg",
+            desc=self.folder.name,
+            disable=not (self.runtime.is_main and self.config.log.progress),
+            bar_format=BAR,
+        )
+
+    def _due(self, interval_kimg: float, before: int) -> bool:
+        size = interval_kimg * 1000
+        return int(self.images_seen / size) > int(before / size)
+
+    def _set_learning_rates(self, total: int) -> None:
+        late = max(0.0, self.images_seen / total * 2 - 1)
+        factor = 1 - (1 - self.config.optimizer.final_lr_share) * late
+        for role in self.roles().values():
+            for group in role.optimizer.param_groups:
+                group["lr"] = group["first_lr"] * factor
