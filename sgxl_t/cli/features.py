@@ -1,0 +1,164 @@
+"""`sgxl-t features`: small local feature networks on own pictures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+EXAMPLES = """\b
+Examples:
+  sgxl-t features train --data photos --out photos-features
+  sgxl-t features train --data digits --out digits-features --kinds cnn,vit
+  sgxl-t features list photos-features"""
+NAMED = ("steps", "seconds", "images_per_second", "accuracy", "retrieval_at_1", "view_match_at_1")
+
+
+@click.group()
+def features() -> None:
+    """Train, list and inspect small feature networks of your own pictures.
+
+    They are named local:FOLDER wherever a feature network, classifier or CLIP is asked for.
+    """
+
+
+@features.command(epilog=EXAMPLES)
+@click.option("--data", required=True, metavar="D", help="Folder, .zip, shards, digits, emoji-scenes:24x8.")
+@click.option("--out", required=True, metavar="DIR", help="Folder that gets cnn/, vit/, clip/, report.json.")
+@click.option("--kinds", metavar="LIST", help="Of cnn,vit,clip.  [default: all that the data allow]")
+@click.option("--seconds", type=float, metavar="N", help="Wall time limit of each network.")
+@click.option("--steps", type=int, metavar="N", help="Steps of each network.  [default: by kind]")
+@click.option(
+    "--resolution",
+    type=int,
+    default=32,
+    show_default=True,
+    metavar="R",
+    help="Side of the pictures in pixels.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of weights, order and changes.")
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def train(
+    data: str,
+    out: str,
+    kinds: str | None,
+    seconds: float | None,
+    steps: int | None,
+    resolution: int,
+    seed: int,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Train networks on D: classifiers from labels, a CLIP from captions, or from pictures alone."""
+    from sgxl_t.datasets import open_source
+    from sgxl_t.training.features import train_features
+
+    source = open_source(data, resolution=resolution)
+    report = train_features(
+        source,
+        out,
+        kinds=[kind.strip() for kind in kinds.split(",")] if kinds is not None else None,
+        seconds=seconds,
+        steps=steps,
+        seed=seed,
+        device=_device(device),
+    )
+    if as_json:
+        click.echo(json.dumps(report, indent=2, ensure_ascii=False))
+        return
+    click.echo(f"{report['pictures']} pictures, learnt from {report['learnt_from']}")
+    for kind in ("cnn", "clip", "vit"):
+        if kind in report:
+            click.echo(f"local:{Path(out) / kind}  {_figures(report[kind])}")
+
+
+@features.command("list")
+@click.argument("folder")
+@click.option("--json", "as_json", is_flag=True, help="Print the list as JSON.")
+def list_networks(folder: str, as_json: bool) -> None:
+    """List the local networks in FOLDER and one level below it."""
+    from sgxl_t.networks.stored import CONFIG, read_json
+
+    root = Path(folder)
+    if not root.is_dir():
+        raise ValueError(f"{root} is no folder: name one that `sgxl-t features train --out` has written")
+    found = []
+    for path in sorted([*root.glob(CONFIG), *root.glob(f"*/{CONFIG}"), *root.glob(f"*/*/{CONFIG}")]):
+        config = read_json(path)
+        if isinstance(config, dict) and config.get("kind") in ("cnn", "vit", "clip", "text"):
+            found.append({"reference": f"local:{path.parent}", **_summary(config)})
+    if as_json:
+        click.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        return
+    for entry in found:
+        click.echo(f"{entry['reference']}  {entry['kind']}  {entry['pixels'] or '-'} px  {_figures(entry)}")
+    if not found:
+        click.echo(f"{root} holds no local networks")
+
+
+@features.command()
+@click.argument("folder")
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+def inspect(folder: str, as_json: bool) -> None:
+    """Load the network in FOLDER and say what it is, how large, and how it was trained."""
+    found = describe(Path(folder))
+    if as_json:
+        click.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        return
+    for name, value in found.items():
+        if value is not None and value != []:
+            shown = (
+                ", ".join(map(str, value[:12])) + (" ..." if len(value) > 12 else "")
+                if isinstance(value, list)
+                else value
+            )
+            click.echo(f"{name.replace('_', ' '):20} {shown}")
+
+
+def describe(folder: Path) -> dict[str, Any]:
+    """What the network in a folder is, with all its tensors checked."""
+    from sgxl_t.networks.clip import load_clip
+    from sgxl_t.networks.local_networks import load_local
+    from sgxl_t.networks.stored import read_config
+
+    config = read_config(folder)
+    found: dict[str, Any] = {"reference": f"local:{folder}", **_summary(config)}
+    if config["kind"] in ("clip", "text"):
+        clip = load_clip(f"local:{folder}", text_only=config["kind"] == "text")
+        text = clip.text_config
+        found |= {"embedding": clip.dim, "tokens": text.vocab_size, "caption_tokens": text.context_length}
+        network: Any = clip
+    else:
+        network, _ = load_local(folder)
+        found |= {"channels": list(network.channels), "pooled": network.embed_dim}
+    meta = config.get("meta")
+    found["parameters"] = sum(parameter.numel() for parameter in network.parameters())
+    found["classes"] = meta.get("classes", []) if isinstance(meta, dict) else []
+    return found
+
+
+def _summary(config: dict[str, Any]) -> dict[str, Any]:
+    meta = config.get("meta") if isinstance(config.get("meta"), dict) else {}
+    image = config.get("image") if config["kind"] == "clip" else config
+    sizes = image.get("config") if isinstance(image, dict) else None
+    pixels = sizes.get("image_size") if isinstance(sizes, dict) else None
+    figures = {name: meta[name] for name in NAMED if name in meta}
+    return {"kind": config["kind"], "pixels": pixels, "learnt_from": meta.get("learnt_from"), **figures}
+
+
+def _figures(entry: dict[str, Any]) -> str:
+    return "  ".join(f"{name.replace('_', ' ')} {entry[name]}" for name in NAMED if name in entry)
+
+
+def _device(name: str) -> Any:
+    import torch
+
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError):
+        raise ValueError(f"device {name!r} is not there: use cpu, or cuda on a machine with a GPU") from None
+    return device

@@ -1,0 +1,62 @@
+"""`sgxl-t`: the commands by name, each imported only when it is called."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+import click
+
+import sgxl_t
+from sgxl_t.cli.errors import run
+
+COMMANDS = {
+    "sample": ("sgxl_t.cli.sample", "Make pictures from text or classes."),
+    "train": ("sgxl_t.cli.train", "Train a generator; the same as scripts/train.py."),
+    "prepare": ("sgxl_t.cli.prepare", "Turn pictures of any layout into a zip or shards."),
+    "features": ("sgxl_t.cli.features", "Train, list and inspect local feature networks."),
+    "info": ("sgxl_t.cli.info", "Say what a model, data set or run folder holds."),
+    "doctor": ("sgxl_t.cli.doctor", "Say what this machine can do."),
+}
+"""Name to the module that holds the command under the same name, and its line in the help."""
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands by name and imports one when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in the order people need them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command, imported now; None for an unknown name."""
+        if cmd_name not in COMMANDS:
+            return None
+        return getattr(import_module(COMMANDS[cmd_name][0]), cmd_name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list in `--help`, from the table, so that help imports nothing."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(sgxl_t.__version__, prog_name="sgxl-t")
+def cli() -> None:
+    """Fast one-pass image GANs: train on your own pictures, sample from text or classes.
+
+    Every command has --help. Exit codes: 0 done, 2 a mistake in the request, 130 interrupted.
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of the console script; always leaves through SystemExit."""
+    listed = list(sys.argv[1:] if arguments is None else arguments)
+    if not listed:
+        listed = ["--help"]
+    sys.exit(run(lambda: cli.main(args=listed, prog_name="sgxl-t", standalone_mode=False)))
+
+
+if __name__ == "__main__":
+    main()

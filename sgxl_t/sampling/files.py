@@ -1,0 +1,81 @@
+"""Pictures on disk: names people can read, files that are whole or not there."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import tempfile
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+
+MAX_NAME = 80
+
+
+def picture_names(conditions: Sequence[str]) -> dict[str, str]:
+    """Stem of the file names of each prompt or class, such as `a-red-fox-in-snow`; all differ.
+
+    Plain letters, digits and dashes on every system. Case and commas do not show; what loses more (long
+    prompts, other scripts, other signs) or would be called like another gets eight digits of its hash.
+    """
+    names = {condition: _slug(condition) for condition in conditions}
+    shared = Counter(names.values())
+    for condition, name in names.items():
+        said = " ".join(re.sub(r"[-_,.\s]+", " ", condition.lower()).split())
+        if not name or name.replace("-", " ") != said or len(name) > MAX_NAME or shared[name] > 1:
+            digest = hashlib.sha256(condition.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+            names[condition] = "-".join(part for part in (name[:MAX_NAME].strip("-"), digest) if part)
+    return names
+
+
+def _slug(text: str) -> str:
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")
+
+
+def save_png(image: Image.Image, path: str | Path) -> Path:
+    """Writes one PNG aside and renames it; returns the path. ValueError when the folder cannot take it."""
+    path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder: name a file, such as {path / 'grid.png'}")
+    check_writable(path.parent).mkdir(parents=True, exist_ok=True)
+    handle, aside = tempfile.mkstemp(prefix=".writing-", suffix=".png", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            image.save(stream, format="PNG")
+        os.chmod(aside, 0o666 & ~_umask())
+        os.replace(aside, path)
+    except BaseException:
+        Path(aside).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def check_writable(folder: str | Path) -> Path:
+    """The folder itself when pictures can be written into it; ValueError of one sentence otherwise.
+
+    It is not made yet: a request that fails later for another reason leaves nothing behind.
+    """
+    folder = Path(folder)
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    try:
+        if not existing.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, f"{existing} is a file")
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise ValueError(f"{folder} cannot be written ({reason}): name another folder") from None
+    return folder
+
+
+def _umask() -> int:
+    """The process's file mode mask, which can only be read by setting it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,62 @@
+"""One picture that shows many: a row per prompt or class, a column per seed, both labelled."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+
+from PIL import Image, ImageDraw, ImageFont
+
+GAP, PAD, TEXT_SIZE, MAX_LINES = 4, 8, 14, 4
+PAPER, INK = (255, 255, 255), (40, 40, 40)
+MAX_SIDE = 32_000
+
+
+def labelled_grid(
+    images: Sequence[Image.Image],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    *,
+    smallest_cell: int = 96,
+) -> Image.Image:
+    """RGB picture of `len(rows) * len(columns)` equal square images, given row by row.
+
+    Small images are enlarged by a whole factor, without smoothing, to at least `smallest_cell` pixels.
+    Raises ValueError when a side would pass 32,000 pixels.
+    """
+    assert len(images) == len(rows) * len(columns), "one image per row and column"
+    side = images[0].width
+    cell = side * max(1, -(-smallest_cell // side))
+    font = ImageFont.load_default(TEXT_SIZE)
+    texts = [_wrapped(text) for text in rows]
+    left = PAD * 2 + max(int(font.getlength(line)) for text in texts for line in text.split("\n"))
+    top = PAD * 2 + TEXT_SIZE
+    width, height = left + len(columns) * (cell + GAP) + PAD, top + len(rows) * (cell + GAP) + PAD
+    if max(width, height) > MAX_SIDE:
+        raise ValueError(
+            f"a grid of {len(rows)} x {len(columns)} pictures would have {width} x {height} pixels: "
+            f"ask for fewer at a time, at most {MAX_SIDE} pixels fit along a side"
+        )
+    sheet = Image.new("RGB", (width, height), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for column, text in enumerate(columns):
+        middle = left + column * (cell + GAP) + cell // 2
+        draw.text((middle, PAD), _clipped(text, font, cell), font=font, fill=INK, anchor="ma")
+    for row, text in enumerate(texts):
+        y = top + row * (cell + GAP)
+        draw.multiline_text((PAD, y + cell // 2), text, font=font, fill=INK, anchor="lm")
+        for column in range(len(columns)):
+            image = images[row * len(columns) + column].resize((cell, cell), Image.Resampling.NEAREST)
+            sheet.paste(image, (left + column * (cell + GAP), y))
+    return sheet
+
+
+def _wrapped(text: str) -> str:
+    lines = textwrap.wrap(text, width=24, max_lines=MAX_LINES, placeholder=" ...")
+    return "\n".join(lines) or " "
+
+
+def _clipped(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+    while text and font.getlength(text) > width:
+        text = text[:-1]
+    return text
