@@ -1,0 +1,43 @@
+"""The demonstration from end to end, with runs so short that only its files are judged."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.slow
+def test_demo_leaves_models_scores_and_a_page(tmp_path):
+    out = tmp_path / "demo"
+    command = [
+        sys.executable,
+        "scripts/demo.py",
+        "--out",
+        str(out),
+        "--class-kimg",
+        "0.2",
+        "--text-kimg",
+        "0.1",
+    ]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=900)
+    scores = json.loads((out / "scores.json").read_text())
+    common = {"accuracy", "frechet", "frechet_floor", "images", "minutes"}
+    assert common <= scores["class"].keys()
+    assert common | {"held_out", "retrieval_at_1"} <= scores["text"].keys()
+    assert (
+        scores["text"]["accuracy"].keys()
+        == scores["text"]["held_out"].keys()
+        >= {"all", "object", "scene", "size"}
+    )
+    assert scores["total_minutes"] > 0
+    assert scores["peak_memory_gib"] > 0
+    page = (out / "report.html").read_text()
+    assert page.count("data:image/png;base64") >= 4
+    for kind, asked in (("class", ["--class", "3"]), ("text", ["a red fox in snow"])):
+        sample = [sys.executable, "-m", "sgxl_t.cli.main", "sample", *asked, "--model", str(out / kind)]
+        subprocess.run([*sample, "--out", str(tmp_path / kind)], check=True, timeout=120)
+        assert len(list((tmp_path / kind).glob("*.png"))) == 1

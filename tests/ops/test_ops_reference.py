@@ -1,0 +1,228 @@
+"""Fast forms against the plain ones in float64, with gradients and gradients of gradients."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from sgxl_t.ops import (
+    blur,
+    diff_augment,
+    filtered_lrelu,
+    filters,
+    modulated_conv,
+    planes,
+    reference,
+    resample,
+)
+
+F64 = torch.float64
+
+
+def normal(*shape: int, seed: int = 0, requires_grad: bool = True) -> Tensor:
+    values = torch.randn(*shape, generator=torch.Generator().manual_seed(seed + sum(shape)), dtype=F64)
+    return values.requires_grad_(requires_grad)
+
+
+def assert_close(ours: Tensor, theirs: Tensor) -> None:
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-8 * max(theirs.abs().max().item(), 1e-3))
+
+
+def assert_equal_to_second_order(
+    fast: Callable[..., Tensor], plain: Callable[..., Tensor], inputs: Sequence[Tensor]
+) -> None:
+    """Values, first gradients, and gradients of a scalar made of the first gradients."""
+    results = []
+    for call in (fast, plain):
+        y = call(*inputs)
+        cot = normal(*y.shape, seed=5, requires_grad=True)
+        first = torch.autograd.grad((y * cot).sum(), inputs, create_graph=True)
+        scalar = sum(
+            (g * normal(*g.shape, seed=7, requires_grad=False)).sum() + g.pow(3).sum() for g in first
+        )
+        second = torch.autograd.grad(scalar, [*inputs, cot], allow_unused=True, materialize_grads=True)
+        results.append([y, *first, *second])
+    for ours, theirs in zip(*results, strict=True):
+        assert ours.shape == theirs.shape
+        assert_close(ours, theirs)
+
+
+UP = filters.lowpass_filter(12, 5.66, 4.7, 32)
+UP4 = filters.lowpass_filter(24, 5.66, 4.7, 64)
+DOWN = filters.lowpass_filter(12, 6.7, 4.3, 32)
+RADIAL = filters.lowpass_filter(12, 6.7, 4.3, 32, radial=True)
+SKEW = torch.tensor([0.1, -0.4, 0.8, 0.3, 0.25])
+
+LRELU_CASES: dict[str, dict[str, Any]] = {
+    "same rate": {"fu": UP, "fd": DOWN, "up": 2, "down": 2, "padding": [9, 8, 9, 8], "clamp": 256},
+    "clamped": {"fu": UP, "fd": DOWN, "up": 2, "down": 2, "padding": [9, 8, 9, 8], "clamp": 0.4},
+    "growing": {"fu": UP4, "fd": DOWN, "up": 4, "down": 2, "padding": [-6, -9, 2, 5], "clamp": None},
+    "shrinking": {"fu": UP, "fd": UP4, "up": 2, "down": 4, "padding": [14, 17, 12, 15], "clamp": 0.8},
+    "radial": {"fu": UP, "fd": RADIAL, "up": 2, "down": 2, "padding": [9, 8, 9, 8], "clamp": 0.4},
+    "uneven taps": {"fu": SKEW, "fd": SKEW[:4], "up": 2, "down": 2, "padding": [3, 1, 2, 2], "clamp": None},
+    "only up": {"fu": UP, "fd": None, "up": 2, "down": 1, "padding": [5, 6, 4, 7], "clamp": 0.6},
+    "only down": {"fu": None, "fd": DOWN, "up": 1, "down": 2, "padding": [7, 5, 6, 8], "clamp": None},
+    "to rgb": {"fu": None, "fd": None, "gain": 1.0, "slope": 1.0, "clamp": 0.5},
+}
+
+
+@pytest.mark.parametrize("case", LRELU_CASES)
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_filtered_lrelu_equals_plain_form(case: str, layout: torch.memory_format) -> None:
+    args = dict(LRELU_CASES[case])
+    fu, fd = args.pop("fu"), args.pop("fd")
+    x = normal(2, 3, 11, 14).detach().contiguous(memory_format=layout).requires_grad_()
+    assert_equal_to_second_order(
+        lambda x, b: filtered_lrelu.filtered_lrelu(x, fu, fd, b, **args),
+        lambda x, b: reference.filtered_lrelu(x, fu, fd, b, **args),
+        [x, normal(3)],
+    )
+
+
+@pytest.mark.parametrize("planes_per_chunk", [1, 2, 3, 7, 100])
+def test_filtered_lrelu_does_not_depend_on_chunks(
+    planes_per_chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planes, "_CPU_BYTES_PER_THREAD", 0)
+    monkeypatch.setattr(planes, "_MIN_CPU_PLANES", planes_per_chunk)
+    args: dict[str, Any] = {"up": 2, "down": 2, "padding": [9, 8, 9, 8], "clamp": 0.5}
+    assert_equal_to_second_order(
+        lambda x, b: filtered_lrelu.filtered_lrelu(x, UP, DOWN, b, **args),
+        lambda x, b: reference.filtered_lrelu(x, UP, DOWN, b, **args),
+        [normal(3, 5, 10, 9), normal(5)],
+    )
+
+
+@pytest.mark.parametrize("size", [16, 38, 86, 150])
+def test_filtered_lrelu_in_blocks_at_layer_sizes(size: int) -> None:
+    args: dict[str, Any] = {"up": 2, "down": 2, "padding": [9, 8, 9, 8], "clamp": 256}
+    x, b = normal(1, 2, size, size, requires_grad=False), normal(2, requires_grad=False)
+    ours = filtered_lrelu.filtered_lrelu(x, UP, DOWN, b, **args)
+    assert_close(ours, reference.filtered_lrelu(x, UP, DOWN, b, **args))
+    single = filtered_lrelu.filtered_lrelu(x.float(), UP, DOWN, b.float(), **args)
+    torch.testing.assert_close(single.double(), ours, rtol=0, atol=1e-5 * ours.abs().max().item())
+
+
+def test_filtered_lrelu_passes_gradgradcheck() -> None:
+    def call(x: Tensor, b: Tensor) -> Tensor:
+        return filtered_lrelu.filtered_lrelu(
+            x, SKEW, SKEW[:4], b, up=2, down=2, padding=[2, 3, 1, 2], clamp=0.9
+        )
+
+    assert torch.autograd.gradcheck(call, (normal(1, 2, 4, 3), normal(2)))
+    assert torch.autograd.gradgradcheck(call, (normal(1, 2, 4, 3), normal(2)))
+
+
+def test_filters_with_equal_shapes_are_kept_apart() -> None:
+    x = normal(1, 2, 12, 12, requires_grad=False)
+    for fd in (DOWN, UP, DOWN):
+        ours = filtered_lrelu.filtered_lrelu(x, UP, fd, up=2, down=2, padding=[9, 8, 9, 8])
+        assert_close(ours, reference.filtered_lrelu(x, UP, fd, up=2, down=2, padding=[9, 8, 9, 8]))
+
+
+def test_a_filter_changed_in_place_is_noticed() -> None:
+    x, f = normal(1, 1, 12, 12, requires_grad=False), torch.ones(12) / 12
+    grid = (torch.ones(4, 4) / 16).requires_grad_(False)
+    for _ in range(2):
+        assert_close(resample.upfirdn2d(x, f, up=2), reference.upfirdn2d(x, f, up=2))
+        assert_close(resample.upfirdn2d(x, grid, up=2), reference.upfirdn2d(x, grid, up=2))
+        f.copy_(UP)
+        grid.copy_(torch.arange(16.0).reshape(4, 4))
+
+
+def test_filters_work_inside_and_after_inference_mode() -> None:
+    f = UP.clone()
+    with torch.inference_mode():
+        filtered_lrelu.filtered_lrelu(torch.randn(1, 2, 8, 8), f, f, up=2, down=2, padding=9)
+    x = torch.randn(1, 2, 8, 8, requires_grad=True)
+    filtered_lrelu.filtered_lrelu(x, f, f, up=2, down=2, padding=9).square().sum().backward()
+    assert x.grad is not None
+    assert x.grad.isfinite().all()
+
+
+UPFIRDN_FILTERS = {
+    "none": None,
+    "1-D": SKEW,
+    "long": UP,
+    "outer product": filters.setup_filter([1, 3, 3, 1]),
+    "full 2-D": torch.linspace(-1, 2, 12).square().reshape(4, 3),
+}
+
+
+@pytest.mark.parametrize("f", UPFIRDN_FILTERS)
+@pytest.mark.parametrize(("up", "down"), [(1, 1), (2, 1), (1, 2), (3, 2), ([2, 1], [1, 3])])
+def test_upfirdn2d_equals_plain_form(f: str, up: Any, down: Any) -> None:
+    taps = UPFIRDN_FILTERS[f]
+    for padding, flip in itertools.product((6, [7, -1, -2, 9]), (False, True)):
+        args: dict[str, Any] = {"up": up, "down": down, "padding": padding, "flip_filter": flip, "gain": 1.7}
+        assert_equal_to_second_order(
+            lambda x, args=args: resample.upfirdn2d(x, taps, **args),
+            lambda x, args=args: reference.upfirdn2d(x, taps, **args),
+            [normal(2, 2, 9, 7)],
+        )
+
+
+@pytest.mark.parametrize("demodulate", [True, False])
+@pytest.mark.parametrize("gain_shape", [None, (), (4,), (2, 4)])
+def test_modulated_conv_sg3_equals_plain_form(demodulate: bool, gain_shape: tuple[int, ...] | None) -> None:
+    gain = None if gain_shape is None else torch.rand(gain_shape, dtype=F64) + 0.5
+    args: dict[str, Any] = {"demodulate": demodulate, "padding": 2, "input_gain": gain}
+    assert_equal_to_second_order(
+        lambda *a: modulated_conv.modulated_conv_sg3(*a, **args),
+        lambda *a: reference.modulated_conv_sg3(*a, **args),
+        [normal(2, 4, 5, 6), normal(3, 4, 3, 3), normal(2, 4)],
+    )
+
+
+@pytest.mark.parametrize("flip_weight", [True, False])
+@pytest.mark.parametrize(("up", "down"), [(1, 1), (2, 1), (1, 2)])
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_modulated_conv_equals_plain_form(kernel: int, up: int, down: int, flip_weight: bool) -> None:
+    args: dict[str, Any] = {
+        "up": up,
+        "down": down,
+        "padding": kernel // 2,
+        "flip_weight": flip_weight,
+        "resample_filter": filters.setup_filter([1, 3, 3, 1]),
+    }
+    size = 6 * up // down
+    assert_equal_to_second_order(
+        lambda *a: modulated_conv.modulated_conv(*a[:3], noise=a[3], **args),
+        lambda *a: reference.modulated_conv(*a[:3], noise=a[3], **args),
+        [normal(2, 4, 6, 6), normal(3, 4, kernel, kernel), normal(2, 4), normal(2, 1, size, size)],
+    )
+
+
+def test_wide_layers_give_the_same_in_either_memory_layout() -> None:
+    x, weight, s = torch.randn(1, 300, 4, 4), torch.randn(300, 300, 3, 3), torch.randn(1, 300)
+    for layout in (torch.contiguous_format, torch.channels_last):
+        ours = modulated_conv.modulated_conv_sg3(x.contiguous(memory_format=layout), weight, s, padding=2)
+        plain = reference.modulated_conv_sg3(x, weight, s, padding=2)
+        torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("sigma", [0.0, 0.3, 0.34, 1.3, 4.7, 32.0])
+def test_gaussian_blur_equals_plain_form(sigma: float) -> None:
+    assert_equal_to_second_order(
+        lambda x: blur.gaussian_blur(x * 1, sigma),
+        lambda x: reference.gaussian_blur(x * 1, sigma),
+        [normal(2, 3, 16, 12)],
+    )
+
+
+@pytest.mark.parametrize("policy", ["color,translation,cutout", "cutout,translation", "color"])
+@pytest.mark.parametrize("shape", [(3, 3, 16, 16), (2, 1, 7, 13), (2, 3, 2, 1)])
+def test_diff_augment_equals_plain_form(policy: str, shape: tuple[int, int, int, int]) -> None:
+    for seed in range(3):
+        rng = torch.Generator().manual_seed(seed)
+        draws = diff_augment.draw_augmentation(shape, policy, generator=rng, device="cpu")
+        assert_equal_to_second_order(
+            lambda x, draws=draws: diff_augment.diff_augment(x, policy, draws=draws),
+            lambda x, draws=draws: reference.diff_augment(x, policy, draws),
+            [normal(*shape)],
+        )

@@ -1,0 +1,56 @@
+"""The shape of the package: imports point down, files and functions stay readable, README commands exist."""
+
+import ast
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from importlinter.cli import lint_imports
+
+ROOT = Path(__file__).parents[1]
+SOURCES = sorted((ROOT / "sgxl_t").rglob("*.py"))
+
+
+def test_imports_point_down(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert lint_imports(config_filename=str(ROOT / "pyproject.toml")) == 0
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_and_functions_stay_readable(path):
+    text = path.read_text()
+    assert len(text.splitlines()) <= 400
+    limit = 40 if path.parent.name == "ops" else 60
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            lines = node.end_lineno - node.lineno + 1
+            assert lines <= (250 if isinstance(node, ast.ClassDef) else limit), f"{node.name}: {lines} lines"
+
+
+def readme_commands():
+    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    lines = [line.split("#")[0].strip() for block in blocks for line in block.splitlines()]
+    return [line for line in lines if "sgxl-t " in line]
+
+
+@pytest.mark.parametrize("line", readme_commands())
+def test_commands_of_the_readme_exist_with_their_options(line):
+    from sgxl_t.cli.main import cli
+
+    words = shlex.split(line)
+    words = words[next(index for index, word in enumerate(words) if word.endswith("sgxl-t")) + 1 :]
+    page = CliRunner().invoke(cli, [words[0], "--help"])
+    assert page.exit_code == 0
+    for word in words[1:]:
+        if word.startswith("--"):
+            assert word in page.output
+
+
+def test_the_readme_names_the_two_commands():
+    text = (ROOT / "README.md").read_text()
+    makefile = (ROOT / "Makefile").read_text()
+    for target in ("demo", "test"):
+        assert f"make {target}" in text
+        assert f"\n{target}:" in makefile

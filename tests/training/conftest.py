@@ -1,0 +1,45 @@
+"""Feature networks that every tiny run of training shares; untrained, so they cost nothing."""
+
+import pytest
+import torch
+
+from sgxl_t.networks.clip import TextTowerConfig, local_clip
+from sgxl_t.networks.local_networks import SmallCNN, SmallCNNConfig, SmallViT, SmallViTConfig, save_local
+from sgxl_t.networks.vocabulary import WordTokenizer
+
+WORDS = (
+    "a",
+    "red",
+    "fox",
+    "cat",
+    "dog",
+    "owl",
+    "in",
+    "on",
+    "snow",
+    "beach",
+    "night",
+    "grass",
+    "small",
+    "large",
+)
+
+
+@pytest.fixture(scope="session")
+def tiny_features(tmp_path_factory):
+    """Folder with cnn/, vit/ (ten classes) and clip/, all for 16 px pictures."""
+    root = tmp_path_factory.mktemp("features")
+    cnn = SmallCNNConfig(
+        image_size=16, channels=(4, 4, 8, 8), convs=(1, 1, 1, 1), num_classes=10, projection=16
+    )
+    vit = SmallViTConfig(image_size=16, stem_width=4, width=8, depth=2, heads=2, num_classes=10)
+    tokenizer = WordTokenizer(WORDS, 12)
+    text = TextTowerConfig(
+        embed_dim=16, context_length=12, vocab_size=tokenizer.vocab_size, width=16, heads=2, layers=1
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        save_local(root / "cnn", SmallCNN(cnn))
+        save_local(root / "vit", SmallViT(vit))
+        local_clip(text, tokenizer, SmallCNN(cnn)).save(root / "clip")
+    return root

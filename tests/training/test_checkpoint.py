@@ -1,0 +1,82 @@
+"""Checkpoints: whole or absent; a damaged one is passed over, and nothing is lost without a word."""
+
+import pytest
+import torch
+
+from sgxl_t.training.checkpoint import (
+    flatten_optimizer,
+    load_newest,
+    restore_optimizer,
+    save_checkpoint,
+)
+
+
+def write(root, kimg, value, keep=2):
+    return save_checkpoint(
+        root, kimg, {"a": {"x": torch.full((3,), value)}}, {"images_seen": value}, keep=keep
+    )
+
+
+def test_the_newest_comes_back_and_old_ones_go(tmp_path):
+    for number in range(4):
+        write(tmp_path, float(number), number)
+    folder, parts, state = load_newest(tmp_path)
+    assert folder.name == "kimg_0000003.000"
+    assert parts["a"]["x"].tolist() == [3, 3, 3]
+    assert state["images_seen"] == 3
+    assert len(list(tmp_path.glob("kimg_*"))) == 2
+
+
+def test_none_when_nothing_was_saved(tmp_path):
+    assert load_newest(tmp_path / "none") is None
+
+
+@pytest.mark.parametrize("damage", ["truncate", "flip", "delete", "manifest"])
+@pytest.mark.parametrize("name", ["a.safetensors", "state.json"])
+def test_a_damaged_newest_is_passed_over(tmp_path, damage, name):
+    write(tmp_path, 1.0, 1)
+    newest = write(tmp_path, 2.0, 2)
+    path = newest / ("manifest.json" if damage == "manifest" else name)
+    data = bytearray(path.read_bytes())
+    if damage == "delete":
+        path.unlink()
+    elif damage == "flip":
+        data[-1] ^= 1
+        path.write_bytes(bytes(data))
+    else:
+        path.write_bytes(bytes(data[: len(data) // 2]))
+    _, _, state = load_newest(tmp_path)
+    assert state["images_seen"] == 1
+
+
+def test_when_none_is_whole_the_user_is_asked(tmp_path):
+    (write(tmp_path, 1.0, 1) / "a.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"no checkpoint in .* is whole .*a\.safetensors is missing"):
+        load_newest(tmp_path)
+
+
+def test_a_write_that_fails_leaves_the_ones_before(tmp_path):
+    write(tmp_path, 1.0, 1)
+    with pytest.raises(TypeError):
+        save_checkpoint(tmp_path, 2.0, {"a": {"x": torch.ones(1)}}, {"bad": object()}, keep=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["kimg_0000001.000"]
+
+
+def test_optimizer_state_survives():
+    def updated(steps, state=None):
+        torch.manual_seed(0)
+        weight = torch.nn.Parameter(torch.ones(4))
+        optimizer = torch.optim.Adam([weight], betas=(0.0, 0.99))
+        for step in range(steps):
+            if step == 2 and state is not None:
+                restore_optimizer(optimizer, state)
+            weight.grad = torch.full((4,), float(step + 1))
+            optimizer.step()
+        return weight, optimizer
+
+    _, optimizer = updated(2)
+    state = {name: value.clone() for name, value in flatten_optimizer(optimizer).items()}
+    again, _ = updated(3, state)
+    straight, _ = updated(3)
+    assert torch.equal(again, straight)
+    assert set(state) == {"0.step", "0.exp_avg", "0.exp_avg_sq"}
