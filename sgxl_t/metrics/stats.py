@@ -1,0 +1,242 @@
+"""Mean and covariance of features that arrive in batches, on one process or many."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+_BLOCK = 1024
+"""Rows per update of the sums: few large products are faster than many small ones."""
+
+
+class Moments:
+    """Streaming mean and scatter matrix of features in float64.
+
+    Sums are kept of x - shift, with one fixed shift near the mean, which keeps the covariance exact to about
+    1e-15 where the mean is a million times the deviation (plain sums lose every digit there). How the rows
+    are split into batches or ranks changes the results by rounding only.
+    """
+
+    def __init__(self, dim: int, shift: Any = None) -> None:
+        """dim: width of the features. shift: [dim], near their mean; default: mean of the first block."""
+        self.dim = dim
+        self.nonfinite = 0
+        """Rows left out so far because they hold NaN or infinite values."""
+        self._sums = _ShiftedSums(dim, shift)
+
+    def update(self, features: Any) -> None:
+        """Adds features [N, dim] of any type and device; rows that are not finite are only counted."""
+        features = torch.as_tensor(features).detach()
+        if features.ndim != 2 or features.shape[1] != self.dim:
+            raise ValueError(f"features have shape {tuple(features.shape)}: [N, {self.dim}] is expected here")
+        for rows in features.split(_BLOCK):
+            finite = torch.isfinite(rows).all(dim=1)
+            self.nonfinite += len(rows) - int(finite.sum())
+            self._sums.add(rows[finite])
+
+    @property
+    def n(self) -> int:
+        """Rows added, without those that are not finite."""
+        return self._sums.n
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean, float64 [dim] on the CPU; zeros for no rows."""
+        return self._sums.mean()
+
+    @property
+    def m2(self) -> Tensor:
+        """Scatter matrix sum (x - mean)(x - mean)^T, float64 [dim, dim] on the CPU."""
+        return self._sums.scatter()
+
+    def covariance(self, ddof: int = 1) -> Tensor:
+        """Covariance, float64 [dim, dim]: the scatter matrix over n - ddof. Raises what `check` raises."""
+        self.check()
+        return self.m2 / (self.n - ddof)
+
+    def check(self) -> None:
+        """Raises ValueError where rows were not finite, with their count, or are fewer than 2."""
+        check_moments(self)
+
+    def merge(self, other: Moments) -> Moments:
+        """Adds the rows of `other` to these and returns self (Chan et al. 1979, pairwise update)."""
+        return merge_moments(self, other)
+
+    def all_reduce(self) -> Moments:
+        """Moments over all ranks of the default process group; see `reduce_moments`."""
+        return reduce_moments(self)
+
+    def save(self, path: str | Path, metadata: dict[str, Any] | None = None) -> None:
+        """Writes a file that `load` reads; see `save_moments`."""
+        save_moments(self, path, metadata)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Moments:
+        """Reads a file that `save` wrote; see `load_moments`."""
+        return load_moments(path)[0]
+
+
+class _ShiftedSums:
+    """n, sum (x - a) and sum (x - a)(x - a)^T in float64, with rows held back until they fill a block."""
+
+    def __init__(self, dim: int, shift: Any = None) -> None:
+        self.n = 0
+        self.shift = None if shift is None else torch.as_tensor(shift).detach().double().reshape(dim)
+        self.total = torch.zeros(dim, dtype=torch.float64)
+        self.square = torch.zeros(dim, dim, dtype=torch.float64)
+        self._pending: list[Tensor] = []
+        self._waiting = 0
+
+    def add(self, rows: Tensor) -> None:
+        self.n += len(rows)
+        self._pending.append(rows)
+        self._waiting += len(rows)
+        if self._waiting >= _BLOCK:
+            self.flush()
+
+    def flush(self) -> None:
+        """Brings the rows held back into the sums."""
+        if not self._waiting:
+            return
+        device = self._pending[0].device
+        # Apple's accelerator has no float64.
+        device = torch.device("cpu") if device.type == "mps" else device
+        rows = torch.cat([part.to(device) for part in self._pending]).double()
+        self._pending, self._waiting = [], 0
+        if self.shift is None:
+            self.shift = rows.mean(dim=0)
+        self.shift, self.total = self.shift.to(device), self.total.to(device)
+        rows -= self.shift
+        self.total += rows.sum(dim=0)
+        self.square = self.square.to(device).addmm_(rows.T, rows)
+
+    def mean(self) -> Tensor:
+        self.flush()
+        if self.n == 0 or self.shift is None:
+            return torch.zeros_like(self.total, device="cpu")
+        return (self.shift.to(self.total.device) + self.total / self.n).cpu()
+
+    def scatter(self) -> Tensor:
+        self.flush()
+        square = self.square - torch.outer(self.total, self.total) / max(self.n, 1)
+        return ((square + square.T) / 2).cpu()
+
+
+def moments_from(n: int, mean: Any, m2: Any, nonfinite: int = 0) -> Moments:
+    """Moments of given numbers: n rows with mean [D] and scatter matrix m2 [D, D]."""
+    mean = torch.as_tensor(mean, dtype=torch.float64)
+    moments = Moments(len(mean), shift=mean)
+    moments.nonfinite = nonfinite
+    moments._sums.n = n
+    moments._sums.square = torch.as_tensor(m2, dtype=torch.float64).clone()
+    return moments
+
+
+def check_moments(moments: Moments) -> None:
+    """Raises ValueError for rows that were not finite, with their count, and for fewer than 2 rows."""
+    if moments.nonfinite:
+        raise ValueError(
+            f"{moments.nonfinite} of {moments.n + moments.nonfinite} feature rows hold NaN or infinite "
+            "values: check the images and the extractor"
+        )
+    if moments.n < 2:
+        raise ValueError(f"there are features of {moments.n} pictures: a covariance needs at least 2")
+
+
+def merge_moments(first: Moments, second: Moments) -> Moments:
+    """Adds the rows of `second` to `first` in place and returns it; ValueError when the widths differ."""
+    if first.dim != second.dim:
+        raise ValueError(
+            f"moments of {first.dim} and of {second.dim} features cannot be merged: "
+            "take both from one extractor"
+        )
+    n = first.n + second.n
+    difference = second.mean - first.mean
+    mean = first.mean + difference * (second.n / max(n, 1))
+    m2 = first.m2 + second.m2 + torch.outer(difference, difference) * (first.n * second.n / max(n, 1))
+    first._sums = moments_from(n, mean, m2)._sums
+    first.nonfinite += second.nonfinite
+    return first
+
+
+def reduce_moments(moments: Moments) -> Moments:
+    """Moments of the rows of all ranks of the default process group, equal on every rank.
+
+    Ranks may hold any number of rows, none as well. Every rank must call it; two reductions take place: of
+    the counts and means, which gives all ranks one shift, then of the sums about it (8 dim^2 bytes). Without
+    a process group the same moments are returned.
+    """
+    if not (dist.is_available() and dist.is_initialized()):
+        return moments
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    n, mean, m2 = moments.n, moments.mean, moments.m2
+    counts = torch.tensor([n, moments.nonfinite], dtype=torch.float64)
+    first = torch.cat([counts, n * mean]).to(device)
+    dist.all_reduce(first)
+    first = first.cpu()
+    total, nonfinite = int(first[0]), int(first[1])
+    shift = first[2:] / max(total, 1)
+    offset = mean - shift if n else torch.zeros_like(mean)
+    sums = torch.cat([(n * offset)[None], m2 + n * torch.outer(offset, offset)]).to(device)
+    dist.all_reduce(sums)
+    sums = sums.cpu()
+    result = moments_from(total, shift, sums[1:], nonfinite)
+    result._sums.total = sums[0].clone()
+    return result
+
+
+def save_moments(moments: Moments, path: str | Path, metadata: dict[str, Any] | None = None) -> None:
+    """Writes n, mean and scatter matrix with JSON-able facts about them; the file appears whole or not.
+
+    path: by custom `*.npz`. The scatter matrix is stored, not the covariance, so ddof is chosen by readers.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        with aside.open("xb") as file:
+            np.savez(
+                file,
+                n=np.int64(moments.n),
+                nonfinite=np.int64(moments.nonfinite),
+                mean=moments.mean.numpy(),
+                m2=moments.m2.numpy(),
+                metadata=np.asarray(json.dumps(metadata or {}, sort_keys=True)),
+            )
+        os.replace(aside, path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+
+
+def load_moments(path: str | Path) -> tuple[Moments, dict[str, Any]]:
+    """Moments and metadata of a file that `save_moments` wrote; nothing in it is executed.
+
+    Raises ValueError for a file that is damaged, of another kind or compressed (what it holds is then never
+    larger in memory than on disk), OSError where it cannot be opened.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                raise ValueError("it is compressed")
+        with np.load(path, allow_pickle=False) as file:
+            n, nonfinite, mean, m2 = (file[key] for key in ("n", "nonfinite", "mean", "m2"))
+            metadata = json.loads(str(file["metadata"]))
+        if mean.ndim != 1 or m2.shape != (len(mean), len(mean)) or n.shape or nonfinite.shape:
+            raise ValueError("its arrays do not fit together")
+        if not (np.isfinite(mean).all() and np.isfinite(m2).all() and n >= 0 and nonfinite >= 0):
+            raise ValueError("its numbers are not finite")
+    except (ValueError, TypeError, KeyError, EOFError, MemoryError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"{path} holds no saved moments ({error}): delete it and compute it again"
+        ) from error
+    return moments_from(int(n), mean, m2, int(nonfinite)), metadata
