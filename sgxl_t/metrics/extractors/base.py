@@ -1,0 +1,97 @@
+"""What every extractor of features is: frozen, exact to float32, and known by the hash of its weights."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sgxl_t.ops.precision import own_precision
+
+HASH_LENGTH = 16
+COUNTERS = "num_batches_tracked"
+"""Batch norm's count of training steps: no weight, and absent from some files."""
+_FP32_SWITCHES: tuple[Any, ...] = (
+    torch.backends.cuda.matmul,
+    torch.backends.cudnn.conv,
+    torch.backends.mkldnn.matmul,
+    torch.backends.mkldnn.conv,
+)
+
+
+class Extractor(nn.Module):
+    """A frozen network that turns pictures into the features of a metric.
+
+    name: of the extractor, as `load_extractor` takes it. outputs: name of each output to its width D.
+    preprocessing: id of how bytes become the network's input; equal ids mean equal arithmetic.
+    Subclasses hold their network as a module and write `features`. Weights stay float32, whatever is asked.
+    """
+
+    def __init__(self, name: str, outputs: Mapping[str, int], preprocessing: str) -> None:
+        super().__init__()
+        self.name = name
+        self.outputs = dict(outputs)
+        self.preprocessing = preprocessing
+
+    def features(self, images: Tensor) -> dict[str, Tensor]:
+        """images uint8 [N, 3, H, W] -> each output [N, D]."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """images uint8 [N, 3, H, W] in [0, 255] on the extractor's device -> each output float32 [N, D].
+
+        Runs without autocast and TF32, and without gradients. Grey pictures [N, 1, H, W] are repeated to three
+        channels. ValueError for other types and shapes.
+        """
+        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
+            raise ValueError(
+                f"images of {images.dtype} and shape {list(images.shape)} cannot be measured: give uint8 "
+                "[N, 3, H, W], made from floats in [-1, 1] by sgxl_t.ops.images.to_uint8"
+            )
+        with full_precision(images):
+            results = self.features(images.expand(-1, 3, -1, -1))
+        return {name: value.float() for name, value in results.items()}
+
+    @cached_property
+    def weight_hash(self) -> str:
+        """16 hex digits of the SHA-256 over all weights; equal weights have it equal on every machine."""
+        return state_hash(self.state_dict())
+
+    def freeze(self) -> Extractor:
+        """Float32, in eval mode and without gradients; returns itself."""
+        self.float().requires_grad_(False)
+        super().train(False)
+        return self
+
+    def train(self, mode: bool = True) -> Extractor:
+        """Stays in eval mode: batch norms must not move."""
+        return super().train(False)
+
+
+@contextmanager
+def full_precision(x: Tensor) -> Iterator[None]:
+    """Context in which operations on the device of x are exact to float32: no autocast, no TF32."""
+    with ExitStack() as stack:
+        stack.enter_context(own_precision(x))
+        for switch in _FP32_SWITCHES:
+            stack.callback(setattr, switch, "fp32_precision", switch.fp32_precision)
+            switch.fp32_precision = "ieee"
+        yield
+
+
+def state_hash(state: Mapping[str, Tensor]) -> str:
+    """16 hex digits of the SHA-256 over names, types, shapes and bytes of the tensors, sorted by name."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        if name.endswith(COUNTERS):
+            continue
+        tensor = state[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()[:HASH_LENGTH]
