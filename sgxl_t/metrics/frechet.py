@@ -55,8 +55,8 @@ def frechet_from_moments(
         )
     if min(real.n, fake.n) <= real.dim:
         warnings.warn(
-            f"{real.n} real and {fake.n} generated pictures for {real.dim} features: with fewer pictures than "
-            "features a Frechet distance is far too high, compare it at equal counts only",
+            f"{real.n} real and {fake.n} generated pictures for {real.dim} features: with fewer pictures "
+            "than features a Frechet distance is far too high, compare it at equal counts only",
             stacklevel=2,
         )
     product = root.T @ covariance_y @ root

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from sgxl_t.datasets.base import Sample, open_source
 from sgxl_t.metrics.frechet import frechet_distance
 from sgxl_t.metrics.judge_networks import AttributeNet, JudgeClip
-from sgxl_t.metrics.precision_recall import precision_recall
+from sgxl_t.metrics.prdc import precision_recall
 
 JUDGE_FILES = {"digits": "judge_digits.safetensors", "emoji-scenes:24x8": "judge_emoji_scenes.safetensors"}
 """Data set reference to the file of its judge."""
