@@ -46,8 +46,8 @@ class Extractor(nn.Module):
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """images uint8 [N, 3, H, W] in [0, 255] on the extractor's device -> each output float32 [N, D].
 
-        Runs without autocast and TF32, and without gradients. Grey pictures [N, 1, H, W] are repeated to three
-        channels. ValueError for other types and shapes.
+        Runs without autocast and TF32, and without gradients. Grey pictures [N, 1, H, W] are repeated to
+        three channels. ValueError for other types and shapes.
         """
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
             raise ValueError(

@@ -29,7 +29,7 @@ LOADERS: dict[str, Loader] = {
 
 
 def build(name: str, weights: str | None, sha256: str | None) -> Extractor:
-    """The frozen extractor; see `load_extractor`. weights: a path or URL. ValueError for what cannot be had."""
+    """The frozen extractor, see `load_extractor`; weights is a path or URL. ValueError for what cannot be."""
     named = name in LOADERS and bool(KNOWN[name].file)
     if not named and (weights or sha256):
         raise ValueError(f"{name} takes no weights file: leave weights and sha256 out")

@@ -30,13 +30,14 @@ TIMEOUT_SECONDS = 30.0
 
 
 class MissingWeightsError(hub.MissingWeightsError):
-    """The weights of a named extractor cannot be had; the message says which file, from where, and where to."""
+    """The weights of a named extractor cannot be had; the message says which file, from where, where to."""
 
     def __init__(self, name: str) -> None:
         known = KNOWN[name]
+        fetch = "connect to the hub once, " if known.reference else ""
         ValueError.__init__(
             self,
-            f"the weights of {name} are missing: put {known.file} ({known.origin}) into "
+            f"the weights of {name} are missing: {fetch}put {known.file} ({known.origin}) into "
             f"{cache_folder() / 'weights'}, or name the file with --weights {name}=FILE; without it, "
             "fd_local:FOLDER measures with a network made by `sgxl-t features train`",
         )
@@ -121,7 +122,8 @@ def _download(url: str, wanted: str) -> WeightsFile:
             ) from error
         if digest.hexdigest() != wanted:
             raise ValueError(
-                f"{url} has the SHA-256 {digest.hexdigest()} instead of {wanted}: nothing was kept, check both"
+                f"{url} has the SHA-256 {digest.hexdigest()} instead of {wanted}: nothing was kept, "
+                "check the address and the hash"
             )
     return WeightsFile(path, wanted)
 
@@ -145,8 +147,8 @@ def load_weights(
 ) -> None:
     """Fills a module, which may be on the meta device, with exactly the tensors of a file, as float32.
 
-    adapt: from the file's names and shapes to the module's. A PyTorch file is kept as safetensors in the cache
-    once it has fitted. ValueError in one sentence for files that are broken, hold code, or fit no such module.
+    adapt: from the file's names and shapes to the module's. A PyTorch file is kept as safetensors in the
+    cache once it has fitted. ValueError in one sentence for files that are broken, hold code, or do not fit.
     """
     if source.path.suffix == ".safetensors":
         fill(module, adapt(read_safetensors(source.path)), source.path)
@@ -171,7 +173,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Tensors of a PyTorch state dict by name, on the CPU; no code in the file is run. ValueError otherwise."""
+    """Tensors of a PyTorch state dict by name, on the CPU; code in the file is not run but a ValueError."""
     try:
         tensors: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception:  # a broken pickle may raise anything
@@ -185,7 +187,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 
 
 def fill(module: nn.Module, tensors: Mapping[str, Tensor], where: Path | str) -> None:
-    """Puts float32 tensors into a module; ValueError names the first that is missing, unknown or misshapen."""
+    """Puts float32 tensors into a module; ValueError names the first missing, unknown or misshapen one."""
     wanted = module.state_dict()
     given = {name: value for name, value in tensors.items() if not name.endswith(COUNTERS)}
     other = "it holds the weights of another network"
@@ -196,7 +198,8 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor], where: Path | str) ->
             raise ValueError(f"{where} lacks the tensor {name}: {other}")
         elif given[name].shape != value.shape:
             raise ValueError(
-                f"{where} holds {name} with shape {list(given[name].shape)} instead of {list(value.shape)}: {other}"
+                f"{where} holds {name} with shape {list(given[name].shape)} instead of "
+                f"{list(value.shape)}: {other}"
             )
         else:
             given[name] = given[name].float().contiguous()

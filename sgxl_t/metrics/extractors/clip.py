@@ -1,0 +1,70 @@
+"""CLIP's image towers in the three conventions that papers report; their numbers cannot be compared."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import open_clip
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sgxl_t.metrics.extractors.base import Extractor
+from sgxl_t.metrics.extractors.known import KNOWN
+from sgxl_t.metrics.extractors.weights import MissingWeightsError, WeightsFile, load_weights
+from sgxl_t.metrics.resize import bicubic_antialias, bicubic_uint8
+from sgxl_t.networks import hub
+
+MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+PREFIX = "visual."
+
+
+class ClipExtractor(Extractor):
+    """An image tower of open_clip and the one output that its convention takes from it.
+
+    projected: in the space shared with captions, not normalised (FID_CLIP; Kynkaanniemi et al. 2023).
+    class_token: after the last norm and before the projection (Stein et al. 2023).
+    unit: projected, of length one (CMMD; Jayasumana et al. 2024).
+    The first two resize bytes to bytes as Pillow does; unit resizes in float with antialiasing. All three go
+    straight to the tower's side, without a crop, and use the mean and standard deviation of CLIP.
+    """
+
+    def __init__(self, name: str, tower: nn.Module) -> None:
+        """tower: takes normalised pictures of `image_size` and projects by `proj`, as open_clip's do."""
+        known = KNOWN[name]
+        super().__init__(name, known.outputs, known.preprocessing)
+        self.tower: Any = tower
+        (self.output,) = known.outputs
+        if self.output == "class_token":
+            self.tower.proj = None
+        size = self.tower.image_size
+        self.side: int = size if isinstance(size, int) else size[0]
+        self.register_buffer("mean", 255 * torch.tensor(MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", 255 * torch.tensor(STD).view(3, 1, 1), persistent=False)
+
+    def features(self, images: Tensor) -> dict[str, Tensor]:
+        resize = bicubic_antialias if self.output == "unit" else bicubic_uint8
+        vectors = self.tower((resize(images, self.side).float() - self.mean) / self.std)
+        return {self.output: F.normalize(vectors, dim=1) if self.output == "unit" else vectors}
+
+
+def load_clip_tower(name: str, source: WeightsFile | None) -> Extractor:
+    """One of the CLIPs of KNOWN, from a file or from the hub. The file may hold the text tower too."""
+    model_name, _, tag = KNOWN[name].reference.rpartition("/")
+    if source is not None:
+        config: Any = open_clip.get_model_config(model_name)
+        with torch.device("meta"):
+            tower = open_clip.CLIP(**config).visual
+        load_weights(tower, source, image_tower)
+        return ClipExtractor(name, tower)
+    try:
+        with hub.fetching(KNOWN[name].reference):
+            model: Any = open_clip.create_model(model_name, pretrained=tag)
+    except hub.MissingWeightsError as error:
+        raise MissingWeightsError(name) from error
+    return ClipExtractor(name, model.visual)
+
+
+def image_tower(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of the image tower, named as in it, out of those of a whole CLIP."""
+    return {name.removeprefix(PREFIX): value for name, value in tensors.items() if name.startswith(PREFIX)}
