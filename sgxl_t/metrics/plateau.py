@@ -16,6 +16,7 @@ Reason = Literal[
     "flat",  # it does not, but not yet often enough in a row
     "plateau",  # often enough: stop
     "min_kimg",  # often enough, but the stage has a minimum length
+    "rising",  # far above its best, but not yet for long
     "waiting",  # too few evaluations for a trend
     "ramp",  # ignored: a schedule was still moving
     "not finite",  # ignored: no positive finite number
@@ -168,7 +169,7 @@ def find_trend(kimg: Sequence[float], values: Sequence[float], config: PlateauCo
     position, level = np.asarray(kimg), np.log(np.asarray(values))
     slope, noise = _theil_sen(position[-window:], level[-window:])
     if noise > config.noise_limit:
-        window = math.ceil(window * (noise / config.noise_base) ** (2 / 3))
+        window = math.ceil(window * math.pow(noise / config.noise_base, 2 / 3))
         if len(values) < window:
             return Trend(window, noise=noise)
         slope, _ = _theil_sen(position[-window:], level[-window:])
@@ -219,8 +220,8 @@ class _State:
             if self.best_value is None or smoothed < self.best_value:
                 self.best_kimg, self.best_value = self.kimg[-1 - _SMOOTH // 2], smoothed
         recent = self.values[-_RECENT:]
-        above = self.best_value is not None and len(recent) == _RECENT
-        above = above and median(recent) > divergence * self.best_value
+        best = math.inf if self.best_value is None else self.best_value
+        above = len(recent) == _RECENT and median(recent) > divergence * best
         self.diverging = self.diverging + 1 if above else 0
 
 
@@ -247,6 +248,8 @@ def _judge(state: _State, trend: Trend, config: PlateauConfig) -> Reason:
         return "waiting"
     if not trend.flat:
         return "improving"
+    if state.diverging:
+        return "rising"
     if state.held < config.hold:
         return "flat"
     kimg = state.kimg[-1]

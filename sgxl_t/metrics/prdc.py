@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,7 +79,7 @@ class _Parts:
     def __init__(self, rows: Tensor, centre: Tensor, chunk: int) -> None:
         self.rows, self.centre, self.chunk = rows, centre, chunk
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[tuple[slice, Tensor]]:
         for start in range(0, len(self.rows), self.chunk):
             part = slice(start, start + self.chunk)
             yield part, self.rows[part].double() - self.centre
