@@ -1,0 +1,280 @@
+"""Zero-shot COCO, `fid30k_coco64` and `fid30k_coco256`: pictures, frozen prompts, the fakes beside.
+
+Protocol (Sauer et al. 2023, section 4): all pictures of val2014, centre square, Lanczos to 256 px and from
+those to 64 px; 30,000 prompts drawn with replacement from one caption per picture; psi 1.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sgxl_t.datasets.annotations import MAX_TABLE_BYTES, clean_caption
+from sgxl_t.datasets.base import ImageSource, Sample, open_source, short_hash
+from sgxl_t.datasets.policy import Bounds, open_picture
+from sgxl_t.datasets.rejects import RejectedItemError, Rejects
+from sgxl_t.datasets.zip import ZipSource
+from sgxl_t.metrics.clip_score import check_prompts
+from sgxl_t.metrics.draws import stream
+from sgxl_t.metrics.extractors.weights import replacing
+from sgxl_t.metrics.fakes import Fakes
+from sgxl_t.metrics.resize import lanczos_uint8
+
+COCO_METRICS = {"fid30k_coco64": 64, "fid30k_coco256": 256}
+"""Name of the metric to its evaluation resolution; the two are never compared."""
+
+STORED = 256
+"""Side of the prepared pictures; smaller ones are made from these."""
+
+COUNT = 30_000
+"""Prompts, and therefore generated pictures."""
+
+VAL2014 = 40_504
+"""Pictures of the whole real side."""
+
+FORMAT = "sgxl-t prompts 1"
+REDO = "write the list again with sgxl_t.metrics.coco.write_prompts"
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One caption with its numbers in COCO's file."""
+
+    image_id: int
+    caption_id: int
+    text: str
+
+
+@dataclass(frozen=True)
+class PromptList:
+    """What the pictures 0, 1, 2, ... are asked to show, and the file it was drawn from."""
+
+    prompts: tuple[Prompt, ...]
+    seed: int
+    captions_name: str
+    captions_sha256: str
+
+    @property
+    def texts(self) -> list[str]:
+        """The prompts as the generator and CLIP take them."""
+        return [prompt.text for prompt in self.prompts]
+
+    @property
+    def hash(self) -> str:
+        """Sixteen hex digits of the choice and its order, part of every result made with it."""
+        return short_hash(*((one.image_id, one.caption_id, one.text) for one in self.prompts))
+
+    def first(self, count: int) -> PromptList:
+        """The list cut to its first prompts; ValueError for more than there are."""
+        check_prompts(self.prompts, count)
+        return PromptList(self.prompts[:count], self.seed, self.captions_name, self.captions_sha256)
+
+
+def draw_prompts(captions: str | Path, *, count: int = COUNT, seed: int = 0) -> PromptList:
+    """Prompts drawn uniformly with replacement from one random caption of every picture.
+
+    captions: COCO's `captions_val2014.json`. Prompt i depends on seed + i and the caption of a picture on
+    seed + its id alone, so a longer list begins like a shorter one. ValueError for a file of another kind.
+    """
+    path = Path(captions)
+    data = _read(path, "name COCO's annotations/captions_val2014.json")
+    by_image = _captions_by_image(data, path)
+    images = sorted(by_image)
+    prompts = []
+    for index in range(count):
+        image = images[_uniform(len(images), stream(seed, index, "prompt"))]
+        choices = by_image[image]
+        caption_id, text = choices[_uniform(len(choices), stream(seed, image, "caption"))]
+        prompts.append(Prompt(image, caption_id, text))
+    return PromptList(tuple(prompts), seed, path.name, hashlib.sha256(data).hexdigest())
+
+
+def write_prompts(
+    captions: str | Path, destination: str | Path, *, count: int = COUNT, seed: int = 0
+) -> PromptList:
+    """Draws prompts and freezes them in a file: a header line, then one prompt a line, all JSON.
+
+    The file appears whole or not at all.
+    """
+    drawn, target = draw_prompts(captions, count=count, seed=seed), Path(destination)
+    header = {
+        "format": FORMAT,
+        "count": count,
+        "hash": drawn.hash,
+        "seed": seed,
+        "captions": drawn.captions_name,
+        "captions_sha256": drawn.captions_sha256,
+    }
+    rows = [[one.image_id, one.caption_id, one.text] for one in drawn.prompts]
+    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in (header, *rows)]
+    write_whole(target, "".join(lines))
+    return drawn
+
+
+def read_prompts(path: str | Path, *, captions: str | Path | None = None) -> PromptList:
+    """The frozen list; ValueError when it is broken or was edited.
+
+    captions: COCO's file that the real side comes with; a list drawn from another one is refused.
+    """
+    path = Path(path)
+    try:
+        header, *rows = map(json.loads, _read(path, REDO).decode().splitlines())
+        assert header["format"] == FORMAT
+        prompts = tuple(Prompt(int(image), int(caption), str(text)) for image, caption, text in rows)
+        found = PromptList(
+            prompts, int(header["seed"]), str(header["captions"]), str(header["captions_sha256"])
+        )
+        whole = found.hash == header["hash"] and len(rows) == header["count"]
+    except (ValueError, TypeError, KeyError, AssertionError, RecursionError):
+        raise ValueError(f"{path} is no list of prompts: {REDO}") from None
+    if not whole:
+        raise ValueError(f"{path} was changed since it was written (its hash differs): {REDO}")
+    if captions is not None:
+        actual = hashlib.sha256(_read(Path(captions), "name COCO's captions file")).hexdigest()
+        if actual != found.captions_sha256:
+            raise ValueError(
+                f"{path} was drawn from another captions file ({found.captions_name}, SHA-256 "
+                f"{found.captions_sha256[:16]}) than {captions} ({actual[:16]}): name that file, or " + REDO
+            )
+    return found
+
+
+class CocoReal(ImageSource):
+    """The real side at the evaluation resolution, from stored pictures of 256 px by Lanczos."""
+
+    def __init__(self, stored: ImageSource, resolution: int) -> None:
+        """stored: the pictures at 256 px."""
+        if resolution not in COCO_METRICS.values() or stored.resolution != STORED:
+            raise ValueError(
+                f"COCO at {resolution} px from pictures of {stored.resolution} px is no known protocol: "
+                f"evaluate at 64 or 256 px, from pictures of {STORED} px"
+            )
+        super().__init__(
+            resolution=resolution, has_captions=stored.has_captions, mirror=False, rejects=stored.rejects
+        )
+        self.stored = stored
+
+    def fingerprint(self) -> str:
+        return short_hash("coco", self.resolution, self.stored.fingerprint())
+
+    def describe(self) -> dict[str, Any]:
+        """What a result states about its real side."""
+        steps = [STORED] if self.resolution == STORED else [STORED, self.resolution]
+        return {"real_count": len(self), "crop": "centre square", "resize": f"lanczos {steps}"}
+
+    def _count(self) -> int:
+        return self.stored._count()
+
+    def _name(self, index: int) -> str:
+        return self.stored._name(index)
+
+    def _read(self, index: int) -> Sample:
+        sample = self.stored._read(index)
+        image = lanczos_uint8(sample.image[None], self.resolution)[0]
+        return Sample(image, sample.label, sample.caption)
+
+
+def open_coco(reference: str | Path, resolution: int) -> CocoReal:
+    """The real side from the folder val2014, or from the zip that `sgxl-t prepare --resolution 256` made.
+
+    ValueError for a zip of other sizes: pictures resized before would make another metric.
+    """
+    stored = open_source(reference, resolution=STORED)
+    if isinstance(stored, ZipSource):
+        with stored._open(stored.entries[0].name) as file:
+            size = open_picture(file, Bounds()).size
+        if size != (STORED, STORED):
+            raise ValueError(
+                f"{reference} holds pictures of {size[0]} x {size[1]} px: prepare COCO again with "
+                f"--resolution {STORED}"
+            )
+    return CocoReal(stored, resolution)
+
+
+class CocoFakes:
+    """Generated pictures at the evaluation resolution; larger ones are Lanczos-resized and stay uint8."""
+
+    def __init__(self, fakes: Fakes, resolution: int, *, upscale: bool = False) -> None:
+        """fakes: pictures by sample index. upscale: allow smaller ones, which makes a number of its own.
+
+        ValueError for pictures smaller than the resolution, unless `upscale`.
+        """
+        if fakes.resolution < resolution and not upscale:
+            raise ValueError(
+                f"pictures of {fakes.resolution} px are smaller than the {resolution} px of the evaluation: "
+                "evaluate at 64 px, or force up-scaling"
+            )
+        self.fakes, self.resolution = fakes, resolution
+
+    def check_count(self, count: int) -> None:
+        """Raises ValueError where there are fewer pictures than that."""
+        self.fakes.check_count(count)
+
+    def pictures(self, indices: Sequence[int]) -> Tensor:
+        """uint8 [n, 3, resolution, resolution] of these samples."""
+        return lanczos_uint8(self.fakes.pictures(indices), self.resolution)
+
+    def describe(self) -> dict[str, Any]:
+        """What the pictures say about themselves, and how they were resized."""
+        before = self.fakes.resolution
+        resize = "none" if before == self.resolution else f"lanczos {before} to {self.resolution}"
+        return {**self.fakes.describe(), "fake_resize": resize}
+
+
+def coco_name(resolution: int, count: int = COUNT, *, extractor: str = "inception") -> str:
+    """Name of the number: `fid30k_coco64`; another extractor or count gives another name."""
+    kind = "fid" if extractor == "inception" else f"fd_{extractor}_"
+    size = f"{count // 1000}k" if count % 1000 == 0 else str(count)
+    return f"{kind}{size}_coco{resolution}"
+
+
+def _captions_by_image(data: bytes, path: Path) -> dict[int, list[tuple[int, str]]]:
+    """(caption id, text) by image id, in the order of caption ids; empty captions are left out."""
+    rejects = Rejects()
+    found: dict[int, list[tuple[int, str]]] = {}
+    try:
+        table = json.loads(data)
+        known = {int(image["id"]) for image in table["images"]}
+        for note in sorted(table["annotations"], key=lambda note: int(note["id"])):
+            try:
+                text = clean_caption(note["caption"], rejects)
+            except RejectedItemError:
+                continue
+            if int(note["image_id"]) in known:
+                found.setdefault(int(note["image_id"]), []).append((int(note["id"]), text))
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise ValueError(
+            f"{path} is no COCO captions file: name annotations/captions_val2014.json, which has images and "
+            "annotations"
+        ) from None
+    if not found:
+        raise ValueError(f"{path} holds no caption of any of its pictures: name captions_val2014.json")
+    return found
+
+
+def _uniform(count: int, rng: torch.Generator) -> int:
+    return int(torch.randint(count, (), generator=rng))
+
+
+def _read(path: Path, way_out: str) -> bytes:
+    if not path.is_file():
+        raise ValueError(f"{path} is missing: {way_out}")
+    if path.stat().st_size > MAX_TABLE_BYTES:
+        raise ValueError(f"{path} has {path.stat().st_size} bytes, more than {MAX_TABLE_BYTES}: {way_out}")
+    return path.read_bytes()
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a text file that appears whole or not at all; ValueError where it cannot be written."""
+    try:
+        with replacing(path) as part:
+            part.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ValueError(f"{path} cannot be written ({error.strerror}): name another file") from error

@@ -1,0 +1,148 @@
+"""Quality against text alignment: a Frechet distance and CLIP score at every truncation psi.
+
+Sauer et al. 2023, section 5 (figure of FID against CLIP score). All points share one list of (latent, prompt)
+pairs and one real side, so that a step along the curve shows psi and nothing else.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+
+from torch import Tensor
+
+from sgxl_t.metrics.clip_score import check_prompts
+from sgxl_t.metrics.coco import write_whole
+from sgxl_t.metrics.draws import per_sample
+from sgxl_t.metrics.fakes import Fakes
+from sgxl_t.metrics.frechet import covariance_root, frechet_from_moments
+from sgxl_t.metrics.stats import Moments
+
+PSIS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
+"""Truncations of the curve."""
+
+WIDTH, HEIGHT, MARGIN = 480, 360, 60
+"""Size of the drawing and of its border, in pixels."""
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """One psi: the distance (lower is better), the CLIP score (higher), whether no point beats it."""
+
+    psi: float
+    distance: float
+    clip_score: float
+    pareto: bool
+
+
+def fid_clip_curve(
+    fakes_at: Callable[[float], Fakes],
+    prompts: Sequence[str],
+    *,
+    real: Moments,
+    features: Callable[[Tensor], Tensor],
+    cosines: Callable[[Tensor, Sequence[str]], Tensor],
+    psis: Sequence[float] = PSIS,
+    count: int = 30_000,
+    ddof: int = 1,
+    batch_size: int = 32,
+) -> list[CurvePoint]:
+    """The curve in the order of psis; one pass over the pictures of each psi feeds both numbers.
+
+    fakes_at: pictures of one psi, where picture i shows prompts[i] from the latent of i at every psi; for
+    COCO they are `CocoFakes`. real: moments of the real side. features: pictures uint8 [N, 3, R, R] to
+    features [N, real.dim], such as `lambda images: extractor(images)["pool3"]`. cosines: such as
+    `ClipScore().cosines`. Processes of torch's default group share the work and get the same points.
+    ValueError for fewer prompts than pictures and for no psi, or one twice.
+    """
+    check_prompts(prompts, count)
+    if not psis or len(set(psis)) < len(psis):
+        raise ValueError(f"psis={list(psis)} make no curve: give each truncation once")
+    root = covariance_root(real, ddof)
+    scores = []
+    for psi in psis:
+        fakes, moments = fakes_at(psi), Moments(real.dim)
+        fakes.check_count(count)
+
+        def measure(indices: list[int], fakes: Fakes = fakes, moments: Moments = moments) -> Tensor:
+            images = fakes.pictures(indices)
+            moments.update(features(images))
+            return cosines(images, [prompts[index] for index in indices])
+
+        name = f"psi {psi:g}"
+        score = float(per_sample(measure, count=count, batch_size=batch_size, name=name).mean())
+        distance = frechet_from_moments(real, moments.all_reduce(), ddof=ddof, real_root=root)
+        scores.append((psi, distance, score))
+    best = pareto_front([(distance, score) for _, distance, score in scores])
+    return [CurvePoint(*point, pareto) for point, pareto in zip(scores, best, strict=True)]
+
+
+def pareto_front(points: Sequence[tuple[float, float]]) -> list[bool]:
+    """For each (distance, score) whether no other point is as good in both and better in one."""
+    return [
+        not any(
+            other[0] <= one[0] and other[1] >= one[1] and (other[0] < one[0] or other[1] > one[1])
+            for other in points
+        )
+        for one in points
+    ]
+
+
+def write_curve(
+    points: Sequence[CurvePoint], destination: str | Path, *, name: str = "fid30k_coco64"
+) -> None:
+    """Writes the points as `destination` (.csv) and their drawing beside it (.svg).
+
+    name: of the distance, as the column and the axis call it. Files appear whole or not at all.
+    """
+    target = Path(destination)
+    if target.suffix.lower() != ".csv":
+        raise ValueError(f"{target} does not end in .csv: name it {target.name}.csv")
+    write_whole(target, curve_csv(points, name))
+    write_whole(target.with_suffix(".svg"), curve_svg(points, name))
+
+
+def curve_csv(points: Sequence[CurvePoint], name: str) -> str:
+    """One line per psi with all digits; `pareto` is 1 for points that no other beats."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    header = [field.name for field in fields(CurvePoint)]
+    table.writerow([name if column == "distance" else column for column in header])
+    table.writerows([*astuple(point)[:-1], int(point.pareto)] for point in points)
+    return text.getvalue()
+
+
+def curve_svg(points: Sequence[CurvePoint], name: str) -> str:
+    """A drawing: CLIP score to the right, distance upwards, the Pareto front filled, psi at each point."""
+    scores = [point.clip_score for point in points]
+    distances = [point.distance for point in points]
+    across = [_placed(score, scores, MARGIN, WIDTH - MARGIN) for score in scores]
+    down = [_placed(distance, distances, HEIGHT - MARGIN, MARGIN) for distance in distances]
+    line = " ".join(f"{x:.1f},{y:.1f}" for x, y in zip(across, down, strict=True))
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" '
+        'font-size="11">',
+        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>',
+        f'<path d="M{MARGIN // 2},{MARGIN // 2} V{HEIGHT - MARGIN // 2} H{WIDTH - MARGIN // 2}" fill="none" '
+        'stroke="#888"/>',
+        _label(WIDTH / 2, HEIGHT - 10, f"CLIP score, {min(scores):.4f} to {max(scores):.4f}", "middle"),
+        _label(MARGIN / 2, 18, f"{name}, {min(distances):.2f} to {max(distances):.2f}", "start"),
+        f'<polyline points="{line}" fill="none" stroke="#36c"/>',
+    ]
+    for point, x, y in zip(points, across, down, strict=True):
+        fill = "#36c" if point.pareto else "#fff"
+        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{fill}" stroke="#36c"/>')
+        parts.append(_label(x + 7, y - 5, f"{point.psi:g}", "start"))
+    return "\n".join([*parts, "</svg>", ""])
+
+
+def _placed(value: float, values: Sequence[float], first: float, last: float) -> float:
+    low, high = min(values), max(values)
+    return first + (last - first) * ((value - low) / (high - low) if high > low else 0.5)
+
+
+def _label(x: float, y: float, text: str, anchor: str) -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{text}</text>'
