@@ -1,4 +1,4 @@
-"""The Inception of FID: equal to stored numbers and to an independent implementation, whatever is around it."""
+"""The Inception of FID: equal to stored numbers and to an independent one, whatever is around it."""
 
 import json
 

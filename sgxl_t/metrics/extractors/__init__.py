@@ -18,7 +18,7 @@ def load_extractor(name: str, *, weights: str | Path | None = None, sha256: str 
     name: one of EXTRACTOR_NAMES, or a network by reference (timm:NAME, open_clip:MODEL/TAG, local:FOLDER,
     random:NAME) whose one output is `pooled`. weights: a file (safetensors, or a PyTorch state dict) or a
     URL, instead of the file of `KNOWN[name].file` in the cache's weights folder. sha256: 64 hex digits the
-    file must have; a URL needs them.
+    file must have; a URL needs them here or at its end, as #sha256=HEX.
     ValueError in one sentence for unknown names, files with the wrong hash, and wrong keys or shapes;
     MissingWeightsError where the weights cannot be had, saying where they come from and where they go.
     """

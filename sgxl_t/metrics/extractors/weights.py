@@ -9,6 +9,7 @@ import os
 import re
 import urllib.error
 import urllib.request
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,15 +63,20 @@ def cache_folder() -> Path:
 def find_weights(name: str, weights: str | None, sha256: str | None) -> WeightsFile | None:
     """The weights file of a named extractor, checked; None where no file was named and none is in place.
 
-    weights: a path or a URL. sha256: what the file must have. A file that is found under its published name
-    must have the published hash. ValueError where it has another, does not exist or cannot be fetched.
+    weights: a path, or a URL that may end in #sha256=HEX. sha256: what the file must have. A file that is
+    found under its published name must have the published hash. ValueError where it has another, does not
+    exist or cannot be fetched.
     """
+    remote = weights is not None and re.match("https?://", weights) is not None
+    if weights is not None and remote:
+        weights, _, own = weights.partition("#sha256=")
+        sha256 = sha256 or own or None
     if sha256 is not None and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
         raise ValueError(f"sha256={sha256!r} is no SHA-256: give its 64 hex digits")
     wanted = sha256.lower() if sha256 else ""
     if weights is None:
         return _in_place(name, wanted)
-    if re.match("https?://", weights):
+    if remote:
         return _download(weights, wanted)
     path = Path(weights).expanduser()
     if not path.is_file():
@@ -100,7 +106,7 @@ def _checked(path: Path, wanted: str) -> WeightsFile:
 def _download(url: str, wanted: str) -> WeightsFile:
     """Fetches into the cache; a file is there whole and checked, or not at all."""
     if not wanted:
-        raise ValueError(f"{url} cannot be trusted without its hash: give its SHA-256 too, or a local file")
+        raise ValueError(f"{url} cannot be trusted without its hash: add #sha256= and its 64 hex digits")
     name = re.sub("[^A-Za-z0-9._-]", "_", url.rpartition("/")[2].partition("?")[0]) or "weights"
     path = cache_folder() / "downloads" / f"{wanted[:16]}-{name}"
     if path.is_file():
@@ -175,7 +181,9 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 def read_state_dict(path: Path) -> dict[str, Tensor]:
     """Tensors of a PyTorch state dict by name, on the CPU; code in the file is not run but a ValueError."""
     try:
-        tensors: Any = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of programs in the file, which our sentence is about
+            tensors: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception:  # a broken pickle may raise anything
         tensors = None
     if not isinstance(tensors, Mapping) or not all(isinstance(value, Tensor) for value in tensors.values()):
