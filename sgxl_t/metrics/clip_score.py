@@ -89,5 +89,5 @@ def check_prompts(prompts: Sized, count: int) -> None:
 
 def matched_cosines(images: Tensor, texts: Tensor) -> Tensor:
     """Cosines [N], float64, of the rows of two feature matrices [N, D] of any length."""
-    images, texts = (F.normalize(features.double(), dim=1) for features in (images, texts))
+    images, texts = (F.normalize(features.cpu().double(), dim=1) for features in (images, texts))
     return (images * texts).sum(dim=1)

@@ -36,9 +36,6 @@ STORED = 256
 COUNT = 30_000
 """Prompts, and therefore generated pictures."""
 
-VAL2014 = 40_504
-"""Pictures of the whole real side."""
-
 FORMAT = "sgxl-t prompts 1"
 REDO = "write the list again with sgxl_t.metrics.coco.write_prompts"
 
@@ -184,6 +181,7 @@ class CocoReal(ImageSource):
 def open_coco(reference: str | Path, resolution: int) -> CocoReal:
     """The real side from the folder val2014, or from the zip that `sgxl-t prepare --resolution 256` made.
 
+    Whole it has 40,504 pictures.
     ValueError for a zip of other sizes: pictures resized before would make another metric.
     """
     stored = open_source(reference, resolution=STORED)

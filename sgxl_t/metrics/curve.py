@@ -10,6 +10,7 @@ import csv
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass, fields
+from html import escape
 from pathlib import Path
 
 from torch import Tensor
@@ -145,4 +146,4 @@ def _placed(value: float, values: Sequence[float], first: float, last: float) ->
 
 
 def _label(x: float, y: float, text: str, anchor: str) -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{text}</text>'
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'

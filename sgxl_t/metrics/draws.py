@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from sgxl_t.metrics.extractors.base import full_precision
-from sgxl_t.metrics.processes import Processes
+from sgxl_t.metrics.processes import NotFiniteError, Processes
 
 ConditionOf = Callable[[Sequence[int]], Tensor | None]
 """Sample indices to the generator's condition c of these samples (see ConditionSpec)."""
@@ -65,7 +65,7 @@ def per_sample(
 
     compute: indices of one batch to [n, width] or [n]. Each process of the default group computes its share;
     one sum over the processes follows. What `compute` raises on one process is raised on all of them, and
-    ValueError for values that are not finite.
+    NotFiniteError for values that are not finite.
     """
     if count < 1 or batch_size < 1:
         raise ValueError(f"{name} of {count} samples in batches of {batch_size}: use at least 1 of both")
@@ -86,7 +86,7 @@ def per_sample(
         dist.all_reduce(values)
     bad = int((~values.isfinite()).any(dim=1).sum())
     if bad:
-        raise ValueError(f"{name}: {bad} of {count} samples gave no finite number: check the generator")
+        raise NotFiniteError(f"{name}: {bad} of {count} samples gave no finite number: check the generator")
     return values
 
 
