@@ -1,4 +1,4 @@
-"""CLIP score: does the picture show its prompt? (Hessel et al. 2021; Sauer et al. 2023, section 4)"""
+"""CLIP score: does the picture show its prompt? (Hessel et al. 2021; Sauer et al. 2023)"""
 
 from __future__ import annotations
 

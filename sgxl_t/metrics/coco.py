@@ -1,6 +1,6 @@
 """Zero-shot COCO, `fid30k_coco64` and `fid30k_coco256`: pictures, frozen prompts, the fakes beside.
 
-Protocol (Sauer et al. 2023, section 4): all pictures of val2014, centre square, Lanczos to 256 px and from
+Protocol (Sauer et al. 2023): all pictures of val2014, centre square, Lanczos to 256 px and from
 those to 64 px; 30,000 prompts drawn with replacement from one caption per picture; psi 1.
 """
 

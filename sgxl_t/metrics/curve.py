@@ -1,6 +1,6 @@
 """Quality against text alignment: a Frechet distance and CLIP score at every truncation psi.
 
-Sauer et al. 2023, section 5 (figure of FID against CLIP score). All points share one list of (latent, prompt)
+After Sauer et al. 2023 (FID against CLIP score). All points share one list of (latent, prompt)
 pairs and one real side, so that a step along the curve shows psi and nothing else.
 """
 

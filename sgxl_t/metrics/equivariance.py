@@ -1,4 +1,4 @@
-"""EQ-T: does the picture move with the input? (Karras et al. 2021, "Alias-Free GAN", section 2.2)"""
+"""EQ-T: does the picture move with the input? (Karras et al. 2021, "Alias-Free GAN", section 3)"""
 
 from __future__ import annotations
 

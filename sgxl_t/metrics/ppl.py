@@ -30,7 +30,7 @@ def ppl(
     seed: int = 0,
     batch_size: int = 16,
 ) -> float:
-    """Perceptual path length `ppl2_wend`, lower is smoother (Karras et al. 2019, section 4.1; 2020, table 1).
+    """Perceptual path length `ppl2_wend`, lower is smoother (Karras et al. 2019, section 4.1).
 
     Per sample: the distance of the pictures of w0 and of lerp(w0, w1, 1e-4), over 1e-8, where w0 and w1
     belong to one condition and share the constant noise; then the mean without the extreme percents.
