@@ -14,6 +14,7 @@ from sgxl_t.cli.errors import run
 COMMANDS = {
     "sample": ("sgxl_t.cli.sample", "Make pictures from text or classes."),
     "train": ("sgxl_t.cli.train", "Train a generator; the same as scripts/train.py."),
+    "evaluate": ("sgxl_t.cli.evaluate", "Measure models, pictures or results side by side."),
     "prepare": ("sgxl_t.cli.prepare", "Turn pictures of any layout into a zip or shards."),
     "features": ("sgxl_t.cli.features", "Train, list and inspect local feature networks."),
     "info": ("sgxl_t.cli.info", "Say what a model, data set or run folder holds."),

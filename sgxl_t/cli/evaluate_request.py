@@ -1,0 +1,283 @@
+"""What `sgxl-t evaluate` was asked for, opened and checked before the first picture is made."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sgxl_t.conditioning.model_folder import load_model
+from sgxl_t.datasets.base import ImageSource, open_source
+from sgxl_t.metrics.coco import FORMAT, open_coco
+from sgxl_t.metrics.coco import read_prompts as read_frozen
+from sgxl_t.metrics.extractors import cache_folder
+from sgxl_t.metrics.fakes import CLASS_SAMPLING, Fakes, GeneratorFakes, PictureFakes, model_hash
+from sgxl_t.metrics.processes import Processes
+from sgxl_t.metrics.protocol import MetricSpec, parse_metrics
+from sgxl_t.metrics.real_cache import RealCache, RealSide
+from sgxl_t.metrics.records import Record, make_record, read_records
+from sgxl_t.metrics.runner import evaluate
+from sgxl_t.metrics.shelf import Shelf
+from sgxl_t.sampling.files import check_writable
+from sgxl_t.sampling.pipeline import choose_device, hub_folder
+from sgxl_t.sampling.requests import check_psi, check_seeds, read_prompts
+
+RESULTS = (".jsonl", ".json")
+
+
+@dataclass
+class Request:
+    """Everything that is measured. targets: models and pictures; known: records of results files."""
+
+    targets: list[Any]
+    known: list[Record]
+    specs: list[MetricSpec]
+    psis: list[float]
+    options: dict[str, Any]
+    data: Data
+    shelf: Shelf
+    processes: Processes
+    captions: list[str] | None
+    prompts_hash: str | None
+    folder: Path
+    cache: RealCache = field(default_factory=lambda: RealCache(None))
+
+    def measure(self, number: int, psi: float, seed: int) -> list[Record]:
+        """Records of all metrics of one target, on every process."""
+        fakes = self.processes.agree(lambda: self._fakes(self.targets[number], psi, seed))
+        reals = self.processes.agree(lambda: self.data.reals(self.specs, fakes.resolution))
+        results = evaluate(
+            fakes,
+            self.specs,
+            reals,
+            self.shelf,
+            processes=self.processes,
+            cache=self.cache,
+            batch_size=self.options["batch_size"],
+            folder=self.folder / f"{number}-{psi:g}-{seed}",
+        )
+        broken = next((result for result in results if result.value != result.value), None)
+        if broken is not None:
+            raise ValueError(f"{broken.metric} of {fakes.describe()['model']} is NaN: {broken.note}")
+        about = fakes.describe()
+        return [
+            make_record(result, about, reals.get(result.spec.resolution), fakes.resolution)
+            for result in results
+        ]
+
+    def forget(self) -> None:
+        """Removes unfinished work, which the results have replaced."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _fakes(self, target: Any, psi: float, seed: int) -> Fakes:
+        if isinstance(target, PictureFakes):
+            return target
+        generator, condition, about = target
+        generator.to(self.shelf.device)
+        condition.to(self.shelf.device)
+        captions = self.captions if condition.kind == "text" else None
+        drawn = (condition.kind == "text" and captions is None) or (
+            condition.kind == "class" and self.options["class_sampling"] == "dataset"
+        )
+        return GeneratorFakes(
+            generator,
+            condition,
+            seed=seed,
+            psi=psi,
+            class_sampling=self.options["class_sampling"],
+            source=self.data.source(generator.img_resolution) if drawn else None,
+            captions=captions,
+            about={**about, **({"prompts": self.prompts_hash} if captions is not None else {})},
+        )
+
+
+class Data:
+    """The real pictures at any resolution, each opened once."""
+
+    def __init__(self, reference: str | None, split: str) -> None:
+        self.reference, self.split = reference, split
+        self._sources: dict[int, ImageSource] = {}
+        self._reals: dict[tuple[int, bool], RealSide] = {}
+
+    def source(self, resolution: int) -> ImageSource | None:
+        """The data set; None where none was named."""
+        if self.reference is None:
+            return None
+        if resolution not in self._sources:
+            self._sources[resolution] = open_source(self.reference, resolution=resolution, split=self.split)
+        return self._sources[resolution]
+
+    def reals(self, specs: Sequence[MetricSpec], resolution: int) -> dict[int | None, RealSide]:
+        """Real sides by resolution of the metrics."""
+        if self.reference is None:
+            return {}
+        found: dict[int | None, RealSide] = {}
+        for spec in specs:
+            if spec.needs_real and spec.resolution not in found:
+                found[spec.resolution] = self._real(
+                    spec.resolution or resolution, spec.resolution is not None
+                )
+        return found
+
+    def _real(self, resolution: int, coco: bool) -> RealSide:
+        if (resolution, coco) not in self._reals:
+            assert self.reference is not None
+            source = open_coco(self.reference, resolution) if coco else self.source(resolution)
+            assert source is not None
+            name = self.reference if self.split == "train" else f"{self.reference} {self.split}"
+            self._reals[resolution, coco] = RealSide(source, name)
+        return self._reals[resolution, coco]
+
+
+def check_outputs(options: dict[str, Any]) -> None:
+    """Raises ValueError where results could not be written; reads nothing large."""
+    for name in ("json_file", "csv_file", "curve"):
+        path = options[name]
+        if path and path != "-":
+            if Path(path).is_dir():
+                raise ValueError(f"{path} is a folder: name a file")
+            check_writable(Path(path).parent)
+    if options["json_file"] not in (None, "-") and Path(options["json_file"]).exists():
+        read_records(options["json_file"])
+    if options["curve"] and not options["curve"].endswith(".csv"):
+        raise ValueError(f"{options['curve']} does not end in .csv: name it {options['curve']}.csv")
+
+
+def open_request(options: dict[str, Any], processes: Processes) -> Request:
+    """Opens models, pictures and results; ValueError in one sentence for whatever cannot be measured."""
+    if not options["targets"]:
+        raise ValueError("there is nothing to measure: name a model folder, such as RUN/best")
+    if options["repeats"] < 1:
+        raise ValueError(f"--repeats {options['repeats']} measures nothing: use at least 1")
+    if options["class_sampling"] not in CLASS_SAMPLING:
+        raise ValueError(f"--class-sampling {options['class_sampling']}: use {', '.join(CLASS_SAMPLING)}")
+    check_seeds(options["seed"])
+    psis = _read_psis(options["psi"])
+    weights, sha256 = _pairs(options["weights"], "--weights"), _pairs(options["sha256"], "--sha256")
+    shelf = Shelf(device=_device(options["device"]), weights=weights, sha256=sha256)
+    specs = parse_metrics(options["metrics"], preset=options["preset"], local=weights.get("local"))
+    known = [record for name in options["targets"] if _is_results(name) for record in read_records(name)]
+    paths = [name for name in options["targets"] if not _is_results(name)]
+    specs = [shelf.honest(spec) for spec in specs] if paths else []
+    captions, prompts_hash = _captions(options["prompts"], specs)
+    _check_curve(options, specs, psis, paths)
+    return Request(
+        targets=[_open_target(name) for name in paths],
+        known=known,
+        specs=specs,
+        psis=_fitting(psis, options, paths),
+        options=options,
+        data=Data(options["data"], options["split"]),
+        shelf=shelf,
+        processes=processes,
+        captions=captions,
+        prompts_hash=prompts_hash,
+        folder=_work_folder(options),
+        cache=RealCache(Path(options["cache"]) if options["cache"] else cache_folder() / "real"),
+    )
+
+
+def _is_results(name: str) -> bool:
+    return Path(name).suffix in RESULTS and Path(name).is_file()
+
+
+def _is_pictures(name: str) -> bool:
+    path = Path(name)
+    return (path.is_dir() and not (path / "config.json").is_file()) or (
+        path.is_file() and path.suffix == ".zip"
+    )
+
+
+def _open_target(name: str) -> Any:
+    """Pictures, or a model as generator, condition and what its records say."""
+    if (Path(name) / "config.yaml").is_file():
+        raise ValueError(f"{name} is the folder of a run: name one of its models, {name}/best or {name}/last")
+    if _is_pictures(name):
+        return PictureFakes(name)
+    folder = Path(name) if Path(name).exists() else hub_folder(name)
+    generator, condition, _ = load_model(folder)
+    return generator, condition, {"model": name, "model_hash": model_hash(folder)}
+
+
+def _fitting(psis: list[float], options: dict[str, Any], paths: list[str]) -> list[float]:
+    pictures = [name for name in paths if _is_pictures(name)]
+    if pictures and (psis != [1.0] or options["repeats"] > 1):
+        raise ValueError(
+            f"{pictures[0]} holds pictures, which have no psi and no seeds: leave both options out"
+        )
+    return psis
+
+
+def _read_psis(text: str) -> list[float]:
+    try:
+        psis = [check_psi(float(part)) for part in text.split(",")]
+    except ValueError as error:
+        known = "psi=" in str(error)
+        raise ValueError(str(error) if known else f"--psi {text[:40]!r} is no list of numbers") from None
+    return list(dict.fromkeys(psis))
+
+
+def _pairs(given: Sequence[str], option: str) -> dict[str, str]:
+    """NAME=VALUE options as a table."""
+    found = dict(text.partition("=")[::2] for text in given)
+    for name, value in found.items():
+        if not name or not value:
+            raise ValueError(f"{option} {name}: write NAME=VALUE, such as inception=inception.pth")
+    return found
+
+
+def _device(name: str | None) -> torch.device:
+    """The device asked for; of several processes each takes its own accelerator."""
+    if name is None and torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+    return choose_device(name)
+
+
+def _captions(path: str | None, specs: Sequence[MetricSpec]) -> tuple[list[str] | None, str | None]:
+    """The list of prompts and its hash: a frozen list of COCO, or a text file with one a line."""
+    coco = next((spec.name for spec in specs if spec.is_coco), None)
+    frozen = path is not None and Path(path).is_file() and _first_line(Path(path)).find(FORMAT) >= 0
+    if coco is not None and not frozen:
+        raise ValueError(
+            f"{coco} needs a frozen list of COCO captions: write one with "
+            "sgxl_t.metrics.coco.write_prompts and name it with --prompts"
+        )
+    if path is None:
+        return None, None
+    if frozen:
+        prompts = read_frozen(path)
+        return prompts.texts, prompts.hash
+    lines = read_prompts(path)
+    return lines, hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def _first_line(path: Path) -> str:
+    with path.open("rb") as file:
+        return file.readline(2048).decode("utf-8", "replace")
+
+
+def _check_curve(
+    options: dict[str, Any], specs: Sequence[MetricSpec], psis: list[float], paths: list[str]
+) -> None:
+    kinds = {spec.reduction for spec in specs}
+    if options["curve"] and (len(psis) < 2 or len(paths) != 1 or not {"frechet", "clip_score"} <= kinds):
+        raise ValueError(
+            "--curve draws a distance against the CLIP score of one model over several psi: name one model, "
+            "--psi 1,0.8,0.6 and metrics such as fid10k,cs10k"
+        )
+
+
+def _work_folder(options: dict[str, Any]) -> Path:
+    """Where unfinished work is kept: beside the results, or in the cache by what was asked for."""
+    if options["json_file"] not in (None, "-"):
+        path = Path(options["json_file"])
+        return path.with_name(path.name + ".partial")
+    asked = json.dumps({name: options[name] for name in ("targets", "data", "metrics", "preset", "seed")})
+    return cache_folder() / "partial" / hashlib.sha256(asked.encode()).hexdigest()[:16]

@@ -1,0 +1,138 @@
+"""The real side of a metric: pictures of a data set, and its features kept by content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import secrets
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sgxl_t.datasets.base import ImageSource
+from sgxl_t.metrics.collect import Gathered, Need
+from sgxl_t.metrics.protocol import VERSION
+from sgxl_t.metrics.stats import Moments, load_moments
+
+log = logging.getLogger(__name__)
+
+ORDER_SEED = 0
+"""Seed of the order of real pictures, so that a part of them is the same part in every result."""
+
+
+class RealSide:
+    """All pictures of a data set in one fixed random order, as stored: none mirrored, none weighted."""
+
+    def __init__(self, source: ImageSource, reference: str) -> None:
+        """reference: the name under which a person knows the data."""
+        if source.mirror:
+            raise ValueError("the real side of a metric is not mirrored: open the data without mirror")
+        self.source, self.reference = source, reference
+        self.fingerprint = source.fingerprint()
+        rng = torch.Generator().manual_seed(ORDER_SEED)
+        self.order = torch.randperm(len(source), generator=rng).tolist()
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def count(self, limit: int | None) -> int:
+        """Pictures that take part where at most `limit` are wanted; ValueError for fewer than two."""
+        count = len(self) if limit is None else min(limit, len(self))
+        if count < 2:
+            raise ValueError(
+                f"the data {self.reference} have {len(self)} pictures: a metric needs at least 2"
+            )
+        return count
+
+    def pictures(self, indices: Sequence[int]) -> Tensor:
+        """uint8 [n, 3, R, R]."""
+        return torch.stack([self.source[self.order[index]].image for index in indices])
+
+
+class RealCache:
+    """Features of real sides in a folder, found again by what they were made of, never by a path.
+
+    Files appear whole or not at all. A damaged file is named in the log and made again.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        """folder: None keeps nothing."""
+        self.folder = folder
+
+    def facts(self, real: RealSide, need: Need, extractor: Mapping[str, str]) -> dict[str, Any]:
+        """Everything that the features depend on. extractor: its name, hash and preprocessing."""
+        return {
+            "version": VERSION,
+            "data": real.fingerprint,
+            "resolution": real.source.resolution,
+            "pictures": len(real),
+            **extractor,
+            "output": need.output,
+            "kind": need.kind,
+            "n": need.count,
+        }
+
+    def load(self, facts: Mapping[str, Any]) -> Gathered | None:
+        """Moments or rows, or None where they must be made."""
+        if self.folder is None:
+            return None
+        path = self._path(facts)
+        if not path.is_file():
+            return None
+        try:
+            found, about = load_moments(path) if facts["kind"] == "moments" else _load_rows(path)
+            rows = found.n if isinstance(found, Moments) else len(found)
+            if about != dict(facts) or rows != facts["n"]:
+                raise ValueError("it belongs to other data")
+        except (OSError, ValueError, KeyError, EOFError) as error:
+            log.warning("the stored real side %s is damaged (%s) and is made again", path, error)
+            return None
+        return found
+
+    def store(self, facts: Mapping[str, Any], found: Gathered) -> None:
+        """Keeps one, unless it is not finite. A full disk costs the next start its time, and no more."""
+        if self.folder is None:
+            return
+        path = self._path(facts)
+        try:
+            if isinstance(found, Moments):
+                if not found.nonfinite:
+                    found.save(path, dict(facts))
+            elif bool(torch.isfinite(found).all()):
+                _save_rows(path, found, facts)
+        except OSError as error:
+            log.warning("the real side could not be stored in %s: %s", self.folder, error.strerror)
+
+    def _path(self, facts: Mapping[str, Any]) -> Path:
+        assert self.folder is not None
+        digest = hashlib.sha256(json.dumps(dict(facts), sort_keys=True).encode()).hexdigest()
+        return self.folder / f"{digest[:32]}.npz"
+
+
+def _save_rows(path: Path, rows: Tensor, facts: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        with aside.open("xb") as file:
+            about = np.asarray(json.dumps(dict(facts), sort_keys=True))
+            np.savez(file, rows=rows.float().numpy(), metadata=about)
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _load_rows(path: Path) -> tuple[Tensor, dict[str, Any]]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            rows, about = torch.from_numpy(file["rows"]), json.loads(str(file["metadata"]))
+    except Exception as error:  # zip, header and CRC errors come in many kinds
+        raise ValueError(str(error) or type(error).__name__) from None
+    if rows.ndim != 2 or rows.dtype != torch.float32 or not bool(torch.isfinite(rows).all()):
+        raise ValueError("its numbers are none of ours")
+    return rows, about
