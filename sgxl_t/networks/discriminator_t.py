@@ -179,12 +179,14 @@ class TokenHead(nn.Module):
         self.cls = SpectralConv1d(channels, config.cmap_dim if c_dim else 1, 1)
 
     def forward(self, x: Tensor, vectors: Tensor | None) -> Tensor:
-        """x [N, C, L], vectors [N, c_dim] or none -> logits [N, L], float32."""
+        """x [N, C, L], vectors [K * N, c_dim] or none -> logits [K * N, L], float32, K readings of one pass."""
         out = self.cls(self.main(x)).float()
         if self.cmapper is None:
             return out.squeeze(1)
         assert vectors is not None
         direction = self.cmapper(vectors)
+        if len(direction) != len(out):
+            out = out.repeat(len(direction) // len(out), 1, 1)
         return torch.bmm(direction.unsqueeze(1), out).squeeze(1) / math.sqrt(out.shape[1])
 
 
@@ -207,6 +209,7 @@ class DinoHeads(nn.Module):
         """features of TokenFeatures, c as in ConditionSpec -> [logits [N, n_heads * L]], unbounded float32.
 
         Batch statistics tie the samples of a call together: real and generated images go through separately.
+        K conditions per image in c, K blocks of N, give K * N rows of logits from one pass.
         """
         (maps,) = features
         if len(maps) != len(self.heads):

@@ -101,13 +101,19 @@ class ProjectedHead(nn.Module):
         self.embed_proj = FullyConnected(condition.dim, cmap_dim, act="lrelu")
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
-        """x [N, in_channels, H, W], c as in ConditionSpec -> logits [N, 1, h, w], float32."""
+        """x [N, in_channels, H, W], c as in ConditionSpec -> logits [N, 1, h, w], float32.
+
+        c may hold K conditions per image, K blocks of N after each other: then logits are [K * N, 1, h, w],
+        from one pass of the convolutions.
+        """
         vectors = condition_vectors(self.condition, getattr(self, "embed", None), c)
         out = self.main(x) if vectors is None else self.cls(self.main(x))
         out = out.to(torch.promote_types(out.dtype, torch.float32))
         if vectors is None:
             return out
         direction = self.embed_proj(vectors)[:, :, None, None]
+        if len(direction) != len(out):
+            out = out.repeat(len(direction) // len(out), 1, 1, 1)
         return (out * direction).sum(1, keepdim=True) / math.sqrt(out.shape[1])
 
 
@@ -177,6 +183,7 @@ class ProjectedHeads(nn.Module):
         """features as ProjectedFeatures gives them, c as in ConditionSpec -> per network logits [N, P].
 
         Batch norm ties the samples of a call together, so real and generated images go through separately.
+        K conditions per image in c, K blocks of N, give [K * N, P]: several readings of one pass.
         """
         if len(features) != len(self.networks):
             raise ValueError(

@@ -113,7 +113,8 @@ class Projection(nn.Module):
         maps = self.mix(maps)
         if not self.normalize:
             return maps
-        return [x * factor for x, factor in zip(maps, self.scale.unbind(), strict=True)]
+        # In the maps' own type: mixed types take a slow path on a CPU.
+        return [x * factor.to(x.dtype) for x, factor in zip(maps, self.scale.unbind(), strict=True)]
 
 
 class ProjectedFeatures(nn.Module):

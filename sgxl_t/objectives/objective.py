@@ -107,7 +107,10 @@ class Objective:
                 seen = features(self.blur(both, images_seen), rng)
                 seen_fake, seen_real = _slice(seen, 0, len(fake)), _slice(seen, len(fake), len(both))
         fake_logits = heads(seen_fake, c_fake)
-        real_logits = heads(seen_real, c)
+        neighbours = c.roll(1, dims=0) if self.config.mismatch_weight > 0 and c is not None else None
+        # One pass of the heads reads real images beside their own condition and beside a neighbour's.
+        read = heads(seen_real, c if c is None or neighbours is None else torch.cat([c, neighbours]))
+        real_logits = [logits[: len(real)] for logits in read]
         loss = hinge_d_loss(real_logits, fake_logits)
         stats = {
             "loss/d": loss.detach(),
@@ -116,22 +119,11 @@ class Objective:
             "signs/real": mean_sign(real_logits),
             "signs/fake": mean_sign(fake_logits),
         }
-        if self.config.mismatch_weight > 0 and c is not None:
-            mismatch = self._mismatch(heads, seen_real, c)
+        if c is not None and neighbours is not None:
+            mismatch = _mismatch_loss([logits[len(real) :] for logits in read], c, neighbours)
             loss = loss + self.config.mismatch_weight * mismatch
             stats["loss/mismatch"] = mismatch.detach()
         return loss, stats
-
-    def _mismatch(self, heads: nn.Module, seen_real: Any, c: Tensor) -> Tensor:
-        """Hinge loss of real images beside their neighbour's condition (GigaGAN 2023, "matching-aware" loss).
-
-        Neighbours with equal conditions do not count.
-        """
-        other = c.roll(1, dims=0)
-        differs = (other != c).reshape(len(c), -1).any(1).float()
-        count = differs.sum().clamp(min=1)
-        terms = [torch.relu(1 + logits).mean(1) for logits in heads(seen_real, other)]
-        return torch.stack([(term * differs).sum() / count for term in terms]).sum()
 
     def g_loss(
         self,
@@ -227,6 +219,17 @@ class Objective:
     @property
     def _averages_move(self) -> bool:
         return self.config.average_w == "all_phases"
+
+
+def _mismatch_loss(logits: list[Tensor], c: Tensor, neighbours: Tensor) -> Tensor:
+    """Hinge loss of real images beside their neighbours' conditions (GigaGAN 2023, "matching-aware" loss).
+
+    logits: of the images beside `neighbours`, which are c of other images; equal conditions do not count.
+    """
+    differs = (neighbours != c).reshape(len(c), -1).any(1).float()
+    count = differs.sum().clamp(min=1)
+    terms = [torch.relu(1 + values).mean(1) for values in logits]
+    return torch.stack([(term * differs).sum() / count for term in terms]).sum()
 
 
 def _detached(features: Any) -> Any:

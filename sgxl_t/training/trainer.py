@@ -77,7 +77,8 @@ class Trainer:
         rates = self.config.optimizer
         trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
         group = {"params": trainable, "lr": lr, "first_lr": lr}
-        return torch.optim.Adam([group], betas=(float(rates.beta1), float(rates.beta2)), eps=rates.eps)
+        betas = (float(rates.beta1), float(rates.beta2))
+        return torch.optim.Adam([group], betas=betas, eps=rates.eps, fused=True)
 
     def roles(self) -> dict[str, Role]:
         """The trained networks by name."""

@@ -177,7 +177,7 @@ def test_mismatched_conditions_count_as_generated():
 
     class Heads(nn.Module):
         def forward(self, features, c):
-            return [features[0] * c.float()[:, None]]
+            return [features[0].repeat(len(c) // len(features[0]), 1) * c.float()[:, None]]
 
     objective = Objective(ObjectiveConfig(mismatch_weight=0.5, blur_init_sigma=0))
     real, labels = torch.ones(4, 1), torch.tensor([1, 1, 2, 3])
