@@ -52,12 +52,12 @@ def bicubic_antialias(images: Tensor, size: Size) -> Tensor:
 
 
 def bicubic_uint8(images: Tensor, size: Size) -> Tensor:
-    """images uint8 [N, C, H, W] -> uint8 [N, C, *size], exactly Pillow's BICUBIC on bytes; on the CPU inside."""
+    """images uint8 [N, C, H, W] -> uint8 [N, C, *size], exactly Pillow's BICUBIC; on the CPU inside."""
     return _pillow(images, size, Image.Resampling.BICUBIC)
 
 
 def lanczos_uint8(images: Tensor, size: Size) -> Tensor:
-    """images uint8 [N, C, H, W] -> uint8 [N, C, *size], exactly Pillow's LANCZOS on bytes; on the CPU inside.
+    """images uint8 [N, C, H, W] -> uint8 [N, C, *size], exactly Pillow's LANCZOS; on the CPU inside.
 
     Data sets are prepared with it, and so are generated pictures that are measured at a smaller size.
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from typing import Any
@@ -14,13 +14,16 @@ from torch import Tensor, nn
 from sgxl_t.ops.precision import own_precision
 
 HASH_LENGTH = 16
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 COUNTERS = "num_batches_tracked"
 """Batch norm's count of training steps: no weight, and absent from some files."""
-_FP32_SWITCHES: tuple[Any, ...] = (
-    torch.backends.cuda.matmul,
-    torch.backends.cudnn.conv,
-    torch.backends.mkldnn.matmul,
-    torch.backends.mkldnn.conv,
+_backends: Any = torch.backends
+_FP32_SWITCHES = (
+    _backends.cuda.matmul,
+    _backends.cudnn.conv,
+    _backends.mkldnn.matmul,
+    _backends.mkldnn.conv,
 )
 
 
@@ -74,6 +77,21 @@ class Extractor(nn.Module):
         return super().train(False)
 
 
+class Normalise(nn.Module):
+    """Pictures [N, 3, H, W] in [0, 255] less a mean, over a deviation, both given per channel of [0, 1]."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.register_buffer("mean", 255 * torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", 255 * torch.tensor(std).view(3, 1, 1), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.mean) / self.std
+
+
 @contextmanager
 def full_precision(x: Tensor) -> Iterator[None]:
     """Context in which operations on the device of x are exact to float32: no autocast, no TF32."""
@@ -93,5 +111,5 @@ def state_hash(state: Mapping[str, Tensor]) -> str:
             continue
         tensor = state[name].detach().cpu().contiguous()
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()[:HASH_LENGTH]

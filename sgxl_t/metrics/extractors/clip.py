@@ -6,16 +6,15 @@ from typing import Any
 
 import open_clip
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from sgxl_t.metrics.extractors.base import Extractor
+from sgxl_t.metrics.extractors.base import CLIP_MEAN, CLIP_STD, Extractor, Normalise
 from sgxl_t.metrics.extractors.known import KNOWN
 from sgxl_t.metrics.extractors.weights import MissingWeightsError, WeightsFile, load_weights
 from sgxl_t.metrics.resize import bicubic_antialias, bicubic_uint8
 from sgxl_t.networks import hub
 
-MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 PREFIX = "visual."
 
 
@@ -29,22 +28,21 @@ class ClipExtractor(Extractor):
     straight to the tower's side, without a crop, and use the mean and standard deviation of CLIP.
     """
 
-    def __init__(self, name: str, tower: nn.Module) -> None:
+    def __init__(self, name: str, tower: Any) -> None:
         """tower: takes normalised pictures of `image_size` and projects by `proj`, as open_clip's do."""
         known = KNOWN[name]
         super().__init__(name, known.outputs, known.preprocessing)
-        self.tower: Any = tower
         (self.output,) = known.outputs
         if self.output == "class_token":
-            self.tower.proj = None
-        size = self.tower.image_size
+            tower.proj = None
+        size = tower.image_size
+        self.tower = tower
         self.side: int = size if isinstance(size, int) else size[0]
-        self.register_buffer("mean", 255 * torch.tensor(MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", 255 * torch.tensor(STD).view(3, 1, 1), persistent=False)
+        self.normalise = Normalise(CLIP_MEAN, CLIP_STD)
 
     def features(self, images: Tensor) -> dict[str, Tensor]:
         resize = bicubic_antialias if self.output == "unit" else bicubic_uint8
-        vectors = self.tower((resize(images, self.side).float() - self.mean) / self.std)
+        vectors = self.tower(self.normalise(resize(images, self.side).float()))
         return {self.output: F.normalize(vectors, dim=1) if self.output == "unit" else vectors}
 
 

@@ -9,14 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sgxl_t.metrics.extractors.base import Extractor
+from sgxl_t.metrics.extractors.base import IMAGENET_MEAN, IMAGENET_STD, Extractor, Normalise
 from sgxl_t.metrics.extractors.known import KNOWN
 from sgxl_t.metrics.extractors.weights import MissingWeightsError, WeightsFile, fill, load_weights
 from sgxl_t.metrics.resize import bicubic_antialias
 from sgxl_t.networks import hub
 
 SIDE = 224
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 POSITIONS, UNUSED = "pos_embed", "mask_token"
 SCALE_OFFSET = 0.1
 
@@ -33,11 +32,10 @@ class DinoV2Extractor(Extractor):
         super().__init__("dinov2", known.outputs, known.preprocessing)
         self.network: Any = network
         self.side = side
-        self.register_buffer("mean", 255 * torch.tensor(MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", 255 * torch.tensor(STD).view(3, 1, 1), persistent=False)
+        self.normalise = Normalise(IMAGENET_MEAN, IMAGENET_STD)
 
     def features(self, images: Tensor) -> dict[str, Tensor]:
-        x = (bicubic_antialias(images, self.side) - self.mean) / self.std
+        x = self.normalise(bicubic_antialias(images, self.side))
         return {"class_token": self.network.forward_features(x)[:, 0]}
 
 
@@ -46,7 +44,7 @@ def load_dinov2(name: str, source: WeightsFile | None) -> Extractor:
     reference = KNOWN[name].reference
     architecture = reference.partition(".")[0]
     with torch.device("meta"):
-        network = timm.create_model(architecture, img_size=SIDE, num_classes=0)
+        network: Any = timm.create_model(architecture, img_size=SIDE, num_classes=0)
     rows = network.patch_embed.grid_size[0]
     if source is not None:
         load_weights(network, source, lambda tensors: at_grid(tensors, rows))

@@ -6,13 +6,12 @@ import torch
 from torch import Tensor
 from torchvision.models.vgg import VGG, vgg16
 
-from sgxl_t.metrics.extractors.base import Extractor
+from sgxl_t.metrics.extractors.base import IMAGENET_MEAN, IMAGENET_STD, Extractor, Normalise
 from sgxl_t.metrics.extractors.known import KNOWN
 from sgxl_t.metrics.extractors.weights import MissingWeightsError, WeightsFile, load_weights
 from sgxl_t.metrics.resize import tf1_bilinear
 
 SIDE = 224
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 FC2 = 5
 """Layers of the classifier up to the ReLU after its second linear layer."""
 
@@ -29,11 +28,10 @@ class VGG16Extractor(Extractor):
         known = KNOWN["vgg16"]
         super().__init__("vgg16", known.outputs, known.preprocessing)
         self.network = network.to(memory_format=torch.channels_last)
-        self.register_buffer("mean", 255 * torch.tensor(MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", 255 * torch.tensor(STD).view(3, 1, 1), persistent=False)
+        self.normalise = Normalise(IMAGENET_MEAN, IMAGENET_STD)
 
     def features(self, images: Tensor) -> dict[str, Tensor]:
-        x = (tf1_bilinear(images, SIDE) - self.mean) / self.std
+        x = self.normalise(tf1_bilinear(images, SIDE))
         x = self.network.avgpool(self.network.features(x)).flatten(1)
         return {"fc2": self.network.classifier[:FC2](x)}
 

@@ -215,3 +215,4 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor], where: Path | str) ->
     if unknown is not None:
         raise ValueError(f"{where} holds the unknown tensor {unknown}: {other}")
     module.load_state_dict(given, assign=True)
+    assert not any(value.is_meta for value in module.buffers()), "a buffer that no file holds has no values"
