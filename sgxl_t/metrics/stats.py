@@ -19,18 +19,19 @@ _BLOCK = 1024
 
 
 class Moments:
-    """Streaming mean and scatter matrix of features in float64.
+    """Streaming mean and scatter matrix of features in float64, the same for any split up to rounding.
 
-    Sums are kept of x - shift, with one fixed shift near the mean, which keeps the covariance exact to about
-    1e-15 where the mean is a million times the deviation (plain sums lose every digit there). How the rows
-    are split into batches or ranks changes the results by rounding only.
+    Sums are kept of x - shift, with one fixed shift near the mean: the covariance is then exact to about
+    1e-15 where the mean is a million times the deviation (plain sums lose every digit there).
     """
 
     def __init__(self, dim: int, shift: Any = None) -> None:
-        """dim: width of the features. shift: [dim], near their mean; default: mean of the first block."""
+        """dim: width of the features. shift: [dim], near their mean; default: mean of the first block.
+
+        nonfinite: rows left out so far because they hold NaN or infinite values.
+        """
         self.dim = dim
         self.nonfinite = 0
-        """Rows left out so far because they hold NaN or infinite values."""
         self._sums = _ShiftedSums(dim, shift)
 
     def update(self, features: Any) -> None:
@@ -64,15 +65,15 @@ class Moments:
         return self.m2 / (self.n - ddof)
 
     def check(self) -> None:
-        """Raises ValueError where rows were not finite, with their count, or are fewer than 2."""
+        """Raises ValueError for rows that were not finite and for fewer than 2 rows."""
         check_moments(self)
 
     def merge(self, other: Moments) -> Moments:
-        """Adds the rows of `other` to these and returns self (Chan et al. 1979, pairwise update)."""
+        """Adds the rows of `other` in place; see `merge_moments`."""
         return merge_moments(self, other)
 
     def all_reduce(self) -> Moments:
-        """Moments over all ranks of the default process group; see `reduce_moments`."""
+        """Moments over all ranks; see `reduce_moments`."""
         return reduce_moments(self)
 
     def save(self, path: str | Path, metadata: dict[str, Any] | None = None) -> None:
@@ -81,7 +82,7 @@ class Moments:
 
     @classmethod
     def load(cls, path: str | Path) -> Moments:
-        """Reads a file that `save` wrote; see `load_moments`."""
+        """Moments of a file; `load_moments` reads its metadata too."""
         return load_moments(path)[0]
 
 
@@ -153,7 +154,10 @@ def check_moments(moments: Moments) -> None:
 
 
 def merge_moments(first: Moments, second: Moments) -> Moments:
-    """Adds the rows of `second` to `first` in place and returns it; ValueError when the widths differ."""
+    """Adds the rows of `second` to `first` in place and returns it (Chan et al. 1979, pairwise update).
+
+    Raises ValueError when the widths differ.
+    """
     if first.dim != second.dim:
         raise ValueError(
             f"moments of {first.dim} and of {second.dim} features cannot be merged: "
