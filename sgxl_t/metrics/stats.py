@@ -18,7 +18,58 @@ _BLOCK = 1024
 """Rows per update of the sums: few large products are faster than many small ones."""
 
 
-class Moments:
+class _ShiftedSums:
+    """n, sum (x - a) and sum (x - a)(x - a)^T in float64, with rows held back until they fill a block."""
+
+    def __init__(self, dim: int, shift: Any = None) -> None:
+        self.dim = dim
+        self.n = 0
+        self._shift = None if shift is None else torch.as_tensor(shift).detach().double().reshape(dim)
+        self._total = torch.zeros(dim, dtype=torch.float64)
+        self._square = torch.zeros(dim, dim, dtype=torch.float64)
+        self._pending: list[Tensor] = []
+        self._waiting = 0
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean, float64 [dim] on the CPU; zeros for no rows."""
+        self._flush()
+        if self.n == 0 or self._shift is None:
+            return torch.zeros(self.dim, dtype=torch.float64)
+        return (self._shift.to(self._total.device) + self._total / self.n).cpu()
+
+    @property
+    def m2(self) -> Tensor:
+        """Scatter matrix sum (x - mean)(x - mean)^T, float64 [dim, dim] on the CPU."""
+        self._flush()
+        square = self._square - torch.outer(self._total, self._total) / max(self.n, 1)
+        return ((square + square.T) / 2).cpu()
+
+    def _add(self, rows: Tensor) -> None:
+        self.n += len(rows)
+        self._pending.append(rows)
+        self._waiting += len(rows)
+        if self._waiting >= _BLOCK:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Brings the rows held back into the sums."""
+        if not self._waiting:
+            return
+        device = self._pending[0].device
+        # Apple's accelerator has no float64.
+        device = torch.device("cpu") if device.type == "mps" else device
+        rows = torch.cat([part.to(device) for part in self._pending]).double()
+        self._pending, self._waiting = [], 0
+        if self._shift is None:
+            self._shift = rows.mean(dim=0)
+        self._shift, self._total = self._shift.to(device), self._total.to(device)
+        rows -= self._shift
+        self._total += rows.sum(dim=0)
+        self._square = self._square.to(device).addmm_(rows.T, rows)
+
+
+class Moments(_ShiftedSums):
     """Streaming mean and scatter matrix of features in float64, the same for any split up to rounding.
 
     Sums are kept of x - shift, with one fixed shift near the mean: the covariance is then exact to about
@@ -28,11 +79,10 @@ class Moments:
     def __init__(self, dim: int, shift: Any = None) -> None:
         """dim: width of the features. shift: [dim], near their mean; default: mean of the first block.
 
-        nonfinite: rows left out so far because they hold NaN or infinite values.
+        n: rows added so far. nonfinite: rows left out because they hold NaN or infinite values.
         """
-        self.dim = dim
+        super().__init__(dim, shift)
         self.nonfinite = 0
-        self._sums = _ShiftedSums(dim, shift)
 
     def update(self, features: Any) -> None:
         """Adds features [N, dim] of any type and device; rows that are not finite are only counted."""
@@ -42,22 +92,7 @@ class Moments:
         for rows in features.split(_BLOCK):
             finite = torch.isfinite(rows).all(dim=1)
             self.nonfinite += len(rows) - int(finite.sum())
-            self._sums.add(rows[finite])
-
-    @property
-    def n(self) -> int:
-        """Rows added, without those that are not finite."""
-        return self._sums.n
-
-    @property
-    def mean(self) -> Tensor:
-        """Mean, float64 [dim] on the CPU; zeros for no rows."""
-        return self._sums.mean()
-
-    @property
-    def m2(self) -> Tensor:
-        """Scatter matrix sum (x - mean)(x - mean)^T, float64 [dim, dim] on the CPU."""
-        return self._sums.scatter()
+            self._add(rows[finite])
 
     def covariance(self, ddof: int = 1) -> Tensor:
         """Covariance, float64 [dim, dim]: the scatter matrix over n - ddof. Raises what `check` raises."""
@@ -86,59 +121,13 @@ class Moments:
         return load_moments(path)[0]
 
 
-class _ShiftedSums:
-    """n, sum (x - a) and sum (x - a)(x - a)^T in float64, with rows held back until they fill a block."""
-
-    def __init__(self, dim: int, shift: Any = None) -> None:
-        self.n = 0
-        self.shift = None if shift is None else torch.as_tensor(shift).detach().double().reshape(dim)
-        self.total = torch.zeros(dim, dtype=torch.float64)
-        self.square = torch.zeros(dim, dim, dtype=torch.float64)
-        self._pending: list[Tensor] = []
-        self._waiting = 0
-
-    def add(self, rows: Tensor) -> None:
-        self.n += len(rows)
-        self._pending.append(rows)
-        self._waiting += len(rows)
-        if self._waiting >= _BLOCK:
-            self.flush()
-
-    def flush(self) -> None:
-        """Brings the rows held back into the sums."""
-        if not self._waiting:
-            return
-        device = self._pending[0].device
-        # Apple's accelerator has no float64.
-        device = torch.device("cpu") if device.type == "mps" else device
-        rows = torch.cat([part.to(device) for part in self._pending]).double()
-        self._pending, self._waiting = [], 0
-        if self.shift is None:
-            self.shift = rows.mean(dim=0)
-        self.shift, self.total = self.shift.to(device), self.total.to(device)
-        rows -= self.shift
-        self.total += rows.sum(dim=0)
-        self.square = self.square.to(device).addmm_(rows.T, rows)
-
-    def mean(self) -> Tensor:
-        self.flush()
-        if self.n == 0 or self.shift is None:
-            return torch.zeros_like(self.total, device="cpu")
-        return (self.shift.to(self.total.device) + self.total / self.n).cpu()
-
-    def scatter(self) -> Tensor:
-        self.flush()
-        square = self.square - torch.outer(self.total, self.total) / max(self.n, 1)
-        return ((square + square.T) / 2).cpu()
-
-
 def moments_from(n: int, mean: Any, m2: Any, nonfinite: int = 0) -> Moments:
     """Moments of given numbers: n rows with mean [D] and scatter matrix m2 [D, D]."""
     mean = torch.as_tensor(mean, dtype=torch.float64)
     moments = Moments(len(mean), shift=mean)
     moments.nonfinite = nonfinite
-    moments._sums.n = n
-    moments._sums.square = torch.as_tensor(m2, dtype=torch.float64).clone()
+    moments.n = n
+    moments._square = torch.as_tensor(m2, dtype=torch.float64).clone()
     return moments
 
 
@@ -167,7 +156,8 @@ def merge_moments(first: Moments, second: Moments) -> Moments:
     difference = second.mean - first.mean
     mean = first.mean + difference * (second.n / max(n, 1))
     m2 = first.m2 + second.m2 + torch.outer(difference, difference) * (first.n * second.n / max(n, 1))
-    first._sums = moments_from(n, mean, m2)._sums
+    first._total = torch.zeros_like(mean)
+    first.n, first._shift, first._square = n, mean, m2
     first.nonfinite += second.nonfinite
     return first
 
@@ -194,7 +184,7 @@ def reduce_moments(moments: Moments) -> Moments:
     dist.all_reduce(sums)
     sums = sums.cpu()
     result = moments_from(total, shift, sums[1:], nonfinite)
-    result._sums.total = sums[0].clone()
+    result._total = sums[0].clone()
     return result
 
 
