@@ -124,7 +124,8 @@ class Moments(_ShiftedSums):
 def moments_from(n: int, mean: Any, m2: Any, nonfinite: int = 0) -> Moments:
     """Moments of given numbers: n rows with mean [D] and scatter matrix m2 [D, D]."""
     mean = torch.as_tensor(mean, dtype=torch.float64)
-    moments = Moments(len(mean), shift=mean)
+    # Without rows there is no mean yet: the first to come set the shift.
+    moments = Moments(len(mean), shift=mean if n else None)
     moments.nonfinite = nonfinite
     moments.n = n
     moments._square = torch.as_tensor(m2, dtype=torch.float64).clone()
@@ -152,13 +153,15 @@ def merge_moments(first: Moments, second: Moments) -> Moments:
             f"moments of {first.dim} and of {second.dim} features cannot be merged: "
             "take both from one extractor"
         )
+    first.nonfinite += second.nonfinite
+    if second.n == 0:
+        return first
     n = first.n + second.n
     difference = second.mean - first.mean
-    mean = first.mean + difference * (second.n / max(n, 1))
-    m2 = first.m2 + second.m2 + torch.outer(difference, difference) * (first.n * second.n / max(n, 1))
+    mean = first.mean + difference * (second.n / n)
+    m2 = first.m2 + second.m2 + torch.outer(difference, difference) * (first.n * second.n / n)
     first._total = torch.zeros_like(mean)
     first.n, first._shift, first._square = n, mean, m2
-    first.nonfinite += second.nonfinite
     return first
 
 

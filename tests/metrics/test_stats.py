@@ -76,6 +76,14 @@ def test_moments_merge_with_other_shifts_and_with_none():
     assert_equal(merged, moments(x, x))
 
 
+def test_nothing_merged_and_stored_leaves_the_shift_open(tmp_path):
+    x = torch.randn(300, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 1e6
+    Moments(16).merge(Moments(16)).save(tmp_path / "a.npz")
+    empty = Moments.load(tmp_path / "a.npz")
+    empty.update(x)
+    assert_equal(empty, moments(x), rel=1e-15)
+
+
 def test_without_a_process_group_nothing_is_reduced():
     x = moments(torch.ones(3, 16))
     assert x.all_reduce() is x
