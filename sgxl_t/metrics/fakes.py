@@ -48,7 +48,8 @@ class Fakes(Protocol):
 class GeneratorFakes:
     """Pictures of a generator with constant noise. Picture i is made from the random stream of seed + i.
 
-    Latents are those `sgxl-t sample --seeds` draws; classes and captions have streams of their own.
+    Latents are those `sgxl-t sample --seeds` draws; classes and captions have streams of their own. Another
+    batch size sums in another order, which moves a channel value by one in some hundred thousand.
     class_sampling: "uniform" draws classes evenly (StyleGAN-XL), "dataset" draws the labels of pictures of
     `source` with replacement (StyleGAN2, 3), "balanced" takes the classes in turn. Text models draw captions
     of `source` with replacement (StyleGAN-T), unless `captions` gives one for each picture.

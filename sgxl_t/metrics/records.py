@@ -14,6 +14,7 @@ from typing import Any
 
 import sgxl_t
 from sgxl_t.metrics.extractors.weights import replacing
+from sgxl_t.metrics.fakes import CLASS_SAMPLING
 from sgxl_t.metrics.protocol import GENERATOR_REDUCTIONS
 from sgxl_t.metrics.real_cache import RealSide
 from sgxl_t.metrics.runner import Result
@@ -238,8 +239,8 @@ def _kind(record: Record) -> str:
 
 
 def _same(first: Record, second: Record) -> bool:
-    """Equal protocols; the rule of classes must agree too where both are known."""
-    rules = {first.get("sampling"), second.get("sampling")} - {"pictures", None}
+    """Equal protocols; the rule by which classes are drawn must agree too where both have one."""
+    rules = {first.get("sampling"), second.get("sampling")} & set(CLASS_SAMPLING)
     return first["protocol"] == second["protocol"] and len(rules) < 2
 
 

@@ -1,0 +1,104 @@
+"""Lines of results: what they say, which of them may stand side by side, and files that are whole."""
+
+import csv
+import json
+
+import pytest
+
+from sgxl_t.metrics.protocol import parse_metric
+from sgxl_t.metrics.records import (
+    COLUMNS,
+    check_comparable,
+    comparison,
+    make_record,
+    over_seeds,
+    read_records,
+    write_csv,
+    write_records,
+)
+from sgxl_t.metrics.runner import Result
+from sgxl_t.metrics.shelf import About
+
+
+class Real:
+    fingerprint, reference = "0123456789abcdef", "photos"
+
+
+def record(metric="fid10k", value=5.0, *, model="a", weights="cafe", data="0123456789abcdef", **about):
+    spec = parse_metric(metric)
+    result = Result(spec.name, value, None, "", spec, 100, About(spec.extractor, weights, "tf1-bilinear-299"))
+    real = Real()
+    real.fingerprint = data
+    said = {"model": model, "model_hash": model * 16, "psi": 1.0, "sampler_seed": 0, "sampling": "uniform"}
+    return make_record(result, {**said, **about}, real, 64)
+
+
+def test_a_record_says_how_its_number_was_made():
+    made = record()
+    assert made["metric"] == "fid10k_full"
+    assert (made["n_fake"], made["n_real"], made["ddof"]) == (10_000, 100, 1)
+    assert (made["extractor"], made["extractor_hash"]) == ("inception", "cafe")
+    assert made["code_version"]
+    assert len(made["protocol"]) == 16
+    missing = {"std", "std_over", "seeds", "prompts", "note"}
+    assert set(COLUMNS) - made.keys() <= missing
+    json.dumps(made, allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("other", "named"),
+    [
+        ({"metric": "fid50k"}, "n fake 10000 and 50000"),
+        ({"weights": "beef"}, "extractor hash cafe and beef"),
+        ({"data": "f" * 16}, "data fingerprint"),
+        ({"metric": "fid10k_vs_50"}, "protocols|metric"),
+        ({"sampling": "balanced"}, "sampling uniform and balanced"),
+    ],
+)
+def test_numbers_of_different_protocols_are_refused(other, named):
+    with pytest.raises(ValueError, match=named) as caught:
+        comparison([record(), record(**{"model": "b", **other})])
+    assert "\n" not in str(caught.value)
+
+
+def test_several_counts_of_one_model_may_stand_together():
+    check_comparable([record(), record("fid50k")])
+    check_comparable([record(), record("fid50k"), record("fid50k", model="b")])
+    check_comparable([record(), record("sfid10k", model="b")])
+    check_comparable([record(), record(model="pictures", sampling="pictures", psi=None)])
+
+
+def test_the_table_marks_the_better_model_by_direction():
+    table = comparison(
+        [record(), record(value=4.0, model="b"), record("is", 7.0), record("is", 6.0, model="b")]
+    ).splitlines()
+    assert table[0].split() == ["metric", "a", "b"]
+    assert table[1].split() == ["fid10k_full", "5", "4", "*"]
+    assert table[2].split() == ["is50k", "7", "*", "6"]
+    assert any("inception cafe" in line and "protocol" in line for line in table[3:])
+
+
+def test_repeats_give_mean_and_spread():
+    (joined,) = over_seeds([[record(value=value, sampler_seed=seed)] for seed, value in enumerate((4, 5, 6))])
+    assert (joined["value"], joined["std"], joined["std_over"]) == (5, 1, "seeds")
+    assert (joined["seeds"], joined["values"]) == ([0, 1, 2], [4, 5, 6])
+
+
+def test_files_keep_other_lines_and_replace_the_same_ones(tmp_path):
+    path = tmp_path / "results.jsonl"
+    write_records(path, [record(), record(model="b")])
+    write_records(path, [record(value=3.0)])
+    assert [(line["model"], line["value"]) for line in read_records(path)] == [("b", 5.0), ("a", 3.0)]
+    write_csv(tmp_path / "results.csv", read_records(path))
+    with (tmp_path / "results.csv").open() as file:
+        assert [row["model"] for row in csv.DictReader(file)] == ["b", "a"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["results.csv", "results.jsonl"]
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"metric": "fid"}', "3"])
+def test_other_files_are_no_results(tmp_path, content):
+    path = tmp_path / "other.jsonl"
+    path.write_text(content)
+    with pytest.raises(ValueError, match="no results file"):
+        write_records(path, [record()])
+    assert path.read_text() == content
