@@ -75,6 +75,7 @@ class GeneratorFakes:
         self.captions, self.about = captions, about or {}
         self.resolution = generator.img_resolution
         self.notes = None if source is None else Notes(source)
+        self._drawn: dict[int, Any] = {}
         _check_notes(self)
 
     @property
@@ -139,10 +140,13 @@ class GeneratorFakes:
             if self.class_sampling == "balanced":
                 return index % classes
             return int(torch.randint(classes, (), generator=stream(self.seed, index, "class")))
-        assert self.notes is not None
-        rng = stream(self.seed, index, "note")
-        chosen = int(torch.randint(len(self.notes.source), (), generator=rng))
-        return self.notes.label(chosen) if kind == "class" else self.notes.caption(chosen)
+        if index not in self._drawn:
+            assert self.notes is not None
+            rng = stream(self.seed, index, "note")
+            chosen = int(torch.randint(len(self.notes.source), (), generator=rng))
+            note = self.notes.label if kind == "class" else self.notes.caption
+            self._drawn[index] = note(chosen)
+        return self._drawn[index]
 
 
 class Notes:

@@ -53,19 +53,24 @@ class Shelf:
         """The spec under a name that its weights deserve; loads nothing but the weights file's hash."""
         if spec.extractor not in PUBLISHED:
             return spec
-        named = self.weights.get(spec.extractor)
+        named, sha256 = self._file(spec.extractor)
         if named is None:
             return spec
-        found = find_weights(spec.extractor, str(named), self.sha256.get(spec.extractor))
+        found = find_weights(spec.extractor, str(named), sha256)
         published = found is not None and found.sha256 == KNOWN[spec.extractor].sha256
         return spec if published else other_weights(spec)
 
     def extractor(self, name: str) -> Extractor:
         """Loaded on the first call; ValueError, in one sentence, where its weights cannot be had."""
         if name not in self._extractors:
-            weights, sha256 = self.weights.get(name), self.sha256.get(name)
+            weights, sha256 = self._file(name)
             self._extractors[name] = load_extractor(name, weights=weights, sha256=sha256).to(self.device)
         return self._extractors[name]
+
+    def _file(self, name: str) -> tuple[str | Path | None, str | None]:
+        """The file named for an extractor and its hash; both kinds of resizing share the Inception's."""
+        named = "inception" if name == "inception_clean" and name not in self.weights else name
+        return self.weights.get(named), self.sha256.get(named)
 
     def clip(self, reference: str) -> ClipScore:
         """The judge of captions."""

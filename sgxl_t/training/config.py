@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from sgxl_t.metrics.protocol import MetricSpec, format_count, parse_metric
 from sgxl_t.networks.configs import ConditionKind, DiscriminatorConfig, GeneratorConfig
 from sgxl_t.objectives.config import ObjectiveConfig
 
@@ -98,6 +100,8 @@ class ScheduleConfig:
     """Everything to resume exactly."""
     keep_checkpoints: int = 2
     """Newest checkpoints kept."""
+    plateau: bool = False
+    """Stop when the first of log.metrics has come to rest over its last 20 snapshots."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,8 +116,10 @@ class LogConfig:
     """Conditions in the sample grid, at most."""
     grid_columns: int = 8
     """Latents per condition in the sample grid."""
+    metrics: tuple[str, ...] = ("fd_random",)
+    """Metrics at snapshots, named as for `sgxl-t evaluate`; the first chooses best/ and must fall."""
     track_images: int = 1000
-    """Images per side of the tracked Frechet distance that chooses best/; 0 keeps the newest as best."""
+    """Images per side of metrics whose names have no counts; 0 tracks none, and the newest is best."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,6 +163,8 @@ class TrainConfig:
     def check(self) -> None:
         """Cross-field rules; raises ValueError with the value, the rule and the way out."""
         self._check_ranges()
+        if self.log.track_images > 0:
+            tracked_specs(self.log.metrics, self.log.track_images)
         if self.cond != "text" and self.conditioning.train_text_encoder:
             raise ValueError(
                 f"conditioning.train_text_encoder=true needs cond=text, not cond={self.cond}: "
@@ -170,6 +178,11 @@ class TrainConfig:
             )
 
     def _check_ranges(self) -> None:
+        if self.schedule.plateau and (self.log.track_images <= 0 or not self.log.metrics):
+            raise ValueError(
+                "schedule.plateau=true stops by a tracked metric and there is none: "
+                "set log.track_images to 1000"
+            )
         resolution = self.generator.img_resolution
         if resolution < 8 or resolution & (resolution - 1):
             raise ValueError(
@@ -205,6 +218,27 @@ class TrainConfig:
                 f"{self.round_images(num_processes)}: use a multiple of {chunk}"
             )
         return self.batch.images // chunk
+
+
+def tracked_specs(names: Sequence[str], count: int) -> list[MetricSpec]:
+    """The metrics of snapshots. Names without counts take `count` generated and as many real pictures.
+
+    A name that ends in _full, or in _vs_N, keeps its own real side. Raises ValueError for unknown names and
+    for a first metric that rises.
+    """
+    specs = []
+    for name in names:
+        spec = parse_metric(name, default_count=count)
+        if spec.needs_real and not name.endswith("_full") and "_vs_" not in spec.name:
+            limit = spec.n_fake if spec.n_real is None else min(spec.n_real, spec.n_fake)
+            spec = replace(spec, name=f"{spec.name}_vs_{format_count(limit)}", n_real=limit)
+        specs.append(spec)
+    if specs and not specs[0].lower_is_better:
+        raise ValueError(
+            f"log.metrics begins with {names[0]}, which rises with quality: put one first that falls, "
+            "such as fd_random"
+        )
+    return specs
 
 
 def preset_path(cond: str) -> Path:

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import logging
+import math
 import resource
 import time
 from collections import defaultdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from sgxl_t.conditioning.model_folder import save_model
-from sgxl_t.networks.feature_networks import load_feature_network
+from sgxl_t.metrics.runner import Result
 from sgxl_t.objectives.objective import Stats
 from sgxl_t.training.build import real_pictures
 from sgxl_t.training.report import write_run_report
 from sgxl_t.training.runtime import stream
-from sgxl_t.training.snapshots import TRACKED_NETWORK, TrackedDistance, generate, grid_conditions, save_grid
+from sgxl_t.training.snapshots import PlateauWatch, TrackedMetrics, generate, grid_conditions, save_grid
 from sgxl_t.training.tracking import Tracker
 
 if TYPE_CHECKING:
@@ -33,7 +35,8 @@ class Recorder:
         self.trainer = trainer
         self.best = float("inf")
         self.tracker: Tracker | None = None
-        self.tracked: TrackedDistance | None = None
+        self.tracked: TrackedMetrics | None = None
+        self.plateau = PlateauWatch(trainer.config.schedule.snapshot_kimg)
         self._sums: dict[str, list[Tensor]] = defaultdict(list)
         self._tick_time, self._tick_images = time.monotonic(), 0
 
@@ -54,11 +57,8 @@ class Recorder:
         trainer.source.rejects.write(trainer.folder / "rejects.jsonl")
         real = real_pictures(trainer.source, len(z), trainer.config.seed)
         save_grid(real, trainer.folder / "samples" / "reals.png", columns=settings.grid_columns)
-        if settings.track_images > 0:
-            network = load_feature_network(TRACKED_NETWORK).to(trainer.runtime.device)
-            self.tracked = TrackedDistance(
-                trainer.source, network, settings.track_images, trainer.g.raw.z_dim, trainer.config.seed
-            )
+        if settings.track_images > 0 and settings.metrics:
+            self.tracked = TrackedMetrics(trainer)
 
     def collect(self, stats: Stats) -> None:
         """Adds the scalars of one round; nothing is read from the device before the next tick."""
@@ -83,11 +83,16 @@ class Recorder:
         return f"{speed:.0f} img/s, G {line['loss/g']:.2f}, D {line['loss/d']:.2f}"
 
     def snapshot(self) -> None:
-        """Writes a grid, the tracked distance, last/ and, when it is the best so far, best/."""
+        """Writes a grid, the tracked metrics, last/ and, when it is the best so far, best/."""
         if self.trainer.runtime.is_main:
             self._write_snapshot()
         self.trainer.runtime.wait()
         self._tick_time, self._tick_images = time.monotonic(), self.trainer.images_seen
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether the schedule asks to stop where the tracked metric rests, and it does; equal everywhere."""
+        return self.trainer.config.schedule.plateau and self.trainer.runtime.any(self.plateau.stop)
 
     def close(self) -> None:
         """Flushes files and brings the report up to date."""
@@ -108,20 +113,36 @@ class Recorder:
         grid = save_grid(pictures, path, columns=trainer.config.log.grid_columns)
         metrics: dict[str, Any] = {}
         improved = True
+        line: dict[str, float] = {}
         if self.tracked:
-            distance = self.tracked(trainer.ema.network, encode(self.tracked.given(condition.kind)))
-            metrics = {"fd_random": distance, "protocol": self.tracked.protocol}
-            improved, self.best = distance <= self.best, min(distance, self.best)
-            log.info("%.1f kimg: fd_random %.4g%s, %s", kimg, distance, " (best)" if improved else "", path)
+            results = self.tracked()
+            metrics = self.tracked.describe(results)
+            line = {one.metric: one.value for one in results if math.isfinite(one.value)}
+            improved = self._judge(results, path)
         for name in ("last", *(["best"] if improved else [])):
             save_model(
                 trainer.folder / name, trainer.ema.network, condition, self._provenance(kimg), metrics=metrics
             )
         if self.tracker:
             self.tracker.picture("samples", grid, trainer.images_seen)
-            if self.tracked:
-                self.tracker.scalars({"images": trainer.images_seen, "fd_random": metrics["fd_random"]})
+            if line:
+                self.tracker.scalars({"images": trainer.images_seen, **line})
         write_run_report(trainer.folder)
+
+    def _judge(self, results: list[Result], path: Path) -> bool:
+        """Whether the first tracked metric is the best so far; logs it and what the monitor makes of it."""
+        trainer, first = self.trainer, results[0]
+        improved = first.value <= self.best
+        self.best = min(first.value, self.best) if improved else self.best
+        shown = ", ".join(f"{one.metric} {one.value:.4g}" for one in results)
+        best = " (best)" if improved else ""
+        log.info("%.1f kimg: %s%s, %s", trainer.images_seen / 1000, shown, best, path)
+        for note in dict.fromkeys(one.note for one in results if math.isnan(one.value)):
+            log.warning("a tracked metric cannot be given: %s", note)
+        objective = trainer.config.objective
+        ramp = objective.blur_init_sigma > 0 and trainer.images_seen < objective.blur_fade_kimg * 1000
+        self.plateau.update(trainer.images_seen, first.value, ramp=ramp)
+        return improved
 
     def _provenance(self, kimg: float) -> dict[str, Any]:
         config = self.trainer.config

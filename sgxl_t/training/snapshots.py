@@ -1,11 +1,14 @@
-"""What people look at while a run goes on: sample grids, and the tracked distance that chooses best/."""
+"""What people look at while a run goes on: sample grids, and the tracked metrics that choose best/."""
 
 from __future__ import annotations
 
+import copy
+import logging
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -13,12 +16,18 @@ from torchvision.transforms.functional import to_pil_image
 from torchvision.utils import make_grid
 
 from sgxl_t.datasets.base import ImageSource
-from sgxl_t.metrics import frechet_distance
-from sgxl_t.networks.feature_networks import FeatureNetwork
+from sgxl_t.metrics.fakes import GeneratorFakes
+from sgxl_t.metrics.plateau import PlateauMonitor
+from sgxl_t.metrics.real_cache import RealCache, RealSide
+from sgxl_t.metrics.runner import Result, evaluate
+from sgxl_t.metrics.shelf import Shelf
 from sgxl_t.ops.images import to_uint8
+from sgxl_t.training.config import tracked_specs
 
-TRACKED_NETWORK = "random:small_cnn"
-"""Untrained, so it took no part in training and needs no weights (rFID in StyleGAN-XL, section 5)."""
+if TYPE_CHECKING:
+    from sgxl_t.training.trainer import Trainer
+
+log = logging.getLogger("sgxl_t")
 
 
 @torch.no_grad()
@@ -53,39 +62,75 @@ def grid_conditions(source: ImageSource, kind: str, rows: int) -> Sequence[Any]:
     return [None] * rows
 
 
-class TrackedDistance:
-    """Frechet distance in the features of an untrained network, on fixed latents and conditions.
+class TrackedMetrics:
+    """Metrics at snapshots on fixed samples of the average generator, and the judgement whether they rest.
 
-    Named `fd_random`: it orders the snapshots of one run and is comparable to nothing else.
+    The same code measures as in `sgxl-t evaluate`; the first metric orders the snapshots of a run.
     """
 
-    def __init__(
-        self, source: ImageSource, network: FeatureNetwork, count: int, z_dim: int, seed: int
-    ) -> None:
-        self.network = network
-        count = min(count, len(source))
-        order = torch.randperm(len(source), generator=torch.Generator().manual_seed(seed))[:count].tolist()
-        samples = [source[index] for index in order]
-        self.labels = [sample.label for sample in samples]
-        self.captions = [sample.caption for sample in samples]
-        self.z = torch.randn(count, z_dim, generator=torch.Generator().manual_seed(seed + 1))
-        self.real = self._features(torch.stack([sample.image for sample in samples]))
-        self.protocol = (
-            f"{count} training against {count} generated pictures, psi 1, seed {seed}, "
-            f"pooled features of {network.reference}"
+    def __init__(self, trainer: Trainer) -> None:
+        config, condition = trainer.config, trainer.condition
+        if trainer.condition_ema:
+            condition = trainer.condition_ema.network
+        plain = copy.copy(trainer.source)
+        plain.mirror = False
+        self.specs = tracked_specs(config.log.metrics, config.log.track_images)
+        self.shelf = Shelf(device=trainer.runtime.device)
+        self.real = RealSide(plain, config.data.source)
+        self.cache = RealCache(trainer.folder / "real")
+        self.fakes = GeneratorFakes(
+            trainer.ema.network,
+            condition,
+            seed=config.seed,
+            class_sampling="dataset",
+            source=plain,
+            about={"model": trainer.folder.name},
         )
 
-    def given(self, kind: str) -> list[Any]:
-        """Labels, captions or nothing of the tracked samples."""
-        return {"class": self.labels, "text": self.captions, "none": [None] * len(self.z)}[kind]
+    def __call__(self) -> list[Result]:
+        """All metrics of the average generator as it is now; NaN, with a note, where they cannot be given."""
+        return evaluate(
+            self.fakes, self.specs, {None: self.real}, self.shelf, cache=self.cache, batch_size=64
+        )
 
-    def _features(self, pictures: Tensor) -> Tensor:
-        device = next(self.network.parameters()).device
-        parts = [self.network.pooled(part.to(device).float() / 255).cpu() for part in pictures.split(128)]
-        return torch.cat(parts)
+    def describe(self, results: list[Result]) -> dict[str, Any]:
+        """Numbers with their protocol, for a model folder."""
+        first = self.shelf.about(self.specs[0])
+        counts = ", ".join(f"{one.metric}: {one.spec.n_fake} against {one.n_real}" for one in results)
+        protocol = (
+            f"generated against training pictures ({counts}), psi 1, seed {self.fakes.seed}, "
+            f"{first.extractor} {first.extractor_hash}, data {self.real.fingerprint}"
+        )
+        numbers = {one.metric: one.value for one in results if math.isfinite(one.value)}
+        return {**numbers, "protocol": protocol}
 
-    @torch.no_grad()
-    def __call__(self, generator: nn.Module, c: Tensor | None) -> float:
-        """c: conditions of all tracked samples as the generator takes them."""
-        device = next(generator.parameters()).device
-        return float(frechet_distance(self.real, self._features(generate(generator, c, self.z.to(device)))))
+
+class PlateauWatch:
+    """Feeds the first tracked metric to a `PlateauMonitor`, one evaluation per snapshot interval."""
+
+    def __init__(self, interval_kimg: float) -> None:
+        self.interval = interval_kimg * 1000
+        self.monitor = PlateauMonitor()
+        self.stop = False
+        self._last = 0
+
+    def update(self, images_seen: int, value: float, *, ramp: bool) -> None:
+        """value: of the tracked metric. ramp: a schedule is moving. Snapshots off the interval do not count."""
+        position = int(images_seen / self.interval)
+        if position <= self._last:
+            return
+        self._last = position
+        decision = self.monitor.update(images_seen / 1000, value, ramp=ramp)
+        self.stop = decision.stop
+        gain = "no trend yet" if decision.gain is None else f"gain {decision.gain:.2%} per {decision.window}"
+        noise = "" if decision.noise is None else f", noise {decision.noise:.1%}"
+        log.info("plateau: %s, %s%s%s", decision.reason, gain, noise, ", stop" if decision.stop else "")
+
+    def state_dict(self) -> dict[str, Any]:
+        """For the checkpoint."""
+        return {"monitor": self.monitor.state_dict(), "stop": self.stop, "last": self._last}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores what `state_dict` gave."""
+        self.monitor.load_state_dict(state["monitor"])
+        self.stop, self._last = bool(state["stop"]), int(state["last"])

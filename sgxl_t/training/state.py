@@ -37,6 +37,7 @@ def save_state(trainer: Trainer) -> None:
             "images_seen": trainer.images_seen,
             "iteration": trainer.iteration,
             "best": trainer.recorder.best,
+            "plateau": trainer.recorder.plateau.state_dict(),
             "skipped_steps": {name: role.skipped_steps for name, role in trainer.roles().items()},
             "config": config_to_dict(trainer.config),
         }
@@ -76,6 +77,8 @@ def restore_state(trainer: Trainer) -> None:
     trainer.objective.load_state_dict(parts["objective"])
     trainer.images_seen, trainer.iteration = state["images_seen"], state["iteration"]
     trainer.recorder.best = state["best"]
+    if "plateau" in state:
+        trainer.recorder.plateau.load_state_dict(state["plateau"])
     for name, role in trainer.roles().items():
         role.skipped_steps = state["skipped_steps"][name]
     log.info("resumed from %s at %.1f kimg", folder, trainer.images_seen / 1000)

@@ -179,7 +179,7 @@ class Trainer:
         loader = self._loader()
         started = time.monotonic()
         with StopRequest() as stop, self._progress_bar(total) as bar:
-            done = self.images_seen >= total
+            done = self.images_seen >= total or self.recorder.at_rest
             while not done and not stop:
                 before = self.images_seen
                 self._set_learning_rates(total)
@@ -193,6 +193,7 @@ class Trainer:
                     bar.set_postfix_str(self.recorder.tick())
                 if self._due(schedule.snapshot_kimg, before) or done:
                     self.recorder.snapshot()
+                    done = done or self.recorder.at_rest
                 if self._due(schedule.checkpoint_kimg, before) or done or stop:
                     save_state(self)
         self.recorder.close()

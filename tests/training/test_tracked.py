@@ -1,0 +1,118 @@
+"""Metrics of snapshots: the code of `sgxl-t evaluate`, the choice of best/, and the stop at a plateau."""
+
+import json
+import math
+
+import pytest
+import torch
+from tiny_runs import tiny_run
+
+from sgxl_t.metrics.plateau import PlateauConfig, PlateauMonitor
+from sgxl_t.networks.feature_networks import FeatureNetwork
+from sgxl_t.training.checkpoint import load_newest
+from sgxl_t.training.config import parse_config, tracked_specs
+from sgxl_t.training.snapshots import PlateauWatch
+from sgxl_t.training.tracking import read_stats
+from sgxl_t.training.train import main
+
+EVERY = {"schedule__snapshot_kimg": 0.008, "schedule__kimg": 0.032}
+
+
+def tracked(folder, name="fd_random_16_vs_16"):
+    return [line[name] for line in read_stats(folder / "stats.jsonl") if name in line]
+
+
+def test_snapshots_measure_what_is_asked_and_keep_the_best(tmp_path, tiny_features):
+    main(
+        tiny_run(
+            tmp_path / "run", tiny_features, log__metrics="[fd_random,kd_random_12,pr_random_8_vs_9]", **EVERY
+        )
+    )
+    values = tracked(tmp_path / "run")
+    assert len(values) == 4
+    assert len(tracked(tmp_path / "run", "kd_random_12_vs_12")) == 4
+    assert len(tracked(tmp_path / "run", "pr_random_8_vs_9_recall")) == 4
+    best = json.loads((tmp_path / "run" / "best" / "metrics.json").read_text())
+    assert best["fd_random_16_vs_16"] == pytest.approx(min(values))
+    assert "fd_random_16_vs_16: 16 against 16" in best["protocol"]
+
+
+def test_a_mirrored_data_set_is_measured_as_it_is_stored(tmp_path, tiny_features):
+    main(tiny_run(tmp_path / "run", tiny_features, data__mirror="true"))
+    assert len(tracked(tmp_path / "run")) == 1
+
+
+def test_features_that_are_not_finite_do_not_end_a_run(tmp_path, tiny_features, monkeypatch, caplog):
+    pooled = FeatureNetwork.pooled
+    monkeypatch.setattr(FeatureNetwork, "pooled", lambda self, images: pooled(self, images) * torch.nan)
+    main(tiny_run(tmp_path / "run", tiny_features, cond="none"))
+    assert tracked(tmp_path / "run") == []
+    assert "a tracked metric cannot be given" in caplog.text
+    assert (tmp_path / "run" / "last" / "config.json").exists()
+
+
+@pytest.fixture
+def _soon(monkeypatch):
+    """A monitor that is content with five evaluations and any gain below 99 %."""
+    config = PlateauConfig(window=5, gain=0.99, hold=1, noise_base=9, noise_limit=10, divergence=1e9)
+    monkeypatch.setattr("sgxl_t.training.snapshots.PlateauMonitor", lambda: PlateauMonitor(config))
+
+
+@pytest.mark.usefixtures("_soon")
+def test_a_run_stops_at_its_plateau_only_where_asked(tmp_path, tiny_features, caplog):
+    caplog.set_level("INFO")
+    settings = {"schedule__snapshot_kimg": 0.008, "schedule__kimg": 0.064}
+    main(tiny_run(tmp_path / "run", tiny_features, schedule__plateau="true", **settings))
+    _, _, state = load_newest(tmp_path / "run" / "checkpoints")
+    assert state["images_seen"] == 40
+    assert state["plateau"]["stop"]
+    assert any("plateau: plateau, gain" in line and line.endswith(", stop") for line in caplog.messages)
+    main(tiny_run(tmp_path / "run", tiny_features, schedule__plateau="true", **settings))
+    assert load_newest(tmp_path / "run" / "checkpoints")[2]["images_seen"] == 40, "it stays at rest"
+    main(tiny_run(tmp_path / "run", tiny_features, **settings))
+    assert load_newest(tmp_path / "run" / "checkpoints")[2]["images_seen"] == 64, "unless told to go on"
+
+
+@pytest.mark.usefixtures("_soon")
+def test_the_monitor_of_a_resumed_run_equals_that_of_a_straight_one(tmp_path, tiny_features):
+    settings = {"schedule__snapshot_kimg": 0.008, "deterministic": "true"}
+    main(tiny_run(tmp_path / "straight", tiny_features, schedule__kimg=0.048, **settings))
+    main(tiny_run(tmp_path / "parts", tiny_features, schedule__kimg=0.024, **settings))
+    main(tiny_run(tmp_path / "parts", tiny_features, schedule__kimg=0.048, **settings))
+    states = [load_newest(tmp_path / name / "checkpoints")[2] for name in ("straight", "parts")]
+    assert states[0]["plateau"] == states[1]["plateau"]
+    assert len(states[0]["plateau"]["monitor"]["values"]) == 6
+    assert states[0]["best"] == states[1]["best"]
+
+
+def test_snapshots_off_the_interval_and_ramps_are_no_evaluations():
+    watch = PlateauWatch(interval_kimg=1)
+    watch.update(1000, 5.0, ramp=True)
+    for images in (2000, 2500, 3000):
+        watch.update(images, 4.0, ramp=False)
+    watch.update(4000, math.nan, ramp=False)
+    assert watch.monitor.state_dict()["kimg"] == [2.0, 3.0]
+    assert not watch.stop
+
+
+def test_counts_of_tracked_metrics():
+    names = ["fd_random", "fid2k_full", "kd_random_300_vs_50"]
+    specs = {spec.name: (spec.n_fake, spec.n_real) for spec in tracked_specs(names, 1000)}
+    assert specs == {
+        "fd_random_1k_vs_1k": (1000, 1000),
+        "fid2k_full": (2000, None),
+        "kd_random_300_vs_50": (300, 50),
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--log.metrics", "[fidd]"], "did you mean fid"),
+        (["--log.metrics", "[is1k,fd_random]"], "rises with quality"),
+        (["--schedule.plateau", "true", "--log.track_images", "0"], "stops by a tracked metric"),
+    ],
+)
+def test_wrong_metrics_stop_before_the_run(arguments, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        parse_config(["--cond", "none", *arguments])
