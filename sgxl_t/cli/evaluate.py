@@ -84,16 +84,16 @@ def evaluate(**options: Any) -> None:
 
 def _run(options: dict[str, Any], processes: Processes) -> None:
     from sgxl_t.cli.evaluate_request import check_outputs, open_request
-    from sgxl_t.metrics.records import check_comparable, comparison, over_seeds, write_csv, write_records
+    from sgxl_t.metrics.records import comparison, over_seeds, write_csv, write_records
 
     processes.agree(lambda: check_outputs(options))
     request = processes.agree(lambda: open_request(options, processes))
+    processes.agree(request.check)
     records: list[dict[str, Any]] = list(request.known)
     for target in range(len(request.targets)):
         for psi in request.psis:
             seeds = [options["seed"] + repeat * _SEED_STEP for repeat in range(options["repeats"])]
             records += over_seeds([request.measure(target, psi, seed) for seed in seeds])
-    processes.agree(lambda: check_comparable(records))
 
     def write() -> None:
         measured = records[len(request.known) :]

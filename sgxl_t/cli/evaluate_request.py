@@ -22,8 +22,8 @@ from sgxl_t.metrics.fakes import CLASS_SAMPLING, Fakes, GeneratorFakes, PictureF
 from sgxl_t.metrics.processes import Processes
 from sgxl_t.metrics.protocol import MetricSpec, parse_metrics
 from sgxl_t.metrics.real_cache import RealCache, RealSide
-from sgxl_t.metrics.records import Record, make_record, read_records
-from sgxl_t.metrics.runner import evaluate
+from sgxl_t.metrics.records import Record, check_comparable, make_record, read_records
+from sgxl_t.metrics.runner import Result, check_request, evaluate
 from sgxl_t.metrics.shelf import Shelf
 from sgxl_t.sampling.files import check_writable
 from sgxl_t.sampling.pipeline import choose_device, hub_folder
@@ -51,8 +51,7 @@ class Request:
 
     def measure(self, number: int, psi: float, seed: int) -> list[Record]:
         """Records of all metrics of one target, on every process."""
-        fakes = self.processes.agree(lambda: self._fakes(self.targets[number], psi, seed))
-        reals = self.processes.agree(lambda: self.data.reals(self.specs, fakes.resolution))
+        fakes, reals = self.processes.agree(lambda: self._sides(number, psi, seed))
         results = evaluate(
             fakes,
             self.specs,
@@ -72,9 +71,27 @@ class Request:
             for result in results
         ]
 
+    def check(self) -> None:
+        """Raises ValueError, before the work, for what cannot be measured or not stand in one table."""
+        planned = []
+        for number in range(len(self.targets)):
+            fakes, reals = self._sides(number, self.psis[0], self.options["seed"])
+            check_request(fakes, self.specs, reals, self.shelf)
+            for spec in self.specs:
+                real = reals.get(spec.resolution)
+                part = "_precision" if spec.reduction == "precision_recall" else ""
+                n_real = real.count(spec.n_real) if real is not None and spec.needs_real else 0
+                result = Result(spec.name + part, 0.0, None, "", spec, n_real, self.shelf.about(spec))
+                planned.append(make_record(result, fakes.describe(), real, fakes.resolution))
+        check_comparable([*self.known, *planned])
+
     def forget(self) -> None:
         """Removes unfinished work, which the results have replaced."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _sides(self, number: int, psi: float, seed: int) -> tuple[Fakes, dict[int | None, RealSide]]:
+        fakes = self._fakes(self.targets[number], psi, seed)
+        return fakes, self.data.reals(self.specs, fakes.resolution)
 
     def _fakes(self, target: Any, psi: float, seed: int) -> Fakes:
         if isinstance(target, PictureFakes):

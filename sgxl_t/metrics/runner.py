@@ -64,7 +64,7 @@ def evaluate(
     finite give NaN with a note.
     """
     processes = processes or Processes()
-    processes.agree(lambda: _check(fakes, specs, reals, shelf))
+    processes.agree(lambda: check_request(fakes, specs, reals, shelf))
     viewing = [spec for spec in specs if not spec.needs_generator]
     results: dict[str, list[Result]] = {}
     if viewing:
@@ -76,7 +76,7 @@ def evaluate(
     return [result for spec in specs for result in results[spec.name]]
 
 
-def _check(fakes: Fakes, specs: Sequence[MetricSpec], reals: Reals, shelf: Shelf) -> None:
+def check_request(fakes: Fakes, specs: Sequence[MetricSpec], reals: Reals, shelf: Shelf) -> None:
     """Raises ValueError for whatever would fail later; loads the extractors."""
     if not specs:
         raise ValueError("there is no metric to compute: name one, such as fid10k")

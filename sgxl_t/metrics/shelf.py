@@ -47,6 +47,7 @@ class Shelf:
         self.weights, self.sha256 = dict(weights or {}), dict(sha256 or {})
         self._extractors: dict[str, Extractor] = {}
         self._clips: dict[str, ClipScore] = {}
+        self._clip_hashes: dict[str, str] = {}
         self._lpips: Lpips | None = None
 
     def honest(self, spec: MetricSpec) -> MetricSpec:
@@ -78,6 +79,7 @@ class Shelf:
             scorer = ClipScore(reference)
             scorer.clip.to(self.device)
             self._clips[reference] = scorer
+            self._clip_hashes[reference] = state_hash(scorer.clip.state_dict())
         return self._clips[reference]
 
     def lpips(self) -> Lpips:
@@ -94,7 +96,7 @@ class Shelf:
         """Name, hash and preprocessing of what a metric looks through; loads it."""
         if spec.reduction == "clip_score":
             scorer = self.clip(spec.extractor)
-            return About(spec.extractor, state_hash(scorer.clip.state_dict()), scorer.preprocessing)
+            return About(spec.extractor, self._clip_hashes[spec.extractor], scorer.preprocessing)
         if spec.reduction == "ppl":
             return About("lpips", self.lpips().weight_hash, "box mean to about 256, [0, 255]")
         if not spec.extractor:

@@ -115,7 +115,7 @@ class PlateauWatch:
         self._last = 0
 
     def update(self, images_seen: int, value: float, *, ramp: bool) -> None:
-        """value: of the tracked metric. ramp: a schedule is moving. Snapshots off the interval do not count."""
+        """value: of the tracked metric. ramp: a schedule moves. Snapshots off the interval do not count."""
         position = int(images_seen / self.interval)
         if position <= self._last:
             return

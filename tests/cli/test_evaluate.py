@@ -150,6 +150,17 @@ def test_results_of_earlier_calls_stand_beside_new_ones(capsys, models):
     assert "cannot be compared (n fake 30 and 40)" in err
 
 
+def test_what_cannot_be_compared_is_not_even_measured(capsys, models, tmp_path, monkeypatch):
+    folder = tmp_path / "large"
+    folder.mkdir()
+    for number in range(40):
+        Image.new("RGB", (32, 32), (number, 0, 0)).save(folder / f"{number}.png")
+    monkeypatch.setattr(GeneratorFakes, "pictures", None)
+    code, _, err = call(capsys, "evaluate", models["none"], "large", "--data", "digits", "--metrics", METRICS)
+    assert code == 2
+    assert "cannot be compared (data fingerprint" in err
+
+
 def test_repeats_and_psi(capsys, models):
     measured(capsys, models["class"], "--repeats", "2", "--psi", "1,0.5", "--json", "r.jsonl")
     found = lines("r.jsonl")
