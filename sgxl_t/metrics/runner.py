@@ -256,6 +256,9 @@ def _from_generator(
             return ppl(fakes.generator, shelf.lpips(), spec.n_fake, **given)
         return eqt(fakes.generator, spec.n_fake, fractional=spec.reduction == "eqt_frac", **given)
 
-    value = processes.agree(measure)
-    note = "" if math.isfinite(value) else "no error at all, so the ratio is infinite"
+    try:
+        value = processes.agree(measure)
+        note = "" if math.isfinite(value) else "no error at all, so the ratio is infinite"
+    except NotFiniteError as error:
+        value, note = math.nan, str(error)
     return Result(spec.name, value, None, "", spec, 0, shelf.about(spec), note)

@@ -72,12 +72,14 @@ class TrackedMetrics:
         config, condition = trainer.config, trainer.condition
         if trainer.condition_ema:
             condition = trainer.condition_ema.network
-        plain = copy.copy(trainer.source)
-        plain.mirror = False
+        plain = trainer.source
+        if plain.mirror:  # mirrored pictures train, but nobody took them
+            plain = copy.copy(plain)
+            plain.mirror = False
         self.specs = tracked_specs(config.log.metrics, config.log.track_images)
         self.shelf = Shelf(device=trainer.runtime.device)
         self.real = RealSide(plain, config.data.source)
-        self.cache = RealCache(trainer.folder / "real")
+        self.cache = RealCache(trainer.folder / "real_side")
         self.fakes = GeneratorFakes(
             trainer.ema.network,
             condition,

@@ -223,6 +223,7 @@ BAD = {
     "wrong keys": (["MODEL", "--metrics", "fid10", "--weights", "inception=w.safetensors"], "w.safetensors"),
     "captions too short": (["TEXT", "--prompts", "few.txt"], "2 lines and 30 pictures are asked for"),
     "no input transform": (["MODEL", "--metrics", "eqt4_int"], "EQ-T is unsupported"),
+    "coco without its prompts": (["TEXT", "--metrics", "fid30k_coco64"], "needs a frozen list"),
     "unknown metric": (["MODEL", "--metrics", "fidd"], "did you mean fid"),
     "psi of pictures": (["pictures", "--psi", "0.5"], "have no psi"),
     "missing data": (["MODEL", "--data", "nowhere"], "'nowhere' does not exist"),

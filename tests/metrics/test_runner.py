@@ -16,6 +16,7 @@ from sgxl_t.metrics.frechet import frechet_distance
 from sgxl_t.metrics.processes import Processes
 from sgxl_t.metrics.protocol import parse_metric, parse_metrics
 from sgxl_t.metrics.real_cache import RealCache, RealSide
+from sgxl_t.metrics.resize import lanczos_uint8
 from sgxl_t.metrics.runner import evaluate
 from sgxl_t.metrics.shelf import Shelf
 
@@ -196,6 +197,33 @@ def test_eqt_of_an_alias_free_generator():
     (result,) = evaluate(GeneratorFakes(generator, condition), [parse_metric("eqt4_int")], {}, Shelf())
     assert result.value > 5
     assert (result.metric, result.n_real) == ("eqt4_int", 0)
+
+
+def test_a_broken_generator_has_no_equivariance():
+    generator, condition = tiny_model("class", "sgxl-tiny-16")
+    for parameter in generator.synthesis.parameters():
+        parameter.data.fill_(math.nan)
+    (result,) = evaluate(GeneratorFakes(generator, condition), [parse_metric("eqt4_int")], {}, Shelf())
+    assert math.isnan(result.value)
+    assert "gave no finite number" in result.note
+
+
+def test_metrics_of_a_smaller_size_reduce_the_pictures_first(shelf):
+    spec = replace(parse_metric("fd_random_40"), resolution=8)
+    fakes = Noise()
+    fakes.resolution, small = 16, fakes.pictures
+    large = [small([index, index + 1000, index + 2000, index + 3000]) for index in range(40)]
+    fakes.pictures = lambda indices: torch.stack(
+        [torch.cat([torch.cat([*large[i][:2]], 2), torch.cat([*large[i][2:]], 2)], 1) for i in indices]
+    )
+    (result,) = evaluate(fakes, [spec], {8: RealSide(Reals(), "reals")}, shelf)
+    extractor, reals = Toy().freeze(), Reals()
+    real = extractor(torch.stack([reals[index].image for index in range(100)]))["pooled"]
+    fake = extractor(lanczos_uint8(fakes.pictures(range(40)), 8))["pooled"]
+    assert result.value == pytest.approx(frechet_distance(real, fake), rel=1e-9)
+    fakes.resolution = 4
+    with pytest.raises(ValueError, match="4 px are smaller than the 8 px"):
+        evaluate(fakes, [spec], {8: RealSide(Reals(), "reals")}, shelf)
 
 
 def test_a_picture_is_a_function_of_its_index():
