@@ -49,6 +49,19 @@ COLUMNS = (
     "protocol",
     "note",
 )
+FACTS = {
+    "n_fake": "generated pictures",
+    "n_real": "real pictures",
+    "extractor_hash": "weights of the extractor",
+    "preprocessing": "preprocessing",
+    "data_fingerprint": "fingerprint of the data",
+    "resolution": "resolution",
+    "ddof": "ddof",
+    "sampling": "sampling",
+    "prompts": "prompts",
+    "metric": "metric",
+}
+"""What may set two protocols apart, in the order in which it is looked for, and how it is called."""
 MAX_RESULTS = 64 * 2**20
 
 
@@ -246,20 +259,9 @@ def _same(first: Record, second: Record) -> bool:
 
 def _difference(first: Record, second: Record) -> str:
     """The first fact that sets two protocols apart."""
-    for name in (
-        "n_fake",
-        "n_real",
-        "extractor_hash",
-        "preprocessing",
-        "data_fingerprint",
-        "resolution",
-        "ddof",
-        "sampling",
-        "prompts",
-        "metric",
-    ):
+    for name, words in FACTS.items():
         if first.get(name) != second.get(name):
-            return f"{name.replace('_', ' ')} {first.get(name)} and {second.get(name)}"
+            return f"{words}: {first.get(name)} and {second.get(name)}"
     return f"protocols {first['protocol']} and {second['protocol']}"
 
 

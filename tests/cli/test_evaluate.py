@@ -147,7 +147,7 @@ def test_results_of_earlier_calls_stand_beside_new_ones(capsys, models):
         "fd_random_40_vs_60",
     )
     assert code == 2
-    assert "cannot be compared (n fake 30 and 40)" in err
+    assert "cannot be compared (generated pictures: 30 and 40)" in err
 
 
 def test_what_cannot_be_compared_is_not_even_measured(capsys, models, tmp_path, monkeypatch):
@@ -158,7 +158,7 @@ def test_what_cannot_be_compared_is_not_even_measured(capsys, models, tmp_path, 
     monkeypatch.setattr(GeneratorFakes, "pictures", None)
     code, _, err = call(capsys, "evaluate", models["none"], "large", "--data", "digits", "--metrics", METRICS)
     assert code == 2
-    assert "cannot be compared (data fingerprint" in err
+    assert "cannot be compared (fingerprint of the data" in err
 
 
 def test_repeats_and_psi(capsys, models):

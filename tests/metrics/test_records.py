@@ -48,11 +48,11 @@ def test_a_record_says_how_its_number_was_made():
 @pytest.mark.parametrize(
     ("other", "named"),
     [
-        ({"metric": "fid50k"}, "n fake 10000 and 50000"),
-        ({"weights": "beef"}, "extractor hash cafe and beef"),
-        ({"data": "f" * 16}, "data fingerprint"),
+        ({"metric": "fid50k"}, "generated pictures: 10000 and 50000"),
+        ({"weights": "beef"}, "weights of the extractor: cafe and beef"),
+        ({"data": "f" * 16}, "fingerprint of the data"),
         ({"metric": "fid10k_vs_50"}, "protocols|metric"),
-        ({"sampling": "balanced"}, "sampling uniform and balanced"),
+        ({"sampling": "balanced"}, "sampling: uniform and balanced"),
     ],
 )
 def test_numbers_of_different_protocols_are_refused(other, named):
