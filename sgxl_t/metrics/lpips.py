@@ -23,7 +23,8 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 FEATURES_URL = "https://download.pytorch.org/models/vgg16-397923af.pth"
 HEADS_URL = "https://github.com/richzhang/PerceptualSimilarity/raw/master/lpips/weights/v0.1/vgg.pth"
 SOURCES = (
-    f"put vgg16-397923af.pth ({FEATURES_URL}) and vgg.pth ({HEADS_URL}) into one folder and name that folder"
+    f"put vgg16-397923af.pth ({FEATURES_URL}) and vgg.pth ({HEADS_URL}) into one folder and name it, "
+    "--weights lpips=FOLDER"
 )
 
 

@@ -85,11 +85,7 @@ class Shelf:
     def lpips(self) -> Lpips:
         """The distance of path lengths."""
         if self._lpips is None:
-            if "lpips" not in self.weights:
-                raise ValueError(
-                    "ppl needs the weights of LPIPS: name their file or folder, --weights lpips=PATH"
-                )
-            self._lpips = load_lpips(self.weights["lpips"]).to(self.device)
+            self._lpips = load_lpips(self.weights.get("lpips")).to(self.device)
         return self._lpips
 
     def about(self, spec: MetricSpec) -> About:
