@@ -115,9 +115,8 @@ def load_lpips(path: str | Path | None = None) -> Lpips:
         tensors |= {name: value for name, value in read(file).items() if not name.startswith("classifier.")}
     with torch.device("meta"):
         network = Lpips()
+    network.mean, network.std = _normalisation()  # made without memory, and no file holds them
     fill(network, tensors, path)
-    # What is not stored was made without memory, too.
-    network.mean, network.std = _normalisation()
     network.weight_hash = state_hash(network.state_dict())
     return network.eval().requires_grad_(False)
 
