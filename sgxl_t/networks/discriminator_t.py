@@ -179,7 +179,7 @@ class TokenHead(nn.Module):
         self.cls = SpectralConv1d(channels, config.cmap_dim if c_dim else 1, 1)
 
     def forward(self, x: Tensor, vectors: Tensor | None) -> Tensor:
-        """x [N, C, L], vectors [K * N, c_dim] or none -> logits [K * N, L], float32, K readings of one pass."""
+        """x [N, C, L], vectors [K * N, c_dim] or none -> logits [K * N, L], float32: K readings of a pass."""
         out = self.cls(self.main(x)).float()
         if self.cmapper is None:
             return out.squeeze(1)
