@@ -18,7 +18,6 @@ import click
 
 CLASS_DATA, TEXT_DATA = "digits", "emoji-scenes:24x8"
 SEEDS_PER_DIGIT = 144
-TEXT_PSI = 0.7
 PROMPTS = (
     "a red fox in snow",
     "a large penguin on a beach",
@@ -177,8 +176,8 @@ def text_scores(out: Path) -> dict[str, Any]:
     report = judge.report(images, requested, captions)
     images, requested, _ = answers(pipe, "held_out")
     report["held_out"] = judge.accuracy(images, requested)
-    write_grid(pipe, list(PROMPTS), out / "text.png", psi=TEXT_PSI)
-    return {**report, "psi": TEXT_PSI}
+    write_grid(pipe, list(PROMPTS), out / "text.png")
+    return {**report, "psi": 1.0}
 
 
 def answers(pipe: Any, split: str) -> tuple[Any, Any, list[str]]:
@@ -190,7 +189,7 @@ def answers(pipe: Any, split: str) -> tuple[Any, Any, list[str]]:
     source: Any = open_source(TEXT_DATA, resolution=pipe.generator.img_resolution, split=split)
     captions = [source[index].caption for index in range(len(source))]
     requested = torch.tensor([source.attributes(index) for index in range(len(source))])
-    pictures = pipe.pairs(captions, range(len(captions)), psi=TEXT_PSI, batch_size=64)
+    pictures = pipe.pairs(captions, range(len(captions)), batch_size=64)
     return to_tensor([picture.image for picture in pictures]), requested, captions
 
 
@@ -204,11 +203,11 @@ def to_tensor(images: list[Any]) -> Any:
     )
 
 
-def write_grid(pipe: Any, conditions: list[Any], path: Path, psi: float = 1.0) -> None:
+def write_grid(pipe: Any, conditions: list[Any], path: Path) -> None:
     """Labelled grid: a row per condition, a column per seed."""
     from sgxl_t.sampling.grid import labelled_grid
 
-    pictures = pipe(conditions, seeds=range(8), psi=psi, batch_size=64)
+    pictures = pipe(conditions, seeds=range(8), batch_size=64)
     rows = list(dict.fromkeys(pictures.conditions))
     labelled_grid(pictures.images, rows, [f"seed {seed}" for seed in range(8)]).save(path)
 
