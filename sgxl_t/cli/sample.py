@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,8 @@ EXAMPLES = """\b
 Examples:
   sgxl-t sample "a red fox in snow"
   sgxl-t sample "a red fox in snow" --model demo/text --seeds 0-7 --grid fox.png
-  sgxl-t sample --model demo/class --class 0-9 --psi 0.7 --out digits"""
+  sgxl-t sample --model demo/class --class 0-9 --psi 0.7 --out digits
+  sgxl-t sample --model imagenet256 --class "golden retriever" --class 0-31 --sheet dogs.png"""
 
 
 @click.command(epilog=EXAMPLES)
@@ -45,9 +47,20 @@ Examples:
 )
 @click.option("--cutoff", type=int, metavar="N", help="Truncate only the first N styles.")
 @click.option(
-    "--out", metavar="DIR", help="Folder for one PNG per picture [default: samples, unless --grid is given]."
+    "--out",
+    metavar="DIR",
+    help="Folder for one PNG per picture [default: samples, unless --grid or --sheet is given].",
 )
 @click.option("--grid", metavar="FILE", help="One PNG with a row per prompt or class and a column per seed.")
+@click.option(
+    "--sheet",
+    metavar="FILE",
+    help="Sample sheet as PNG, a row per class or prompt and a column per seed, in pages (FILE-1.png, ...) "
+    "where one is not enough; without --class, all classes.",
+)
+@click.option(
+    "--sheet-rows", type=int, default=32, show_default=True, metavar="N", help="Rows on a page of --sheet."
+)
 @click.option(
     "--batch-size", type=int, default=16, show_default=True, metavar="N", help="Pictures at a time."
 )
@@ -64,6 +77,8 @@ def sample(
     cutoff: int | None,
     out: str | None,
     grid: str | None,
+    sheet: str | None,
+    sheet_rows: int,
     batch_size: int,
     device: str | None,
     precision: Any,
@@ -76,29 +91,38 @@ def sample(
     # Everything that can be wrong without the model is checked before the slow imports and the loading.
     from sgxl_t.sampling.files import check_writable
     from sgxl_t.sampling.requests import check_psi, parse_seeds, read_prompts
+    from sgxl_t.sampling.sheet import page_files
 
     numbers = parse_seeds(seeds)
     check_psi(psi)
     wanted = [*prompts, *(read_prompts(prompt_file) if prompt_file is not None else [])]
-    folder = check_writable(out or "samples") if out is not None or grid is None else None
+    folder = check_writable(out or "samples") if out is not None or not (grid or sheet) else None
     if grid is not None:
         check_writable(Path(grid).parent)
+    if sheet is not None:
+        page_files(sheet, 1, sheet_rows)
 
     from tqdm import tqdm
 
     from sgxl_t.sampling.pipeline import Pipeline
 
     pipe = Pipeline.from_pretrained(model or _demo_model(), device=device, precision=precision)
-    request = _request(pipe, wanted, classes)
-    labels = [pipe.condition.label(one) for one in pipe.condition.resolve(request)]
+    request = _request(pipe, wanted, classes, everything=sheet is not None)
+    resolved = pipe.condition.resolve(request)
+    labels = [pipe.condition.label(one) for one in resolved]
     _note_unknown_words(pipe, labels)
     pictures = pipe.iterate(request, seeds=numbers, psi=psi, cutoff=cutoff, batch_size=batch_size)
     # The bar waits two seconds, so quick requests print one line only, and stays away from files and pipes.
     bar = tqdm(pictures, total=len(labels) * len(numbers), unit="picture", delay=2, leave=False, disable=None)
-    written, kept = _write(bar, labels, folder, keep=grid is not None)
-    if grid is not None:
+    written: list[dict[str, Any]] = []
+    kept: list[Picture] | None = None if grid is None else []
+    saved = _saved(bar, labels, folder, written, kept)
+    pages = [] if sheet is None else _write_sheets(saved, pipe, resolved, numbers, sheet, sheet_rows)
+    for _ in saved:  # those that no page took
+        pass
+    if grid is not None and kept is not None:
         _write_grid(kept, labels, numbers, grid)
-    _report(written, grid, as_json)
+    _report(written, grid, pages, as_json)
 
 
 def _demo_model() -> str:
@@ -119,8 +143,11 @@ def _note_unknown_words(pipe: Pipeline, prompts: list[str]) -> None:
         click.echo(f"note: the model's text encoder does not know: {shown}", err=True)
 
 
-def _request(pipe: Pipeline, prompts: list[str], classes: tuple[str, ...]) -> Any:
-    """What the model is asked for, each once; ValueError where words and model do not go together."""
+def _request(pipe: Pipeline, prompts: list[str], classes: tuple[str, ...], *, everything: bool) -> Any:
+    """What the model is asked for, each once; ValueError where words and model do not go together.
+
+    everything: without a word, a class model is asked for all of its classes.
+    """
     kind = pipe.condition.kind
     if classes and kind != "class":
         raise ValueError(
@@ -130,27 +157,47 @@ def _request(pipe: Pipeline, prompts: list[str], classes: tuple[str, ...]) -> An
         raise ValueError(
             f"the prompt {prompts[0][:60]!r} needs a text model and this is a class model: use --class"
         )
+    if kind == "class" and everything and not classes:
+        return list(range(len(pipe.condition.names)))
     if kind == "class":
         return list(dict.fromkeys(pipe.condition.resolve(classes)))
     return list(dict.fromkeys(prompts))
 
 
-def _write(
-    pictures: Any, labels: list[str], folder: Path | None, *, keep: bool
-) -> tuple[list[dict[str, Any]], list[Picture]]:
-    """Saves every picture as it comes; returns what was written, and the pictures where they are needed."""
+def _saved(
+    pictures: Iterable[Picture],
+    labels: list[str],
+    folder: Path | None,
+    written: list[dict[str, Any]],
+    kept: list[Picture] | None,
+) -> Iterator[Picture]:
+    """Passes the pictures on; saves each in the folder, and notes and keeps it, where these are given."""
     from sgxl_t.sampling.files import picture_names, save_png
 
     names = picture_names(labels)
-    written: list[dict[str, Any]] = []
-    kept: list[Picture] = []
     for picture in pictures:
         if folder is not None:
             path = save_png(picture.image, folder / f"{names[picture.condition]}-seed{picture.seed:04d}.png")
             written.append({"file": str(path), "condition": picture.condition, "seed": picture.seed})
-        if keep:
+        if kept is not None:
             kept.append(picture)
-    return written, kept
+        yield picture
+
+
+def _write_sheets(
+    pictures: Iterable[Picture], pipe: Pipeline, resolved: list[Any], seeds: list[int], file: str, rows: int
+) -> list[str]:
+    """The pages of the sheet; classes carry their number, so that they can be asked for by it."""
+    from sgxl_t.sampling.sheet import write_sheets
+
+    labels = [pipe.condition.label(one) for one in resolved]
+    if pipe.condition.kind == "class":
+        labels = [
+            label if label.split()[0] == str(number) else f"{number} {label}"
+            for number, label in zip(resolved, labels, strict=True)
+        ]
+    side = pipe.generator.img_resolution
+    return [str(path) for path in write_sheets(pictures, labels, seeds, file, side=side, rows_per_page=rows)]
 
 
 def _write_grid(pictures: list[Picture], labels: list[str], seeds: list[int], grid: str) -> None:
@@ -161,12 +208,14 @@ def _write_grid(pictures: list[Picture], labels: list[str], seeds: list[int], gr
     save_png(labelled_grid([picture.image for picture in pictures], labels, columns), grid)
 
 
-def _report(written: list[dict[str, Any]], grid: str | None, as_json: bool) -> None:
+def _report(written: list[dict[str, Any]], grid: str | None, pages: list[str], as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps({"pictures": written, "grid": grid}, indent=2))
+        click.echo(json.dumps({"pictures": written, "grid": grid, "sheet": pages}, indent=2))
         return
     if written:
         last = "" if len(written) == 1 else f" and {len(written) - 1} more"
         click.echo(f"wrote {written[0]['file']}{last}")
     if grid is not None:
         click.echo(f"wrote {grid}")
+    if pages:
+        click.echo(f"wrote {pages[0]}" + ("" if len(pages) == 1 else f" to {pages[-1]}"))

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 
 MAX_SHOWN = 8
+MAX_SUGGESTED = 3
 
 
 class ClassNames:
@@ -82,12 +83,26 @@ class ClassNames:
         return label
 
     def _unknown(self, text: str) -> str:
-        close = difflib.get_close_matches(_key(text), list(self._parts), n=3, cutoff=0.6)
+        close = self._close(_key(text))
         if close:
             hint = "did you mean " + " or ".join(self._spelled(key) for key in close) + "?"
         else:
             hint = "the classes are " + self.summary()
         return f"there is no class {text.strip()[:60]!r}: {hint}"
+
+    def _close(self, query: str) -> list[str]:
+        """Up to three keys: those with all of the query's words, then those it may be a misspelling of.
+
+        A single word of a name counts too, so "elefant" finds the African elephant.
+        """
+        containing = [key for key in self._parts if set(query.split()) <= set(key.split())]
+        written: dict[str, list[str]] = {}
+        for key in self._parts:
+            for target in {key: None} | dict.fromkeys(key.split()):
+                written.setdefault(target, []).append(key)
+        near = difflib.get_close_matches(query, list(written), n=3, cutoff=0.6)
+        found = dict.fromkeys([*containing, *(key for target in near for key in written[target])])
+        return list(found)[:MAX_SUGGESTED]
 
     def _spelled(self, key: str) -> str:
         index = self._parts[key][0]

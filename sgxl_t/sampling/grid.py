@@ -25,18 +25,9 @@ def labelled_grid(
     Raises ValueError when a side would pass 32,000 pixels.
     """
     assert len(images) == len(rows) * len(columns), "one image per row and column"
-    side = images[0].width
-    cell = side * max(1, -(-smallest_cell // side))
-    font = ImageFont.load_default(TEXT_SIZE)
-    texts = [_wrapped(text) for text in rows]
-    left = PAD * 2 + max(int(font.getlength(line)) for text in texts for line in text.split("\n"))
-    top = PAD * 2 + TEXT_SIZE
-    width, height = left + len(columns) * (cell + GAP) + PAD, top + len(rows) * (cell + GAP) + PAD
-    if max(width, height) > MAX_SIDE:
-        raise ValueError(
-            f"a grid of {len(rows)} x {len(columns)} pictures would have {width} x {height} pixels: "
-            f"ask for fewer at a time, at most {MAX_SIDE} pixels fit along a side"
-        )
+    width, height, cell = check_grid(images[0].width, rows, columns, smallest_cell=smallest_cell)
+    font, texts = ImageFont.load_default(TEXT_SIZE), [_wrapped(text) for text in rows]
+    left, top = width - PAD - len(columns) * (cell + GAP), PAD * 2 + TEXT_SIZE
     sheet = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(sheet)
     for column, text in enumerate(columns):
@@ -49,6 +40,26 @@ def labelled_grid(
             image = images[row * len(columns) + column].resize((cell, cell), Image.Resampling.NEAREST)
             sheet.paste(image, (left + column * (cell + GAP), y))
     return sheet
+
+
+def check_grid(
+    side: int, rows: Sequence[str], columns: Sequence[str], *, smallest_cell: int = 96
+) -> tuple[int, int, int]:
+    """Width and height of a grid of pictures of `side` pixels, and the side of its cells, in pixels.
+
+    Raises ValueError when a side would pass 32,000 pixels.
+    """
+    cell = side * max(1, -(-smallest_cell // side))
+    font = ImageFont.load_default(TEXT_SIZE)
+    lines = [line for text in rows for line in _wrapped(text).split("\n")]
+    width = PAD * 3 + max(int(font.getlength(line)) for line in lines) + len(columns) * (cell + GAP)
+    height = PAD * 3 + TEXT_SIZE + len(rows) * (cell + GAP)
+    if max(width, height) > MAX_SIDE:
+        raise ValueError(
+            f"a grid of {len(rows)} x {len(columns)} pictures would have {width} x {height} pixels: "
+            f"ask for fewer at a time, at most {MAX_SIDE} pixels fit along a side"
+        )
+    return width, height, cell
 
 
 def _wrapped(text: str) -> str:

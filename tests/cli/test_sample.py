@@ -82,6 +82,38 @@ def test_classes_by_name_number_and_range(capsys, models, tmp_path):
     assert names(tmp_path / "samples") == ["car-seed0000.png", "fox-seed0000.png", "goldfish-seed0000.png"]
 
 
+def test_sheet_without_a_class_shows_all_of_them_in_pages(capsys, models, tmp_path):
+    arguments = ["--sheet", "all.png", "--sheet-rows", "3", "--seeds", "0-2", "--json"]
+    code, out, _ = call(capsys, "sample", "--model", models["class"], *arguments)
+    assert code == 0
+    assert json.loads(out) == {"pictures": [], "grid": None, "sheet": ["all-1.png", "all-2.png"]}
+    assert names(tmp_path) == ["all-1.png", "all-2.png"]
+    assert Image.open("all-1.png").height > 3 * 96 > Image.open("all-2.png").height
+
+
+def test_sheet_grid_and_files_show_the_same_pictures(capsys, models, tmp_path):
+    wanted = [
+        "--class",
+        "0-1",
+        "--seeds",
+        "0,5",
+        "--out",
+        "out",
+        "--grid",
+        "grid.png",
+        "--sheet",
+        "sheet.png",
+    ]
+    code, out, _ = call(capsys, "sample", "--model", models["class"], *wanted, "--sheet", "sheet.png")
+    assert (code, out) == (0, "wrote out/fox-seed0000.png and 3 more\nwrote grid.png\nwrote sheet.png\n")
+    single = Image.open("out/dog-seed0005.png").resize((96, 96), Image.Resampling.NEAREST)
+    for name in ("grid.png", "sheet.png"):
+        page = Image.open(name)
+        # The last cell ends one gap and one margin before the right edge and the lower edge.
+        right, lower = page.width - 12, page.height - 12
+        assert page.crop((right - 96, lower - 96, right, lower)).tobytes() == single.tobytes()
+
+
 def test_unconditional_model_needs_no_words(capsys, models, tmp_path):
     assert call(capsys, "sample", "--model", models["none"], "--seeds", "3", "--device", "cpu")[0] == 0
     assert names(tmp_path / "samples") == ["picture-seed0003.png"]
@@ -107,6 +139,8 @@ MISTAKES = {
     "no precision": (["fox", "--precision", "fp8"], "fp8"),
     "no folder": (["fox", "--out", "/proc/none/out"], "cannot be written"),
     "grid in no folder": (["fox", "--grid", "/proc/none/fox.png"], "cannot be written"),
+    "sheet of another format": (["fox", "--sheet", "fox.jpg"], "does not end in .png"),
+    "sheet without rows": (["fox", "--sheet", "fox.png", "--sheet-rows", "0"], "use at least 1"),
     "no model": (["fox", "--model", "./nowhere"], "is no folder"),
     "too many seeds": (["fox", "--seeds", "0-999999"], "more than 100000"),
 }
@@ -127,6 +161,7 @@ def test_mistakes_are_one_sentence_exit_2_and_nothing_is_written(capsys, models,
     ("arguments", "sentence"),
     [
         (["--class", "foxx"], "there is no class 'foxx': did you mean fox?"),
+        (["--class", "goldfish, Carasius auratus"], "did you mean"),
         (["--class", "9"], "class 9 does not exist: the model has 4 classes, 0 to 3"),
         (["fox"], "use --class"),
         ([], "none is named: choose from 0 fox"),

@@ -50,3 +50,17 @@ def test_what_is_no_class_is_answered_in_one_sentence(request_, sentence):
         ClassNames(NAMES).resolve(request_)
     assert sentence in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_suggestions_know_the_words_inside_of_names():
+    dogs = ClassNames(
+        ("golden retriever", "Labrador retriever", "African elephant, Loxodonta africana", "cat")
+    )
+    for asked, answer in {
+        "golden retriver": "did you mean golden retriever",
+        "retriever": "did you mean golden retriever or Labrador retriever",
+        "elefant": "did you mean African elephant?",
+    }.items():
+        with pytest.raises(ValueError, match=r"there is no class") as error:
+            dogs.resolve(asked)
+        assert answer in str(error.value)
