@@ -45,6 +45,14 @@ Examples:
     show_default=True,
     help="Truncation: 1 most varied, 0 the average picture.",
 )
+@click.option(
+    "--truncation",
+    type=click.Choice(["class", "centroid", "global"]),
+    default="class",
+    show_default=True,
+    help="What psi below 1 pulls to: the average of the class or prompt, the nearest centre that `sgxl-t "
+    "centroids` made, or the average of all classes.",
+)
 @click.option("--cutoff", type=int, metavar="N", help="Truncate only the first N styles.")
 @click.option(
     "--out",
@@ -74,6 +82,7 @@ def sample(
     model: str | None,
     seeds: str,
     psi: float,
+    truncation: Any,
     cutoff: int | None,
     out: str | None,
     grid: str | None,
@@ -111,7 +120,9 @@ def sample(
     resolved = pipe.condition.resolve(request)
     labels = [pipe.condition.label(one) for one in resolved]
     _note_unknown_words(pipe, labels)
-    pictures = pipe.iterate(request, seeds=numbers, psi=psi, cutoff=cutoff, batch_size=batch_size)
+    pictures = pipe.iterate(
+        request, seeds=numbers, psi=psi, cutoff=cutoff, truncation=truncation, batch_size=batch_size
+    )
     # The bar waits two seconds, so quick requests print one line only, and stays away from files and pipes.
     bar = tqdm(pictures, total=len(labels) * len(numbers), unit="picture", delay=2, leave=False, disable=None)
     written: list[dict[str, Any]] = []

@@ -14,10 +14,12 @@ from PIL import Image
 from torch import Tensor
 
 from sgxl_t.conditioning.condition import Condition
-from sgxl_t.conditioning.model_folder import ModelInfo, load_model, save_model
+from sgxl_t.conditioning.model_folder import DTYPES, ModelInfo, load_model, save_model
 from sgxl_t.networks.generator import Generator
 from sgxl_t.ops.images import to_uint8
+from sgxl_t.sampling.centroids import Centroids, load_centroids, save_centroids
 from sgxl_t.sampling.requests import check_psi, check_seeds
+from sgxl_t.sampling.truncation import Truncation, check_truncation, truncated_styles
 
 Precision = Literal["fp32", "bf16", "fp16"]
 PRECISIONS: dict[str, torch.dtype | None] = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -44,7 +46,7 @@ class Pictures:
 class Pipeline:
     """Pictures from prompts, classes or nothing, by seed.
 
-    A picture is a function of model, condition, seed, psi and cutoff: its latent is drawn on the CPU from its
+    A picture is a function of model, condition, seed and truncation: its latent is drawn on the CPU from its
     own seed and its noise is the model's constant one. The same call gives the same bytes again. Another
     batch size, device or precision sums floating point numbers in another order, which may move a channel
     value (0 to 255) by one here and there.
@@ -58,8 +60,12 @@ class Pipeline:
         *,
         device: str | torch.device | None = None,
         precision: Precision = "fp32",
+        centroids: Centroids | None = None,
     ) -> None:
-        """device: torch's name of it; None takes CUDA where there is one. precision: of products."""
+        """device: torch's name of it; None takes CUDA where there is one. precision: of products.
+
+        centroids: centres for truncation="centroid"; None takes those of the model folder, when it has some.
+        """
         if precision not in PRECISIONS:
             raise ValueError(f"precision {precision!r} is unknown: use {', '.join(PRECISIONS)}")
         self.device = choose_device(device)
@@ -67,6 +73,7 @@ class Pipeline:
         self.condition = condition.eval().to(self.device)
         self.info = info
         self.precision = precision
+        self._centroids = centroids
 
     @classmethod
     def from_pretrained(
@@ -77,13 +84,24 @@ class Pipeline:
         generator, condition, info = load_model(folder)
         return cls(generator, condition, info, device=device, precision=precision)
 
+    @property
+    def centroids(self) -> Centroids | None:
+        """Centres for truncation="centroid", read from the model folder when first needed; None without."""
+        if self._centroids is None and self.info is not None:
+            self._centroids = load_centroids(self.info.folder, self.generator)
+        return self._centroids
+
     def save_pretrained(
         self, folder: str | Path, *, dtype: Literal["float32", "float16"] = "float32", **provenance: Any
     ) -> Path:
         """Writes a model folder; keywords add to what is known about data, features, seed, licence."""
         known = dict(self.info.provenance) if self.info else {}
         metrics = self.info.metrics if self.info else None
-        return save_model(folder, self.generator, self.condition, known | provenance, metrics, dtype=dtype)
+        centroids = self.centroids  # read now: the folder they come from may be the one that is replaced
+        path = save_model(folder, self.generator, self.condition, known | provenance, metrics, dtype=dtype)
+        if centroids is not None:
+            save_centroids(path, centroids, self.generator, DTYPES[dtype])
+        return path
 
     def push_to_hub(self, repository: str, *, private: bool = False, token: str | None = None) -> str:
         """Uploads the model folder to the Hub; returns its address. ValueError when the Hub refuses."""
@@ -109,6 +127,7 @@ class Pipeline:
         seeds: Sequence[int] | None = None,
         psi: float = 1.0,
         cutoff: int | None = None,
+        truncation: Truncation = "class",
         batch_size: int = 16,
     ) -> Pictures:
         """Pictures for every condition and every seed, condition by condition.
@@ -116,9 +135,20 @@ class Pipeline:
         conditions: a prompt or a list of prompts; a class name, number, range "0-9" or a list of these;
             nothing for an unconditional model. seed: one seed; seeds: several, instead of it.
         psi: 1 keeps full variety, towards 0 pictures become typical; cutoff: only the first so many styles.
+        truncation: what typical means: "class" for the class or prompt, "centroid" for the nearest of many
+            centres (see `sgxl-t centroids`), which keeps more variety, "global" for all classes.
         """
         wanted = seed if seeds is None else seeds
-        pictures = list(self.iterate(conditions, seeds=wanted, psi=psi, cutoff=cutoff, batch_size=batch_size))
+        pictures = list(
+            self.iterate(
+                conditions,
+                seeds=wanted,
+                psi=psi,
+                cutoff=cutoff,
+                truncation=truncation,
+                batch_size=batch_size,
+            )
+        )
         return Pictures(
             [picture.image for picture in pictures],
             [picture.condition for picture in pictures],
@@ -132,20 +162,15 @@ class Pipeline:
         seeds: int | Sequence[int] = 0,
         psi: float = 1.0,
         cutoff: int | None = None,
+        truncation: Truncation = "class",
         batch_size: int = 16,
     ) -> Iterator[Picture]:
         """The pictures of a call one after the other, so that many need no more memory than one batch."""
         resolved, listed = self.condition.resolve(conditions), check_seeds(seeds)
-        check_psi(psi)
+        pull = self._pull(psi, cutoff, truncation)
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size} makes no picture: use at least 1")
-        if cutoff is not None and not 0 <= cutoff <= self.generator.num_ws:
-            raise ValueError(
-                f"cutoff={cutoff} is no number of styles: the model has 0 to {self.generator.num_ws}"
-            )
-        return self._produce(
-            [(one, number) for one in resolved for number in listed], psi, cutoff, batch_size
-        )
+        return self._produce([(one, number) for one in resolved for number in listed], pull, batch_size)
 
     def pairs(
         self,
@@ -154,35 +179,48 @@ class Pipeline:
         *,
         psi: float = 1.0,
         cutoff: int | None = None,
+        truncation: Truncation = "class",
         batch_size: int = 16,
     ) -> Iterator[Picture]:
         """One picture for each condition with the seed at the same place; as many seeds as conditions."""
         resolved, listed = self.condition.resolve(conditions), check_seeds(seeds)
-        check_psi(psi)
+        pull = self._pull(psi, cutoff, truncation)
         if len(resolved) != len(listed):
             raise ValueError(
                 f"{len(resolved)} conditions cannot be paired with {len(listed)} seeds: give one seed each"
             )
-        return self._produce(list(zip(resolved, listed, strict=True)), psi, cutoff, batch_size)
+        return self._produce(list(zip(resolved, listed, strict=True)), pull, batch_size)
+
+    def _pull(self, psi: float, cutoff: int | None, truncation: Truncation) -> dict[str, Any]:
+        """What `truncated_styles` takes, checked."""
+        check_psi(psi)
+        if cutoff is not None and not 0 <= cutoff <= self.generator.num_ws:
+            raise ValueError(
+                f"cutoff={cutoff} is no number of styles: the model has 0 to {self.generator.num_ws}"
+            )
+        centroids = self.centroids if truncation == "centroid" else None
+        check_truncation(self.generator, truncation, centroids)
+        return {"psi": psi, "cutoff": cutoff, "truncation": truncation, "centroids": centroids}
 
     def _produce(
-        self, jobs: list[tuple[Any, int]], psi: float, cutoff: int | None, batch_size: int
+        self, jobs: list[tuple[Any, int]], pull: dict[str, Any], batch_size: int
     ) -> Iterator[Picture]:
         for start in range(0, len(jobs), batch_size):
             part = jobs[start : start + batch_size]
-            images = self._images([one for one, _ in part], [number for _, number in part], psi, cutoff)
+            images = self._images([one for one, _ in part], [number for _, number in part], pull)
             for (one, number), image in zip(part, images, strict=True):
                 yield Picture(
                     Image.fromarray(image.permute(1, 2, 0).numpy()), self.condition.label(one), number
                 )
 
     @torch.no_grad()
-    def _images(self, conditions: list[Any], seeds: list[int], psi: float, cutoff: int | None) -> Tensor:
+    def _images(self, conditions: list[Any], seeds: list[int], pull: dict[str, Any]) -> Tensor:
         """uint8 [N, 3, R, R] on the CPU."""
         z = latents(seeds, self.generator.z_dim).to(self.device)
         c = self.condition.encode(conditions)
         with self._autocast():
-            images = self.generator(z, c, truncation_psi=psi, truncation_cutoff=cutoff, noise_mode="const")
+            ws = truncated_styles(self.generator, z, c, **pull)
+            images = self.generator.synthesis(ws, noise_mode="const")
         return to_uint8(images).cpu()
 
     def _autocast(self) -> AbstractContextManager[Any]:
