@@ -1,0 +1,87 @@
+"""`sgxl-t import`: a published StyleGAN-XL pickle to a model folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+EXAMPLES = """\b
+Examples:
+  sgxl-t import imagenet256.pkl models/imagenet256
+  sgxl-t import ffhq1024.pkl models/ffhq1024 --dtype float16
+  sgxl-t import cifar10.pkl models/cifar10 --training-state"""
+
+MAX_LABEL_BYTES = 4 * 2**20
+
+
+@click.command(name="import", epilog=EXAMPLES)
+@click.argument("file")
+@click.argument("dest")
+@click.option("--labels", metavar="TXT", help="Class names, one a line, in the order of the labels.")
+@click.option("--licence", metavar="NAME", help="Licence of the weights for the card, such as cc-by-4.0.")
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "float16"]),
+    default="float32",
+    show_default=True,
+    help="Type of the stored numbers; float16 halves the folder.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print what was imported as JSON.")
+def import_official(
+    file: str, dest: str, labels: str | None, licence: str | None, dtype: str, as_json: bool
+) -> None:
+    """Turn FILE, a pickle of the StyleGAN-XL release, into the model folder DEST.
+
+    The pickle is read as data: the code inside is not run, and a file that asks for anything beyond tensors
+    and plain values is refused. Kernels, filters, padding, clamps and names of layers come from the file.
+    """
+    import json
+
+    from sgxl_t.conditioning.model_folder import save_model
+    from sgxl_t.conditioning.official.importer import (
+        condition_for,
+        import_generator,
+        provenance,
+        read_official,
+    )
+
+    names = None if labels is None else _names(Path(labels))
+    with open(file, "rb") as source:
+        stored = read_official(file, source)
+        generator = import_generator(stored)
+        condition = condition_for(generator.condition, names, stored.data_name())
+        facts = provenance(stored, licence)
+        save_model(dest, generator, condition, facts, dtype="float16" if dtype == "float16" else "float32")
+    report = {
+        "model": dest,
+        "resolution": generator.img_resolution,
+        "layers": len(generator.synthesis.layer_names),
+        "classes": generator.condition.num_classes,
+        "parameters": sum(parameter.numel() for parameter in generator.parameters()),
+        "licence": facts["licence"],
+    }
+    if as_json:
+        click.echo(json.dumps(report, indent=2, ensure_ascii=False))
+        return
+    side, classes = generator.img_resolution, generator.condition.num_classes
+    click.echo(
+        f"{dest}: {side} x {side} pixels, {report['layers']} layers, {report['parameters']:,} parameters, "
+        + (f"{classes} classes" if classes else "no condition")
+    )
+    click.echo(f"  licence of the weights: {facts['licence']}")
+
+
+def _names(path: Path) -> list[str]:
+    if path.stat().st_size > MAX_LABEL_BYTES:
+        raise ValueError(
+            f"{path} has {path.stat().st_size} bytes, too many for class names: name another file"
+        )
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is no UTF-8 text: store the class names as such, one a line") from None
+    return [line.strip() for line in lines if line.strip()]
+
+
+globals()["import"] = import_official  # commands are found by their name, which is a keyword here

@@ -1,0 +1,1 @@
+"""Published StyleGAN-XL pickles to model folders, without running anything that they contain."""
