@@ -16,11 +16,15 @@ MAX_LISTED = 12
 @click.argument("path")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 def info(path: str, as_json: bool) -> None:
-    """Says what PATH holds: a model, feature network, run or data set (also digits, emoji-scenes:24x8)."""
+    """Says what PATH holds: a model, feature network, run, chain of stages or data set (also digits)."""
     found = describe(path)
     if as_json:
         click.echo(json.dumps(found, indent=2, ensure_ascii=False))
         return
+    for line in found.pop("drawing", ()):
+        click.echo(line)
+    if found["holds"] == "chain":  # drawn already
+        del found["stages"]
     for name, value in _lines(found):
         click.echo(f"{name:28} {value}")
 
@@ -32,6 +36,8 @@ def describe(path: str) -> dict[str, Any]:
         return _model(folder)
     if _config_has(folder, "kind"):
         return _feature_network(folder)
+    if (folder / "chain.json").is_file():
+        return _chain(folder)
     if (folder / "config.yaml").is_file():
         return _run(folder)
     return _data(path)
@@ -104,6 +110,23 @@ def _run(folder: Path) -> dict[str, Any]:
         "checkpoints": checkpoints,
         "models": models,
         "newest_numbers": stats[-1] if stats else {},
+    }
+
+
+def _chain(folder: Path) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from sgxl_t.training.chain_state import draw_chain, read_chain
+
+    chain = read_chain(folder)
+    going = next((stage for stage in chain.stages if stage.state != "finished"), None)
+    return {
+        "holds": "chain",
+        "path": str(folder),
+        "drawing": draw_chain(folder, chain),
+        "next_stage": "none, all are finished" if going is None else f"{going.resolution} px",
+        "models": ["best"] if (folder / "best" / "config.json").is_file() else [],
+        "stages": {stage.folder: asdict(stage) for stage in chain.stages},
     }
 
 

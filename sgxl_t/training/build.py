@@ -8,14 +8,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from torch import nn
 
-from sgxl_t.conditioning import Condition, build_condition
+from sgxl_t.conditioning import ClassCondition, Condition, build_condition
+from sgxl_t.conditioning.model_folder import load_model
 from sgxl_t.datasets.base import ImageSource, open_source
 from sgxl_t.networks.clip import ClipModel, load_clip
 from sgxl_t.networks.discriminator import Discriminator, build_discriminator
 from sgxl_t.networks.feature_networks import FeatureNetwork, load_feature_network
 from sgxl_t.networks.generator import Generator
 from sgxl_t.networks.registry import build_generator
+from sgxl_t.networks.superres import freeze_for_stage, load_stem
 from sgxl_t.training.config import TrainConfig
 from sgxl_t.training.features import train_features
 from sgxl_t.training.runtime import Runtime, stream
@@ -83,7 +86,8 @@ def resolve_references(
     if config.cond == "text":
         used.append(config.conditioning.text_encoder)
     if config.cond == "class":
-        used.append(config.conditioning.class_features)
+        if not config.stem:
+            used.append(config.conditioning.class_features)
         if config.objective.cls_weight > 0:
             used.append(config.conditioning.classifier)
     kinds = list(dict.fromkeys(name.removeprefix("auto:") for name in used if name.startswith("auto:")))
@@ -105,10 +109,11 @@ def resolve_references(
     def local(name: str) -> str:
         return f"local:{root / name.removeprefix('auto:')}" if name.startswith("auto:") else name
 
+    table_network = config.conditioning.class_features
     conditioning = replace(
         config.conditioning,
         text_encoder=local(config.conditioning.text_encoder),
-        class_features=local(config.conditioning.class_features),
+        class_features=table_network if config.stem else local(table_network),
         classifier=local(config.conditioning.classifier),
     )
     features = tuple(local(name) for name in config.discriminator.features)
@@ -119,25 +124,50 @@ def resolve_references(
 
 def _networks(config: TrainConfig, source: ImageSource) -> Parts:
     clip = load_clip(config.conditioning.text_encoder) if config.cond == "text" else None
-    table_network = (
-        load_feature_network(config.conditioning.class_features) if config.cond == "class" else None
-    )
-    condition = build_condition(
-        config.cond,
-        source,
-        clip=clip,
-        class_network=table_network,
-        trainable_text=config.conditioning.train_text_encoder,
-    )
+    stem = load_stem_model(config, source) if config.stem else None
+    condition = _condition(config, source, clip, stem)
     generator = build_generator(config.generator, condition.spec)
     discriminator = build_discriminator(
         config.discriminator, condition.spec, config.generator.img_resolution, seed=config.seed
     )
     condition.init_tables(generator, discriminator.heads)
+    if stem is not None:
+        load_stem(generator, stem)
+        freeze_for_stage(generator, train_input=not config.freeze_input)
     guided = config.cond == "class" and config.objective.cls_weight > 0
     classifier = load_feature_network(config.conditioning.classifier) if guided else None
     guiding_clip = clip if config.objective.clip_weight > 0 else None
     return Parts(source, condition, generator, discriminator, classifier, guiding_clip)
+
+
+def _condition(
+    config: TrainConfig, source: ImageSource, clip: ClipModel | None, stem: Generator | None
+) -> Condition:
+    """The run's condition. A named network fills the class tables; with a stem, `auto:` takes the stem's."""
+    named = config.conditioning.class_features
+    if config.cond == "class" and stem is not None and named.startswith("auto:"):
+        assert isinstance(stem.mapping.embed, nn.Embedding)
+        return ClassCondition(source.class_names or (), stem.mapping.embed.weight)
+    class_network = load_feature_network(named) if config.cond == "class" else None
+    return build_condition(
+        config.cond,
+        source,
+        clip=clip,
+        class_network=class_network,
+        trainable_text=config.conditioning.train_text_encoder,
+    )
+
+
+def load_stem_model(config: TrainConfig, source: ImageSource) -> Generator:
+    """The generator in config.stem; ValueError where it makes other classes than the data has."""
+    assert config.stem is not None
+    generator, condition, _ = load_model(config.stem)
+    if condition.kind == "class" and tuple(source.class_names or ()) != condition.names:
+        raise ValueError(
+            f"stem={config.stem} makes {len(condition.names)} classes and {config.data.source} has "
+            f"{source.num_classes} or names them otherwise: train on the classes of the stem"
+        )
+    return generator
 
 
 def real_pictures(source: ImageSource, count: int, seed: int) -> torch.Tensor:

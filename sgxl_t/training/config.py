@@ -12,6 +12,7 @@ from typing import Any
 from sgxl_t.metrics.protocol import MetricSpec, format_count, parse_metric
 from sgxl_t.networks.configs import ConditionKind, DiscriminatorConfig, GeneratorConfig
 from sgxl_t.objectives.config import ObjectiveConfig
+from sgxl_t.training.stage_config import StageConfig, check_stages
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,6 +155,14 @@ class TrainConfig:
     """Length and intervals."""
     log: LogConfig = field(default_factory=LogConfig)
     """Logging."""
+    stem: str | None = None
+    """Model folder whose layers a generator with heads keeps, frozen; none trains all layers."""
+    freeze_input: bool = True
+    """Also keep the stem's Fourier input as it is; false trains it with the head, as the release does."""
+    stages: tuple[StageConfig, ...] = ()
+    """Progressive growing: stages from low to high, trained one after the other in RUN/stage_*."""
+    stage: int | None = None
+    """Train only the stage of this resolution; none goes through all of them."""
 
     def folder(self) -> Path:
         """Folder of the run."""
@@ -163,6 +172,7 @@ class TrainConfig:
     def check(self) -> None:
         """Cross-field rules; raises ValueError with the value, the rule and the way out."""
         self._check_ranges()
+        self._check_growing()
         if self.log.track_images > 0:
             tracked_specs(self.log.metrics, self.log.track_images)
         if self.cond != "text" and self.conditioning.train_text_encoder:
@@ -175,6 +185,30 @@ class TrainConfig:
                 f"discriminator.features={list(self.discriminator.features)} names "
                 f"{len(self.discriminator.features)} networks, the dino family takes exactly one vision "
                 "transformer: name one, for example '[auto:vit]'"
+            )
+
+    def _check_growing(self) -> None:
+        side, heads = self.generator.img_resolution, self.generator.stylegan3.superres
+        check_stages(self.stages, base=side, stem=self.stem, only=self.stage)
+        growing = bool(self.stem or self.stages)
+        if growing and self.generator.family != "stylegan3":
+            raise ValueError(
+                f"generator.family={self.generator.family} does not grow by stages: set it to stylegan3, "
+                "or leave stem and stages out"
+            )
+        if self.stages and not self.stem and heads:
+            raise ValueError(
+                "generator.stylegan3.superres is set beside stages, which make the heads themselves: "
+                "leave it out"
+            )
+        if self.stem and self.cond == "text" and self.conditioning.text_encoder.startswith("auto:"):
+            raise ValueError(
+                f"conditioning.text_encoder={self.conditioning.text_encoder} would train an encoder "
+                f"other than the stem's: name the stem's, for example local:{self.stem}/text_encoder"
+            )
+        if self.stem and not self.stages and not heads:
+            raise ValueError(
+                f"stem={self.stem} needs a generator with a head: add generator.stylegan3.superres, or stages"
             )
 
     def _check_ranges(self) -> None:
@@ -281,12 +315,26 @@ def parse_config(arguments: list[str] | None = None) -> TrainConfig:
     arguments = [_with_underscores(text) for text in (sys.argv[1:] if arguments is None else arguments)]
     parser = _parser()
     try:
-        parsed = parser.parse_args(_preset_arguments(arguments) + arguments)
-        values = parser.instantiate(parsed)
+        values = parser.instantiate(parser.parse_args(_preset_arguments(arguments) + arguments))
     except (ArgumentError, TypeError) as error:
         raise ValueError(_one_sentence(str(error))) from None
-    fields = TrainConfig.__dataclass_fields__
-    config = TrainConfig(**{name: getattr(values, name) for name in fields})
+    return _checked(values)
+
+
+def config_from_dict(values: dict[str, Any]) -> TrainConfig:
+    """Inverse of `config_to_dict`; unknown keys and wrong types are ValueErrors that name the key."""
+    from jsonargparse import ArgumentError
+
+    parser = _parser()
+    try:
+        parsed = parser.instantiate(parser.parse_object(values))
+    except (ArgumentError, TypeError) as error:
+        raise ValueError(_one_sentence(str(error))) from None
+    return _checked(parsed)
+
+
+def _checked(values: Any) -> TrainConfig:
+    config = TrainConfig(**{name: getattr(values, name) for name in TrainConfig.__dataclass_fields__})
     config.check()
     return config
 

@@ -114,6 +114,7 @@ class PlateauWatch:
         self.interval = interval_kimg * 1000
         self.monitor = PlateauMonitor()
         self.stop = False
+        self.reason = "plateau"
         self._last = 0
 
     def update(self, images_seen: int, value: float, *, ramp: bool) -> None:
@@ -123,16 +124,22 @@ class PlateauWatch:
             return
         self._last = position
         decision = self.monitor.update(images_seen / 1000, value, ramp=ramp)
-        self.stop = decision.stop
+        self.stop, self.reason = decision.stop, decision.reason
         gain = "no trend yet" if decision.gain is None else f"gain {decision.gain:.2%} per {decision.window}"
         noise = "" if decision.noise is None else f", noise {decision.noise:.1%}"
         log.info("plateau: %s, %s%s%s", decision.reason, gain, noise, ", stop" if decision.stop else "")
 
     def state_dict(self) -> dict[str, Any]:
         """For the checkpoint."""
-        return {"monitor": self.monitor.state_dict(), "stop": self.stop, "last": self._last}
+        return {
+            "monitor": self.monitor.state_dict(),
+            "stop": self.stop,
+            "reason": self.reason,
+            "last": self._last,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores what `state_dict` gave."""
         self.monitor.load_state_dict(state["monitor"])
         self.stop, self._last = bool(state["stop"]), int(state["last"])
+        self.reason = str(state.get("reason", self.reason))

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import platform
-import subprocess
 import sys
-from pathlib import Path
 
-import torch
-
-from sgxl_t import __version__
-from sgxl_t.training.config import TrainConfig, parse_config, write_config
+from sgxl_t.training.config import TrainConfig, parse_config
+from sgxl_t.training.run_folder import prepare_folder
 
 log = logging.getLogger("sgxl_t")
 
@@ -43,6 +37,10 @@ def run(config: TrainConfig) -> int:
     try:
         if not runtime.is_main:
             log.setLevel(logging.WARNING)
+        if config.stages:
+            from sgxl_t.training.chain import run_chain
+
+            return 0 if run_chain(config, runtime) else EXIT_INTERRUPTED
         rounds = config.rounds(runtime.world_size)
         folder = config.folder()
         if runtime.is_main:
@@ -58,48 +56,6 @@ def run(config: TrainConfig) -> int:
     finally:
         runtime.finish()
     return 0 if finished else EXIT_INTERRUPTED
-
-
-def prepare_folder(folder: Path, config: TrainConfig) -> None:
-    """Makes the run folder and writes down what runs: configuration, versions, commit, seed."""
-    try:
-        (folder / "samples").mkdir(parents=True, exist_ok=True)
-        write_config(config, folder / "config.yaml")
-        (folder / "environment.json").write_text(json.dumps(environment(config), indent=1))
-    except OSError as error:
-        raise ValueError(
-            f"the run folder {folder} cannot be written ({error.strerror}): choose another with --run-dir"
-        ) from None
-
-
-def environment(config: TrainConfig) -> dict[str, str | int]:
-    """Versions, machine and seed, as far as results depend on them."""
-    import accelerate
-    import open_clip
-    import timm
-
-    return {
-        "sgxl_t": __version__,
-        "commit": _commit(),
-        "torch": torch.__version__,
-        "timm": timm.__version__,
-        "open_clip": open_clip.__version__,
-        "accelerate": accelerate.__version__,
-        "python": platform.python_version(),
-        "system": platform.platform(),
-        "threads": torch.get_num_threads(),
-        "seed": config.seed,
-    }
-
-
-def _commit() -> str:
-    try:
-        answer = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=5
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return "unknown"
-    return answer.stdout.strip() or "unknown"
 
 
 if __name__ == "__main__":

@@ -197,9 +197,18 @@ class Trainer:
                 if self._due(schedule.checkpoint_kimg, before) or done or stop:
                     save_state(self)
         self.recorder.close()
-        if not done:
+        if done:
+            log.info("ended by %s at %.1f kimg", self.ended_by, self.images_seen / 1000)
+        else:
             log.info("stopped at %.1f kimg and saved; the same command goes on", self.images_seen / 1000)
         return done
+
+    @property
+    def ended_by(self) -> str | None:
+        """Why the run is over: kimg, or what the plateau rule says; None while it is not."""
+        if self.images_seen >= round(self.config.schedule.kimg * 1000):
+            return "kimg"
+        return self.recorder.plateau.reason if self.recorder.plateau.stop else None
 
     def _loader(self) -> Any:
         return batches(

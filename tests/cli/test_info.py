@@ -30,6 +30,45 @@ def test_run_folder_is_described_also_with_a_cut_last_line(capsys, tmp_path):
     assert found["models"] == ["best"]
 
 
+def a_chain(folder):
+    from sgxl_t.training.chain_state import ChainState, StageState
+
+    (folder / "config.yaml").write_text("cond: class\n")
+    stem = StageState(resolution=16, folder="stage_016", layers=11, new_layers=11, planned_kimg=8.0, kimg=6.0)
+    stem.state, stem.ended_by, stem.metrics = "finished", "plateau", {"fd_random": 1.25}
+    head = StageState(resolution=32, folder="stage_032", layers=16, new_layers=8, planned_kimg=4.0)
+    head.state = "running"
+    ChainState([stem, head]).write(folder)
+    (folder / "stage_032").mkdir()
+    (folder / "stage_032" / "stats.jsonl").write_text('{"images": 1000}\n')
+
+
+def test_a_chain_is_drawn_with_where_it_stands(capsys, tmp_path):
+    a_chain(tmp_path)
+    found = json.loads(call(capsys, "info", str(tmp_path), "--json")[1])
+    assert (found["holds"], found["next_stage"]) == ("chain", "32 px")
+    assert found["stages"]["stage_016"]["ended_by"] == "plateau"
+    code, out, _ = call(capsys, "info", str(tmp_path))
+    lines = out.splitlines()
+    assert code == 0
+    assert "16 px" in lines[0]
+    assert "6 of 8 kimg, 11 layers, ended by plateau, fd_random 1.25" in lines[0]
+    assert "8 layers kept and frozen, 8 new" in lines[1]
+    assert "[#####...............] running" in lines[2]
+    assert "1 of 4 kimg" in lines[2]
+
+
+@pytest.mark.parametrize(
+    "content", ["{", "[]", '{"format": 7}', '{"format": 1, "stages": [{"resolution": 16}]}']
+)
+def test_a_broken_chain_is_one_sentence(capsys, tmp_path, content):
+    (tmp_path / "chain.json").write_text(content)
+    code, _, err = call(capsys, "info", str(tmp_path))
+    assert code == 2
+    assert "chain.json" in err
+    assert err.count("\n") == 1
+
+
 def test_embedded_data_is_described(capsys):
     found = json.loads(call(capsys, "info", "digits", "--json")[1])
     assert (found["holds"], len(found["classes"])) == ("data set", 10)

@@ -1,0 +1,157 @@
+"""Progressive growing as one run: stage after stage, each from the best model of the one below."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from sgxl_t.conditioning.folder_io import whole_folder
+from sgxl_t.conditioning.model_folder import read_info
+from sgxl_t.datasets.base import ImageSource
+from sgxl_t.training.chain_report import write_chain_report
+from sgxl_t.training.chain_state import ChainState, StageState, open_chain
+from sgxl_t.training.config import TrainConfig
+from sgxl_t.training.run_folder import prepare_folder
+from sgxl_t.training.runtime import Runtime
+from sgxl_t.training.snapshots import grid_conditions
+from sgxl_t.training.stages import Stage, check_below, check_plan, plan_stages
+from sgxl_t.training.trainer import Trainer
+
+log = logging.getLogger("sgxl_t")
+
+REPORT_ROWS = 8
+"""Latents that the report shows at every stage."""
+
+
+def run_chain(config: TrainConfig, runtime: Runtime) -> bool:
+    """Trains the stages that are not done yet, or the one that config.stage names.
+
+    Each stage has its folder RUN/stage_*; RUN/best is the model of the highest finished one and
+    RUN/chain.json says where the chain stands, so the same call goes on in the right stage. False when it was
+    interrupted or ran into its time limit. Raises ValueError, before anything trains, for data, stems and
+    batches that do not fit.
+    """
+    root = config.folder()
+    planned = plan_stages(config)
+    chain = open_chain(root, planned)
+    todo = [stage for stage in planned if _wanted(stage, chain, config.stage)]
+    sources = check_plan(todo or planned, runtime.world_size)
+    _check_starts(planned, todo, chain)
+    runtime.wait()  # all processes have read the state before it changes
+    if runtime.is_main:
+        prepare_folder(root, replace(config, stage=None))
+        chain.write(root)
+    for stage in planned:
+        if stage not in todo:
+            state = chain.of(stage.resolution)
+            log.info("stage %d is %s, %s", stage.resolution, state.state, _ending(state))
+    return _train(config, todo, chain, runtime, sources[0])
+
+
+def _train(
+    config: TrainConfig, todo: Sequence[Stage], chain: ChainState, runtime: Runtime, source: ImageSource
+) -> bool:
+    """All stages of `todo` in order, with what belongs to the whole chain after each."""
+    root, limit, started = config.folder(), config.schedule.max_minutes, time.monotonic()
+    if runtime.is_main:
+        _publish(root, chain)
+    for stage in todo:
+        minutes = None if limit is None else limit - (time.monotonic() - started) / 60
+        if minutes is not None and minutes <= 0:
+            log.info("stopped before stage %d; the same command goes on", stage.resolution)
+            return False
+        if not _train_stage(stage, chain.of(stage.resolution), chain, root, runtime, minutes):
+            return False
+        gc.collect()  # the stage's networks refer to each other and would stay beside the next one's
+        if runtime.is_main:
+            _publish(root, chain)
+            given = grid_conditions(source, config.cond, REPORT_ROWS)
+            write_chain_report(root, chain, given, seed=config.seed, device=runtime.device)
+        runtime.wait()
+    return True
+
+
+def _train_stage(
+    stage: Stage, state: StageState, chain: ChainState, root: Path, runtime: Runtime, minutes: float | None
+) -> bool:
+    """One stage to its end; keeps chain.json up to date. False when it was interrupted."""
+    if minutes is None:
+        config = stage.config
+    else:
+        config = replace(stage.config, schedule=replace(stage.config.schedule, max_minutes=minutes))
+    state.state = "running"
+    if runtime.is_main:
+        prepare_folder(stage.folder, stage.config)
+        chain.write(root)
+    runtime.wait()
+    origin = f"from {stage.below[0]}" if stage.below else "from random weights"
+    log.info(
+        "stage %d: %d of %d layers train, %s, in rounds of %d images",
+        stage.resolution,
+        stage.new_layers,
+        stage.layers,
+        origin,
+        config.round_images(runtime.world_size),
+    )
+    began = time.monotonic()
+    trainer = Trainer(config, runtime, stage.folder)
+    finished = trainer.train()
+    state.kimg, state.ended_by = trainer.images_seen / 1000, trainer.ended_by
+    state.minutes = round(state.minutes + (time.monotonic() - began) / 60, 2)
+    if finished:
+        state.state = "finished"
+        log.info("stage %d has %s", stage.resolution, _ending(state))
+        if state.ended_by == "diverged":
+            log.warning("its tracked metric diverged; the chain goes on from its best model, before that")
+    if runtime.is_main:
+        state.metrics = _metrics(stage.best) if finished else {}
+        chain.write(root)
+    return finished
+
+
+def _wanted(stage: Stage, chain: ChainState, only: int | None) -> bool:
+    if only is not None:
+        return stage.resolution == only
+    return chain.of(stage.resolution).state != "finished"
+
+
+def _check_starts(planned: Sequence[Stage], todo: Sequence[Stage], chain: ChainState) -> None:
+    """Every stage starts from one that trains before it in this run, or from a model that is there."""
+    coming = {stage.best for stage in todo}
+    done = {stage.resolution for stage in chain.finished()}
+    for stage in planned:
+        waits = stage.below is not None and stage.below[0] in coming
+        finished = stage.resolution in done and stage not in todo
+        if (stage in todo or finished) and not waits:
+            check_below(stage)
+        if finished and not (stage.best / "config.json").is_file():
+            raise ValueError(
+                f"stage {stage.resolution} is finished but {stage.best} is missing: restore the folder, "
+                f"or remove {stage.folder} and train it again with --stage {stage.resolution}"
+            )
+
+
+def _ending(state: StageState) -> str:
+    if state.state != "finished":
+        return f"{state.kimg:g} of {state.planned_kimg:g} kimg are trained"
+    return f"ended by {state.ended_by} at {state.kimg:g} kimg"
+
+
+def _metrics(best: Path) -> dict[str, float]:
+    """Numbers of a model folder; empty where none were tracked."""
+    metrics = read_info(best).metrics or {}
+    return {name: float(value) for name, value in metrics.items() if isinstance(value, (int, float))}
+
+
+def _publish(root: Path, chain: ChainState) -> None:
+    """RUN/best becomes the model of the highest finished stage."""
+    models = [root / stage.folder / "best" for stage in chain.finished()]
+    there = [model for model in models if (model / "config.json").is_file()]
+    if there:
+        with whole_folder(root / "best", mark="config.json") as aside:
+            shutil.copytree(there[-1], aside, dirs_exist_ok=True)

@@ -1,0 +1,82 @@
+"""The page of a whole chain: the same latents at every stage side by side, how each stage went and ended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sgxl_t.conditioning.model_folder import load_model
+from sgxl_t.training.chain_state import ChainState, StageState, draw_chain
+from sgxl_t.training.report import curves, page, picture, table, write_page
+from sgxl_t.training.runtime import stream
+from sgxl_t.training.snapshots import generate, save_grid
+from sgxl_t.training.tracking import read_stats
+
+HEADER = ("stage", "layers", "new", "kimg", "ended by", "minutes", "metrics of best/")
+
+
+def stage_pictures(
+    root: Path, stage: StageState, given: Sequence[Any], *, seed: int, device: torch.device
+) -> Tensor:
+    """Pictures of a stage's best model without truncation: uint8 [N, 3, R, R], one per condition given.
+
+    Latents depend on the seed alone, so all stages of a chain show the same ones.
+    """
+    generator, condition, _ = load_model(root / stage.folder / "best")
+    generator.to(device)
+    condition.to(device)
+    z = torch.randn(len(given), generator.z_dim, generator=stream(seed, "chain", 0, 0)).to(device)
+    c = condition.encode(list(given))
+    return generate(generator, None if c is None else c.to(device), z, batch_size=4)
+
+
+def side_by_side(pictures: Sequence[Tensor]) -> Tensor:
+    """One entry per stage [N, 3, R_s, R_s] -> [N * stages, 3, R, R]: a row per latent."""
+    side = max(batch.shape[-1] for batch in pictures)
+    scaled = [
+        batch.repeat_interleave(side // batch.shape[-1], 2).repeat_interleave(side // batch.shape[-1], 3)
+        for batch in pictures
+    ]
+    return torch.stack(scaled, dim=1).flatten(0, 1)
+
+
+def write_chain_report(
+    root: Path, chain: ChainState, given: Sequence[Any], *, seed: int, device: torch.device
+) -> Path:
+    """samples/chain.png and report.html of a run from its finished stages.
+
+    given: one condition per row of pictures, as the condition encodes them.
+    """
+    finished = chain.finished()
+    sections = []
+    if finished:
+        batches = [stage_pictures(root, stage, given, seed=seed, device=device) for stage in finished]
+        sheet = root / "samples" / "chain.png"
+        save_grid(side_by_side(batches), sheet, columns=len(finished))
+        sides = ", ".join(f"{stage.resolution} px" for stage in finished)
+        caption = f"the same latents and conditions at {sides}, psi 1, enlarged without smoothing"
+        sections.append(("Stages side by side", picture(sheet, caption)))
+    rows = [
+        (
+            f"{stage.resolution} px",
+            stage.layers,
+            stage.new_layers,
+            stage.kimg,
+            stage.ended_by or stage.state,
+            stage.minutes,
+            ", ".join(f"{name} {value:.4g}" for name, value in stage.metrics.items()) or "none",
+        )
+        for stage in chain.stages
+    ]
+    drawing = "\n".join(draw_chain(root, chain))
+    sections.append(("Chain", f"<pre>{drawing}</pre>{table(rows, HEADER)}"))
+    for stage in chain.stages:
+        stats = read_stats(root / stage.folder / "stats.jsonl")
+        if stats:
+            sections.append((f"Curves at {stage.resolution} px", curves(stats)))
+    write_page(root / "report.html", page(f"Run {root.name}", sections))
+    return root / "report.html"
