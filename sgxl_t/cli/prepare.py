@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
+
+if TYPE_CHECKING:
+    from sgxl_t.datasets.prepare import Report
 
 EXAMPLES = """\b
 Examples:
   sgxl-t prepare photos photos64.zip --resolution 64
   sgxl-t prepare coco/val2014 coco256.zip --resolution 256 --captions captions_val2014.json
+  sgxl-t prepare ILSVRC2012_img_train.tar imagenet256.zip --resolution 256
+  sgxl-t prepare imagenet/train imagenet1024.zip --resolution 1024 \\
+      --upscale-model caidas/swin2SR-classical-sr-x4-64
   sgxl-t prepare "laion/{00000..00099}.tar" laion64 --resolution 64 --format shards"""
 
 
@@ -37,6 +45,12 @@ Examples:
     show_default=True,
     help="Stop above this share of rejects, 0 to 1.",
 )
+@click.option(
+    "--upscale-model",
+    metavar="NAME",
+    help="Folder or Hub id of an image-to-image model of transformers, such as Swin2SR, that enlarges "
+    "pictures smaller than R [default: Lanczos].",
+)
 @click.option("--overwrite", is_flag=True, help="Replace an existing DEST.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def prepare(
@@ -50,18 +64,25 @@ def prepare(
     seed: int,
     min_side: int,
     reject_limit: float,
+    upscale_model: str | None,
     overwrite: bool,
     as_json: bool,
 ) -> None:
     """Turn SRC into DEST: a .zip, or a folder of .tar shards.
 
     SRC is a folder of pictures (flat, one folder per class, or with captions beside them or in a table), a
-    zip, shards, or an embedded set such as emoji-scenes:24x8. Pictures are turned upright, put on white,
-    cropped to the centre square and resized. What cannot be used is left out, counted and listed in a file.
+    zip, shards, a tar of one tar per class (ImageNet's training set), or an embedded set such as
+    emoji-scenes:24x8. Pictures are turned upright, put on white, cropped to the centre square and resized.
+    What cannot be used is left out, counted and listed in a file. ImageNet's classes get their names.
+
+    One DEST at the highest resolution serves all stages: opened at a lower power of two, its pictures are
+    shrunk by antialiased Lanczos in one step.
     """
     from sgxl_t.datasets.base import open_source
+    from sgxl_t.datasets.enlarge import Enlarger, ModelEnlarger
     from sgxl_t.datasets.prepare import write_dataset
 
+    enlarger = Enlarger() if upscale_model is None else ModelEnlarger(upscale_model)
     source = open_source(
         src,
         resolution=resolution,
@@ -77,14 +98,21 @@ def prepare(
         max_images=max_images,
         seed=seed,
         overwrite=overwrite,
+        enlarger=enlarger,
     )
     if as_json:
         click.echo(report.as_json())
-        return
-    what = [f"{report.images} pictures of {resolution} x {resolution}"]
+    else:
+        _say(report)
+
+
+def _say(report: Report) -> None:
+    what = [f"{report.images} pictures of {report.resolution} x {report.resolution}"]
     what += [f"{report.classes} classes"] if report.classes else []
     what += ["captions"] if report.captions else []
     click.echo(f"{report.destination}: {', '.join(what)}")
+    if report.enlarged:
+        click.echo(f"  {report.enlarged} were smaller and enlarged by {report.enlarged_by}")
     for note, count in report.notes.items():
         click.echo(f"  {count} x {note}")
     if report.rejected:

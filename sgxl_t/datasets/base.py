@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sgxl_t.datasets.policy import Bounds
+from sgxl_t.datasets.policy import Bounds, Enlarge
 from sgxl_t.datasets.rejects import RejectedItemError, Rejects
 
 CACHE_BYTES = 256 * 2**20
@@ -45,6 +45,9 @@ class ImageSource(ABC):
     Subclasses give `_count` and `_read`; this class mirrors, keeps small sets in memory and passes over
     pictures that turn out to be broken: the next good one stands in, so an index always gives a sample, and
     always the same one.
+
+    enlarge: set before the first picture is read, makes pictures larger that are smaller than the source;
+    Lanczos where it is None.
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class ImageSource(ABC):
         self.has_captions = has_captions
         self.mirror = mirror
         self.rejects = rejects if rejects is not None else Rejects()
+        self.enlarge: Enlarge | None = None
         self._cache: dict[int, Sample] = {}
 
     @abstractmethod
@@ -196,7 +200,8 @@ def open_source(
     """Open a data set by reference.
 
     reference: `digits`, `emoji-scenes` or a subset such as `emoji-scenes:24x8`, a folder of pictures, a .zip,
-    a folder of .tar shards, or a brace pattern of shards (`data/{00000..00099}.tar`).
+    a folder of .tar shards, a brace pattern of shards (`data/{00000..00099}.tar`), or a tar of one tar per
+    class (ILSVRC2012_img_train.tar).
     split: `train`; `test` (and `held_out` of emoji-scenes); a folder has the splits it has subfolders for.
     mirror: every picture also flipped. captions: table or COCO file of captions for a folder of pictures.
     reject_limit: share of broken items above which reading stops with ValueError.
@@ -227,9 +232,12 @@ def open_source(
 
 
 def _open_files(reference: str, captions: str | Path | None, **common: Any) -> ImageSource:
-    """Shards, a zip or a folder, whichever the reference names."""
+    """Shards, a tar of tars, a zip or a folder, whichever the reference names."""
+    from sgxl_t.datasets.imagenet import TarOfTarsSource, is_tar_of_tars
     from sgxl_t.datasets.shards import ShardSource, find_shards
 
+    if is_tar_of_tars(Path(reference)):
+        return TarOfTarsSource(Path(reference), **common)
     if shards := find_shards(reference):
         return ShardSource(reference, shards, **common)
     path = Path(reference)

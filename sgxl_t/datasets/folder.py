@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from sgxl_t.datasets.annotations import TABLE_NAMES, Annotations, read_dataset_json, read_table
+from sgxl_t.datasets.imagenet import data_folder
 from sgxl_t.datasets.listed import ListedSource
 from sgxl_t.datasets.policy import Bounds, is_picture
 from sgxl_t.datasets.rejects import RejectedItemError, Rejects
@@ -20,7 +21,8 @@ class FolderSource(ListedSource):
     """Pictures below a folder, in the order of their paths.
 
     Labels: dataset.json, or a label column of the table, or else the first-level folders, when there are two
-    or more and every picture lies in one (folders named by five digits are no classes).
+    or more and every picture lies in one (folders named by five digits are no classes). Folders called by
+    WordNet numbers, as ImageNet's are, give their classes the words for them.
     Captions: name.txt beside the picture, a table metadata.{jsonl,csv,tsv,parquet}, or strings in
     dataset.json; `captions` names another table or a COCO file.
     """
@@ -36,7 +38,7 @@ class FolderSource(ListedSource):
         captions: str | Path | None = None,
         bounds: Bounds | None = None,
     ) -> None:
-        self.folder = split_folder(folder, split)
+        self.folder = split_folder(data_folder(folder), split)
         notes = Annotations(rejects=Rejects() if rejects is None else rejects)
         pictures, texts = _scan(self.folder)
         _read_annotations(self.folder, notes, captions)

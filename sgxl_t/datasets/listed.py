@@ -74,7 +74,9 @@ class ListedSource(ImageSource):
             raise
         except Exception as error:  # vanished files, bad checksums and bad streams alike
             raise RejectedItemError("cannot be read", str(error) or type(error).__name__) from error
-        return Sample(decode_picture(data, self.resolution, self.bounds), entry.label, entry.caption)
+        return Sample(
+            decode_picture(data, self.resolution, self.bounds, self.enlarge), entry.label, entry.caption
+        )
 
     def _admit(self, files: dict[str, int], notes: Annotations, labels: dict[str, int]) -> list[Entry]:
         """The good entries; all others go to the list of rejects."""
@@ -131,6 +133,8 @@ def number_classes(notes: Annotations) -> tuple[dict[str, int], tuple[str, ...] 
         if count > 100_000:
             raise ValueError(f"label {count - 1} is too large: number the classes from 0 on without gaps")
         return numbers, names
+    from sgxl_t.datasets.imagenet import spoken_names
+
     names = tuple(sorted({str(label) for label in labels.values()}))
     index = {name: number for number, name in enumerate(names)}
-    return {name: index[str(label)] for name, label in labels.items()}, names
+    return {name: index[str(label)] for name, label in labels.items()}, spoken_names(names)

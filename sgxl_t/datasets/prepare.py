@@ -18,9 +18,11 @@ from PIL import Image
 from tqdm import tqdm
 
 from sgxl_t.datasets.base import ImageSource, Sample
+from sgxl_t.datasets.enlarge import Enlarger
 from sgxl_t.datasets.shards import CLASS_FILE
 
 SHARD_SAMPLES = 1000
+PREPARED_FILE = "prepared.json"
 FORMATS = ("zip", "shards")
 
 
@@ -38,6 +40,8 @@ class Report:
     reasons: dict[str, int]
     notes: dict[str, int]
     rejects_file: str
+    enlarged: int = 0
+    enlarged_by: str | None = None
 
     def as_json(self) -> str:
         """The report as one JSON object."""
@@ -49,7 +53,7 @@ class Writer(Protocol):
 
     def add(self, sample: Sample) -> None: ...
 
-    def close(self, class_names: tuple[str, ...] | None) -> None: ...
+    def close(self, class_names: tuple[str, ...] | None, prepared: dict[str, object]) -> None: ...
 
 
 def write_dataset(
@@ -61,10 +65,13 @@ def write_dataset(
     seed: int = 0,
     overwrite: bool = False,
     progress: bool = True,
+    enlarger: Enlarger | None = None,
 ) -> Report:
     """Write `source` to a .zip file or a folder of shards and list the rejects.
 
     The result appears under its name only when it is complete. max_images: a seeded choice, in source order.
+    enlarger: what makes pictures larger that are smaller than the source, Lanczos without; what was used, and
+    for how many pictures, stands in the report and beside the pictures under "prepared".
     Rejects are listed in `<destination>.rejects.jsonl` beside a zip, or in `rejects.jsonl` among the shards.
     """
     if max_images is not None and max_images < 1:
@@ -74,6 +81,7 @@ def write_dataset(
     indices: Sequence[int] = range(total)
     if max_images is not None and max_images < total:
         indices = sorted(np.random.RandomState(seed).permutation(total)[:max_images].tolist())
+    source.enlarge = enlarger = enlarger or Enlarger()
     count = 0
     with _aside(target) as partial:
         writer: Writer = ZipWriter(partial) if format == "zip" else ShardWriter(partial)
@@ -87,7 +95,7 @@ def write_dataset(
                     f"no picture is left to write to {target}: all {len(source.rejects)} were rejected"
                 )
         finally:
-            writer.close(source.class_names)
+            writer.close(source.class_names, _prepared(source, enlarger))
         if format == "shards":
             source.rejects.write(partial / "rejects.jsonl")
     if format == "zip":
@@ -103,7 +111,19 @@ def write_dataset(
         reasons=source.rejects.by_reason(),
         notes=dict(source.rejects.notes),
         rejects_file=str(_rejects_file(target)),
+        enlarged=enlarger.count,
+        enlarged_by=enlarger.name if enlarger.count else None,
     )
+
+
+def _prepared(source: ImageSource, enlarger: Enlarger) -> dict[str, object]:
+    """How the pictures of an archive came to their size."""
+    return {
+        "resolution": source.resolution,
+        "resize": "centre square, Lanczos (Pillow)",
+        "enlarged": enlarger.count,
+        "enlarged_by": enlarger.name if enlarger.count else None,
+    }
 
 
 class ZipWriter:
@@ -125,7 +145,7 @@ class ZipWriter:
             self._captions.append([name, sample.caption])
         self._count += 1
 
-    def close(self, class_names: tuple[str, ...] | None) -> None:
+    def close(self, class_names: tuple[str, ...] | None, prepared: dict[str, object]) -> None:
         """Write dataset.json and the directory of the zip.
 
         Captions stand under "labels" as StyleGAN-T's tools expect, except beside integer labels.
@@ -135,6 +155,7 @@ class ZipWriter:
             table["captions"] = self._captions
         if class_names is not None:
             table["class_names"] = class_names
+        table["prepared"] = prepared
         self._put("dataset.json", json.dumps(table).encode())
         self._zip.close()
 
@@ -175,9 +196,10 @@ class ShardWriter:
         self._tar.write(fields)
         self._count += 1
 
-    def close(self, class_names: tuple[str, ...] | None) -> None:
-        """Complete the last shard and write the names of the classes."""
+    def close(self, class_names: tuple[str, ...] | None, prepared: dict[str, object]) -> None:
+        """Complete the last shard and write the names of the classes and how the pictures were prepared."""
         self._finish()
+        (self.folder / PREPARED_FILE).write_text(json.dumps(prepared, indent=1) + "\n")
         if class_names is not None:
             (self.folder / CLASS_FILE).write_text(json.dumps({"class_names": class_names}, indent=1) + "\n")
 
@@ -215,7 +237,9 @@ def _check_target(target: Path, format: str, overwrite: bool) -> Path:
 
 
 def _is_ours(path: Path) -> bool:
-    return path.is_file() and (path.suffix == ".tar" or path.name in (CLASS_FILE, "rejects.jsonl"))
+    return path.is_file() and (
+        path.suffix == ".tar" or path.name in (CLASS_FILE, PREPARED_FILE, "rejects.jsonl")
+    )
 
 
 def _rejects_file(target: Path) -> Path:

@@ -141,7 +141,8 @@ class ShardSource(StreamSource):
                 raise RejectedItemError("no caption")
             caption = clean_caption(text, self.rejects)
         label = self._label(group) if self.class_names is not None else None
-        return Sample(decode_picture(picture, self.resolution, self.bounds), label, caption)
+        image = decode_picture(picture, self.resolution, self.bounds, self.enlarge)
+        return Sample(image, label, caption)
 
     def _label(self, group: Group) -> int:
         value = group["cls"].decode("ascii", "replace") if "cls" in group else _info(group).get("label")
