@@ -35,6 +35,9 @@ class ConditioningConfig:
 
     class_features: str = "auto:cnn"
     """Feature network whose pooled class means start the class table."""
+    class_table: str | None = None
+    """File whose rows start the class table instead, such as the published .pkl for ImageNet, .npy or
+    .safetensors; none computes it with class_features."""
     text_encoder: str = "auto:clip"
     """CLIP whose text tower conditions the networks, and whose towers guide the generator."""
     train_text_encoder: bool = False
@@ -72,7 +75,8 @@ class BatchConfig:
     images: int = 64
     """Images of one update over all processes and rounds."""
     per_device: int | None = None
-    """Images of one round on one process; smaller ones mean more rounds. None: all of a process's share."""
+    """Images of one round on one process; smaller ones mean more rounds. None: all of a process's share.
+    Rounds do not change the update but for the heads: batch norm and spectral norm act on each round."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ from sgxl_t.training.config import parse_config
 from sgxl_t.training.stages import plan_stages
 from sgxl_t.training.train import main
 
+IMAGENET = Path(__file__).parents[2] / "configs" / "class" / "imagenet.yaml"
 TWO = "[{resolution: 16}, {resolution: 32, head_layers: 4}]"
 
 
@@ -260,5 +261,5 @@ def test_a_chain_may_begin_on_a_model_from_elsewhere(finished, tmp_path, tiny_fe
 
 
 def test_the_papers_chain_has_39_layers(tmp_path):
-    config = parse_config(["--config", "configs/class/imagenet.yaml", "--run-dir", str(tmp_path)])
+    config = parse_config(["--config", str(IMAGENET), "--run-dir", str(tmp_path)])
     assert [stage.layers for stage in plan_stages(config)] == [11, 16, 21, 26, 31, 36, 39]
