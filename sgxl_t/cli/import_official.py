@@ -18,6 +18,11 @@ MAX_LABEL_BYTES = 4 * 2**20
 @click.command(name="import", epilog=EXAMPLES)
 @click.argument("file")
 @click.argument("dest")
+@click.option(
+    "--training-state",
+    is_flag=True,
+    help="Also write DEST/training, a run folder that continues with the file's G, D and counters.",
+)
 @click.option("--labels", metavar="TXT", help="Class names, one a line, in the order of the labels.")
 @click.option("--licence", metavar="NAME", help="Licence of the weights for the card, such as cc-by-4.0.")
 @click.option(
@@ -29,7 +34,13 @@ MAX_LABEL_BYTES = 4 * 2**20
 )
 @click.option("--json", "as_json", is_flag=True, help="Print what was imported as JSON.")
 def import_official(
-    file: str, dest: str, labels: str | None, licence: str | None, dtype: str, as_json: bool
+    file: str,
+    dest: str,
+    training_state: bool,
+    labels: str | None,
+    licence: str | None,
+    dtype: str,
+    as_json: bool,
 ) -> None:
     """Turn FILE, a pickle of the StyleGAN-XL release, into the model folder DEST.
 
@@ -41,6 +52,7 @@ def import_official(
     from sgxl_t.conditioning.model_folder import save_model
     from sgxl_t.conditioning.official.importer import (
         condition_for,
+        import_discriminator,
         import_generator,
         provenance,
         read_official,
@@ -52,7 +64,14 @@ def import_official(
         generator = import_generator(stored)
         condition = condition_for(generator.condition, names, stored.data_name())
         facts = provenance(stored, licence)
+        # Everything is read before anything is written.
+        trained = import_generator(stored, which="G") if training_state else None
+        discriminator = import_discriminator(stored, generator.condition) if training_state else None
         save_model(dest, generator, condition, facts, dtype="float16" if dtype == "float16" else "float32")
+    if trained is not None and discriminator is not None:
+        from sgxl_t.training.official_state import write_training_state
+
+        write_training_state(Path(dest) / "training", trained, generator, discriminator, stored.progress())
     report = {
         "model": dest,
         "resolution": generator.img_resolution,
@@ -70,6 +89,9 @@ def import_official(
         + (f"{classes} classes" if classes else "no condition")
     )
     click.echo(f"  licence of the weights: {facts['licence']}")
+    if training_state:
+        run = Path(dest) / "training"
+        click.echo(f"  continue: scripts/train.py --config {run}/run.yaml --run-dir {run} --data.source DATA")
 
 
 def _names(path: Path) -> list[str]:

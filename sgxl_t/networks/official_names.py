@@ -10,11 +10,17 @@ in the class table `mapping.embed.weight`:
 * official tables always hold the 1000 ImageNet rows, of which a data set with fewer classes uses the first
 ones;
   ours have one row per class.
+
+Of a discriminator `discriminators.<network>.mini_discs...` are our heads `networks.<index>.mini_discs...`,
+`feature_networks.<network>.scratch...` our mixing `<index>.scratch...`, and the random adapters that sit
+among a transformer's own layers as `pretrained.layer<k>.{3,4}` our `<index>.adapter.layer<k>.{0,1}`. What
+else lies in `feature_networks` is the pretrained network, which timm has too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
@@ -22,6 +28,12 @@ from sgxl_t.networks.configs import ConditionSpec
 
 CLASS_TABLE = "mapping.embed.weight"
 """The one name whose content may differ."""
+
+FEATURES = {
+    "tf_efficientnet_lite0": "timm:tf_efficientnet_lite0.in1k",
+    "deit_base_distilled_patch16_224": "timm:deit_base_distilled_patch16_224.fb_in1k",
+}
+"""Our references of the release's feature networks. Older files number them, as in `..._lite0_0`."""
 
 
 def generator_from_official(state: Mapping[str, Tensor], condition: ConditionSpec) -> dict[str, Tensor]:
@@ -39,3 +51,41 @@ def generator_from_official(state: Mapping[str, Tensor], condition: ConditionSpe
             )
         ours[CLASS_TABLE] = table[: condition.num_classes]
     return ours
+
+
+def feature_reference(network: str) -> str:
+    """Our reference of a feature network as a file names it; ValueError for an unknown one."""
+    name = re.sub(r"_[0-9]$", "", network) if network not in FEATURES else network
+    if name not in FEATURES:
+        raise ValueError(
+            f"feature network {network[:60]!r} is none of the release's: "
+            f"use a file trained with {' and '.join(FEATURES)}"
+        )
+    return FEATURES[name]
+
+
+def head_name(official: str, networks: Sequence[str]) -> str | None:
+    """Our name, inside ProjectedHeads, of a discriminator's tensor; none for one that belongs to no head."""
+    match = re.fullmatch(r"discriminators\.(\w+)\.(mini_discs\..+)", official)
+    return f"networks.{networks.index(match[1])}.{match[2]}" if match and match[1] in networks else None
+
+
+def projection_name(official: str, networks: Sequence[str]) -> str | None:
+    """Our name, inside the projections of ProjectedFeatures, of a discriminator's tensor; none for the
+    pretrained networks themselves."""
+    match = re.fullmatch(r"feature_networks\.(\w+)\.(.+)", official)
+    if match is None or match[1] not in networks:
+        return None
+    index, inside = networks.index(match[1]), match[2]
+    if inside.startswith("scratch."):
+        return f"{index}.{inside}"
+    adapter = re.fullmatch(r"pretrained\.(layer[1-4])\.([34])\.(weight|bias)", inside)
+    return f"{index}.adapter.{adapter[1]}.{int(adapter[2]) - 3}.{adapter[3]}" if adapter else None
+
+
+def heads_from_official(state: Mapping[str, Tensor], condition: ConditionSpec) -> dict[str, Tensor]:
+    """Tensors of heads under our names, with the rows of class tables that `condition` has."""
+    return {
+        name: value[: condition.num_classes] if name.endswith(".embed.weight") else value
+        for name, value in state.items()
+    }

@@ -13,6 +13,7 @@ from typing import Any
 from sgxl_t.conditioning.class_condition import ClassCondition
 from sgxl_t.conditioning.condition import Condition, NoCondition
 from sgxl_t.conditioning.official.builders import StoredTensor, read_pickle
+from sgxl_t.conditioning.official.discriminator import StoredDiscriminator, read_discriminator
 from sgxl_t.conditioning.official.generator import read_generator
 from sgxl_t.conditioning.official.stream import BoundedReader
 from sgxl_t.conditioning.official.tree import Module
@@ -105,6 +106,14 @@ def import_generator(file: OfficialFile, *, which: str = "G_ema") -> Generator:
     """The average generator of a file, or the raw one (`which`="G")."""
     try:
         return read_generator(file.network(which), limit=file.size)
+    except RefusedError as error:
+        raise refused(file.path, error) from None
+
+
+def import_discriminator(file: OfficialFile, spec: ConditionSpec) -> StoredDiscriminator:
+    """Heads and frozen random layers of a file's D, for a generator with condition `spec`."""
+    try:
+        return read_discriminator(file.network("D"), spec, limit=file.size)
     except RefusedError as error:
         raise refused(file.path, error) from None
 

@@ -1,0 +1,81 @@
+"""A run folder that goes on from a published file's training state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from sgxl_t.conditioning.official.discriminator import StoredDiscriminator
+from sgxl_t.networks.generator import Generator
+from sgxl_t.training.checkpoint import save_checkpoint
+
+SETTINGS = "run.yaml"
+FURTHER_KIMG = 1000.0
+"""Length of the continued run beyond what the file has seen, unless --schedule.kimg says otherwise."""
+
+
+def write_training_state(
+    folder: Path,
+    trained: Generator,
+    average: Generator,
+    discriminator: StoredDiscriminator,
+    progress: Mapping[str, float],
+) -> None:
+    """Writes a checkpoint and `run.yaml`, the settings that build these networks again.
+
+    progress: counters by the file's names; what is missing starts at zero. Moments of the optimisers are in
+    no published file, so they start fresh, as they do in the release. All layers of the generator train.
+    """
+    images = round(progress.get("cur_nimg", 0.0))
+    parts = {
+        "ema": average.state_dict(),
+        "projection": discriminator.projection,
+        "objective": {"path_length.mean": torch.tensor(progress.get("pl_mean", 0.0))},
+        "network_g": trained.state_dict(),
+        "network_d": discriminator.heads,
+        "optimizer_g": {},
+        "optimizer_d": {},
+    }
+    state = {
+        "images_seen": images,
+        "iteration": round(progress.get("batch_idx", 0.0)),
+        # Its FID comes from another protocol than the run's own tracked metric.
+        "best": float("inf"),
+        "skipped_steps": {"g": 0, "d": 0},
+    }
+    save_checkpoint(folder / "checkpoints", images / 1000, parts, state, keep=1)
+    text = yaml.safe_dump(_plain(run_settings(trained, discriminator, images)), sort_keys=False)
+    (folder / SETTINGS).write_text(text, encoding="utf-8")
+
+
+def run_settings(trained: Generator, discriminator: StoredDiscriminator, images: int) -> dict[str, Any]:
+    """The part of a configuration that the file decides, with the release's way to train."""
+    classes = trained.condition.kind == "class"
+    settings: dict[str, Any] = {
+        "cond": trained.condition.kind,
+        "generator": asdict(trained.config),
+        "discriminator": asdict(discriminator.config),
+        "objective": {
+            "order": "g_first",
+            "average_w": "d_phase",
+            "blur_init_sigma": 0,
+            "pl_weight": 0.0 if trained.config.stylegan3.superres else 0.25,
+        },
+        "optimizer": {"g_lr": 0.002, "d_lr": 0.00188235},
+        "schedule": {"kimg": images / 1000 + FURTHER_KIMG},
+    }
+    if classes:
+        # Only the width of its features counts: the tables themselves come from the file.
+        settings["conditioning"] = {"class_features": "timm:tf_efficientnet_lite0.in1k"}
+    return settings
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
