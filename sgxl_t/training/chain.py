@@ -46,6 +46,7 @@ def run_chain(config: TrainConfig, runtime: Runtime) -> bool:
     if runtime.is_main:
         prepare_folder(root, replace(config, stage=None))
         chain.write(root)
+    log.info("%d process(es) take part in %d of %d stages", runtime.world_size, len(todo), len(planned))
     for stage in planned:
         if stage not in todo:
             state = chain.of(stage.resolution)

@@ -192,6 +192,11 @@ def refused(arguments, capsys):
         ("[{resolution: 16}, {resolution: 32, batch: 12}]", [], "does not split"),
         ("[{resolution: 16}, {resolution: 32, overrides: {data.source: no/such}}]", [], "no/such"),
         (TWO, ["--generator.family", "stylegan_t"], "does not grow"),
+        (
+            "[{resolution: 16}, {resolution: 32, cls_weight: 1}]",
+            ["--data.source", "emoji-scenes:4x4"],
+            "tells 10 classes apart",
+        ),
     ],
 )
 def test_mistakes_are_one_sentence_before_anything_trains(
