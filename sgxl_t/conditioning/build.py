@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sgxl_t.conditioning.class_condition import ClassCondition
 from sgxl_t.conditioning.class_table import class_table
 from sgxl_t.conditioning.condition import Condition, NoCondition
+from sgxl_t.conditioning.table_file import load_class_table
 from sgxl_t.conditioning.text_condition import TextCondition
 from sgxl_t.networks.configs import ConditionKind
 
@@ -24,6 +26,7 @@ def build_condition(
     class_network: FeatureNetwork | str | None = None,
     trainable_text: bool = False,
     class_dim: int = 64,
+    table_file: str | Path | None = None,
 ) -> Condition:
     """The condition for `kind` on the data of a run.
 
@@ -31,20 +34,29 @@ def build_condition(
         tower learns too.
     class_network: a loaded feature network or its reference, whose pooled means start the class tables;
         without it they start at random with rows of class_dim numbers.
+    table_file: a file with the start values instead, such as ImageNet's published table (see
+        `load_class_table`).
     Raises ValueError when the data lacks what the condition needs.
     """
     if kind == "none":
         return NoCondition()
     if kind == "class":
-        return _class_condition(source, class_network, class_dim)
+        return _class_condition(source, class_network, class_dim, table_file)
     if kind == "text":
         return _text_condition(source, clip, trainable_text)
     raise ValueError(f"there is no condition {kind!r}: use class, text or none")
 
 
-def _class_condition(source: ImageSource, features: FeatureNetwork | str | None, dim: int) -> ClassCondition:
+def _class_condition(
+    source: ImageSource,
+    features: FeatureNetwork | str | None,
+    dim: int,
+    table_file: str | Path | None,
+) -> ClassCondition:
     source.require(labels=True)
     names = source.class_names or tuple(str(index) for index in range(source.num_classes))
+    if table_file is not None:
+        return ClassCondition(names, load_class_table(table_file, names))
     if isinstance(features, str):
         from sgxl_t.networks.feature_networks import load_feature_network
 

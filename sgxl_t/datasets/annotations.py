@@ -48,6 +48,11 @@ class Annotations:
             label = [float(value) for value in label].index(1.0)
         if isinstance(label, float) and label.is_integer():
             label = int(label)
+        if isinstance(label, int) and label < 0:
+            raise ValueError(
+                f"the label of {name!r} is {label}, and classes are numbered from 0 on: renumber the labels, "
+                "or leave pictures without a class out"
+            )
         bad_number = isinstance(label, int) and (isinstance(label, bool) or not 0 <= label < 2**31)
         if bad_number or not isinstance(label, int | str) or label == "":
             self.rejects.add(name, RejectedItemError("label is no class", repr(label)[:100]))

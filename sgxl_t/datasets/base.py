@@ -88,6 +88,10 @@ class ImageSource(ABC):
         """Number of classes; 0 without labels."""
         return len(self.class_names) if self.class_names is not None else 0
 
+    def label_counts(self) -> dict[int, int] | None:
+        """Pictures by class index, as far as known without reading them; None where that is not known."""
+        return None
+
     def __len__(self) -> int:
         return self._count() * (2 if self.mirror else 1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections import Counter
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -58,6 +59,9 @@ class ListedSource(ImageSource):
 
     def fingerprint(self) -> str:
         return short_hash(self.resolution, self.mirror, self.class_names, *self.entries)
+
+    def label_counts(self) -> dict[int, int] | None:
+        return dict(Counter(entry.label for entry in self.entries if entry.label is not None))
 
     def _count(self) -> int:
         return len(self.entries)

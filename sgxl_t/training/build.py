@@ -11,7 +11,9 @@ import torch
 from torch import nn
 
 from sgxl_t.conditioning import ClassCondition, Condition, build_condition
+from sgxl_t.conditioning.class_check import check_classes
 from sgxl_t.conditioning.model_folder import load_model
+from sgxl_t.conditioning.table_file import load_class_table
 from sgxl_t.datasets.base import ImageSource, open_source
 from sgxl_t.networks.clip import ClipModel, load_clip
 from sgxl_t.networks.discriminator import Discriminator, build_discriminator
@@ -70,6 +72,10 @@ def check_source(config: TrainConfig, source: ImageSource) -> None:
             f"data.source={config.data.source} has no labels, cond=class needs one per picture: "
             "put pictures into one folder per class, or use --cond none"
         )
+    if config.cond == "class":
+        check_classes(source, f"data.source={config.data.source}")
+        if config.conditioning.class_table is not None:
+            load_class_table(config.conditioning.class_table, source.class_names or ())
     if config.cond == "text" and not source.has_captions:
         raise ValueError(
             f"data.source={config.data.source} has no captions, cond=text needs one per picture: "
@@ -86,7 +92,7 @@ def resolve_references(
     if config.cond == "text":
         used.append(config.conditioning.text_encoder)
     if config.cond == "class":
-        if not config.stem:
+        if not (config.stem or config.conditioning.class_table):
             used.append(config.conditioning.class_features)
         if config.objective.cls_weight > 0:
             used.append(config.conditioning.classifier)
@@ -110,10 +116,11 @@ def resolve_references(
         return f"local:{root / name.removeprefix('auto:')}" if name.startswith("auto:") else name
 
     table_network = config.conditioning.class_features
+    elsewhere = config.stem or config.conditioning.class_table  # where the table comes from
     conditioning = replace(
         config.conditioning,
         text_encoder=local(config.conditioning.text_encoder),
-        class_features=table_network if config.stem else local(table_network),
+        class_features=table_network if elsewhere else local(table_network),
         classifier=local(config.conditioning.classifier),
     )
     features = tuple(local(name) for name in config.discriminator.features)
@@ -143,8 +150,11 @@ def _networks(config: TrainConfig, source: ImageSource) -> Parts:
 def _condition(
     config: TrainConfig, source: ImageSource, clip: ClipModel | None, stem: Generator | None
 ) -> Condition:
-    """The run's condition. A named network fills the class tables; with a stem, `auto:` takes the stem's."""
-    named = config.conditioning.class_features
+    """The run's condition. A file or a named network fills the class tables; with a stem, `auto:` takes the
+    stem's."""
+    named, table_file = config.conditioning.class_features, config.conditioning.class_table
+    if config.cond == "class" and table_file is not None:
+        return build_condition("class", source, table_file=table_file)
     if config.cond == "class" and stem is not None and named.startswith("auto:"):
         assert isinstance(stem.mapping.embed, nn.Embedding)
         return ClassCondition(source.class_names or (), stem.mapping.embed.weight)

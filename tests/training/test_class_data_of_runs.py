@@ -1,0 +1,62 @@
+"""Class tables from files in whole runs, and labels that end a run before anything is trained."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny_runs import tiny_run
+
+from sgxl_t.training.build import build_parts
+from sgxl_t.training.config import parse_config
+from sgxl_t.training.runtime import Runtime
+
+
+def labelled(place, labels):
+    place.mkdir()
+    rows = []
+    for number, label in enumerate(labels):
+        Image.new("RGB", (16, 16), (number, 0, 0)).save(place / f"{number}.png")
+        rows.append([f"{number}.png", label])
+    (place / "dataset.json").write_text(json.dumps({"labels": rows}))
+    return place
+
+
+def parts_of(folder, features, **settings):
+    arguments = tiny_run(
+        folder, features, generator="stylegan3", conditioning__class_features="auto:cnn", **settings
+    )
+    config = parse_config(arguments)
+    return build_parts(config, Runtime(deterministic=False), folder)
+
+
+def test_a_table_from_a_file_starts_both_networks_and_trains_no_features(tmp_path, tiny_features):
+    table = torch.randn(10, 6, generator=torch.Generator().manual_seed(0))
+    np.save(tmp_path / "t.npy", table.numpy())
+    parts = parts_of(tmp_path / "run", tiny_features, conditioning__class_table=tmp_path / "t.npy")
+    assert torch.equal(parts.generator.mapping.embed.weight.detach(), table)
+    tables = [
+        value for name, value in parts.discriminator.heads.named_parameters() if name.endswith("embed.weight")
+    ]
+    assert tables
+    assert all(torch.equal(value.detach(), table) for value in tables)
+    assert not (tmp_path / "run" / "features").exists()
+
+
+@pytest.mark.parametrize(
+    ("labels", "settings", "sentence"),
+    [
+        ([0, 2, 2], {}, "has no picture of class 1"),
+        ([0, 0, 0], {}, "has 1 class"),
+        ([0, 1, -5], {}, "is -5, and classes"),
+        ([0, 1, 1], {"conditioning__class_table": "none.npy"}, "none.npy is no file"),
+    ],
+)
+def test_bad_labels_and_tables_end_a_run_before_features_are_trained(
+    tmp_path, tiny_features, labels, settings, sentence
+):
+    place = labelled(tmp_path / "d", labels)
+    with pytest.raises(ValueError, match=sentence):
+        parts_of(tmp_path / "run", tiny_features, data__source=place, **settings)
+    assert not (tmp_path / "run").exists()
