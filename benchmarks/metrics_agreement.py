@@ -54,7 +54,7 @@ DATA = "emoji-scenes:24x8"
 MODEL = Path(sgxl_t.__file__).parent / "assets" / "demo_text"
 DIM = 2048
 FEW = 128
-"""Leading features, fewer than pictures; some of them hardly vary, so covariances are regular in name only."""
+"""Leading features, fewer than pictures; some hardly vary, so covariances are regular in name only."""
 BATCH = 16
 THEIR_NAMES = {
     "FID": "frechet_inception_distance",
