@@ -161,6 +161,7 @@ def test_a_stage_ends_by_the_plateau_rule_and_says_so(tmp_path, tiny_features, m
     assert chain_of(tmp_path / "run")[16]["ended_by"] == "plateau"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cond", ["none", "text"])
 def test_other_conditions_grow_as_well(cond, tmp_path, tiny_features):
     main(chain_run(tmp_path / "run", tiny_features, cond=cond))
