@@ -128,7 +128,9 @@ def test_layers_of_full_size_give_back_their_configuration(name, radial):
         synthesis = Module(as_records(official_generator(generator)), "G_ema").child("synthesis")
     layers = read_layers(synthesis)
     assert fit_config(synthesis, layers) == config
+    assert [layer.spec.name for layer in layers] == generator.synthesis.layer_names
+    synthesis.state |= {"channel_base": 2**17, "channel_max": 2048}
+    assert fit_config(synthesis, layers).stylegan3.superres == config.stylegan3.superres
     del synthesis.state["channel_base"], synthesis.state["channel_max"], synthesis.state["first_stopband"]
     again = fit_config(synthesis, layers)
-    assert [layer.spec.name for layer in layers] == generator.synthesis.layer_names
     assert again.stylegan3.superres == config.stylegan3.superres

@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import product
 
 from sgxl_t.conditioning.official.tree import Module
 from sgxl_t.conditioning.official.unpickler import RefusedError
@@ -137,8 +138,9 @@ def fit_config(synthesis: Module, layers: list[StoredLayer]) -> GeneratorConfig:
 
 
 def _stem_sizes(synthesis: Module, stored: list[LayerSpec]) -> Iterator[StyleGAN3Config]:
-    """Settings that all stages share. Where every layer is as wide as allowed the base cannot be seen in the
-    layers, and files without it are tried with the paper's and other powers of two."""
+    """Settings that all stages share. The stored base and limit of channels come first; where a file lacks
+    them, or they are of another stage, the paper's and other powers of two are tried.
+    """
     first, last = stored[0], stored[-1]
     critical = sum(layer.is_critically_sampled for layer in stored) - 1
     if not 8 <= last.out_size <= MAX_SIDE or first.out_cutoff <= 0 or not 1 <= critical < len(stored) - 1:
@@ -147,11 +149,12 @@ def _stem_sizes(synthesis: Module, stored: list[LayerSpec]) -> Iterator[StyleGAN
     width = max(layer.in_channels for layer in stored)
     bases = [65536, *(2**power for power in range(20, 6, -1))]
     if synthesis.has("channel_base"):
-        bases = [synthesis.whole("channel_base")]
-    for base in bases:
+        bases.insert(0, synthesis.whole("channel_base"))
+    limits = dict.fromkeys([synthesis.whole("channel_max", width), width])
+    for base, limit in product(bases, limits):
         yield StyleGAN3Config(
             channel_base=base,
-            channel_max=synthesis.whole("channel_max", width),
+            channel_max=limit,
             num_critical=critical,
             first_cutoff=_near(first.out_cutoff, plain.first_cutoff),
             first_stopband=_near(
