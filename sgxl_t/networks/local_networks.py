@@ -6,6 +6,7 @@ taps, class embeddings, guidance. Both take normalised images and expose the sam
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -126,7 +127,7 @@ class ConvNormAct(nn.Module):
         return F.relu(F.conv2d(x, weight, bias, self.conv.stride, 1), inplace=True)
 
 
-class LocalNetwork(nn.Module):
+class LocalNetwork(nn.Module, ABC):
     """What both small networks share. Images are [N, 3, H, W], normalised by `mean` and `std`."""
 
     kind: str
@@ -138,9 +139,9 @@ class LocalNetwork(nn.Module):
         self.classifier = nn.Linear(embed_dim, num_classes) if num_classes else None
         self.projection = nn.Linear(embed_dim, projection, bias=False) if projection else None
 
+    @abstractmethod
     def forward_pooled(self, x: Tensor) -> Tensor:
         """Images to one vector each [N, embed_dim]."""
-        raise NotImplementedError
 
     def forward_logits(self, x: Tensor) -> Tensor:
         """Images to class scores [N, num_classes]; ValueError when it was trained without labels."""

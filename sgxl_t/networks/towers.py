@@ -5,6 +5,7 @@ Towers see normalised images and never stop or resize by themselves; `feature_ne
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
@@ -19,7 +20,7 @@ LEVELS = 4
 """Feature maps taken from every network, shallow to deep."""
 
 
-class Tower(nn.Module):
+class Tower(nn.Module, ABC):
     """What every tower offers; subclasses fill in what their network has."""
 
     kind: Literal["cnn", "vit"]
@@ -32,21 +33,21 @@ class Tower(nn.Module):
     fixed_size: bool = False
     """Whether images of the network's own input size are the only ones it takes."""
 
+    @abstractmethod
     def maps(self, x: Tensor) -> list[Tensor]:
         """x [N, 3, H, W] -> four maps [N, C_l, H_l, W_l]; of a transformer, its taps on the patch grid."""
-        raise NotImplementedError
 
     def tokens(self, x: Tensor, taps: Sequence[int]) -> list[Tensor]:
         """x [N, 3, H, W] -> [N, 1 + L, C] after each tapped block, then the embedded patches; class first."""
-        raise NotImplementedError
+        raise AssertionError("FeatureNetwork asks only networks with tokens for them")
 
+    @abstractmethod
     def pooled(self, x: Tensor) -> Tensor:
         """x [N, 3, H, W] -> [N, embed_dim]."""
-        raise NotImplementedError
 
     def logits(self, x: Tensor) -> Tensor:
         """x [N, 3, H, W] -> [N, classes]."""
-        raise NotImplementedError
+        raise AssertionError("FeatureNetwork asks only networks with has_logits for them")
 
 
 class TimmCNN(Tower):
@@ -100,9 +101,9 @@ class TransformerTower(Tower):
     """Whether the first of them is a class token."""
     blocks: Sequence[nn.Module]
 
+    @abstractmethod
     def embed(self, x: Tensor) -> Tensor:
         """x [N, 3, H, W] -> tokens [N, prefix + L, C], the input of block 0."""
-        raise NotImplementedError
 
     @property
     def default_taps(self) -> tuple[int, ...]:

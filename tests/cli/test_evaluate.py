@@ -18,12 +18,6 @@ ROOT = Path(__file__).parents[2]
 METRICS = "fd_random_30_vs_60,kd_random_20_vs_60"
 
 
-@pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    root = tmp_path_factory.mktemp("models")
-    return {kind: str(tiny_folder(root / kind, kind)) for kind in ("class", "text", "none")}
-
-
 @pytest.fixture(autouse=True)
 def _inside(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

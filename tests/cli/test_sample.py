@@ -13,12 +13,6 @@ from tiny_models import tiny_folder
 from sgxl_t.cli import sample
 
 
-@pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    root = tmp_path_factory.mktemp("models")
-    return {kind: str(tiny_folder(root / kind, kind)) for kind in ("class", "text", "none")}
-
-
 @pytest.fixture(autouse=True)
 def _inside(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

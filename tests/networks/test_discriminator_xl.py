@@ -101,6 +101,9 @@ class Stub(Tower):
                 f"layer{level}", nn.Conv2d(widths[level], widths[level + 1], kernel, stride=kernel)
             )
 
+    def pooled(self, x):
+        return self.maps(x)[-1].mean((2, 3))
+
     def maps(self, x):
         out = []
         for level in range(4):

@@ -105,6 +105,9 @@ class StubCnn(Tower):
         )
         self.channels, self.embed_dim = tuple(channels), channels[-1]
 
+    def pooled(self, x: Tensor) -> Tensor:
+        return self.maps(x)[-1].mean((2, 3))
+
     def maps(self, x: Tensor) -> list[Tensor]:
         results = []
         for layer in self.layers:

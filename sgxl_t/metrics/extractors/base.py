@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
@@ -27,7 +28,7 @@ _FP32_SWITCHES = (
 )
 
 
-class Extractor(nn.Module):
+class Extractor(nn.Module, ABC):
     """A frozen network that turns pictures into the features of a metric.
 
     name: of the extractor, as `load_extractor` takes it. outputs: name of each output to its width D.
@@ -41,9 +42,9 @@ class Extractor(nn.Module):
         self.outputs = dict(outputs)
         self.preprocessing = preprocessing
 
+    @abstractmethod
     def features(self, images: Tensor) -> dict[str, Tensor]:
         """images uint8 [N, 3, H, W] -> each output [N, D]."""
-        raise NotImplementedError
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> dict[str, Tensor]:
