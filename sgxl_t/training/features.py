@@ -49,8 +49,9 @@ def train_features(
     """Trains local networks and writes each to `dest/KIND` as soon as it is done, and `dest/report.json`.
 
     kinds: of cnn, vit, clip; none trains all the data allows. The image tower of the CLIP is the CNN.
-    Where the pictures have captions and a CLIP is asked for or already in `dest`, all networks learn from the
-    captions (and from the labels, where there are some); else from the labels; else from changed views.
+    Where the pictures have captions that say more than their labels, or a CLIP is asked for or already in
+    `dest`, all networks learn from the captions (and from the labels, where there are some); else from the
+    labels; else from changed views.
     seconds: wall time limit of each network; its schedule then ends early. steps: length in place of the
     configured one. The result is a function of data, seed and config unless a time limit strikes.
     Returns the report: per kind steps, seconds and what it gets right on pictures kept aside.
@@ -61,9 +62,8 @@ def train_features(
     if (seconds is not None and not 0 < seconds < math.inf) or (steps is not None and steps < 1):
         raise ValueError(f"seconds={seconds}, steps={steps}: limits must be above zero")
     pictures = read_pictures(source, config, seed=seed, progress=progress, device=torch.device(device))
-    captions = pictures.captions is not None and (
-        "clip" in kinds or (dest / "clip" / "config.json").is_file()
-    )
+    stored = (dest / "clip" / "config.json").is_file()
+    captions = pictures.captions is not None and ("clip" in kinds or stored or _tell_more(pictures, kinds))
     trainer = _Trainer(pictures, config, seconds, steps, seed, progress, captions)
     meta = {
         "learnt_from": trainer.learnt_from,
@@ -81,20 +81,26 @@ def train_features(
     return report
 
 
+def _tell_more(pictures: Pictures, kinds: tuple[str, ...]) -> bool:
+    """Whether a CNN learns more from captions than from labels; a transformer needs a CLIP made before."""
+    return "cnn" in kinds and len(set(pictures.captions or ())) > len(pictures.class_names)
+
+
 def _train_kinds(
     trainer: _Trainer, kinds: tuple[str, ...], dest: Path, meta: dict[str, Any], report: dict[str, Any]
 ) -> None:
     clip: ClipModel | None = None
-    if trainer.captions and "clip" not in kinds:
+    if trainer.captions and "clip" not in kinds and (dest / "clip" / "config.json").is_file():
         clip = load_clip(f"local:{dest / 'clip'}", text_only=True)
     if "cnn" in kinds or "clip" in kinds:
         cnn = trainer.new_cnn()
-        joint = trainer.new_clip(cnn) if "clip" in kinds else None
-        figures = trainer.fit(cnn, joint or clip, "clip" if joint else "cnn")
-        if joint is not None:
+        if trainer.captions and clip is None:
+            clip = trainer.new_clip(cnn)
+        figures = trainer.fit(cnn, clip, "clip" if "clip" in kinds else "cnn")
+        if "clip" in kinds:
+            assert clip is not None
             with whole_folder(dest / "clip", mark="config.json") as folder:
-                joint.save(folder, {**meta, **figures})
-            clip = joint
+                clip.save(folder, {**meta, **figures})
         if "cnn" in kinds:
             with whole_folder(dest / "cnn", mark="config.json") as folder:
                 save_local(folder, cnn, {**meta, **figures})

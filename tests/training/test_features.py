@@ -20,9 +20,9 @@ WORDS = ("red", "green", "blue")
 class Colours(ImageSource):
     """Noisy pictures of three colours, with labels, captions, both or neither."""
 
-    def __init__(self, count=60, labels=True, captions=True, resolution=16):
+    def __init__(self, count=60, labels=True, captions=True, sizes=False, resolution=16):
         super().__init__(resolution=resolution, class_names=WORDS if labels else None, has_captions=captions)
-        self.count, self.labels, self.captions = count, labels, captions
+        self.count, self.labels, self.captions, self.sizes = count, labels, captions, sizes
 
     def _count(self):
         return self.count
@@ -31,7 +31,8 @@ class Colours(ImageSource):
         rng = torch.Generator().manual_seed(index)
         image = torch.randint(0, 90, (3, self.resolution, self.resolution), generator=rng, dtype=torch.uint8)
         image[index % 3] += 120
-        caption = f"a {WORDS[index % 3]} wall" if self.captions else None
+        size = "large " * (self.sizes and index % 2)
+        caption = f"a {size}{WORDS[index % 3]} wall" if self.captions else None
         return Sample(image, index % 3 if self.labels else None, caption)
 
     def fingerprint(self):
@@ -80,6 +81,14 @@ def test_captions_and_labels_together(tmp_path):
     assert report["learnt_from"] == "captions and labels"
     assert report["cnn"]["accuracy"] == 1.0
     assert "vit" not in report
+
+
+def test_a_cnn_alone_reads_captions_that_say_more_than_labels(tmp_path):
+    report = train(Colours(sizes=True), tmp_path / "varied", kinds=("cnn",), steps=20)
+    assert report["learnt_from"] == "captions and labels"
+    assert report["cnn"]["retrieval_captions"] > 3
+    assert not (tmp_path / "varied" / "clip").exists()
+    assert train(Colours(), tmp_path / "same", kinds=("cnn",), steps=2)["learnt_from"] == "labels"
 
 
 def test_a_transformer_joins_later_on_the_stored_text_tower(tmp_path):
