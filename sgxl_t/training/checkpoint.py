@@ -1,4 +1,4 @@
-"""Everything to continue a run exactly: tensors in safetensors, the rest in JSON, a manifest over both.
+"""Everything to continue a run exactly: tensors in safetensors, the rest in JSON, a manifest over all files.
 
 A checkpoint is written aside, flushed to disk and renamed, so a folder named `kimg_*` is always whole
 unless the disk damaged it later; the manifest finds that out on loading.
@@ -11,7 +11,9 @@ import json
 import logging
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -23,6 +25,7 @@ log = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
 FORMAT = 1
+NO_MODELS: Mapping[str, Path] = MappingProxyType({})
 
 
 def flatten_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -45,11 +48,18 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tenso
 
 
 def save_checkpoint(
-    root: Path, kimg: float, parts: dict[str, dict[str, Tensor]], state: dict[str, Any], *, keep: int
+    root: Path,
+    kimg: float,
+    parts: dict[str, dict[str, Tensor]],
+    state: dict[str, Any],
+    *,
+    models: Mapping[str, Path] = NO_MODELS,
+    keep: int,
 ) -> Path:
     """Writes `root/kimg_*` from groups of tensors and a JSON state, then removes all but the newest `keep`.
 
-    parts: file stem to tensors by name. Returns the folder.
+    parts: file stem to tensors by name. models: model folders to copy, by the name of the copy. Returns the
+    folder.
     """
     root.mkdir(parents=True, exist_ok=True)
     folder = root / f"kimg_{kimg:011.3f}"
@@ -63,9 +73,12 @@ def save_checkpoint(
                 aside / f"{stem}.safetensors",
             )
         (aside / "state.json").write_text(json.dumps({"format": FORMAT, **state}, indent=1))
-        files = {path.name: _fingerprint(path) for path in sorted(aside.iterdir())}
+        for name, model in models.items():
+            shutil.copytree(model, aside / name)
+        written = sorted(path for path in aside.rglob("*") if path.is_file())
+        files = {path.relative_to(aside).as_posix(): _fingerprint(path) for path in written}
         (aside / MANIFEST).write_text(json.dumps({"format": FORMAT, "files": files}, indent=1))
-        for path in aside.iterdir():
+        for path in aside.rglob("*"):
             _sync(path)
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(aside, folder)
@@ -118,7 +131,8 @@ def _problem(folder: Path) -> str | None:
         if manifest["format"] != FORMAT:
             return f"format {manifest['format']} instead of {FORMAT}"
         for name, expected in manifest["files"].items():
-            if Path(name).name != name or not (folder / name).is_file():
+            inside = not Path(name).is_absolute() and ".." not in Path(name).parts
+            if not inside or not (folder / name).is_file():
                 return f"{name} is missing"
             if _fingerprint(folder / name) != expected:
                 return f"{name} does not match its manifest"

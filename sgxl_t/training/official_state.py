@@ -44,8 +44,6 @@ def write_training_state(
     state = {
         "images_seen": images,
         "iteration": round(progress.get("batch_idx", 0.0)),
-        # Its FID comes from another protocol than the run's own tracked metric.
-        "best": float("inf"),
         "skipped_steps": {"g": 0, "d": 0},
     }
     save_checkpoint(folder / "checkpoints", images / 1000, parts, state, keep=1)

@@ -7,6 +7,7 @@ import math
 import resource
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from torch import Tensor
 from sgxl_t.conditioning.model_folder import save_model
 from sgxl_t.metrics.runner import Result
 from sgxl_t.objectives.objective import Stats
+from sgxl_t.training.best import BestModel
 from sgxl_t.training.build import real_pictures
 from sgxl_t.training.report import write_run_report
 from sgxl_t.training.runtime import stream
@@ -33,7 +35,7 @@ class Recorder:
 
     def __init__(self, trainer: Trainer) -> None:
         self.trainer = trainer
-        self.best = float("inf")
+        self.best = BestModel(trainer.folder)
         self.tracker: Tracker | None = None
         self.tracked: TrackedMetrics | None = None
         self.plateau = PlateauWatch(trainer.config.schedule.snapshot_kimg)
@@ -83,7 +85,7 @@ class Recorder:
         return f"{speed:.0f} img/s, G {line['loss/g']:.2f}, D {line['loss/d']:.2f}"
 
     def snapshot(self) -> None:
-        """Writes a grid, the tracked metrics, last/ and, when it is the best so far, best/."""
+        """Writes a grid, the tracked metrics and last/; best/ becomes the best smoothed model so far."""
         if self.trainer.runtime.is_main:
             self._write_snapshot()
         self.trainer.runtime.wait()
@@ -112,28 +114,32 @@ class Recorder:
         pictures = generate(trainer.ema.network, encode(self._grid_given), self._grid_z)
         grid = save_grid(pictures, path, columns=trainer.config.log.grid_columns)
         metrics: dict[str, Any] = {}
-        improved = True
+        results: list[Result] = []
         line: dict[str, float] = {}
         if self.tracked:
             results = self.tracked()
             metrics = self.tracked.describe(results)
             line = {one.metric: one.value for one in results if math.isfinite(one.value)}
-            improved = self._judge(results, path)
-        for name in ("last", *(["best"] if improved else [])):
-            save_model(
-                trainer.folder / name, trainer.ema.network, condition, self._provenance(kimg), metrics=metrics
-            )
+
+        def write(folder: Path) -> None:
+            provenance = self._provenance(kimg)
+            save_model(folder, trainer.ema.network, condition, provenance, metrics=metrics)
+
+        write(trainer.folder / "last")
+        if self.tracked:
+            self._judge(results, path, write)
+        else:
+            self.best.take_unmeasured(write)
         if self.tracker:
             self.tracker.picture("samples", grid, trainer.images_seen)
             if line:
                 self.tracker.scalars({"images": trainer.images_seen, **line})
         write_run_report(trainer.folder)
 
-    def _judge(self, results: list[Result], path: Path) -> bool:
-        """Whether the first tracked metric is the best so far; logs it and what the monitor makes of it."""
+    def _judge(self, results: list[Result], path: Path, write: Callable[[Path], None]) -> None:
+        """Keeps best/ by the first tracked metric; logs it and what the monitor makes of it."""
         trainer, first = self.trainer, results[0]
-        improved = first.value <= self.best
-        self.best = min(first.value, self.best) if improved else self.best
+        improved = self.best.take(trainer.images_seen, first.value, write)
         shown = ", ".join(f"{one.metric} {one.value:.4g}" for one in results)
         best = " (best)" if improved else ""
         log.info("%.1f kimg: %s%s, %s", trainer.images_seen / 1000, shown, best, path)
@@ -142,7 +148,6 @@ class Recorder:
         objective = trainer.config.objective
         ramp = objective.blur_init_sigma > 0 and trainer.images_seen < objective.blur_fade_kimg * 1000
         self.plateau.update(trainer.images_seen, first.value, ramp=ramp)
-        return improved
 
     def _provenance(self, kimg: float) -> dict[str, Any]:
         config = self.trainer.config

@@ -36,7 +36,7 @@ def save_state(trainer: Trainer) -> None:
         state = {
             "images_seen": trainer.images_seen,
             "iteration": trainer.iteration,
-            "best": trainer.recorder.best,
+            "snapshots": trainer.recorder.best.state_dict(),
             "plateau": trainer.recorder.plateau.state_dict(),
             "skipped_steps": {name: role.skipped_steps for name, role in trainer.roles().items()},
             "config": config_to_dict(trainer.config),
@@ -46,6 +46,7 @@ def save_state(trainer: Trainer) -> None:
             trainer.images_seen / 1000,
             parts,
             state,
+            models=trainer.recorder.best.models(),
             keep=trainer.config.schedule.keep_checkpoints,
         )
     trainer.runtime.wait()
@@ -76,7 +77,8 @@ def restore_state(trainer: Trainer) -> None:
         ) from None
     trainer.objective.load_state_dict(parts["objective"])
     trainer.images_seen, trainer.iteration = state["images_seen"], state["iteration"]
-    trainer.recorder.best = state["best"]
+    if "snapshots" in state and trainer.runtime.is_main:
+        trainer.recorder.best.restore(state["snapshots"], folder)
     if "plateau" in state:
         trainer.recorder.plateau.load_state_dict(state["plateau"])
     for name, role in trainer.roles().items():

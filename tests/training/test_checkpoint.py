@@ -1,5 +1,8 @@
 """Checkpoints: whole or absent; a damaged one is passed over, and nothing is lost without a word."""
 
+import hashlib
+import json
+
 import pytest
 import torch
 
@@ -47,6 +50,38 @@ def test_a_damaged_newest_is_passed_over(tmp_path, damage, name):
         path.write_bytes(bytes(data[: len(data) // 2]))
     _, _, state = load_newest(tmp_path)
     assert state["images_seen"] == 1
+
+
+@pytest.mark.parametrize("damage", ["flip", "delete"])
+def test_model_folders_are_copied_and_their_damage_is_found(tmp_path, damage):
+    model = tmp_path / "model"
+    (model / "text_encoder").mkdir(parents=True)
+    (model / "text_encoder" / "config.json").write_text("{}")
+    root = tmp_path / "checkpoints"
+    write(root, 1.0, 1)
+    newest = save_checkpoint(root, 2.0, {}, {"images_seen": 2}, models={"best": model}, keep=2)
+    assert load_newest(root)[0] == newest
+    stored = newest / "best" / "text_encoder" / "config.json"
+    if damage == "flip":
+        stored.write_text("[]")
+    else:
+        stored.unlink()
+    assert load_newest(root)[2]["images_seen"] == 1
+
+
+@pytest.mark.parametrize("name", ["../outside", "{root}/outside"])
+def test_a_manifest_reads_nothing_outside_its_folder(tmp_path, name, caplog):
+    write(tmp_path / "c", 1.0, 1)
+    newest = write(tmp_path / "c", 2.0, 2)
+    (tmp_path / "c" / "outside").write_text("x")
+    manifest = json.loads((newest / "manifest.json").read_text())
+    manifest["files"][name.format(root=tmp_path / "c")] = {
+        "bytes": 1,
+        "sha256": hashlib.sha256(b"x").hexdigest(),
+    }
+    (newest / "manifest.json").write_text(json.dumps(manifest))
+    assert load_newest(tmp_path / "c")[2]["images_seen"] == 1
+    assert "outside is missing" in caplog.text
 
 
 def test_when_none_is_whole_the_user_is_asked(tmp_path):

@@ -97,7 +97,6 @@ def test_trainer_goes_on_from_an_imported_state(tmp_path, narrow, capsys):
         roles=lambda: roles,
         condition_ema=None,
         objective=SimpleNamespace(load_state_dict=lambda state: loaded.update(objective=state)),
-        recorder=SimpleNamespace(best=None),
     )
     restore_state(trainer)
     assert trainer.images_seen == 12_345_000
