@@ -66,7 +66,7 @@ def build_parts(config: TrainConfig, runtime: Runtime, folder: Path) -> Parts:
 
 
 def check_source(config: TrainConfig, source: ImageSource) -> None:
-    """The data must hold what the condition needs; raises ValueError."""
+    """The data must hold what condition and guidance need; raises ValueError."""
     if config.cond == "class" and not source.class_names:
         raise ValueError(
             f"data.source={config.data.source} has no labels, cond=class needs one per picture: "
@@ -80,6 +80,22 @@ def check_source(config: TrainConfig, source: ImageSource) -> None:
         raise ValueError(
             f"data.source={config.data.source} has no captions, cond=text needs one per picture: "
             "put a .txt file beside each picture, or use --cond class or --cond none"
+        )
+    if config.cond == "class" and config.objective.cls_weight > 0:
+        _check_classifier(config, source)
+
+
+@torch.no_grad()
+def _check_classifier(config: TrainConfig, source: ImageSource) -> None:
+    """A named network that guides must know as many classes as the data has; `auto:` learns them."""
+    name = config.conditioning.classifier
+    if name.startswith("auto:"):
+        return
+    scores = load_feature_network(name).logits(torch.zeros(1, 3, source.resolution, source.resolution))
+    if scores.shape[1] != source.num_classes:
+        raise ValueError(
+            f"conditioning.classifier={name} tells {scores.shape[1]} classes apart and {config.data.source} "
+            f"has {source.num_classes}: name a network of these classes, or set objective.cls_weight to 0"
         )
 
 

@@ -7,12 +7,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from sgxl_t.conditioning.model_folder import read_info, weight_shapes
 from sgxl_t.datasets.base import ImageSource, open_source
 from sgxl_t.networks.configs import GeneratorConfig, SuperresStage
-from sgxl_t.networks.feature_networks import load_feature_network
 from sgxl_t.networks.generator import check_generator
 from sgxl_t.networks.schedule_xl import all_layers
 from sgxl_t.training.build import check_source
@@ -162,22 +159,7 @@ def check_plan(todo: Sequence[Stage], world_size: int) -> list[ImageSource]:
                 f"stage before {sources[0].num_classes}: give all stages the same classes in the same order"
             )
         sources.append(source)
-        _check_classifier(config, source)
     return sources
-
-
-def _check_classifier(config: TrainConfig, source: ImageSource) -> None:
-    """A named network that guides must know as many classes as the data has."""
-    name = config.conditioning.classifier
-    if config.cond != "class" or config.objective.cls_weight == 0 or name.startswith("auto:"):
-        return
-    with torch.no_grad():
-        scores = load_feature_network(name).logits(torch.zeros(1, 3, source.resolution, source.resolution))
-    if scores.shape[1] != source.num_classes:
-        raise ValueError(
-            f"conditioning.classifier={name} tells {scores.shape[1]} classes apart and {config.data.source} "
-            f"has {source.num_classes}: name a network of these classes, or set objective.cls_weight to 0"
-        )
 
 
 def check_below(stage: Stage) -> None:
