@@ -20,23 +20,38 @@ from tqdm import tqdm
 
 from sgxl_t.datasets.base import open_source
 from sgxl_t.metrics.judge_networks import AttributeNet, JudgeClip, words
-from sgxl_t.metrics.judges import JUDGE_FILES, Judge, read_source
+from sgxl_t.metrics.judges import JUDGE_FILES, Judge, read_source, resized
 
 SEED = 90_001
 RECIPES = {
-    "digits": {
-        "resolution": 16,
+    ("digits", 16): {
         "shape": {"widths": [32, 64, 96], "dim": 64, "stem_stride": 1},
         "jitter": {"shift": 0.12, "angle": 0.2, "scale": 0.12, "light": 20.0},
         "images": 64_000,
+        "captions": False,
     },
-    "emoji-scenes:24x8": {
-        "resolution": 32,
+    ("emoji-scenes:24x8", 32): {
         "shape": {"widths": [32, 64, 128], "dim": 64, "stem_stride": 2},
         "jitter": {"shift": 0.06, "angle": 0.0, "scale": 0.05, "light": 8.0},
         "images": 80_000,
+        "captions": True,
+    },
+    ("emoji-scenes:24x8", 64): {
+        "shape": {"widths": [16, 32, 64, 128], "dim": 64, "stem_stride": 2},
+        "jitter": {"shift": 0.06, "angle": 0.0, "scale": 0.05, "light": 8.0},
+        "images": 80_000,
+        "captions": False,
+        "softened": [32, 16],
     },
 }
+"""By data set and side of the pictures; the place of an entry is part of its seed.
+
+softened: with n sides, n of n + 1 pictures are enlarged from one of them in training. A classifier that is
+not stored tells them apart, so that the features keep how sharp a picture is, which no attribute asks for.
+"""
+SHARPNESS_SMOOTHING = 0.5
+"""Label smoothing of that classifier: with as little as the attributes have, a slight blur would outweigh in
+every distance what the pictures show."""
 BATCH = 64
 CLIP_BATCH = 96
 
@@ -58,6 +73,16 @@ def jitter(
     grid = F.affine_grid(torch.stack(rows, dim=1), list(images.shape), align_corners=False)
     moved = F.grid_sample(images.float(), grid, padding_mode="border", align_corners=False)
     return (moved * (1 + uniform(count, 1, 1, 1) * 0.1) + uniform(count, 1, 1, 1) * light).clamp(0, 255)
+
+
+def softened(images: Tensor, sides: list[int], rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Pictures of which equal shares stay or are enlarged from a side of `sides`, and which: int64 [N]."""
+    which = torch.randint(1 + len(sides), (len(images),), generator=rng)
+    images = images.round().to(torch.uint8)
+    for index, side in enumerate(sides, 1):
+        chosen = which == index
+        images[chosen] = resized(resized(images[chosen], side), images.shape[-1])
+    return images, which
 
 
 def fit(
@@ -94,26 +119,38 @@ def attribute_sizes(reference: str, resolution: int) -> dict[str, int]:
     return {name: len(values) for name, values in source.attribute_values.items()}
 
 
-def make(reference: str, folder: Path, index: int) -> None:
+def make(reference: str, resolution: int, folder: Path) -> None:
     """Trains one judge and writes its file."""
-    recipe = RECIPES[reference]
+    recipe = RECIPES[reference, resolution]
+    name = f"{reference} {resolution} px"
+    index = list(RECIPES).index((reference, resolution))
     started = time.process_time()
     torch.manual_seed(SEED + index)
     rng = torch.Generator().manual_seed(SEED + index)
-    images, attributes, captions = training_data(reference, recipe["resolution"])
-    sizes = attribute_sizes(reference, recipe["resolution"])
-    net = AttributeNet(classes=sizes, **recipe["shape"])
+    images, attributes, captions = training_data(reference, resolution)
+    sizes = attribute_sizes(reference, resolution)
+    sides = recipe.get("softened", [])
+    extra = {"softened": 1 + len(sides)} if sides else {}
+    net = AttributeNet(classes=sizes | extra, **recipe["shape"])
 
     def attribute_loss(chosen: Tensor) -> Tensor:
-        logits = net(jitter(images[chosen], rng, **recipe["jitter"]))[1].values()
-        targets = attributes[chosen].T
-        pairs = zip(logits, targets, strict=True)
-        return sum(F.cross_entropy(guess, target, label_smoothing=0.05) for guess, target in pairs)
+        pictures, targets = jitter(images[chosen], rng, **recipe["jitter"]), [*attributes[chosen].T]
+        if sides:
+            pictures, which = softened(pictures, sides, rng)
+            targets.append(which)
+        pairs = zip(net(pictures)[1].values(), targets, strict=True)
+        smoothing = [0.05] * len(sizes) + [SHARPNESS_SMOOTHING] * len(extra)
+        return sum(
+            F.cross_entropy(guess, target, label_smoothing=share)
+            for (guess, target), share in zip(pairs, smoothing, strict=True)
+        )
 
-    fit(net, attribute_loss, len(images), recipe["images"], BATCH, rng, f"{reference} attributes")
-    tensors = {f"net.{name}": value for name, value in net.state_dict().items()}
+    fit(net, attribute_loss, len(images), recipe["images"], BATCH, rng, f"{name} attributes")
+    if sides:
+        net.heads.pop("softened")
+    tensors = {f"net.{key}": value for key, value in net.state_dict().items()}
     vocabulary: list[str] = []
-    if reference != "digits":
+    if recipe["captions"]:
         vocabulary = sorted({word for caption in captions for word in words(caption)})
         clip = JudgeClip(vocabulary=vocabulary, **recipe["shape"])
 
@@ -121,16 +158,16 @@ def make(reference: str, folder: Path, index: int) -> None:
             pictures = jitter(images[chosen], rng, **recipe["jitter"])
             return clip.loss(pictures, [captions[i] for i in chosen.tolist()])
 
-        fit(clip, clip_loss, len(images), recipe["images"], CLIP_BATCH, rng, f"{reference} captions")
-        tensors |= {f"clip.{name}": value for name, value in clip.state_dict().items()}
+        fit(clip, clip_loss, len(images), recipe["images"], CLIP_BATCH, rng, f"{name} captions")
+        tensors |= {f"clip.{key}": value for key, value in clip.state_dict().items()}
     facts = {
         "reference": reference,
-        "resolution": recipe["resolution"],
+        "resolution": resolution,
         "attributes": sizes,
         "seed": SEED + index,
     }
     facts |= {"vocabulary": vocabulary, "training_pictures": len(images), **recipe["shape"]}
-    path = folder / JUDGE_FILES[reference]
+    path = folder / JUDGE_FILES[reference][resolution]
     save_file({k: v.half().contiguous() for k, v in tensors.items()}, path, {"judge": json.dumps(facts)})
     print(f"{path}: {path.stat().st_size / 2**20:.2f} MiB, {time.process_time() - started:.0f} CPU s")
     show(Judge(path))
@@ -140,24 +177,33 @@ def show(judge: Judge) -> None:
     """Prints what the judge says about real pictures that it never saw."""
     splits = ("test",) if judge.reference == "digits" else ("held_out", "test")
     for split in splits:
-        images, attributes, captions = read_source(judge.reference, judge.resolution, split)
-        print(split, judge.accuracy(images, attributes))
-        if judge.clip is not None:
-            print(split, "retrieval at 1:", judge.retrieval_at_1(images, attributes, captions))
+        for side in (judge.resolution, judge.resolution // 2):
+            images, attributes, captions = read_source(judge.reference, side, split)
+            print(split, f"{side} px:", judge.accuracy(images, attributes))
+            if judge.clip is not None:
+                print(split, "retrieval at 1:", judge.retrieval_at_1(images, attributes, captions))
+    images, attributes, _ = read_source(judge.reference, judge.resolution, "test")
     print("test pictures as if generated:", judge.report(images, attributes))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "references", nargs="*", default=list(RECIPES), help="data sets; all of them by default"
-    )
+    parser.add_argument("references", nargs="*", help="data sets; all of them by default")
+    parser.add_argument("--resolution", type=int, help="only judges of this side; of every side by default")
     default = Path(__file__).parents[1] / "sgxl_t/metrics/assets"
     parser.add_argument("--out", type=Path, default=default, help="folder for the files")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    for reference in arguments.references:
-        make(reference, arguments.out, list(RECIPES).index(reference))
+    chosen = [
+        (reference, resolution)
+        for reference, resolution in RECIPES
+        if reference in (arguments.references or JUDGE_FILES) and arguments.resolution in (None, resolution)
+    ]
+    if not chosen or set(arguments.references) - set(JUDGE_FILES):
+        known = ", ".join(f"{reference} at {resolution} px" for reference, resolution in RECIPES)
+        parser.error(f"there is no such judge: there are {known}")
+    for reference, resolution in chosen:
+        make(reference, resolution, arguments.out)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from functools import cached_property
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -24,8 +23,11 @@ from sgxl_t.metrics.frechet import frechet_distance
 from sgxl_t.metrics.judge_networks import AttributeNet, JudgeClip
 from sgxl_t.metrics.prdc import precision_recall
 
-JUDGE_FILES = {"digits": "judge_digits.safetensors", "emoji-scenes:24x8": "judge_emoji_scenes.safetensors"}
-"""Data set reference to the file of its judge."""
+JUDGE_FILES = {
+    "digits": {16: "judge_digits.safetensors"},
+    "emoji-scenes:24x8": {32: "judge_emoji_scenes.safetensors", 64: "judge_emoji_scenes_64.safetensors"},
+}
+"""Data set reference and resolution to the file of the judge; the first of a data set is its default."""
 TRAINING_COUNT = 4000
 """Training pictures on the real side of distances, at most."""
 CAPTIONS = 256
@@ -38,8 +40,10 @@ _BATCH = 256
 class Judge:
     """Reads attributes of pictures and compares them with real ones. Images are uint8 [N, 3, R, R].
 
-    R is the judge's resolution or a multiple of it, which is reduced by averaging. attributes: names in order
-    with their number of values; `requested` is int64 [N, len(attributes)], or [N] where there is only one.
+    R is the judge's resolution, a multiple of it, which is reduced by averaging, or a part of it, which is
+    enlarged bicubically. attributes: names in order with their number of values; `requested` is int64
+    [N, len(attributes)], or [N] where there is only one. Methods that take `attributes` look at the named
+    ones alone, in the order given: ("object",) for a class model of emoji-scenes, whose labels are these.
     """
 
     def __init__(self, path: Path) -> None:
@@ -61,6 +65,8 @@ class Judge:
             self.clip = JudgeClip(dim=facts["dim"], vocabulary=facts["vocabulary"], **shape)
             self.clip.load_state_dict(_part(tensors, "clip."))
             self.clip.eval().requires_grad_(False)
+        self._training: dict[int, Tensor] = {}
+        self._test: dict[int, tuple[Tensor, Tensor, list[str]]] = {}
 
     def to(self, device: torch.device | str) -> Judge:
         """Moves the networks; results stay on the CPU."""
@@ -81,17 +87,21 @@ class Judge:
         ]
         return torch.cat(answers)
 
-    def accuracy(self, images: Tensor, requested: Tensor) -> dict[str, float]:
-        """Share of pictures read as requested, by attribute and for `all` attributes together."""
+    def accuracy(
+        self, images: Tensor, requested: Tensor, attributes: Sequence[str] | None = None
+    ) -> dict[str, float]:
+        """Share of pictures read as requested, by attribute and for `all` of these attributes together."""
+        names = list(self.attributes) if attributes is None else list(attributes)
+        columns = self._columns(names)
         requested = requested.reshape(len(images), -1).cpu()
-        if requested.shape[1] != len(self.attributes):
+        if requested.shape[1] != len(names):
             raise ValueError(
-                f"{requested.shape[1]} attributes were requested but the judge reads {len(self.attributes)}: "
-                f"give {', '.join(self.attributes)} in this order"
+                f"{requested.shape[1]} attributes were requested but {len(names)} are to be read: "
+                f"give {', '.join(names)} in this order, or name fewer attributes"
             )
-        right = self.read(images) == requested
+        right = self.read(images)[:, columns] == requested
         shares = right.double().mean(0).tolist()
-        return {"all": float(right.all(1).double().mean()), **dict(zip(self.attributes, shares, strict=True))}
+        return {"all": float(right.all(1).double().mean()), **dict(zip(names, shares, strict=True))}
 
     def retrieval_at_1(self, images: Tensor, requested: Tensor, captions: Sequence[str]) -> float:
         """Share of pictures whose own caption is the nearest of at most 256 with distinct attributes."""
@@ -108,77 +118,130 @@ class Judge:
         return float((nearest == torch.arange(len(chosen))).double().mean())
 
     def report(
-        self, images: Tensor, requested: Tensor, captions: Sequence[str] | None = None
+        self,
+        images: Tensor,
+        requested: Tensor,
+        captions: Sequence[str] | None = None,
+        *,
+        attributes: Sequence[str] | None = None,
+        at: int | None = None,
     ) -> dict[str, Any]:
         """All figures of generated pictures, each beside its value on real ones.
 
         The requests should follow the `test` split (its labels or captions), since the pictures are compared
-        with real ones as a whole. Keys: images; accuracy and accuracy_real (see `accuracy`); frechet, between
-        the first frechet_images pictures and as many training pictures, and frechet_floor, the same for test
-        pictures; frechet_all and frechet_all_floor, with frechet_all_images pictures against up to 4,000
-        training pictures; precision, recall and recall_real on as many as that on both sides;
-        with captions retrieval_at_1 and retrieval_at_1_real; judge, its data set and hash.
+        with real ones as a whole. Real pictures have the side of the generated ones, at most the judge's, and
+        go the same way into the judge. at: another side for both, at most the judge's; generated pictures are
+        brought to it first, bicubically where they are smaller. Pictures of 32 px at 64 thus meet real ones
+        of 64 px, and the sharpness that they lack counts against them.
+
+        Keys: judge, its data set and hash; resolution, the side of the real pictures; images; accuracy and
+        accuracy_real (see `accuracy`); frechet, between the first frechet_images pictures and as many
+        training pictures, and frechet_floor, the same for test pictures; frechet_all and frechet_all_floor,
+        with frechet_all_images pictures against up to 4,000 training pictures; precision, recall and
+        recall_real on as many as that on both sides; with captions retrieval_at_1 and retrieval_at_1_real.
         """
-        real, attributes, real_captions = self._test
+        if at is not None:
+            if at < 1 or self.resolution % at:
+                raise ValueError(
+                    f"at={at} is no side for a judge of {self.resolution} px: use that or a part of it, "
+                    "or load the judge of another resolution"
+                )
+            images = resized(images, at)
+        side = min(images.shape[-1], self.resolution)
+        real, shown, real_captions = self._test_pictures(side)
+        shown = shown[:, self._columns(self.attributes if attributes is None else attributes)]
+        training = self._training_features(side)
         count = min(len(images), len(real))
         features, floor = self.features(images)[:count], self.features(real)[:count]
-        precision, recall = precision_recall(self._training[:count], features)
+        precision, recall = precision_recall(training[:count], features)
         few = min(count, SMALL_COUNT)
         result = {
             "judge": f"{self.reference} {self.hash}",
+            "resolution": side,
             "images": len(images),
-            "accuracy": self.accuracy(images, requested),
-            "accuracy_real": self.accuracy(real, attributes),
-            "frechet": frechet_distance(features[:few], self._training[:few]),
-            "frechet_floor": frechet_distance(floor[:few], self._training[:few]),
+            "accuracy": self.accuracy(images, requested, attributes),
+            "accuracy_real": self.accuracy(real, shown, attributes),
+            "frechet": frechet_distance(features[:few], training[:few]),
+            "frechet_floor": frechet_distance(floor[:few], training[:few]),
             "frechet_images": few,
-            "frechet_all": frechet_distance(features, self._training),
-            "frechet_all_floor": frechet_distance(floor, self._training),
+            "frechet_all": frechet_distance(features, training),
+            "frechet_all_floor": frechet_distance(floor, training),
             "frechet_all_images": count,
             "precision": precision,
             "recall": recall,
-            "recall_real": precision_recall(self._training[:count], floor)[1],
+            "recall_real": precision_recall(training[:count], floor)[1],
         }
         if captions is not None:
             result["retrieval_at_1"] = self.retrieval_at_1(images, requested, captions)
-            result["retrieval_at_1_real"] = self.retrieval_at_1(real, attributes, real_captions)
+            result["retrieval_at_1_real"] = self.retrieval_at_1(real, shown, real_captions)
         return result
 
-    @cached_property
-    def _training(self) -> Tensor:
+    def _training_features(self, side: int) -> Tensor:
         """Features of training pictures, shuffled so that any leading part is a fair sample."""
-        features = self.features(read_source(self.reference, self.resolution, "train", TRAINING_COUNT)[0])
-        return features[torch.randperm(len(features), generator=torch.Generator().manual_seed(0))]
+        if side not in self._training:
+            features = self.features(read_source(self.reference, side, "train", TRAINING_COUNT)[0])
+            order = torch.randperm(len(features), generator=torch.Generator().manual_seed(0))
+            self._training[side] = features[order]
+        return self._training[side]
 
-    @cached_property
-    def _test(self) -> tuple[Tensor, Tensor, list[str]]:
-        return read_source(self.reference, self.resolution, "test")
+    def _test_pictures(self, side: int) -> tuple[Tensor, Tensor, list[str]]:
+        if side not in self._test:
+            self._test[side] = read_source(self.reference, side, "test")
+        return self._test[side]
 
-    def _parts(self, images: Tensor) -> list[Tensor]:
-        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
-            raise ValueError(
-                f"images of {images.dtype} and shape {tuple(images.shape)} were given: "
-                "judges read uint8 pictures [N, 3, R, R]"
-            )
-        side = images.shape[-1]
-        if images.shape[-2] != side or side % self.resolution:
-            raise ValueError(
-                f"pictures of {side} px cannot be judged by a judge of {self.resolution} px: "
-                "use that size or a multiple of it"
-            )
+    def _columns(self, names: Iterable[str]) -> list[int]:
+        known = list(self.attributes)
+        for name in names:
+            if name not in known:
+                raise ValueError(
+                    f"the judge of {self.reference} reads no {name!r}: name some of {', '.join(known)}"
+                )
+        return [known.index(name) for name in names]
+
+    def _parts(self, images: Tensor) -> Iterator[Tensor]:
         device = next(self.net.parameters()).device
-        return [self._reduced(part.to(device)) for part in images.split(_BATCH)]
-
-    def _reduced(self, images: Tensor) -> Tensor:
-        factor = images.shape[-1] // self.resolution
-        return images if factor == 1 else F.avg_pool2d(images.float(), factor).round().to(torch.uint8)
+        return (resized(part.to(device), self.resolution) for part in images.split(_BATCH))
 
 
-def load_judge(reference: str) -> Judge:
-    """The packaged judge of a data set; ValueError for one that has none."""
+def resized(images: Tensor, side: int) -> Tensor:
+    """Pictures uint8 [N, 3, R, R] at another side: averaged from a multiple of it, bicubic from a part of it.
+
+    ValueError for other pictures and sides.
+    """
+    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
+        raise ValueError(
+            f"images of {images.dtype} and shape {tuple(images.shape)} were given: "
+            "judges read uint8 pictures [N, 3, R, R]"
+        )
+    own = images.shape[-1]
+    if images.shape[-2] != own or (own % side and side % own):
+        raise ValueError(
+            f"pictures of {images.shape[-2]} x {own} px cannot be judged at {side} px: "
+            "use that size, a multiple or a part of it"
+        )
+    if own == side:
+        return images
+    if own > side:
+        return F.avg_pool2d(images.float(), own // side).round().to(torch.uint8)
+    # Bicubic, since the judge of 32 px misreads three in a hundred real scenes of 16 px enlarged bilinearly.
+    large = F.interpolate(images.float(), (side, side), mode="bicubic", align_corners=False)
+    return large.round().clamp(0, 255).to(torch.uint8)
+
+
+def load_judge(reference: str, resolution: int | None = None) -> Judge:
+    """The packaged judge of a data set: its default one, or the one for pictures of `resolution` px.
+
+    That is the smallest whose side is at least the resolution, or the largest where none is. ValueError for a
+    data set that has none.
+    """
     if reference not in JUDGE_FILES:
         raise ValueError(f"there is no judge for {reference!r}: judges exist for {', '.join(JUDGE_FILES)}")
-    return Judge(Path(str(files("sgxl_t.metrics") / "assets" / JUDGE_FILES[reference])))
+    sides = JUDGE_FILES[reference]
+    if resolution is None:
+        side = next(iter(sides))
+    else:
+        side = min((known for known in sides if known >= resolution), default=max(sides))
+    return Judge(Path(str(files("sgxl_t.metrics") / "assets" / sides[side])))
 
 
 def read_source(

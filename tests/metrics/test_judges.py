@@ -3,12 +3,21 @@
 import pytest
 import torch
 
-from sgxl_t.metrics.judges import JUDGE_FILES, load_judge, read_source
+from sgxl_t.metrics.judges import JUDGE_FILES, load_judge, read_source, resized
+
+SCENES = "emoji-scenes:24x8"
 
 
-@pytest.fixture(scope="module", params=sorted(JUDGE_FILES))
+@pytest.fixture(
+    scope="module", params=[(name, side) for name, sides in JUDGE_FILES.items() for side in sides], ids=str
+)
 def judge(request):
-    return load_judge(request.param)
+    return load_judge(*request.param)
+
+
+@pytest.fixture(scope="module")
+def judge64():
+    return load_judge(SCENES, 64)
 
 
 def some(judge, split, count=150):
@@ -24,11 +33,13 @@ def test_real_pictures_are_read_right(judge):
         assert judge.retrieval_at_1(images, attributes, captions) >= 0.95
 
 
-def test_pairs_kept_out_of_training_are_read_right():
-    judge = load_judge("emoji-scenes:24x8")
+def test_pairs_kept_out_of_training_are_read_right(judge64):
+    judge = load_judge(SCENES)
     images, attributes, captions = some(judge, "held_out")
     assert judge.accuracy(images, attributes)["all"] >= 0.99
     assert judge.retrieval_at_1(images, attributes, captions) >= 0.95
+    images, attributes, _ = some(judge64, "held_out")
+    assert judge64.accuracy(images, attributes)["all"] >= 0.99
 
 
 def test_wrong_requests_are_noticed(judge):
@@ -44,6 +55,80 @@ def test_larger_pictures_are_reduced(judge):
     images = some(judge, "test", 20)[0]
     large = images.repeat_interleave(2, 2).repeat_interleave(2, 3)
     torch.testing.assert_close(judge.features(large), judge.features(images), rtol=1e-3, atol=1e-3)
+
+
+def test_pictures_of_half_the_side_are_read_right(judge):
+    images, attributes, _ = read_source(judge.reference, judge.resolution // 2, "test", 150)
+    assert min(judge.accuracy(images, attributes).values()) >= 0.98
+
+
+def test_pictures_of_a_quarter_of_the_side_are_read_right(judge64):
+    images, attributes, _ = read_source(SCENES, 16, "test", 150)
+    assert min(judge64.accuracy(images, attributes).values()) >= 0.98
+
+
+@pytest.mark.parametrize(("resolution", "side"), [(None, 32), (16, 32), (32, 32), (64, 64), (128, 64)])
+def test_judges_suit_the_side_of_the_pictures(resolution, side):
+    assert load_judge(SCENES, resolution).resolution == side
+
+
+def test_enlarging_keeps_flat_pictures_and_reducing_undoes_it():
+    images = torch.arange(0, 256, 5, dtype=torch.uint8).reshape(-1, 1, 1, 1).repeat(1, 3, 8, 8)
+    large = resized(images, 32)
+    assert torch.equal(large, images[:, :, :1, :1].expand(-1, -1, 32, 32))
+    assert torch.equal(resized(large, 8), images)
+    edge = torch.zeros(1, 3, 4, 4, dtype=torch.uint8)
+    edge[..., 2:] = 255
+    assert (resized(edge, 8).diff(dim=-1) >= 0).all()  # overshoot is clipped, not wrapped around
+
+
+def test_small_pictures_meet_real_ones_of_their_side():
+    judge = load_judge(SCENES, 16)
+    images, attributes, captions = read_source(SCENES, 16, "test", 400)
+    report = judge.report(images, attributes, captions)
+    assert report["resolution"] == 16
+    assert report["frechet"] == pytest.approx(report["frechet_floor"])
+    assert report["recall"] == report["recall_real"]
+    assert report["accuracy"]["object"] >= 0.99
+    # Large pictures after small ones: what was kept of one side is not taken for the other.
+    large = resized(read_source(SCENES, 64, "test", 400)[0], 32)
+    at_32 = judge.report(large, attributes)
+    assert at_32["resolution"] == 32
+    assert at_32["frechet"] == pytest.approx(at_32["frechet_floor"], rel=0.05)
+    assert at_32["frechet_floor"] != report["frechet_floor"]
+
+
+def test_lost_sharpness_counts_at_the_larger_side_alone(judge64):
+    images, attributes, _ = read_source(SCENES, 64, "test")
+    small = resized(images, 32)
+    sharp, own, soft = (
+        judge64.report(images, attributes),
+        judge64.report(small, attributes),
+        judge64.report(small, attributes, at=64),
+    )
+    assert (sharp["resolution"], own["resolution"], soft["resolution"]) == (64, 32, 64)
+    assert soft["frechet_floor"] == sharp["frechet_floor"] == pytest.approx(sharp["frechet"])
+    assert own["frechet_all"] == pytest.approx(own["frechet_all_floor"], rel=0.05)
+    assert soft["frechet"] > 1.4 * soft["frechet_floor"]
+    assert soft["frechet_all"] > 4 * soft["frechet_all_floor"]
+    assert soft["accuracy"]["all"] >= 0.98
+    with pytest.raises(ValueError, match="at=128 is no side for a judge of 64 px"):
+        judge64.report(images, attributes, at=128)
+
+
+def test_a_class_model_is_asked_for_the_sprite_alone():
+    judge = load_judge(SCENES, 16)
+    images, attributes, _ = read_source(SCENES, 16, "test", 60)
+    labels = attributes[:, 0].clone()
+    labels[:30] = (labels[:30] + 1) % 24
+    assert judge.accuracy(images, labels, ("object",)) == {"all": 0.5, "object": 0.5}
+    both = judge.accuracy(images, attributes[:, [2, 0]], ("size", "object"))
+    assert both == {"all": 1.0, "size": 1.0, "object": 1.0}
+    report = judge.report(images, labels, attributes=("object",))
+    assert report["accuracy"] == {"all": 0.5, "object": 0.5}
+    assert set(report["accuracy_real"]) == {"all", "object"}
+    with pytest.raises(ValueError, match="reads no 'colour': name some of object, scene, size"):
+        judge.accuracy(images, labels, ("colour",))
 
 
 def test_report_sets_every_figure_beside_its_real_value():
@@ -66,7 +151,8 @@ def test_report_sets_every_figure_beside_its_real_value():
 def test_weights_are_small(judge):
     from importlib.resources import files
 
-    assert (files("sgxl_t.metrics") / "assets" / JUDGE_FILES[judge.reference]).stat().st_size < 2 * 2**20
+    name = JUDGE_FILES[judge.reference][judge.resolution]
+    assert (files("sgxl_t.metrics") / "assets" / name).stat().st_size < 2 * 2**20
 
 
 @pytest.mark.parametrize(
@@ -74,7 +160,9 @@ def test_weights_are_small(judge):
     [
         (torch.zeros(1, 3, 16, 16), "uint8"),
         (torch.zeros(1, 1, 16, 16, dtype=torch.uint8), "uint8"),
-        (torch.zeros(1, 3, 24, 24, dtype=torch.uint8), "24 px"),
+        (torch.zeros(1, 3, 24, 24, dtype=torch.uint8), "24 px cannot be judged at 16 px"),
+        (torch.zeros(1, 3, 12, 12, dtype=torch.uint8), "12 px cannot be judged at 16 px"),
+        (torch.zeros(1, 3, 16, 8, dtype=torch.uint8), "16 x 8 px"),
     ],
 )
 def test_unusable_pictures_are_named(images, message):
