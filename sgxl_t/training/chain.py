@@ -13,6 +13,7 @@ from pathlib import Path
 from sgxl_t.conditioning.folder_io import whole_folder
 from sgxl_t.conditioning.model_folder import read_info
 from sgxl_t.datasets.base import ImageSource
+from sgxl_t.training.chain_judgement import judge_stage
 from sgxl_t.training.chain_report import write_chain_report
 from sgxl_t.training.chain_state import ChainState, StageState, open_chain
 from sgxl_t.training.config import TrainConfig
@@ -110,7 +111,7 @@ def _train_stage(
         if state.ended_by == "diverged":
             log.warning("its tracked metric diverged; the chain goes on from its best model, before that")
     if runtime.is_main:
-        state.metrics = _metrics(stage.best) if finished else {}
+        state.metrics = _metrics(stage, config, runtime) if finished else {}
         chain.write(root)
     return finished
 
@@ -143,10 +144,17 @@ def _ending(state: StageState) -> str:
     return f"ended by {state.ended_by} at {state.kimg:g} kimg"
 
 
-def _metrics(best: Path) -> dict[str, float]:
-    """Numbers of a model folder; empty where none were tracked."""
-    metrics = read_info(best).metrics or {}
-    return {name: float(value) for name, value in metrics.items() if isinstance(value, (int, float))}
+def _metrics(stage: Stage, config: TrainConfig, runtime: Runtime) -> dict[str, float]:
+    """Tracked numbers of the stage's best model, and what a judge says of it; empty where there are none."""
+    metrics = read_info(stage.best).metrics or {}
+    tracked = {name: float(value) for name, value in metrics.items() if isinstance(value, (int, float))}
+    below = stage.below[0] if stage.below else None
+    judged = judge_stage(
+        stage.best, below, config.data.source, config.cond, seed=config.seed, device=runtime.device
+    )
+    for name, value in judged.items():
+        log.info("stage %d: %s %.4g", stage.resolution, name, value)
+    return tracked | judged
 
 
 def _publish(root: Path, chain: ChainState) -> None:

@@ -16,6 +16,12 @@ from sgxl_t.training.runtime import stream
 from sgxl_t.training.snapshots import generate, save_grid
 from sgxl_t.training.tracking import read_stats
 
+PROTOCOL = (
+    "judge_*: the packaged judge of the data, which trained nothing, on one picture without truncation per "
+    "label or caption of the test split. Distances of 1,000 pictures to 1,000 training pictures of the stage's "
+    "resolution, and of all pictures to up to 4,000 (_all; floor: of test pictures, below: of the stage below, "
+    "enlarged); recall of all of them (real: of test pictures)."
+)
 HEADER = ("stage", "layers", "new", "kimg", "ended by", "minutes", "metrics of best/")
 
 
@@ -73,7 +79,9 @@ def write_chain_report(
         for stage in chain.stages
     ]
     drawing = "\n".join(draw_chain(root, chain))
-    sections.append(("Chain", f"<pre>{drawing}</pre>{table(rows, HEADER)}"))
+    judged = any(name.startswith("judge_") for stage in chain.stages for name in stage.metrics)
+    protocol = f"<p>{PROTOCOL}</p>" if judged else ""
+    sections.append(("Chain", f"<pre>{drawing}</pre>{table(rows, HEADER)}{protocol}"))
     for stage in chain.stages:
         stats = read_stats(root / stage.folder / "stats.jsonl")
         if stats:

@@ -9,14 +9,19 @@ import torch
 from safetensors.torch import load_file
 from tiny_runs import tiny_run
 
-from sgxl_t.conditioning.model_folder import load_model
+from sgxl_t.conditioning import ClassCondition
+from sgxl_t.conditioning.model_folder import load_model, save_model
+from sgxl_t.datasets.base import open_source
+from sgxl_t.networks.registry import build_generator
 from sgxl_t.networks.superres import stage_parameter_names
+from sgxl_t.training.chain_judgement import answers, judge_stage
 from sgxl_t.training.checkpoint import load_newest
 from sgxl_t.training.config import parse_config
 from sgxl_t.training.stages import plan_stages
 from sgxl_t.training.train import main
 
 IMAGENET = Path(__file__).parents[2] / "configs" / "class" / "imagenet.yaml"
+SCENES = "emoji-scenes:24x8"
 TWO = "[{resolution: 16}, {resolution: 32, head_layers: 4}]"
 
 
@@ -131,6 +136,30 @@ def test_a_finished_chain_stays_as_it_is_and_grows_when_a_stage_is_added(finishe
     assert (folder / "stage_032" / "stats.jsonl").read_text() == before
     assert chain_of(folder)[64]["state"] == "finished"
     assert weights(folder / "best").keys() == weights(folder / "stage_064" / "best").keys()
+
+
+def test_stages_on_data_with_a_judge_are_judged_at_their_own_size(finished, tmp_path):
+    stages = chain_of(finished)
+    names = ("accuracy", "frechet", "floor", "frechet_all", "floor_all", "recall", "recall_real")
+    for stage in stages.values():
+        assert set(stage["metrics"]) == {f"judge_{name}" for name in names}
+        assert stage["metrics"]["judge_frechet"] > 2 * stage["metrics"]["judge_floor"]  # hardly trained
+    assert "judge_accuracy" in (finished / "report.html").read_text()
+    pictures, digits = answers(finished / "best", "digits", "class", seed=0, device=torch.device("cpu"))
+    assert pictures.shape == (360, 3, 32, 32)
+    assert digits.bincount().min() > 30
+
+
+def test_a_stage_is_compared_with_the_one_below_enlarged(tmp_path):
+    condition = ClassCondition(open_source(SCENES, resolution=16).class_names, dim=8)
+    models = []
+    for side in (16, 32):
+        generator = build_generator(f"sgxl-tiny-{side}", condition.spec, seed=1).eval()
+        models.append(save_model(tmp_path / str(side), generator, condition, {}))
+    figures = judge_stage(models[1], models[0], SCENES, "class", seed=0, device=torch.device("cpu"))
+    assert figures["judge_frechet_all_below"] > figures["judge_floor_all"]
+    assert judge_stage(models[0], None, "photos", "class", seed=0, device=torch.device("cpu")) == {}
+    assert judge_stage(models[0], None, SCENES, "none", seed=0, device=torch.device("cpu")) == {}
 
 
 def test_time_ends_a_chain_between_updates_with_the_code_of_an_interruption(tmp_path, tiny_features):
