@@ -18,9 +18,9 @@ from sgxl_t.training.tracking import read_stats
 
 PROTOCOL = (
     "judge_*: the packaged judge of the data, which trained nothing, on one picture without truncation per "
-    "label or caption of the test split. Distances of 1,000 pictures to 1,000 training pictures of the stage's "
-    "resolution, and of all pictures to up to 4,000 (_all; floor: of test pictures, below: of the stage below, "
-    "enlarged); recall of all of them (real: of test pictures)."
+    "label or caption of the test split. Distances of 1,000 pictures to 1,000 training pictures of the "
+    "stage's resolution, and of all pictures to up to 4,000 (_all; floor: of test pictures, below: of the "
+    "stage below, enlarged); recall of all of them (real: of test pictures)."
 )
 HEADER = ("stage", "layers", "new", "kimg", "ended by", "minutes", "metrics of best/")
 
