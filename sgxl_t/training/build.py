@@ -52,11 +52,13 @@ def build_parts(config: TrainConfig, runtime: Runtime, folder: Path) -> Parts:
         reject_limit=config.data.reject_limit,
     )
     check_source(config, source)
+    # Before features train: a stem of other classes ends the run.
+    stem = load_stem_model(config, source) if config.stem else None
     config = resolve_references(config, runtime, folder, source)
     state = torch.random.get_rng_state()
     torch.manual_seed(stream(config.seed, "weights", 0, 0).initial_seed() % 2**63)
     try:
-        parts = _networks(config, source)
+        parts = _networks(config, source, stem)
     finally:
         torch.random.set_rng_state(state)
     for network in (parts.discriminator.features, parts.classifier, parts.clip, parts.condition):
@@ -145,9 +147,8 @@ def resolve_references(
     )
 
 
-def _networks(config: TrainConfig, source: ImageSource) -> Parts:
+def _networks(config: TrainConfig, source: ImageSource, stem: Generator | None) -> Parts:
     clip = load_clip(config.conditioning.text_encoder) if config.cond == "text" else None
-    stem = load_stem_model(config, source) if config.stem else None
     condition = _condition(config, source, clip, stem)
     generator = build_generator(config.generator, condition.spec)
     discriminator = build_discriminator(

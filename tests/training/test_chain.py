@@ -253,6 +253,12 @@ def test_a_best_model_that_vanished_is_missed_before_training(finished, tmp_path
     )
 
 
+def test_a_finished_stage_without_its_best_model_is_missed(finished, tmp_path, tiny_features, capsys):
+    folder = copy_of(finished, tmp_path)
+    shutil.rmtree(folder / "stage_032" / "best")
+    assert "stage 32 is finished but" in refused(chain_run(folder, tiny_features), capsys)
+
+
 def test_a_folder_of_a_plain_run_takes_no_chain(tmp_path, tiny_features, capsys):
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
     assert "without stages" in refused(chain_run(tmp_path / "run", tiny_features), capsys)
