@@ -86,9 +86,10 @@ class Runtime:
         engine: nn.Module = network
         if self.world_size > 1 and wrap:
             ids = [self.device.index] if self.device.type == "cuda" else None
-            with (
-                warnings.catch_warnings()
-            ):  # newer releases rename broadcast_buffers, older ones lack the new name
+            # Gradients of 1 x 1 kernels come with strides that mean the same and are copied at no cost.
+            warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
+            with warnings.catch_warnings():
+                # Newer releases rename broadcast_buffers, older ones lack the new name.
                 warnings.simplefilter("ignore", FutureWarning)
                 engine = nn.parallel.DistributedDataParallel(network, device_ids=ids, broadcast_buffers=False)
         return Role(engine=engine, raw=network, optimizer=optimizer, trainable=trainable)
