@@ -156,16 +156,30 @@ class ProjectedConfig:
 class DinoConfig:
     """One-dimensional heads on the tokens of a vision transformer (StyleGAN-T, section 3.2)."""
 
-    taps: tuple[int, ...] = (2, 5, 8, 11)
-    """Blocks, counted from 0, whose outputs feed a head; the embedded patches feed one more."""
+    taps: tuple[int, ...] = ()
+    """Blocks, counted from 0, whose outputs feed a head; the embedded patches feed one more. Empty takes the
+    ends of the four quarters: 2, 5, 8 and 11 of 12 blocks, as the paper."""
     kernel_size: int = 9
     """Width of the heads' second convolution over tokens."""
     cmap_dim: int = 64
     """Width of the condition projection."""
     batch_group: int = 8
     """Images per group of the local batch normalisation."""
+    input_size: int | None = None
+    """Side of the images that the transformer sees, a multiple of its patch; none takes what it was trained
+    on: 224 for DINO, 518 for DINOv2 (five times the tokens of 224), 256 for DINOv3."""
     crop_probability: float = 0.5
     """Share of calls that see a native-size crop when images are larger than the network's input."""
+    crop_per_sample: bool = False
+    """Draw for every image by itself whether and where it is cropped; false draws once per call, as the
+    paper."""
+
+
+DEFAULT_FEATURES = {
+    "projected": ("auto:cnn", "auto:vit"),
+    "dino": ("timm:vit_small_patch16_224.dino",),
+}
+"""Feature networks of each discriminator family where none are named."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,8 +188,9 @@ class DiscriminatorConfig:
 
     family: Literal["projected", "dino"] = "projected"
     """Which heads look at the features."""
-    features: tuple[str, ...] = ("auto:cnn", "auto:vit")
-    """Frozen feature networks by reference; dino takes one transformer, projected any number."""
+    features: tuple[str, ...] = ()
+    """Frozen feature networks by reference; dino takes one transformer, projected any number. Empty takes
+    auto:cnn and auto:vit for projected, StyleGAN-T's timm:vit_small_patch16_224.dino for dino."""
     text_scale: float = 1.0
     """Factor on text features before the heads project on them: 1 is the paper; sqrt(dim) gives them unit
     variance, without which heads on a small CLIP need long to become confident."""
@@ -185,3 +200,7 @@ class DiscriminatorConfig:
     """Sizes used when family is projected."""
     dino: DinoConfig = field(default_factory=DinoConfig)
     """Sizes used when family is dino."""
+
+    def __post_init__(self) -> None:
+        if not self.features:
+            object.__setattr__(self, "features", DEFAULT_FEATURES.get(self.family, ()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
@@ -13,6 +14,7 @@ from sgxl_t.networks.condition_input import condition_vectors, make_class_table
 from sgxl_t.networks.configs import ConditionSpec, DinoConfig, DiscriminatorConfig
 from sgxl_t.networks.feature_networks import FeatureNetwork
 from sgxl_t.networks.layers import FullyConnected, full_precision
+from sgxl_t.networks.slopes import Slopes, logits_and_slopes
 from sgxl_t.networks.spectral import SpectralConv1d
 from sgxl_t.ops.diff_augment import diff_augment
 
@@ -32,11 +34,13 @@ class TokenFeatures(nn.Module):
                 "name a ViT or use discriminator family projected"
             )
         self.network = network.requires_grad_(False).eval()
-        self.taps = config.dino.taps
+        self.taps = config.dino.taps or tuple(dict.fromkeys(network.tower.default_taps))
+        network.tower.check_taps(self.taps)
         self.policy = config.diff_augment
         self.crop_probability = config.dino.crop_probability
+        self.crop_per_sample = config.dino.crop_per_sample
         self.img_resolution = img_resolution
-        self.input_size = network.input_size or img_resolution
+        self.input_size = _input_side(network, config.dino.input_size, img_resolution)
         self.channels = network.channels[-1]
         self.n_heads = len(self.taps) + 1
 
@@ -61,19 +65,36 @@ class TokenFeatures(nn.Module):
     def forward(self, images: Tensor, rng: torch.Generator | None = None) -> list[list[Tensor]]:
         """images [N, 3, R, R] in [-1, 1] -> one list of maps [N, C, L]: per tap, embedded patches last."""
         images01 = (self.augment(images, rng) + 1) / 2
-        corner = self.draw_crop(images01.shape[-1], rng)
-        if corner is not None:
-            top, left = corner
-            images01 = images01[:, :, top : top + self.input_size, left : left + self.input_size]
-        images01 = area_resize(images01, self.input_size)
+        side = images01.shape[-1]
+        if self.crop_per_sample:
+            images01 = self.view_each(images01, [self.draw_crop(side, rng) for _ in images01])
+        else:
+            images01 = self.view(images01, self.draw_crop(side, rng))
         return [[readout(tokens) for tokens in self.network.tokens(images01, self.taps)]]
+
+    def view(self, images01: Tensor, corner: tuple[int, int] | None) -> Tensor:
+        """What the network sees: the native-size window from `corner` on, else the whole images, resized."""
+        if corner is None:
+            return area_resize(images01, self.input_size)
+        top, left = corner
+        return images01[:, :, top : top + self.input_size, left : left + self.input_size]
+
+    def view_each(self, images01: Tensor, corners: Sequence[tuple[int, int] | None]) -> Tensor:
+        """Like `view` with one corner per image; the whole images are resized together."""
+        whole = [index for index, corner in enumerate(corners) if corner is None]
+        resized = iter(area_resize(images01[whole], self.input_size)) if whole else iter(())
+        views = [
+            next(resized) if corner is None else self.view(image[None], corner)[0]
+            for image, corner in zip(images01, corners, strict=True)
+        ]
+        return torch.stack(views)
 
     def augment(self, images: Tensor, rng: torch.Generator | None) -> Tensor:
         """Differentiable augmentation, drawn per sample from `rng`."""
         return diff_augment(images, self.policy, generator=rng) if self.policy else images
 
     def draw_crop(self, side: int, rng: torch.Generator | None) -> tuple[int, int] | None:
-        """Top and left of the native-size window that the whole batch sees; none when pictures are resized.
+        """Top and left of one native-size window; none when pictures are resized whole.
 
         Only pictures larger than the network's input are cropped, with the configured probability.
         """
@@ -85,6 +106,24 @@ class TokenFeatures(nn.Module):
             return None
         top, left = torch.randint(room + 1, (2,), generator=rng, device=device).tolist()
         return top, left
+
+
+def _input_side(network: FeatureNetwork, asked: int | None, img_resolution: int) -> int:
+    """Side of the images that the transformer gets; ValueError where it cannot take the side asked for."""
+    side = (network.input_size or img_resolution) if asked is None else asked
+    if network.fixed_size and network.input_size and side != network.input_size:
+        raise ValueError(
+            f"discriminator.dino.input_size={side}: {network.reference} takes images of {network.input_size} "
+            "pixels alone, leave it out"
+        )
+    patch = network.tower.patch_size
+    if side < 1 or side % patch:
+        nearest = max(round(side / patch), 1) * patch
+        raise ValueError(
+            f"discriminator.dino.input_size={side} does not divide into patches of {patch} pixels, the size "
+            f"of {network.reference}: use a multiple such as {nearest}"
+        )
+    return side
 
 
 def readout(tokens: Tensor) -> Tensor:
@@ -205,12 +244,17 @@ class DinoHeads(nn.Module):
             {str(index): TokenHead(channels, c_dim, config.dino) for index in range(n_heads)}
         )
 
-    def forward(self, features: list[list[Tensor]], c: Tensor | None = None) -> list[Tensor]:
+    def forward(
+        self, features: list[list[Tensor]], c: Tensor | None = None, *, slopes: bool = False
+    ) -> list[Tensor] | tuple[list[Tensor], Slopes]:
         """features of TokenFeatures, c as in ConditionSpec -> [logits [N, n_heads * L]], unbounded float32.
 
         Batch statistics tie the samples of a call together: real and generated images go through separately.
         K conditions per image in c, K blocks of N, give K * N rows of logits from one pass.
+        slopes: also return how the images' scores change with the features (see `logits_and_slopes`).
         """
+        if slopes:
+            return logits_and_slopes(self, features, c)
         (maps,) = features
         if len(maps) != len(self.heads):
             raise ValueError(

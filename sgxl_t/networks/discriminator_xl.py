@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from sgxl_t.networks.condition_input import condition_vectors, make_class_table
 from sgxl_t.networks.configs import ConditionSpec, DiscriminatorConfig
 from sgxl_t.networks.layers import FullyConnected
+from sgxl_t.networks.slopes import Slopes, logits_and_slopes
 from sgxl_t.networks.spectral import SpectralConv2d
 
 WIDTHS = {4: 512, 8: 512, 16: 256, 32: 128, 64: 64, 128: 64, 256: 32, 512: 16, 1024: 8}
@@ -179,12 +180,17 @@ class ProjectedHeads(nn.Module):
             for channels, sizes in zip(level_channels, level_sizes, strict=True)
         )
 
-    def forward(self, features: list[list[Tensor]], c: Tensor | None = None) -> list[Tensor]:
+    def forward(
+        self, features: list[list[Tensor]], c: Tensor | None = None, *, slopes: bool = False
+    ) -> list[Tensor] | tuple[list[Tensor], Slopes]:
         """features as ProjectedFeatures gives them, c as in ConditionSpec -> per network logits [N, P].
 
         Batch norm ties the samples of a call together, so real and generated images go through separately.
         K conditions per image in c, K blocks of N, give [K * N, P]: several readings of one pass.
+        slopes: also return how the images' scores change with the features (see `logits_and_slopes`).
         """
+        if slopes:
+            return logits_and_slopes(self, features, c)
         if len(features) != len(self.networks):
             raise ValueError(
                 f"features of {len(features)} networks were given to heads for {len(self.networks)}: "

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
+from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
@@ -32,6 +33,18 @@ class Tower(nn.Module, ABC):
     """Whether the network ends in a classifier."""
     fixed_size: bool = False
     """Whether images of the network's own input size are the only ones it takes."""
+    patch_size: int = 1
+    """Side of a transformer's patch in pixels; images must divide into patches."""
+
+    @property
+    def depth(self) -> int:
+        """Blocks of a transformer, which taps count from 0; 0 for a CNN."""
+        return 0
+
+    @property
+    def default_taps(self) -> tuple[int, ...]:
+        """Ends of a transformer's four quarters: blocks 2, 5, 8 and 11 of 12 (StyleGAN-XL, StyleGAN-T)."""
+        return tuple(max((level + 1) * self.depth // LEVELS - 1, 0) for level in range(LEVELS))
 
     @abstractmethod
     def maps(self, x: Tensor) -> list[Tensor]:
@@ -44,6 +57,14 @@ class Tower(nn.Module, ABC):
     @abstractmethod
     def pooled(self, x: Tensor) -> Tensor:
         """x [N, 3, H, W] -> [N, embed_dim]."""
+
+    def check_taps(self, taps: Sequence[int]) -> None:
+        """ValueError unless every tap is a block of this transformer, and there is one."""
+        if not taps or min(taps) < 0 or max(taps) >= self.depth:
+            raise ValueError(
+                f"taps {tuple(taps)} do not fit a transformer of {self.depth} blocks: "
+                f"use 0 to {self.depth - 1}"
+            )
 
     def logits(self, x: Tensor) -> Tensor:
         """x [N, 3, H, W] -> [N, classes]."""
@@ -93,8 +114,6 @@ class TransformerTower(Tower):
     """Shared readout of vision transformers; subclasses embed patches and list their blocks."""
 
     kind = "vit"
-    patch_size: int
-    """Side of a patch in pixels; images must divide into patches."""
     prefix_tokens: int
     """Tokens before the patches (class, distillation, registers)."""
     class_token: bool = True
@@ -106,23 +125,19 @@ class TransformerTower(Tower):
         """x [N, 3, H, W] -> tokens [N, prefix + L, C], the input of block 0."""
 
     @property
-    def default_taps(self) -> tuple[int, ...]:
-        """Ends of the four quarters of the network: blocks 2, 5, 8 and 11 of 12 (StyleGAN-XL)."""
-        depth = len(self.blocks)
-        return tuple(max((level + 1) * depth // LEVELS - 1, 0) for level in range(LEVELS))
+    def depth(self) -> int:
+        """Number of blocks."""
+        return len(self.blocks)
 
     def run(self, x: Tensor, taps: Sequence[int]) -> tuple[Tensor, list[Tensor]]:
         """Embedded tokens and the raw outputs of the tapped blocks, as ordered; stops at the last tap."""
-        depth = len(self.blocks)
-        if not taps or min(taps) < 0 or max(taps) >= depth:
-            raise ValueError(
-                f"taps {tuple(taps)} do not fit a transformer of {depth} blocks: use 0 to {depth - 1}"
-            )
+        self.check_taps(taps)
         embedded = self.embed(x)
-        outputs = dict(enumerate(self._states(embedded, max(taps))))
+        outputs = dict(enumerate(self._states(embedded, self.grid(x), max(taps))))
         return embedded, [outputs[tap] for tap in taps]
 
-    def _states(self, tokens: Tensor, last: int) -> Iterator[Tensor]:
+    def _states(self, tokens: Tensor, grid: tuple[int, int], last: int) -> Iterator[Tensor]:
+        """Outputs of blocks 0 to `last`, each from the one before. grid: rows and columns of patches."""
         for block in self.blocks[: last + 1]:
             tokens = block(tokens)
             yield tokens
@@ -199,9 +214,7 @@ class TimmViT(TransformerTower):
 
     def _final(self, x: Tensor) -> Tensor:
         """Normalised output tokens, prefix included."""
-        tokens = self.embed(x)
-        for block in self.blocks:
-            tokens = block(tokens)
+        *_, tokens = self._states(self.embed(x), self.grid(x), len(self.blocks) - 1)
         return self.model.norm(tokens)
 
     def pooled(self, x: Tensor) -> Tensor:
@@ -211,6 +224,30 @@ class TimmViT(TransformerTower):
     def logits(self, x: Tensor) -> Tensor:
         """The network's own classifier; a distilled one averages its two."""
         return self.model.forward_head(self._final(x))
+
+
+class TimmRotaryViT(TimmViT):
+    """timm's Eva and its kin, whose blocks turn queries and keys by position (DINOv3, EVA-02).
+
+    Networks that keep the angles of one grid (EVA-02) take images of their own size alone, the others any
+    size that divides into patches.
+    """
+
+    def __init__(self, model: Eva) -> None:
+        super().__init__(model)
+        self.fixed_size = model.rope is not None and not model.dynamic_img_size
+
+    def _states(self, tokens: Tensor, grid: tuple[int, int], last: int) -> Iterator[Tensor]:
+        for block, angles in zip(self.blocks[: last + 1], self._angles(grid), strict=False):
+            tokens = block(tokens, rope=angles)
+            yield tokens
+
+    def _angles(self, grid: tuple[int, int]) -> Sequence[Tensor | None]:
+        """Sines and cosines of every block; those of most networks are one tensor for all blocks."""
+        if self.model.rope is None:
+            return [None] * len(self.blocks)
+        angles = self.model.rope.get_embed(shape=grid)
+        return list(angles) if self.model.rope_mixed else [angles] * len(self.blocks)
 
 
 class OpenClipViT(TransformerTower):
@@ -247,10 +284,16 @@ class TimmClipTower(Tower):
         self.visual = visual
         self.trunk = tower_of(visual.trunk)
         self.kind, self.channels = self.trunk.kind, self.trunk.channels
+        self.patch_size, self.fixed_size = self.trunk.patch_size, self.trunk.fixed_size
         with torch.no_grad():
             side = visual.image_size if isinstance(visual.image_size, int) else visual.image_size[0]
             parameter = next(visual.parameters())
             self.embed_dim = visual(parameter.new_zeros(2, 3, side, side)).shape[1]
+
+    @property
+    def depth(self) -> int:
+        """Of the trunk."""
+        return self.trunk.depth
 
     def maps(self, x: Tensor) -> list[Tensor]:
         """Of the trunk."""
@@ -276,6 +319,11 @@ class LocalTower(Tower):
         self.channels = (model.embed_dim,) * LEVELS if isinstance(model, SmallViT) else model.channels
         self.embed_dim = model.embed_dim
         self.has_logits = model.classifier is not None
+
+    @property
+    def depth(self) -> int:
+        """Blocks of a transformer."""
+        return self.model.depth if self.kind == "vit" else 0
 
     def maps(self, x: Tensor) -> list[Tensor]:
         """Of the four stages, or of the four quarters of the transformer."""
@@ -311,6 +359,8 @@ def tower_of(model: Any) -> Tower:
         return LocalTower(model)
     if isinstance(model, VisionTransformer):
         return TimmViT(model)
+    if isinstance(model, Eva):
+        return TimmRotaryViT(model)
     if hasattr(model, "trunk"):
         return TimmClipTower(model)
     if hasattr(model, "conv1") and hasattr(model, "transformer"):

@@ -13,6 +13,7 @@ from golden_cases import assert_golden, descriptions, state_of, tensors
 from torch import Tensor, nn
 
 from sgxl_t.networks.configs import ConditionSpec, DinoConfig, DiscriminatorConfig
+from sgxl_t.networks.discriminator import build_discriminator
 from sgxl_t.networks.discriminator_t import (
     DinoHeads,
     LocalBatchNorm,
@@ -21,7 +22,7 @@ from sgxl_t.networks.discriminator_t import (
     area_resize,
     readout,
 )
-from sgxl_t.networks.feature_networks import FeatureNetwork
+from sgxl_t.networks.feature_networks import FeatureNetwork, load_feature_network
 from sgxl_t.networks.official_names_t import BACKBONE, heads_name_t
 from sgxl_t.ops.diff_augment import diff_augment
 
@@ -337,6 +338,86 @@ def test_crop_shows_the_network_a_window_at_native_size(monkeypatch: pytest.Monk
     assert corner is not None
     top, left = corner
     torch.testing.assert_close(seen[0], (images[:, :, top : top + 16, left : left + 16] + 1) / 2)
+
+
+def test_crops_per_sample_are_drawn_for_every_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    features = small_features(replace(CONFIG, dino=DinoConfig(crop_per_sample=True)))
+    seen: list[Tensor] = []
+    monkeypatch.setattr(features.network, "tokens", lambda images01, taps: seen.append(images01) or [])
+    images = torch.rand(16, 3, 32, 32) * 2 - 1
+    features(images, torch.Generator().manual_seed(1))
+    rng = torch.Generator().manual_seed(1)
+    corners = [features.draw_crop(32, rng) for _ in images]
+    assert None in corners
+    assert len(set(corners)) > 5
+    for view, image, corner in zip(seen[0], (images + 1) / 2, corners, strict=True):
+        if corner is None:
+            torch.testing.assert_close(view, F.adaptive_avg_pool2d(image, 16))
+        else:
+            top, left = corner
+            assert torch.equal(view, image[:, top : top + 16, left : left + 16])
+
+
+def test_crops_per_sample_leave_small_images_whole() -> None:
+    features = small_features(replace(CONFIG, dino=DinoConfig(crop_per_sample=True)), resolution=16)
+    images = torch.rand(2, 3, 16, 16)
+    together = small_features(resolution=16)(images)
+    torch.testing.assert_close(features(images), together)
+
+
+@pytest.mark.parametrize(
+    ("name", "trained_on", "prefix", "asked", "grid"),
+    [
+        ("vit_small_patch16_224.dino", 224, 1, 64, 4),
+        ("vit_small_patch14_reg4_dinov2", 518, 5, 70, 5),
+        ("vit_small_patch16_dinov3", 256, 5, 64, 4),
+    ],
+)
+def test_transformers_of_other_makes(name: str, trained_on: int, prefix: int, asked: int, grid: int) -> None:
+    """Built without weights: registers are dropped, larger images cropped or resized to what is asked for."""
+    network = load_feature_network(f"random:{name}")
+    assert (network.kind, network.input_size, network.embed_dim) == ("vit", trained_on, 384)
+    assert (network.tower.prefix_tokens, network.tower.default_taps) == (prefix, (2, 5, 8, 11))
+    config = replace(CONFIG, dino=DinoConfig(input_size=asked))
+    built = build_discriminator(config, ConditionSpec(), 2 * asked, networks=[network])
+    images = torch.rand(2, 3, 2 * asked, 2 * asked, requires_grad=True)
+    (maps,) = built.features(images, torch.Generator().manual_seed(0))
+    assert [tuple(x.shape) for x in maps] == [(2, 384, grid * grid)] * 5
+    (logits,) = built.heads([maps])
+    assert logits.shape == (2, 5 * grid * grid)
+    logits.square().sum().backward()
+    assert images.grad is not None
+    assert all(parameter.grad is None for parameter in network.parameters())
+    assert TokenFeatures(network, CONFIG, 64).input_size == trained_on
+
+
+@pytest.mark.parametrize(
+    ("reference", "asked", "words"),
+    [
+        ("random:test_vit", 70, "input_size=70 does not divide into patches of 16 .* such as 64"),
+        ("random:test_vit", 0, "input_size=0 does not divide .* such as 16"),
+        ("random:small_vit", 64, "random:small_vit takes images of 32 pixels alone, leave it out"),
+    ],
+)
+def test_sides_that_the_transformer_cannot_take(reference: str, asked: int, words: str) -> None:
+    config = replace(CONFIG, dino=DinoConfig(input_size=asked))
+    with pytest.raises(ValueError, match=words):
+        TokenFeatures(load_feature_network(reference), config, 64)
+
+
+def test_taps_are_the_ends_of_the_quarters_unless_named() -> None:
+    network = load_feature_network("random:test_vit")  # six blocks
+    assert TokenFeatures(network, CONFIG, 64).taps == (0, 2, 3, 5)
+    assert TokenFeatures(load_feature_network("random:small_vit"), CONFIG, 64).taps == (0, 1, 2, 3)
+    assert TokenFeatures(network, replace(CONFIG, dino=DinoConfig(taps=(4,))), 64).n_heads == 2
+    with pytest.raises(ValueError, match="use 0 to 5"):
+        TokenFeatures(network, replace(CONFIG, dino=DinoConfig(taps=(2, 6))), 64)
+
+
+def test_each_family_names_its_own_features_where_none_are_named() -> None:
+    assert DiscriminatorConfig(family="dino").features == ("timm:vit_small_patch16_224.dino",)
+    assert DiscriminatorConfig().features == ("auto:cnn", "auto:vit")
+    assert DiscriminatorConfig(family="dino", features=("auto:vit",)).features == ("auto:vit",)
 
 
 def test_augmentation_follows_the_given_stream() -> None:

@@ -56,6 +56,9 @@ def test_any_timm_cnn_gives_four_maps_shallow_to_deep(name):
         ("deit_tiny_distilled_patch16_224", {"depth": 2}),
         ("deit3_small_patch16_224", {"depth": 2}),
         ("vit_small_patch14_reg4_dinov2", {"depth": 2, "img_size": 56, "dynamic_img_size": True}),
+        ("vit_small_patch16_dinov3", {"depth": 2, "img_size": 64}),
+        ("eva02_tiny_patch14_224", {"depth": 2, "img_size": 56}),
+        ("vit_small_patch16_rope_mixed_224", {"depth": 2, "img_size": 64}),
     ],
 )
 def test_transformer_reads_out_as_timm_computes(name, sizes):
@@ -78,7 +81,8 @@ def test_transformer_reads_out_as_timm_computes(name, sizes):
         first = patches.mean(1, keepdim=True) if model.cls_token is None else before[:, :1]
         torch.testing.assert_close(ours, torch.cat([first, patches], dim=1))
         assert before.shape[1] == prefix
-    embedded = model.norm_pre(model._pos_embed(model.patch_embed(images)))
+    embedded = model._pos_embed(model.patch_embed(images))
+    embedded = model.norm_pre(embedded[0] if isinstance(embedded, tuple) else embedded)
     torch.testing.assert_close(tokens[-1][:, 1:], embedded[:, prefix:])
     output = network.logits if model.num_classes else network.pooled
     torch.testing.assert_close(output(images), model(images))
@@ -94,6 +98,19 @@ def test_transformer_takes_any_size_that_divides_into_patches():
     assert network.maps(torch.rand(1, 3, 96, 80))[0].shape == (1, 64, 6, 5)
     with pytest.raises(ValueError, match="do not divide into patches of 16"):
         network.maps(torch.rand(1, 3, 90, 80))
+
+
+def test_positions_of_a_rotary_transformer_follow_the_image():
+    """As timm computes for another size; a network that keeps the angles of one grid takes that one alone."""
+    model = timm.create_model("vit_small_patch16_dinov3", depth=2, img_size=64)
+    network = FeatureNetwork("x", model, input_size=64, mean=(0,) * 3, std=(1,) * 3)
+    images = torch.rand(1, 3, 48, 80)
+    (patches,) = model.forward_intermediates(images, indices=[1], output_fmt="NLC", intermediates_only=True)
+    assert not network.fixed_size
+    torch.testing.assert_close(network.tokens(images, (1,))[0][:, 1:], patches)
+    assert network.maps(images)[0].shape == (1, 384, 3, 5)
+    fixed = timm.create_model("eva02_tiny_patch14_224", depth=1, img_size=56)
+    assert FeatureNetwork("x", fixed, input_size=56).fixed_size
 
 
 @pytest.mark.parametrize("taps", [(), (6,), (-1,)])
