@@ -1,6 +1,6 @@
 """What is minimised: adversarial losses, guidance and path length, on one documented scale."""
 
-from sgxl_t.objectives.adversarial import hinge_d_loss, hinge_g_loss
+from sgxl_t.objectives.adversarial import hinge_d_loss, hinge_g_loss, relativistic_loss
 from sgxl_t.objectives.guidance import classifier_guidance, clip_guidance, spherical_distance
 from sgxl_t.objectives.objective import Objective, ObjectiveConfig
 from sgxl_t.objectives.path_length import PathLength
@@ -15,5 +15,6 @@ __all__ = [
     "hinge_d_loss",
     "hinge_g_loss",
     "objective_preset",
+    "relativistic_loss",
     "spherical_distance",
 ]

@@ -1,4 +1,4 @@
-"""Hinge losses on the logits of one or several feature networks."""
+"""Adversarial losses on the logits of one or several feature networks: hinge, and relativistic pairing."""
 
 from __future__ import annotations
 
@@ -37,6 +37,30 @@ def hinge_g_loss(fake: Sequence[Tensor]) -> Tensor:
     if not fake:
         raise ValueError("no logits were given: pass one tensor per feature network, and at least one")
     return torch.stack([-f.float().mean() for f in fake]).sum()
+
+
+def relativistic_loss(better: Sequence[Tensor], worse: Sequence[Tensor]) -> Tensor:
+    """Relativistic pairing loss softplus(worse - better) (Jolicoeur-Martineau 2019; Huang et al. 2024).
+
+    It falls as the logits of `better` rise above those of `worse`, pair by pair: D(x) - D(G(z)) for the
+    discriminator, which passes (real, fake), D(G(z)) - D(x) for the generator, which passes (fake, real).
+    better, worse: one tensor of unbounded logits [N, P] per feature network; row n of both is one pair under
+    one condition. Returns a float32 scalar: sum over networks of the mean over pairs and logits.
+    ValueError when the lists are empty or differ in length or shape.
+    """
+    shapes = [[tuple(tensor.shape) for tensor in side] for side in (better, worse)]
+    if not better or shapes[0] != shapes[1]:
+        raise ValueError(
+            f"logits of shapes {shapes[0]} and {shapes[1]} make no pairs: pass equally many real and "
+            "generated images, and at least one feature network"
+        )
+    terms = [F.softplus(wide(w) - wide(b)).mean() for b, w in zip(better, worse, strict=True)]
+    return torch.stack(terms).sum()
+
+
+def wide(logits: Tensor) -> Tensor:
+    """Logits in float32; float64 stays."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def mean_logit(logits: Sequence[Tensor]) -> Tensor:

@@ -10,6 +10,13 @@ from typing import Literal
 class ObjectiveConfig:
     """Losses, their weights and their order. All losses are means over the global batch (see weights.py)."""
 
+    loss: Literal["hinge", "relativistic"] = "hinge"
+    """hinge: both papers' loss. relativistic: R3GAN's, which compares each generated image with the real one
+    of the same condition; the generator's update then reads the real images too."""
+    gradient_penalty: float = 0.0
+    """Half of it weighs, in the discriminator's loss, the mean squared slope of its score along an image's
+    pixels, at real images (R1) plus at generated ones (R2): the gamma of R3GAN. 0 switches it off; otherwise
+    the discriminator's update runs in float32 and through second derivatives, which is slow."""
     order: Literal["g_first", "d_first"] = "g_first"
     """Which network is updated first in an iteration: StyleGAN-XL g_first, StyleGAN-T d_first."""
     share_fakes: bool = False
@@ -49,6 +56,7 @@ class ObjectiveConfig:
             "clip_weight",
             "pl_weight",
             "mismatch_weight",
+            "gradient_penalty",
         )
         for name in (*not_negative, "pl_start_kimg"):
             if not getattr(self, name) >= 0:
@@ -62,6 +70,11 @@ class ObjectiveConfig:
             raise ValueError(
                 f"objective.share_fakes=true with order={self.order}: the generator must be updated first, "
                 "set objective.order to g_first"
+            )
+        if self.share_fakes and self.gradient_penalty > 0:
+            raise ValueError(
+                f"objective.gradient_penalty={self.gradient_penalty} with share_fakes=true: the penalty "
+                "needs the images, of which only features are shared; set objective.share_fakes to false"
             )
         if not 0 < self.pl_decay <= 1:
             raise ValueError(

@@ -7,11 +7,20 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from sgxl_t.objectives.adversarial import hinge_d_loss, hinge_g_loss, mean_logit, mean_sign
+from sgxl_t.objectives.adversarial import (
+    hinge_d_loss,
+    hinge_g_loss,
+    mean_logit,
+    mean_sign,
+    relativistic_loss,
+    wide,
+)
 from sgxl_t.objectives.config import ObjectiveConfig
 from sgxl_t.objectives.guidance import Classifier, ImageTower, classifier_guidance, clip_guidance
 from sgxl_t.objectives.path_length import AllReduceMean, PathLength, path_noise
+from sgxl_t.objectives.penalty import squared_slopes, twice_differentiable
 from sgxl_t.ops.blur import blur_sigma, gaussian_blur
 
 __all__ = ["Objective", "ObjectiveConfig", "Phase", "Stats"]
@@ -87,43 +96,76 @@ class Objective:
         c_generator: Tensor | None = None,
         fake_features: Any = None,
     ) -> tuple[Tensor, Stats]:
-        """Hinge loss of the heads. No gradient reaches the generator or the images.
+        """Loss of the heads. No gradient reaches the generator or the real images.
 
         real: [N, 3, R, R] in [-1, 1] with its condition c. z: [M, z_dim]; the generated images take c_fake
         where given, else c (then M = N). One pass of the frozen features serves both sides; the heads see
         generated and real images in two calls, in this order, so batch statistics never mix them.
         c_generator: what the generator takes where it is not c_fake (a trained text encoder).
         fake_features: what `g_loss` kept of its images (share_fakes); then the generator is not called.
+        The relativistic loss pairs image n of both sides: ValueError where M is not N.
         """
         c_fake = c if c_fake is None else c_fake
-        with torch.no_grad():
-            if fake_features is not None:
-                seen_fake, seen_real = fake_features, features(self.blur(real, images_seen), rng)
-            else:
-                fake = generator(
-                    z, c_fake if c_generator is None else c_generator, update_averages=True, rng=rng
-                )
-                both = torch.cat([fake.to(real.dtype), real])
-                seen = features(self.blur(both, images_seen), rng)
-                seen_fake, seen_real = _slice(seen, 0, len(fake)), _slice(seen, len(fake), len(both))
-        fake_logits = heads(seen_fake, c_fake)
         neighbours = c.roll(1, dims=0) if self.config.mismatch_weight > 0 and c is not None else None
         # One pass of the heads reads real images beside their own condition and beside a neighbour's.
-        read = heads(seen_real, c if c is None or neighbours is None else torch.cat([c, neighbours]))
+        c_real = c if c is None or neighbours is None else torch.cat([c, neighbours])
+        images = real
+        if fake_features is None:
+            with torch.no_grad():
+                c_drawn = c_fake if c_generator is None else c_generator
+                fake = generator(z, c_drawn, update_averages=True, rng=rng)
+                images = torch.cat([fake.to(real.dtype), real])
+        generated, slopes = len(images) - len(real), None
+        if self.config.gradient_penalty > 0:
+            assert fake_features is None, "the configuration refuses shared features beside the penalty"
+            fake_logits, read, slopes = self._read_slopes(
+                heads, features, images, generated, (c_fake, c_real), images_seen, rng
+            )
+        else:
+            with torch.no_grad():
+                seen = features(self.blur(images, images_seen), rng)
+            seen_fake = fake_features if fake_features is not None else _slice(seen, 0, generated)
+            fake_logits = heads(seen_fake, c_fake)
+            read = heads(_slice(seen, generated, len(images)), c_real)
         real_logits = [logits[: len(real)] for logits in read]
-        loss = hinge_d_loss(real_logits, fake_logits)
-        stats = {
-            "loss/d": loss.detach(),
-            "scores/real": mean_logit(real_logits),
-            "scores/fake": mean_logit(fake_logits),
-            "signs/real": mean_sign(real_logits),
-            "signs/fake": mean_sign(fake_logits),
-        }
+        relativistic = self.config.loss == "relativistic"
+        loss = (relativistic_loss if relativistic else hinge_d_loss)(real_logits, fake_logits)
+        stats = _d_stats(loss, real_logits, fake_logits)
+        if slopes is not None:
+            r2, r1 = slopes[:generated].mean(), slopes[generated:].mean()
+            loss = loss + self.config.gradient_penalty / 2 * (r1 + r2)
+            stats |= {"loss/r1": r1.detach(), "loss/r2": r2.detach()}
         if c is not None and neighbours is not None:
-            mismatch = _mismatch_loss([logits[len(real) :] for logits in read], c, neighbours)
+            own = real_logits if relativistic else None
+            mismatch = _mismatch_loss([logits[len(real) :] for logits in read], c, neighbours, own)
             loss = loss + self.config.mismatch_weight * mismatch
             stats["loss/mismatch"] = mismatch.detach()
         return loss, stats
+
+    def _read_slopes(
+        self,
+        heads: nn.Module,
+        features: Features,
+        images: Tensor,
+        generated: int,
+        conditions: tuple[Tensor | None, Tensor | None],
+        images_seen: int,
+        rng: torch.Generator | None,
+    ) -> tuple[list[Tensor], list[Tensor], Tensor]:
+        """Logits of generated and real images and the squared slopes [M + N] of both.
+
+        images: the generated ones first. conditions: of generated and real images, as for the heads.
+        """
+        images = images.detach().requires_grad_()
+        with twice_differentiable(images.device):
+            seen = features(self.blur(images, images_seen), rng)
+            fake, fake_slopes = heads(_slice(seen, 0, generated), conditions[0], slopes=True)
+            real, real_slopes = heads(_slice(seen, generated, len(images)), conditions[1], slopes=True)
+            slopes = [
+                [torch.cat(sides) for sides in zip(*maps, strict=True)]
+                for maps in zip(fake_slopes, real_slopes, strict=True)
+            ]
+            return fake, real, squared_slopes(images, seen, slopes)
 
     def g_loss(
         self,
@@ -139,20 +181,29 @@ class Objective:
         text_features: Tensor | None = None,
         c_heads: Tensor | None = None,
         kept_features: list[Any] | None = None,
+        real: Tensor | None = None,
     ) -> tuple[Tensor, Stats]:
-        """Hinge loss of the generator plus guidance on the raw (unblurred, not augmented) images.
+        """Adversarial loss of the generator plus guidance on the raw (unblurred, not augmented) images.
 
         z: [N, z_dim]. labels: int64 [N], needed for cls_weight. text_features: [N, dim] of the frozen CLIP,
         needed for clip_weight. c_heads: what the heads project on where it is not c (a trained text encoder
         conditions the generator, the frozen original the heads). kept_features: the images' features, cut
-        off the graph, are appended to it for `d_loss`.
+        off the graph, are appended to it for `d_loss`. real: [N, 3, R, R] in [-1, 1] of the same conditions,
+        needed for the relativistic loss.
         """
         images = generator(z, c, update_averages=self._averages_move or kept_features is not None, rng=rng)
         seen = features(self.blur(images, images_seen), rng)
         if kept_features is not None:
             kept_features.append(_detached(seen))
-        logits = heads(seen, c if c_heads is None else c_heads)
-        loss = hinge_g_loss(logits)
+        c_heads = c if c_heads is None else c_heads
+        logits = heads(seen, c_heads)
+        if self.config.loss == "relativistic":
+            assert real is not None, "the relativistic loss needs real images"
+            with torch.no_grad():
+                real_logits = heads(features(self.blur(real, images_seen), rng), c_heads)
+            loss = relativistic_loss(logits, real_logits)
+        else:
+            loss = hinge_g_loss(logits)
         stats = {
             "loss/g_adversarial": loss.detach(),
             "scores/g": mean_logit(logits),
@@ -221,14 +272,30 @@ class Objective:
         return self.config.average_w == "all_phases"
 
 
-def _mismatch_loss(logits: list[Tensor], c: Tensor, neighbours: Tensor) -> Tensor:
-    """Hinge loss of real images beside their neighbours' conditions (GigaGAN 2023, "matching-aware" loss).
+def _d_stats(loss: Tensor, real: list[Tensor], fake: list[Tensor]) -> Stats:
+    """What is reported of a discriminator's round, of the logits of both sides."""
+    return {
+        "loss/d": loss.detach(),
+        "scores/real": mean_logit(real),
+        "scores/fake": mean_logit(fake),
+        "signs/real": mean_sign(real),
+        "signs/fake": mean_sign(fake),
+    }
+
+
+def _mismatch_loss(logits: list[Tensor], c: Tensor, neighbours: Tensor, own: list[Tensor] | None) -> Tensor:
+    """Loss of real images beside their neighbours' conditions (GigaGAN 2023, "matching-aware" loss).
 
     logits: of the images beside `neighbours`, which are c of other images; equal conditions do not count.
+    own: of the images beside c, to pair with in a relativistic loss, which knows no absolute level; none
+    takes the hinge.
     """
     differs = (neighbours != c).reshape(len(c), -1).any(1).float()
     count = differs.sum().clamp(min=1)
-    terms = [torch.relu(1 + values).mean(1) for values in logits]
+    if own is None:
+        terms = [F.relu(1 + wide(values)).mean(1) for values in logits]
+    else:
+        terms = [F.softplus(wide(b) - wide(a)).mean(1) for a, b in zip(own, logits, strict=True)]
     return torch.stack([(term * differs).sum() / count for term in terms]).sum()
 
 

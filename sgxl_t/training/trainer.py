@@ -125,6 +125,7 @@ class Trainer:
                 text_features=part.c if self.condition.kind == "text" else None,
                 c_heads=part.c,
                 kept_features=kept if share else None,
+                real=part.real,
             )
         return self.objective.d_loss(
             self.d.engine,
