@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +13,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sgxl_t.networks.hub import fetching
 from sgxl_t.networks.local_networks import LOCAL_KINDS, MEAN, STD, SmallCNN, SmallViT
 from sgxl_t.networks.stored import (
     CONFIG,
@@ -25,10 +23,14 @@ from sgxl_t.networks.stored import (
     read_tensors,
     write_stored,
 )
+from sgxl_t.networks.text_encoder import TextEncoder
 from sgxl_t.networks.vocabulary import WordTokenizer
 
 Tokenizer = Callable[[Sequence[str]], Tensor]
-_NOT_TEXT = ("visual.", "logit_")
+NOT_TEXT = ("visual", "logit_scale", "logit_bias", "text_decoder")
+"""What a CLIP (or CoCa) holds beside its text tower."""
+STAND_IN = {"layers": 1, "width": 8, "head_width": 8, "image_size": 4, "patch_size": 4}
+"""open_clip always builds an image tower; this one is as small as it gets, for where ours or none belongs."""
 _LIMITS = {"embed_dim": 4096, "context_length": 512, "vocab_size": 300_000, "width": 4096, "layers": 64}
 
 
@@ -60,11 +62,12 @@ class TextTowerConfig:
             raise ValueError(f"heads={self.heads} of a text tower must divide its width={self.width}")
 
 
-class ClipModel(nn.Module):
+class ClipModel(TextEncoder):
     """Two towers, or the text tower alone, behind captions and pictures in [0, 1].
 
     dim: width of the shared space. image_size: side of the pictures the image tower takes, in pixels.
-    model: an open_clip.CLIP whose `visual` is the image tower, or None. tokenizer: captions to int64 [N, L].
+    model: an open_clip model whose `visual` is the image tower, or None. tokenizer: captions to int64 [N, L].
+    text_config: sizes of a plain CLIP text tower, None for another make.
     Frozen and in eval mode as loaded; the text tower learns once its parameters take gradients again.
     """
 
@@ -75,8 +78,9 @@ class ClipModel(nn.Module):
         self,
         model: nn.Module,
         tokenizer: Tokenizer,
-        text_config: TextTowerConfig,
+        text_config: TextTowerConfig | None,
         *,
+        dim: int,
         image_size: int = 0,
         mean: Sequence[float] = MEAN,
         std: Sequence[float] = STD,
@@ -85,7 +89,7 @@ class ClipModel(nn.Module):
         self.model = model
         self.tokenizer = tokenizer
         self.text_config = text_config
-        self.dim = text_config.embed_dim
+        self.dim = dim
         self.image_size = image_size
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
@@ -95,8 +99,11 @@ class ClipModel(nn.Module):
         """Whether pictures can be encoded."""
         return getattr(self.model, "visual", None) is not None
 
+    @property
+    def guide(self) -> ClipModel | None:
+        return self if self.has_image_tower else None
+
     def encode_text(self, texts: Sequence[str]) -> Tensor:
-        """Captions to unit vectors [N, dim]. Callers that repeat captions keep the result."""
         tokens = self.tokenizer(list(texts)).to(self.mean.device)
         return self.encode_tokens(tokens)
 
@@ -116,29 +123,26 @@ class ClipModel(nn.Module):
         return F.normalize(features.float(), dim=-1)
 
     def unknown_words(self, texts: Sequence[str]) -> list[str]:
-        """Words that a local vocabulary lacks; always empty for pretrained towers, which spell words out."""
         return self.tokenizer.unknown_words(texts) if isinstance(self.tokenizer, WordTokenizer) else []
 
     def text_parameters(self) -> list[nn.Parameter]:
-        """Parameters of the text tower, its embeddings and projection."""
-        return [value for name, value in self.model.named_parameters() if not name.startswith(_NOT_TEXT)]
+        return [value for name, value in self.model.named_parameters() if _of_text(name)]
+
+    def text_tensors(self) -> dict[str, Tensor]:
+        """The stored tensors of the text tower by name."""
+        return {name: value for name, value in self.model.state_dict().items() if _of_text(name)}
 
     def text_copy(self) -> ClipModel:
-        """An independent copy of the text tower alone."""
-        model: Any = self.model
-        kept = model.visual, model.logit_scale
-        model.visual = model.logit_scale = None
-        try:
-            tower = copy.deepcopy(model)
-        finally:
-            model.visual, model.logit_scale = kept
-        return ClipModel(tower, self.tokenizer, self.text_config).to(self.mean.device)
+        beside = (getattr(self.model, name, None) for name in NOT_TEXT)
+        # What the copy finds in this table it takes as it is: the tokenizer, and nothing for all but text.
+        taken: dict[int, Any] = {id(part): None for part in beside if part is not None}
+        tower = copy.deepcopy(self, taken | {id(self.tokenizer): self.tokenizer})
+        tower.image_size, tower.reference, tower._hash = 0, None, None
+        return tower
 
-    def save_text(self, folder: Path | str) -> None:
-        """Writes the text tower alone: config.json, model.safetensors and, when local, vocabulary.json."""
-        tensors = self.model.state_dict()
-        tensors = {name: value for name, value in tensors.items() if not name.startswith(_NOT_TEXT)}
-        self._write(Path(folder), {"kind": "text"}, tensors)
+    def write_text(self, folder: Path) -> None:
+        """Writes config.json, model.safetensors and, when local, vocabulary.json."""
+        self._write(folder, {"kind": "text"}, self.text_tensors())
 
     def save(self, folder: Path | str, meta: dict[str, Any] | None = None) -> None:
         """Writes a local CLIP whole. meta: how it was trained."""
@@ -150,6 +154,7 @@ class ClipModel(nn.Module):
         )
 
     def _write(self, folder: Path, config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+        assert self.text_config is not None
         words = isinstance(self.tokenizer, WordTokenizer)
         config = {
             "format": 1,
@@ -162,6 +167,18 @@ class ClipModel(nn.Module):
             self.tokenizer.save(folder)
 
 
+def without_image(model: Any) -> Any:
+    """The same open_clip model, left with its text tower alone."""
+    for name in NOT_TEXT:
+        if getattr(model, name, None) is not None:
+            setattr(model, name, None)
+    return model
+
+
+def _of_text(name: str) -> bool:
+    return name.partition(".")[0] not in NOT_TEXT
+
+
 def local_clip(text: TextTowerConfig, tokenizer: Tokenizer, image: SmallCNN | SmallViT | None) -> ClipModel:
     """A new CLIP of open_clip's class with a small image tower of ours (or none) in its place; trainable.
 
@@ -169,13 +186,12 @@ def local_clip(text: TextTowerConfig, tokenizer: Tokenizer, image: SmallCNN | Sm
     """
     fields = asdict(text)
     embed_dim, quick_gelu = fields.pop("embed_dim"), fields.pop("quick_gelu")
-    # open_clip always builds an image tower; this one is as small as it gets and replaced at once.
-    stand_in = {"layers": 1, "width": 8, "head_width": 8, "image_size": 4, "patch_size": 4}
-    model = open_clip.CLIP(embed_dim, stand_in, fields, quick_gelu=quick_gelu)
+    model = open_clip.CLIP(embed_dim, dict(STAND_IN), fields, quick_gelu=quick_gelu)
     model.visual = image
     if image is None:
-        model.logit_scale = None
-    return ClipModel(model, tokenizer, text, image_size=image.input_size if image is not None else 0)
+        without_image(model)
+    side = image.input_size if image is not None else 0
+    return ClipModel(model, tokenizer, text, dim=text.embed_dim, image_size=side)
 
 
 def load_clip(reference: str, *, text_only: bool = False) -> ClipModel:
@@ -185,10 +201,13 @@ def load_clip(reference: str, *, text_only: bool = False) -> ClipModel:
     its folder is broken or holds a text tower alone where both are asked for.
     """
     kind, _, name = reference.partition(":")
+    clip: ClipModel
     if kind == "local" and name:
         clip = _load_local(Path(name), text_only)
     elif kind == "open_clip" and name:
-        clip = _load_open_clip(reference, name, text_only)
+        from sgxl_t.networks.open_clip_model import load_open_clip
+
+        clip = load_open_clip(reference, text_only=text_only)
     else:
         raise ValueError(f"{reference!r} names no CLIP: write open_clip:MODEL/TAG or local:FOLDER")
     return clip.eval().requires_grad_(False)
@@ -216,7 +235,7 @@ def _load_local(folder: Path, text_only: bool) -> ClipModel:
         )
     tensors = read_tensors(folder)
     if text_only:
-        tensors = {name: value for name, value in tensors.items() if not name.startswith(_NOT_TEXT)}
+        tensors = {name: value for name, value in tensors.items() if _of_text(name)}
         clip = local_clip(text, tokenizer, None)
     else:
         clip = local_clip(text, tokenizer, _image_tower(stored.get("image"), text.embed_dim, folder))
@@ -238,50 +257,3 @@ def _image_tower(stored: Any, dim: int, folder: Path) -> SmallCNN | SmallViT:
             f"{dim}: {RESTORE}"
         )
     return network_class(config)
-
-
-def _load_open_clip(reference: str, name: str, text_only: bool) -> ClipModel:
-    model_name, _, tag = name.rpartition("/")
-    text = open_clip_text_config(model_name, tag)
-    with fetching(reference):
-        # The tag knows which activation its weights were trained with; the model name alone does not.
-        model = open_clip.create_model(model_name, pretrained=tag, force_quick_gelu=text.quick_gelu)
-    visual = model.visual
-    size = visual.image_size[0] if isinstance(visual.image_size, tuple | list) else visual.image_size
-    mean, std = visual.image_mean, visual.image_std
-    tokenizer = open_clip.SimpleTokenizer(context_length=text.context_length)
-    if text_only:
-        model.visual, model.logit_scale = None, None
-    return ClipModel(model, tokenizer, text, image_size=0 if text_only else size, mean=mean, std=std)
-
-
-def open_clip_text_config(model_name: str, tag: str) -> TextTowerConfig:
-    """Sizes and activation of the text tower of open_clip's MODEL with the weights TAG.
-
-    ValueError for names open_clip lacks, and for text towers that are not its own transformer.
-    """
-    known = open_clip.list_models()
-    if model_name not in known:
-        near = difflib.get_close_matches(model_name or tag, known, 3) or ["ViT-L-14", "ViT-B-32"]
-        raise ValueError(
-            f"open_clip has no model {model_name!r}: write open_clip:MODEL/TAG, near are {', '.join(near)}"
-        )
-    tags = open_clip.list_pretrained_tags_by_model(model_name)
-    if tag not in tags:
-        raise ValueError(
-            f"open_clip has no weights {tag!r} of {model_name}: use one of {', '.join(tags) or 'none'}"
-        )
-    config = open_clip.get_model_config(model_name)
-    text = dict(config["text_cfg"])
-    try:
-        quick = bool(
-            config.get("quick_gelu") or open_clip.get_pretrained_cfg(model_name, tag).get("quick_gelu")
-        )
-        if config.get("custom_text"):
-            raise TypeError
-        return TextTowerConfig(embed_dim=config["embed_dim"], quick_gelu=quick, **text)
-    except TypeError:
-        raise ValueError(
-            f"open_clip:{model_name}/{tag} has a text tower of another make, which is not supported: "
-            "use a plain CLIP such as open_clip:ViT-L-14/openai"
-        ) from None

@@ -14,14 +14,17 @@ PROBE_SECONDS = 4.0
 """Longest wait for the hub's first answer; its own retries would take about half a minute per file."""
 
 
+LOCAL_WEIGHTS = "train local ones with `sgxl-t features train --data D` and name them local:FOLDER"
+
+
 class MissingWeightsError(ValueError):
     """Pretrained weights are neither in the cache nor reachable; the message says what to do."""
 
-    def __init__(self, reference: str) -> None:
+    def __init__(self, reference: str, *, files: str = "weights", way_out: str = LOCAL_WEIGHTS) -> None:
+        """files: what is missing. way_out: what else than the hub gives them."""
         super().__init__(
-            f"weights of {reference} are neither in the local cache nor could they be fetched: connect "
-            "to the hub once (or copy its cache and set HF_HOME), or train local ones with "
-            "`sgxl-t features train --data D` and name them local:FOLDER"
+            f"{files} of {reference} are neither in the local cache nor could they be fetched: connect "
+            f"to the hub once (or copy its cache and set HF_HOME), or {way_out}"
         )
 
 
@@ -38,8 +41,8 @@ def hub_reachable() -> bool:
 
 
 @contextmanager
-def fetching(reference: str) -> Iterator[None]:
-    """Runs a loader that may download; raises MissingWeightsError where the weights cannot be had.
+def fetching(reference: str, *, files: str = "weights", way_out: str = LOCAL_WEIGHTS) -> Iterator[None]:
+    """Runs a loader that may download; raises MissingWeightsError where its files cannot be had.
 
     Only the loading belongs inside: names are checked before, so that a failure here is a failure to fetch.
     While the hub is unreachable the loader runs in the hub library's offline mode, which finds cached files
@@ -51,7 +54,7 @@ def fetching(reference: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # loaders raise OSError, RuntimeError or their HTTP client's own kinds
-        raise MissingWeightsError(reference) from error
+        raise MissingWeightsError(reference, files=files, way_out=way_out) from error
     finally:
         constants.HF_HUB_OFFLINE = offline
         logging.disable(level)

@@ -1,0 +1,163 @@
+"""open_clip's pretrained models by name and tag, with the text tower, tokenizer and activation of each."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import open_clip
+from torch import nn
+
+from sgxl_t.networks.clip import STAND_IN, ClipModel, TextTowerConfig, Tokenizer, without_image
+from sgxl_t.networks.hub import fetching
+from sgxl_t.networks.local_networks import MEAN, STD
+from sgxl_t.networks.stored import CONFIG, RESTORE, load_strict, read_tensors, write_stored
+
+TOKENIZER = "tokenizer"
+WEIGHTS = "open_clip_model.safetensors"
+
+
+class OpenClipModel(ClipModel):
+    """A model that open_clip builds, whatever its text tower is: its own transformers or those of a hub.
+
+    name: open_clip's name of the model. quick_gelu: whether its weights were trained with QuickGELU.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        tokenizer: Tokenizer,
+        name: str,
+        *,
+        quick_gelu: bool,
+        image_size: int = 0,
+        mean: Sequence[float] = MEAN,
+        std: Sequence[float] = STD,
+    ) -> None:
+        config = open_clip.get_model_config(name)
+        super().__init__(
+            model,
+            tokenizer,
+            plain_text_config(config, quick_gelu),
+            dim=config["embed_dim"],
+            image_size=image_size,
+            mean=mean,
+            std=std,
+        )
+        self.name, self.quick_gelu = name, quick_gelu
+
+    def write_text(self, folder: Path) -> None:
+        """A plain CLIP as every other; else open_clip's name of it, the weights and a hub's tokenizer."""
+        if self.text_config is not None:
+            super().write_text(folder)
+            return
+        about = {"model": self.name, "quick_gelu": self.quick_gelu}
+        write_stored(folder, {"format": 1, "kind": "open_clip", **about}, self.text_tensors())
+        if isinstance(self.tokenizer, open_clip.tokenizer.HFTokenizer):
+            self.tokenizer.save_pretrained(str(folder / TOKENIZER))
+
+
+def load_open_clip(reference: str, *, text_only: bool = False, folder: Path | None = None) -> OpenClipModel:
+    """`open_clip:MODEL/TAG` from the hub or its cache.
+
+    folder: takes WEIGHTS from there instead, and the tokenizer where it holds tokenizer.json.
+    ValueError in one sentence for names open_clip lacks and for files that cannot be had.
+    """
+    name, _, tag = reference.partition(":")[2].rpartition("/")
+    config, quick_gelu = check_open_clip(name, tag)
+    tokenizer = _tokenizer(reference, name, config, folder)
+    cfg = open_clip.get_pretrained_cfg(name, tag)
+    placed: dict[str, Any] = {}
+    if folder is not None:
+        placed["force_preprocess_cfg"] = {key: cfg[key] for key in ("mean", "std") if key in cfg}
+    weights = tag if folder is None else str(folder / WEIGHTS)
+    with fetching(reference):
+        # The tag knows which activation its weights were trained with; the model name alone does not.
+        model = open_clip.create_model(name, pretrained=weights, force_quick_gelu=quick_gelu, **placed)
+    visual = model.visual
+    size = visual.image_size[0] if isinstance(visual.image_size, tuple | list) else visual.image_size
+    clip = OpenClipModel(
+        without_image(model) if text_only else model,
+        tokenizer,
+        name,
+        quick_gelu=quick_gelu,
+        image_size=0 if text_only else size,
+        mean=visual.image_mean,
+        std=visual.image_std,
+    )
+    clip.reference = reference if folder is None else None
+    return clip
+
+
+def load_open_clip_text(folder: Path, stored: dict[str, Any]) -> OpenClipModel:
+    """The text tower that `OpenClipModel.write_text` stored."""
+    name, quick_gelu = stored.get("model"), stored.get("quick_gelu")
+    if name not in open_clip.list_models() or not isinstance(quick_gelu, bool):
+        raise ValueError(f"{folder / CONFIG} names no model of open_clip ({str(name)[:60]!r}): {RESTORE}")
+    config = open_clip.get_model_config(name)
+    place = folder / TOKENIZER
+    tokenizer = _tokenizer(f"open_clip:{name}", name, config, place if place.is_dir() else None)
+    with fetching(f"open_clip:{name}", files="the description of the text tower"):
+        model = open_clip.create_model(
+            name,
+            load_weights=False,
+            pretrained_text=False,
+            force_quick_gelu=quick_gelu,
+            vision_cfg=dict(STAND_IN),
+        )
+    load_strict(without_image(model), read_tensors(folder), folder)
+    return OpenClipModel(model, tokenizer, name, quick_gelu=quick_gelu)
+
+
+def check_open_clip(name: str, tag: str) -> tuple[dict[str, Any], bool]:
+    """open_clip's description of MODEL, and whether the weights TAG want QuickGELU; ValueError for others."""
+    known = open_clip.list_models()
+    if name not in known:
+        near = difflib.get_close_matches(name or tag, known, 3) or ["ViT-L-14", "ViT-B-32"]
+        raise ValueError(
+            f"open_clip has no model {name!r}: write open_clip:MODEL/TAG, near are {', '.join(near)}"
+        )
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    if tag not in tags:
+        raise ValueError(
+            f"open_clip has no weights {tag!r} of {name}: use one of {', '.join(tags) or 'none'}"
+        )
+    config = open_clip.get_model_config(name)
+    quick = bool(config.get("quick_gelu") or open_clip.get_pretrained_cfg(name, tag).get("quick_gelu"))
+    return config, quick
+
+
+def plain_text_config(config: dict[str, Any], quick_gelu: bool) -> TextTowerConfig | None:
+    """Sizes of the text tower of a plain CLIP, from open_clip's description; None for every other make."""
+    if config.get("custom_text") or "multimodal_cfg" in config:
+        return None
+    try:
+        return TextTowerConfig(embed_dim=config["embed_dim"], quick_gelu=quick_gelu, **config["text_cfg"])
+    except TypeError:  # it has settings that a plain tower lacks
+        return None
+
+
+def open_clip_text_config(name: str, tag: str) -> TextTowerConfig | None:
+    """Sizes and activation of the text tower of MODEL with the weights TAG; None for other makes."""
+    return plain_text_config(*check_open_clip(name, tag))
+
+
+def _tokenizer(reference: str, name: str, config: dict[str, Any], folder: Path | None) -> Any:
+    """The tokenizer that the model was trained with. folder: holds the files of one that a hub offers."""
+    text = config["text_cfg"]
+    source = text.get("hf_tokenizer_name")
+    context_length = text.get("context_length", open_clip.tokenizer.DEFAULT_CONTEXT_LENGTH)
+    if not source:
+        return open_clip.SimpleTokenizer(context_length=context_length, **text.get("tokenizer_kwargs", {}))
+    placed = folder is not None and (folder / "tokenizer.json").is_file()
+    way_out = f"place the folder of {source} with its tokenizer.json in the hub's cache"
+    with fetching(reference, files="tokenizer files", way_out=way_out):
+        return open_clip.tokenizer.HFTokenizer(
+            str(folder) if placed else source,
+            context_length=context_length,
+            tokenizer_mode=text.get("tokenizer_mode"),
+            trust_remote_code=False,
+            **text.get("tokenizer_kwargs", {}),
+        )

@@ -1,0 +1,157 @@
+"""Captions to unit vectors: what every text tower is to the rest, whoever made it, and several as one."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sgxl_t.networks.stored import CONFIG, write_json
+
+if TYPE_CHECKING:
+    from sgxl_t.networks.clip import ClipModel
+
+
+class TextEncoder(nn.Module, ABC):
+    """One text tower with its tokenizer; as loaded, frozen and in eval mode.
+
+    dim: width of its vectors. reference: the name under which the same weights can be had again
+    (`open_clip:...`, `transformers:...`); None where a folder must hold them, because they were trained here.
+    """
+
+    dim: int
+    reference: str | None = None
+    _hash: str | None = None
+
+    @abstractmethod
+    def encode_text(self, texts: Sequence[str]) -> Tensor:
+        """Captions to unit vectors [N, dim], float32. Callers that repeat captions keep the result."""
+
+    @abstractmethod
+    def text_copy(self) -> TextEncoder:
+        """An independent float32 copy of what reads text, without a reference: it is going to learn."""
+
+    @abstractmethod
+    def write_text(self, folder: Path) -> None:
+        """Writes the weights of the text tower and what else builds it again, without any pickle."""
+
+    def save_text(self, folder: Path | str) -> None:
+        """Writes what `load_stored_text` reads: a reference with the weights' hash, else the weights."""
+        folder = Path(folder)
+        if self.reference is None:
+            self.write_text(folder)
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        about = {"reference": self.reference, "dim": self.dim, "weights": self.weights_hash()}
+        write_json(folder / CONFIG, {"format": 1, "kind": "reference", **about})
+
+    def unknown_words(self, texts: Sequence[str]) -> list[str]:
+        """Words that a local vocabulary lacks; empty for pretrained towers, which spell words out."""
+        return []
+
+    def text_parameters(self) -> list[nn.Parameter]:
+        """Parameters of the text tower, its embeddings and projection."""
+        return list(self.parameters())
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether it is a published network, large enough that its work is worth keeping."""
+        return self.reference is not None
+
+    @property
+    def guide(self) -> ClipModel | None:
+        """The CLIP whose image tower can guide a generator; None without one."""
+        return None
+
+    @property
+    def guide_columns(self) -> slice:
+        """Where the vectors of `guide` stand in ours."""
+        return slice(0, self.dim)
+
+    def weights_hash(self) -> str:
+        """Sixteen hex digits over the text tower's weights; computed once, while they are frozen.
+
+        Names do not count, since libraries rename them between versions; numbers, shapes and types do.
+        """
+        parameters = self.text_parameters()
+        assert not any(parameter.requires_grad for parameter in parameters), "weights that learn have no hash"
+        if self._hash is None:
+            digests = sorted(_digest(parameter) for parameter in parameters)
+            self._hash = hashlib.sha256(b"".join(digests)).hexdigest()[:16]
+        return self._hash
+
+
+class JoinedEncoders(TextEncoder):
+    """Several encoders read the same captions; their unit vectors stand side by side, again of unit length.
+
+    Each part so has the same weight, however wide it is. dim is the sum of the parts' dims. The first part
+    with an image tower guides.
+    """
+
+    def __init__(self, parts: Sequence[TextEncoder]) -> None:
+        super().__init__()
+        assert len(parts) > 1
+        self.parts = nn.ModuleList(parts)
+        self.dim = sum(part.dim for part in parts)
+
+    @property
+    def encoders(self) -> list[TextEncoder]:
+        """The parts in order."""
+        return [part for part in self.parts if isinstance(part, TextEncoder)]
+
+    def encode_text(self, texts: Sequence[str]) -> Tensor:
+        vectors = [part.encode_text(texts) for part in self.encoders]
+        return F.normalize(torch.cat([v.to(vectors[0].device) for v in vectors], dim=1), dim=-1)
+
+    def text_copy(self) -> JoinedEncoders:
+        return JoinedEncoders([part.text_copy() for part in self.encoders])
+
+    def write_text(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        names = [f"part_{number}" for number in range(len(self.parts))]
+        for name, part in zip(names, self.encoders, strict=True):
+            part.save_text(folder / name)
+        write_json(folder / CONFIG, {"format": 1, "kind": "joined", "parts": names})
+
+    def unknown_words(self, texts: Sequence[str]) -> list[str]:
+        """Words that no part knows."""
+        first, *others = [part.unknown_words(texts) for part in self.encoders]
+        return [word for word in first if all(word in unknown for unknown in others)]
+
+    def text_parameters(self) -> list[nn.Parameter]:
+        return [parameter for part in self.encoders for parameter in part.text_parameters()]
+
+    @property
+    def pretrained(self) -> bool:
+        return any(part.pretrained for part in self.encoders)
+
+    @property
+    def guide(self) -> ClipModel | None:
+        return next((part.guide for part in self.encoders if part.guide is not None), None)
+
+    @property
+    def guide_columns(self) -> slice:
+        start = 0
+        for part in self.encoders:
+            if part.guide is not None:
+                return slice(start, start + part.dim)
+            start += part.dim
+        return slice(0, self.dim)
+
+    def weights_hash(self) -> str:
+        """Over the parts' hashes, in their order."""
+        together = "+".join(part.weights_hash() for part in self.encoders)
+        return hashlib.sha256(together.encode()).hexdigest()[:16]
+
+
+def _digest(tensor: Tensor) -> bytes:
+    values = tensor.detach().cpu().contiguous()
+    digest = hashlib.sha256(f"{values.dtype} {list(values.shape)}".encode())
+    digest.update(values.reshape(-1).view(torch.uint8).numpy())
+    return digest.digest()

@@ -1,0 +1,228 @@
+"""Text towers of the transformers library: T5 encoders and the text towers of SigLIP."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+import string
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sgxl_t.networks.hub import fetching, hub_reachable
+from sgxl_t.networks.stored import CONFIG, write_json
+from sgxl_t.networks.text_encoder import TextEncoder
+
+TOWER = "tower"
+"""Folder inside a stored text encoder with the files of a tower: of a trained one, or placed by hand."""
+FILES = "config.json, model.safetensors and tokenizer.json"
+MAX_TOKENS = 256
+"""Tokens of a caption that T5 reads; longer captions are cut."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """How one family of towers is built and read.
+
+    network: class in transformers. pooled: SigLIP's own output at the last of a fixed number of tokens,
+    instead of the mean of T5's last hidden states over the caption's tokens.
+    """
+
+    network: str
+    pooled: bool
+
+
+FAMILIES = {
+    "t5": Family("T5EncoderModel", pooled=False),
+    "mt5": Family("MT5EncoderModel", pooled=False),
+    "umt5": Family("UMT5EncoderModel", pooled=False),
+    "siglip": Family("SiglipTextModel", pooled=True),
+    "siglip_text_model": Family("SiglipTextModel", pooled=True),
+    "siglip2": Family("Siglip2TextModel", pooled=True),
+    "siglip2_text_model": Family("Siglip2TextModel", pooled=True),
+}
+"""By the `model_type` in config.json."""
+
+
+class TransformersText(TextEncoder):
+    """A T5 encoder or a SigLIP text tower behind captions.
+
+    Frozen weights keep the number format of their file, but for float16, in which T5 overflows.
+    """
+
+    def __init__(self, model: nn.Module, tokenizer: Any, family: Family, *, lower: bool, bare: bool) -> None:
+        """tokenizer: of transformers. lower, bare: captions lose capitals, and punctuation, before it."""
+        super().__init__()
+        self.model, self.tokenizer, self.family = model, tokenizer, family
+        self.lower, self.bare = lower, bare
+        config: Any = model.config
+        if family.pooled:
+            self.max_tokens = config.max_position_embeddings
+            self.dim = config.projection_size or config.hidden_size
+        else:
+            self.max_tokens, self.dim = MAX_TOKENS, config.d_model
+
+    def encode_text(self, texts: Sequence[str]) -> Tensor:
+        tokens = self.tokenizer(
+            [self._cleaned(text) for text in texts],
+            padding="max_length" if self.family.pooled else "longest",
+            truncation=True,
+            max_length=self.max_tokens,
+            return_tensors="pt",
+        )
+        device = next(self.model.parameters()).device
+        ids = tokens["input_ids"].to(device)
+        if self.family.pooled:
+            # SigLIP was trained to attend to its padding, so it gets no mask.
+            return F.normalize(self.model(input_ids=ids).pooler_output.float(), dim=-1)
+        mask = tokens["attention_mask"].to(device)
+        hidden = self.model(input_ids=ids, attention_mask=mask).last_hidden_state.float()
+        mean = (hidden * mask.unsqueeze(-1)).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
+        return F.normalize(mean, dim=-1)
+
+    def text_copy(self) -> TransformersText:
+        tower = copy.deepcopy(self, {id(self.tokenizer): self.tokenizer})
+        tower.reference, tower._hash = None, None
+        return tower.float()
+
+    def write_text(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        model: Any = self.model
+        with _without_bars():
+            model.save_pretrained(folder / TOWER)
+        self.tokenizer.save_pretrained(folder / TOWER)
+        cleaning = {"lower": self.lower, "bare": self.bare}
+        write_json(folder / CONFIG, {"format": 1, "kind": "transformers", **cleaning})
+
+    def _cleaned(self, text: str) -> str:
+        if self.lower:
+            text = text.lower()
+        if self.bare:
+            text = text.translate(str.maketrans("", "", string.punctuation))
+        return " ".join(text.split()) if self.lower else text
+
+
+def load_transformers_text(name: str, cleaning: dict[str, Any] | None = None) -> TransformersText:
+    """A tower by its id on the hub, or from a folder with the files of one.
+
+    cleaning: how captions are cleaned, where a stored copy says so. ValueError in one sentence when files are
+    absent or broken, or when they are of another network. Only safetensors are read, and no code.
+    """
+    import transformers
+
+    reference = f"transformers:{name}"
+    folder = _checked_folder(reference, name)
+    common = {"local_files_only": folder is not None or not hub_reachable()}
+    with _reading(reference, folder):
+        settings, _ = transformers.PretrainedConfig.get_config_dict(name, **common)
+    kind = str(settings.get("model_type"))[:40]
+    family = FAMILIES.get(kind)
+    if family is None:
+        raise ValueError(
+            f"{reference} is of the type {kind!r}: name a T5 encoder (t5, mt5, umt5) or a SigLIP (siglip, "
+            "siglip2), or a CLIP as open_clip:MODEL/TAG"
+        )
+    network = getattr(transformers, family.network)
+    with _reading(reference, folder):
+        with _without_bars():
+            model, found = network.from_pretrained(
+                name, use_safetensors=True, dtype="auto", output_loading_info=True, **common
+            )
+        tokenizer, vocabulary = _tokenizer(name, common)
+    if found["missing_keys"]:
+        missing = sorted(found["missing_keys"])[0]
+        raise ValueError(f"{reference} lacks the tensor {missing}: restore its model.safetensors")
+    if len(tokenizer) > model.config.vocab_size or tokenizer.pad_token_id is None:
+        raise ValueError(
+            f"{reference}: its tokenizer has {len(tokenizer)} tokens and its network knows "
+            f"{model.config.vocab_size}: place the tokenizer.json that belongs to the network"
+        )
+    if family.pooled:
+        tokenizer.padding_side = "right"
+    if model.dtype == torch.float16:
+        model = model.float()
+    if cleaning is None:
+        # SigLIP's own sentences are bare lower-case words, those of its successors, which Gemma's vocabulary
+        # tells, lower case alone.
+        bare = family.pooled and not re.search("gemma|siglip2", vocabulary)
+        cleaning = {"lower": family.pooled, "bare": bare}
+    tower = TransformersText(
+        model, tokenizer, family, lower=bool(cleaning["lower"]), bare=bool(cleaning["bare"])
+    )
+    tower.reference = reference
+    return tower
+
+
+def _tokenizer(name: str, common: dict[str, Any]) -> tuple[Any, str]:
+    """The tokenizer, and the lower-case name of the class it was made by.
+
+    tokenizer.json says all there is about a tokenizer, whatever the version of the library; older
+    repositories have sentencepiece's spiece.model instead, which needs that package.
+    """
+    import transformers
+    from transformers.utils import cached_file
+
+    quiet = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
+    about = cached_file(name, "tokenizer_config.json", **quiet, **common)
+    stated = json.loads(Path(about).read_bytes()) if about else {}
+    whole = cached_file(name, "tokenizer.json", **quiet, **common)
+    loader = transformers.PreTrainedTokenizerFast if whole else transformers.AutoTokenizer
+    tokenizer = loader.from_pretrained(name, trust_remote_code=False, **common)
+    return tokenizer, str(stated.get("tokenizer_class")).lower()
+
+
+def _checked_folder(reference: str, name: str) -> Path | None:
+    """The folder of that name with all files there; None for an id of the hub."""
+    folder = Path(name)
+    if not folder.is_dir():
+        if re.fullmatch(r"[\w-][\w.-]{0,95}(/[\w.-]{1,96})?", name):
+            return None
+        raise ValueError(f"{reference}: there is no folder {name}: place one there with {FILES}")
+    lacking = []
+    if not (folder / "config.json").is_file():
+        lacking.append("config.json")
+    if not any(folder.glob("*.safetensors")):
+        lacking.append("model.safetensors")
+    if not any((folder / file).is_file() for file in ("tokenizer.json", "spiece.model")):
+        lacking.append("tokenizer.json")
+    if lacking:
+        raise ValueError(f"{reference} lacks {', '.join(lacking)}: place {FILES} of one network in {folder}")
+    return folder
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """The library draws a bar for every file, however small."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+@contextmanager
+def _reading(reference: str, folder: Path | None) -> Iterator[None]:
+    """Turns every failure to read into one sentence."""
+    if folder is None:
+        way_out = f"place its {FILES} in a folder and name it transformers:FOLDER"
+        with fetching(reference, files=FILES, way_out=way_out):
+            yield
+        return
+    try:
+        yield
+    except Exception as error:  # each of the files has its own kinds of errors
+        reason = " ".join(str(error).split())[:160]
+        raise ValueError(
+            f"{reference} cannot be read ({type(error).__name__}: {reason}): restore its {FILES}"
+        ) from error
