@@ -14,24 +14,25 @@ from sgxl_t.networks.configs import ConditionKind
 
 if TYPE_CHECKING:
     from sgxl_t.datasets.base import ImageSource
-    from sgxl_t.networks.clip import ClipModel
     from sgxl_t.networks.feature_networks import FeatureNetwork
+    from sgxl_t.networks.text_encoder import TextEncoder
 
 
 def build_condition(
     kind: ConditionKind,
     source: ImageSource,
     *,
-    clip: ClipModel | str | None = None,
+    clip: TextEncoder | str | None = None,
     class_network: FeatureNetwork | str | None = None,
     trainable_text: bool = False,
+    own_text: TextEncoder | str | None = None,
     class_dim: int = 64,
     table_file: str | Path | None = None,
 ) -> Condition:
     """The condition for `kind` on the data of a run.
 
-    clip: a loaded CLIP or its reference; needed for text. trainable_text: the generator's copy of its text
-        tower learns too.
+    clip: a loaded text encoder or its reference (see `load_text_encoder`); needed for text. trainable_text:
+        the generator's copy of it learns too. own_text: what that copy starts from, if it was trained before.
     class_network: a loaded feature network or its reference, whose pooled means start the class tables;
         without it they start at random with rows of class_dim numbers.
     table_file: a file with the start values instead, such as ImageNet's published table (see
@@ -43,7 +44,7 @@ def build_condition(
     if kind == "class":
         return _class_condition(source, class_network, class_dim, table_file)
     if kind == "text":
-        return _text_condition(source, clip, trainable_text)
+        return _text_condition(source, clip, trainable_text, own_text)
     raise ValueError(f"there is no condition {kind!r}: use class, text or none")
 
 
@@ -64,14 +65,18 @@ def _class_condition(
     return ClassCondition(names, None if features is None else class_table(source, features), dim=dim)
 
 
-def _text_condition(source: ImageSource, clip: ClipModel | str | None, trainable: bool) -> TextCondition:
+def _text_condition(
+    source: ImageSource, encoder: TextEncoder | str | None, trainable: bool, own: TextEncoder | str | None
+) -> TextCondition:
     source.require(captions=True)
-    if clip is None:
+    if encoder is None:
         raise ValueError(
             "--cond text needs a text encoder: name one, such as open_clip:ViT-B-32/openai or local:FOLDER"
         )
-    if isinstance(clip, str):
-        from sgxl_t.networks.clip import load_clip
+    return TextCondition(_encoder(encoder), trainable=trainable, own=None if own is None else _encoder(own))
 
-        clip = load_clip(clip)
-    return TextCondition(clip, trainable=trainable)
+
+def _encoder(encoder: TextEncoder | str) -> TextEncoder:
+    from sgxl_t.networks.text_towers import load_text_encoder
+
+    return load_text_encoder(encoder) if isinstance(encoder, str) else encoder

@@ -69,6 +69,10 @@ class Condition(nn.Module, ABC):
         """`c` for the discriminator and for guidance: never carries a gradient, never moves in training."""
         return self.encode(conditions)
 
+    def guide_target(self, c: Tensor | None) -> Tensor | None:
+        """The part of `encode_target`'s result that a guiding CLIP compares pictures with; None without."""
+        return None
+
     def init_tables(self, *networks: nn.Module) -> int:
         """Copies pretrained vectors into every class table of the networks; returns how many were filled."""
         return 0

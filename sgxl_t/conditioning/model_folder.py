@@ -234,18 +234,18 @@ def _load_condition(info: ModelInfo) -> Condition:
         return NoCondition()
     if info.condition.kind == "class":
         return ClassCondition(info.class_names, dim=info.condition.dim)
-    from sgxl_t.networks.clip import load_clip
+    from sgxl_t.networks.text_towers import load_stored_text
 
     folder = info.folder / TEXT_ENCODER
     if not folder.is_dir():
         raise ValueError(f"{folder} is missing, which a text model needs: restore it, or name another folder")
-    clip = load_clip(f"local:{folder}", text_only=True)
-    if clip.dim != info.condition.dim:
+    encoder = load_stored_text(folder)
+    if encoder.dim != info.condition.dim:
         raise ValueError(
-            f"{folder} gives features of {clip.dim} numbers and the generator takes {info.condition.dim}: "
+            f"{folder} gives features of {encoder.dim} numbers and the generator takes {info.condition.dim}: "
             "restore the folder"
         )
-    return TextCondition(clip)
+    return TextCondition(encoder)
 
 
 def _listed(items: list[str], limit: int = 4) -> str:

@@ -1,49 +1,90 @@
-"""Text: unit-length features of a CLIP text tower, frozen or trained with the generator."""
+"""Text: unit-length features of a text encoder, frozen or trained with the generator."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from sgxl_t.conditioning.caption_store import encode_all, stored_features
 from sgxl_t.conditioning.condition import Condition, Phase
 from sgxl_t.networks.configs import ConditionSpec
 
 if TYPE_CHECKING:
-    from sgxl_t.networks.clip import ClipModel
+    from sgxl_t.networks.text_encoder import TextEncoder
 
 MAX_PROMPT = 10_000
 CACHE_ENTRIES = 100_000
 
 
 class TextCondition(Condition):
-    """Captions through CLIP (StyleGAN-T, section 3.1 and 3.3).
+    """Captions through a text encoder such as CLIP's (StyleGAN-T, section 3.1 and 3.3).
 
-    clip: the original, always frozen; the discriminator projects on its features and guidance aims at them.
-    trainable: the generator gets its own copy of the text tower, which learns. It is then conditioned
-        through that copy in training and in sampling alike; feeding it the original's features in one of the
-        two would ask the generator for something it never saw.
+    original: always frozen; the discriminator projects on its features and guidance aims at them. All who
+        use it share it: copies of the condition refer to it, and checkpoints do not hold it.
+    own: the generator's own encoder, where it is not the original any more. trainable: the own encoder, at
+        first a copy of the original, learns. The generator is conditioned through it in training and in
+        sampling alike; feeding it the original's features in one of the two would ask the generator for
+        something it never saw.
     """
 
     guidance = "clip"
 
-    def __init__(self, clip: ClipModel, *, trainable: bool = False) -> None:
-        super().__init__(ConditionSpec(kind="text", dim=clip.dim))
-        self.original = clip.eval().requires_grad_(False)
-        self.own: ClipModel | None = None
+    def __init__(
+        self, encoder: TextEncoder, *, trainable: bool = False, own: TextEncoder | None = None
+    ) -> None:
+        """own: an encoder trained before, which the generator's copy starts from (and stays where it does not
+        learn any more); None starts from the original. ValueError where its width is another.
+        """
+        super().__init__(ConditionSpec(kind="text", dim=encoder.dim))
+        if own is not None and own.dim != encoder.dim:
+            raise ValueError(
+                f"the generator's own text encoder gives {own.dim} numbers and the frozen one {encoder.dim}: "
+                "name the frozen encoder that it was trained from"
+            )
+        # In a tuple it is no submodule, so neither parameters nor state count it.
+        self._shared = (encoder.eval().requires_grad_(False),)
+        self.own: TextEncoder | None = None
         self.phases: tuple[Phase, ...] = ("generator",)
-        if trainable:
-            self.own = clip.text_copy()
+        if trainable or own is not None:
+            self.own = (encoder if own is None else own).text_copy()
             for parameter in self.own.text_parameters():
-                parameter.requires_grad_(True)
+                parameter.requires_grad_(trainable)
+        if trainable:
             self.phases = ("generator", "text_encoder")
         self._cache: dict[str, Tensor] = {}
+        self._kept: dict[str, Tensor] = {}
 
     @property
-    def encoder(self) -> ClipModel:
-        """The text tower that conditions the generator; this one belongs into a model folder."""
+    def learns(self) -> bool:
+        """Whether the generator's own encoder takes gradients."""
+        return "text_encoder" in self.phases
+
+    @property
+    def original(self) -> TextEncoder:
+        """The frozen encoder."""
+        return self._shared[0]
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> TextCondition:
+        self.original._apply(fn, recurse)
+        super()._apply(fn, recurse)
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> TextCondition:
+        for part in (self._shared, self._cache, self._kept):
+            memo[id(part)] = part
+        twin = self.__class__.__new__(self.__class__)
+        memo[id(self)] = twin
+        twin.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return twin
+
+    @property
+    def encoder(self) -> TextEncoder:
+        """The encoder that conditions the generator; this one belongs into a model folder."""
         return self.original if self.own is None else self.own
 
     def resolve(self, request: Any) -> list[str]:
@@ -85,15 +126,30 @@ class TextCondition(Condition):
     def encode_target(self, conditions: Any) -> Tensor:
         """float32 [N, dim] of unit length from the frozen original; each caption is encoded once and kept."""
         captions = list(conditions)
-        missing = [caption for caption in dict.fromkeys(captions) if caption not in self._cache]
+        missing = self._missing(captions)
         if len(self._cache) + len(missing) > CACHE_ENTRIES:
             self._cache.clear()
-            missing = list(dict.fromkeys(captions))
+            missing = self._missing(captions)
         if missing:
-            self._remember(missing)
-        return torch.stack([self._cache[caption] for caption in captions]).to(self.device)
+            features = encode_all(self.original, missing)
+            self._cache.update(zip(missing, features.unbind(), strict=True))
+        rows = [self._kept[text] if text in self._kept else self._cache[text] for text in captions]
+        return torch.stack(rows).to(self.device)
 
-    @torch.no_grad()
-    def _remember(self, captions: Sequence[str]) -> None:
-        features = self.original.encode_text(list(captions)).float().cpu()
-        self._cache.update(zip(captions, features.unbind(), strict=True))
+    def guide_target(self, c: Tensor | None) -> Tensor | None:
+        return None if c is None else c[:, self.original.guide_columns]
+
+    def keep(self, captions: Sequence[str], folder: Path) -> None:
+        """Holds the original's features of a fixed set of captions, read from a folder or written there.
+
+        Worth it for encoders whose work takes long. What the generator's own copy makes of them moves and is
+        not kept.
+        """
+        different = sorted(set(captions))
+        if not self._kept.keys() >= set(different):
+            features = stored_features(self.original, different, folder)
+            self._kept.update(zip(different, features.unbind(), strict=True))
+
+    def _missing(self, captions: Sequence[str]) -> list[str]:
+        different = dict.fromkeys(captions)
+        return [text for text in different if text not in self._kept and text not in self._cache]

@@ -1,0 +1,81 @@
+"""Vectors of fixed sets of captions, kept in a folder under a hash of what they were made of."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from tqdm import tqdm
+
+from sgxl_t.networks.text_encoder import TextEncoder
+
+log = logging.getLogger(__name__)
+
+BATCH = 256
+KEY = "features"
+
+
+@torch.no_grad()
+def encode_all(encoder: TextEncoder, captions: Sequence[str]) -> Tensor:
+    """float32 [N, dim] on the CPU, encoded in batches."""
+    batches = [captions[start : start + BATCH] for start in range(0, len(captions), BATCH)]
+    shown = tqdm(batches, desc="encoding captions", unit="batch", delay=2, leave=False)
+    return torch.cat([encoder.encode_text(list(batch)).float().cpu() for batch in shown])
+
+
+def stored_features(encoder: TextEncoder, captions: Sequence[str], folder: Path) -> Tensor:
+    """float32 [N, dim] of a frozen encoder: read from the folder, or made now and written there.
+
+    The file's name is a hash of the encoder's weights and of the captions in their order; a damaged file is
+    named in the log and made again. A full disk costs the next start its time, and no more.
+    """
+    path = folder / f"{_hash(encoder, captions)}.safetensors"
+    found = _read(path, (len(captions), encoder.dim))
+    if found is None:
+        found = encode_all(encoder, captions)
+        _write(path, found)
+    return found
+
+
+def _hash(encoder: TextEncoder, captions: Sequence[str]) -> str:
+    digest = hashlib.sha256(f"1 {encoder.weights_hash()} {encoder.dim} {len(captions)}".encode())
+    for caption in captions:
+        data = caption.encode("utf-8", "surrogatepass")
+        digest.update(len(data).to_bytes(8, "big") + data)
+    return digest.hexdigest()[:32]
+
+
+def _read(path: Path, shape: tuple[int, int]) -> Tensor | None:
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            found: Tensor = file.get_tensor(KEY)
+        if tuple(found.shape) != shape or found.dtype != torch.float32 or not bool(found.isfinite().all()):
+            raise ValueError("its numbers are none of ours")
+    except (SafetensorError, OSError, ValueError) as error:
+        log.warning("the stored captions %s are damaged (%s) and are encoded again", path, error)
+        return None
+    return found
+
+
+def _write(path: Path, features: Tensor) -> None:
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file({KEY: features}, aside)
+        os.replace(aside, path)
+    except (OSError, SafetensorError) as error:
+        log.warning("captions could not be stored in %s: %s", path.parent, error)
+    finally:
+        with contextlib.suppress(OSError):
+            aside.unlink()
