@@ -94,7 +94,7 @@ def load_open_clip(reference: str, *, text_only: bool = False, folder: Path | No
 def load_open_clip_text(folder: Path, stored: dict[str, Any]) -> OpenClipModel:
     """The text tower that `OpenClipModel.write_text` stored."""
     name, quick_gelu = stored.get("model"), stored.get("quick_gelu")
-    if name not in open_clip.list_models() or not isinstance(quick_gelu, bool):
+    if not isinstance(name, str) or name not in open_clip.list_models() or not isinstance(quick_gelu, bool):
         raise ValueError(f"{folder / CONFIG} names no model of open_clip ({str(name)[:60]!r}): {RESTORE}")
     config = open_clip.get_model_config(name)
     place = folder / TOKENIZER

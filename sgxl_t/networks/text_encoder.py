@@ -153,5 +153,5 @@ class JoinedEncoders(TextEncoder):
 def _digest(tensor: Tensor) -> bytes:
     values = tensor.detach().cpu().contiguous()
     digest = hashlib.sha256(f"{values.dtype} {list(values.shape)}".encode())
-    digest.update(values.reshape(-1).view(torch.uint8).numpy())
+    digest.update(values.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.digest()
