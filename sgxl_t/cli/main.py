@@ -13,6 +13,10 @@ from sgxl_t.cli.errors import run
 
 COMMANDS = {
     "sample": ("sgxl_t.cli.sample", "Make pictures from text or classes."),
+    "interpolate": (
+        "sgxl_t.cli.interpolate",
+        "Make pictures on the way from one prompt to the next.",
+    ),
     "train": ("sgxl_t.cli.train", "Train a generator; the same as scripts/train.py."),
     "evaluate": ("sgxl_t.cli.evaluate", "Measure models, pictures or results side by side."),
     "prepare": ("sgxl_t.cli.prepare", "Turn pictures of any layout into a zip or shards."),

@@ -9,8 +9,9 @@ import re
 import tempfile
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import IO
 
 from PIL import Image
 
@@ -40,19 +41,31 @@ def _slug(text: str) -> str:
 
 def save_png(image: Image.Image, path: str | Path) -> Path:
     """Writes one PNG aside and renames it; returns the path. ValueError when the folder cannot take it."""
-    path = Path(path)
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder: name a file, such as {path / 'grid.png'}")
-    check_writable(path.parent).mkdir(parents=True, exist_ok=True)
-    handle, aside = tempfile.mkstemp(prefix=".writing-", suffix=".png", dir=path.parent)
+    return save_whole(path, lambda stream: image.save(stream, format="PNG"))
+
+
+def save_whole(path: str | Path, write: Callable[[IO[bytes]], None]) -> Path:
+    """Lets `write` fill a file beside the path, which takes its name once it is whole; returns the path."""
+    path = check_file(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, aside = tempfile.mkstemp(prefix=".writing-", suffix=path.suffix, dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as stream:
-            image.save(stream, format="PNG")
+            write(stream)
         os.chmod(aside, 0o666 & ~_umask())
         os.replace(aside, path)
     except BaseException:
         Path(aside).unlink(missing_ok=True)
         raise
+    return path
+
+
+def check_file(path: str | Path) -> Path:
+    """The path itself when a picture can be written there; ValueError of one sentence otherwise."""
+    path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder: name a file, such as {path / 'grid.png'}")
+    check_writable(path.parent)
     return path
 
 

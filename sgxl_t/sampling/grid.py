@@ -13,19 +13,20 @@ MAX_SIDE = 32_000
 
 
 def labelled_grid(
-    images: Sequence[Image.Image],
+    images: Sequence[Image.Image | None],
     rows: Sequence[str],
     columns: Sequence[str],
     *,
     smallest_cell: int = 96,
 ) -> Image.Image:
-    """RGB picture of `len(rows) * len(columns)` equal square images, given row by row.
+    """RGB picture of `len(rows) * len(columns)` equal square images, given row by row; None leaves a gap.
 
     Small images are enlarged by a whole factor, without smoothing, to at least `smallest_cell` pixels.
     Raises ValueError when a side would pass 32,000 pixels.
     """
     assert len(images) == len(rows) * len(columns), "one image per row and column"
-    width, height, cell = check_grid(images[0].width, rows, columns, smallest_cell=smallest_cell)
+    side = next(image.width for image in images if image is not None)
+    width, height, cell = check_grid(side, rows, columns, smallest_cell=smallest_cell)
     font, texts = ImageFont.load_default(TEXT_SIZE), [_wrapped(text) for text in rows]
     left, top = width - PAD - len(columns) * (cell + GAP), PAD * 2 + TEXT_SIZE
     sheet = Image.new("RGB", (width, height), PAPER)
@@ -37,8 +38,10 @@ def labelled_grid(
         y = top + row * (cell + GAP)
         draw.multiline_text((PAD, y + cell // 2), text, font=font, fill=INK, anchor="lm")
         for column in range(len(columns)):
-            image = images[row * len(columns) + column].resize((cell, cell), Image.Resampling.NEAREST)
-            sheet.paste(image, (left + column * (cell + GAP), y))
+            image = images[row * len(columns) + column]
+            if image is not None:
+                image = image.resize((cell, cell), Image.Resampling.NEAREST)
+                sheet.paste(image, (left + column * (cell + GAP), y))
     return sheet
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,11 +15,16 @@ from torch import Tensor
 
 from sgxl_t.conditioning.condition import Condition
 from sgxl_t.conditioning.model_folder import DTYPES, ModelInfo, load_model, save_model
+from sgxl_t.networks.clip import ClipModel
 from sgxl_t.networks.generator import Generator
 from sgxl_t.ops.images import to_uint8
+from sgxl_t.sampling.best import best_pictures, check_best_of, open_scorer
 from sgxl_t.sampling.centroids import Centroids, load_centroids, save_centroids
+from sgxl_t.sampling.hub import hub_folder, upload
 from sgxl_t.sampling.requests import check_psi, check_seeds
-from sgxl_t.sampling.truncation import Truncation, check_truncation, truncated_styles
+from sgxl_t.sampling.shots import Mix, Shot, Step, candidates, make_mix, plan_steps, shot_label
+from sgxl_t.sampling.styles import styles
+from sgxl_t.sampling.truncation import Truncation, check_truncation
 
 Precision = Literal["fp32", "bf16", "fp16"]
 PRECISIONS: dict[str, torch.dtype | None] = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -27,20 +32,42 @@ PRECISIONS: dict[str, torch.dtype | None] = {"fp32": None, "bf16": torch.bfloat1
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture: the image (RGB), the prompt or class it shows, and its seed."""
+    """One picture: the image (RGB), the prompt or class it shows, its seed and its truncation.
+
+    score: cosine of picture and prompt in CLIP, where it was chosen by that.
+    """
 
     image: Image.Image
     condition: str
     seed: int
+    psi: float = 1.0
+    score: float | None = None
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """The answer to one call: for every condition, one picture per seed, in the order asked for."""
+    """The answer to one call, in the order asked for: for every condition, one picture per seed.
+
+    psis: truncation of each. scores: see `Picture`.
+    """
 
     images: list[Image.Image]
     conditions: list[str]
     seeds: list[int]
+    psis: list[float]
+    scores: list[float | None]
+
+    @classmethod
+    def of(cls, pictures: Iterable[Picture]) -> Pictures:
+        """All of them, made now."""
+        made = list(pictures)
+        return cls(
+            [picture.image for picture in made],
+            [picture.condition for picture in made],
+            [picture.seed for picture in made],
+            [picture.psi for picture in made],
+            [picture.score for picture in made],
+        )
 
 
 class Pipeline:
@@ -105,19 +132,7 @@ class Pipeline:
 
     def push_to_hub(self, repository: str, *, private: bool = False, token: str | None = None) -> str:
         """Uploads the model folder to the Hub; returns its address. ValueError when the Hub refuses."""
-        import tempfile
-
-        from huggingface_hub import HfApi
-
-        with tempfile.TemporaryDirectory() as scratch:
-            folder = self.save_pretrained(Path(scratch) / (repository.rsplit("/", 1)[-1] or "model"))
-            try:
-                api = HfApi(token=token)
-                address = api.create_repo(repository, private=private, exist_ok=True)
-                api.upload_folder(repo_id=repository, folder_path=folder)
-            except Exception as error:
-                raise ValueError(f"{repository} could not be uploaded to the Hub: {_brief(error)}") from error
-        return str(address)
+        return upload(repository, self.save_pretrained, private=private, token=token)
 
     def __call__(
         self,
@@ -125,34 +140,41 @@ class Pipeline:
         *,
         seed: int = 0,
         seeds: Sequence[int] | None = None,
-        psi: float = 1.0,
+        psi: float | Sequence[float] = 1.0,
         cutoff: int | None = None,
         truncation: Truncation = "class",
+        mix: Any = None,
+        layers: Sequence[int] | str | None = None,
+        best_of: int = 1,
+        clip: ClipModel | str | None = None,
         batch_size: int = 16,
     ) -> Pictures:
         """Pictures for every condition and every seed, condition by condition.
 
         conditions: a prompt or a list of prompts; a class name, number, range "0-9" or a list of these;
             nothing for an unconditional model. seed: one seed; seeds: several, instead of it.
-        psi: 1 keeps full variety, towards 0 pictures become typical; cutoff: only the first so many styles.
+        psi: 1 keeps full variety, towards 0 pictures become typical; one number, or one for each condition.
+        cutoff: truncate only the first so many styles.
         truncation: what typical means: "class" for the class or prompt, "centroid" for the nearest of many
             centres (see `sgxl-t centroids`), which keeps more variety, "global" for all classes.
+        mix: a second prompt or class whose styles take over these layers: numbers, or text such as "4-9".
+        best_of: for seed s, pictures of the seeds s * best_of to s * best_of + best_of - 1 are made and the
+            one that fits its prompt best by CLIP is kept, under its own seed. clip: loaded, or by reference
+            (`open_clip:MODEL/TAG`, `local:FOLDER`); None takes the model's own, where it has its image tower.
         """
-        wanted = seed if seeds is None else seeds
-        pictures = list(
+        return Pictures.of(
             self.iterate(
                 conditions,
-                seeds=wanted,
+                seeds=seed if seeds is None else seeds,
                 psi=psi,
                 cutoff=cutoff,
                 truncation=truncation,
+                mix=mix,
+                layers=layers,
+                best_of=best_of,
+                clip=clip,
                 batch_size=batch_size,
             )
-        )
-        return Pictures(
-            [picture.image for picture in pictures],
-            [picture.condition for picture in pictures],
-            [picture.seed for picture in pictures],
         )
 
     def iterate(
@@ -160,77 +182,142 @@ class Pipeline:
         conditions: Any = None,
         *,
         seeds: int | Sequence[int] = 0,
-        psi: float = 1.0,
+        psi: float | Sequence[float] = 1.0,
         cutoff: int | None = None,
         truncation: Truncation = "class",
+        mix: Any = None,
+        layers: Sequence[int] | str | None = None,
+        best_of: int = 1,
+        clip: ClipModel | str | None = None,
         batch_size: int = 16,
     ) -> Iterator[Picture]:
         """The pictures of a call one after the other, so that many need no more memory than one batch."""
         resolved, listed = self.condition.resolve(conditions), check_seeds(seeds)
-        pull = self._pull(psi, cutoff, truncation)
-        if batch_size < 1:
-            raise ValueError(f"batch_size={batch_size} makes no picture: use at least 1")
-        return self._produce([(one, number) for one in resolved for number in listed], pull, batch_size)
+        psis, mixed = _each(psi, len(resolved)), self.mixed(mix, layers)
+        shots = [
+            Shot(one, number, own, mixed)
+            for one, own in zip(resolved, psis, strict=True)
+            for number in listed
+        ]
+        return self.shoot(
+            shots,
+            cutoff=cutoff,
+            truncation=truncation,
+            best_of=best_of,
+            clip=clip,
+            batch_size=batch_size,
+        )
 
     def pairs(
         self,
         conditions: Sequence[Any],
         seeds: Sequence[int],
         *,
-        psi: float = 1.0,
+        psi: float | Sequence[float] = 1.0,
         cutoff: int | None = None,
         truncation: Truncation = "class",
         batch_size: int = 16,
     ) -> Iterator[Picture]:
         """One picture for each condition with the seed at the same place; as many seeds as conditions."""
         resolved, listed = self.condition.resolve(conditions), check_seeds(seeds)
-        pull = self._pull(psi, cutoff, truncation)
         if len(resolved) != len(listed):
             raise ValueError(
                 f"{len(resolved)} conditions cannot be paired with {len(listed)} seeds: give one seed each"
             )
-        return self._produce(list(zip(resolved, listed, strict=True)), pull, batch_size)
+        shots = [
+            Shot(one, number, own)
+            for one, number, own in zip(resolved, listed, _each(psi, len(resolved)), strict=True)
+        ]
+        return self._produce(shots, self._pull(cutoff, truncation), batch_size)
 
-    def _pull(self, psi: float, cutoff: int | None, truncation: Truncation) -> dict[str, Any]:
-        """What `truncated_styles` takes, checked."""
-        check_psi(psi)
+    def interpolate(
+        self,
+        conditions: Sequence[Any],
+        *,
+        frames: int = 7,
+        seed: int = 0,
+        psi: float | Sequence[float] = 1.0,
+        cutoff: int | None = None,
+        truncation: Truncation = "class",
+        batch_size: int = 16,
+    ) -> Pictures:
+        """Pictures on the way from each prompt or class to the next, with `frames` between two of them.
+
+        The first, the last and those in between that show a condition alone are the pictures of a plain call.
+        """
+        resolved, (number,) = self.condition.resolve(conditions), check_seeds(seed)
+        keys = [Shot(one, number, own) for one, own in zip(resolved, _each(psi, len(resolved)), strict=True)]
+        steps, pull = plan_steps(keys, frames), self._pull(cutoff, truncation)
+        return Pictures.of(self._produce(steps, pull, batch_size))
+
+    def shoot(
+        self,
+        shots: Sequence[Shot] | Sequence[Step],
+        *,
+        cutoff: int | None = None,
+        truncation: Truncation = "class",
+        best_of: int = 1,
+        clip: ClipModel | str | None = None,
+        batch_size: int = 16,
+    ) -> Iterator[Picture]:
+        """Pictures of shots, or of the ways between them, that were planned one by one."""
+        pull = self._pull(cutoff, truncation)
+        if check_best_of(best_of) == 1:
+            return self._produce(shots, pull, batch_size)
+        plain = [shot for shot in shots if isinstance(shot, Shot) and shot.mix is None]
+        if len(plain) < len(shots):
+            raise ValueError("best-of compares pictures with one prompt each: leave the mix out")
+        scorer = open_scorer(self.condition, clip, self.device)
+        check_seeds([shot.seed * best_of + best_of - 1 for shot in plain])
+        tried = (one for shot in plain for one in candidates(shot, best_of))
+        return best_pictures(self._produce(tried, pull, batch_size), best_of, scorer)
+
+    def mixed(self, other: Any, layers: Sequence[int] | str | None) -> Mix | None:
+        """The mix of a prompt or class and layers, checked; None without both."""
+        return make_mix(self.condition, other, layers, self.generator.num_ws)
+
+    def _pull(self, cutoff: int | None, truncation: Truncation) -> dict[str, Any]:
+        """What `truncated_styles` takes besides psi, checked."""
         if cutoff is not None and not 0 <= cutoff <= self.generator.num_ws:
             raise ValueError(
                 f"cutoff={cutoff} is no number of styles: the model has 0 to {self.generator.num_ws}"
             )
         centroids = self.centroids if truncation == "centroid" else None
         check_truncation(self.generator, truncation, centroids)
-        return {"psi": psi, "cutoff": cutoff, "truncation": truncation, "centroids": centroids}
+        return {"cutoff": cutoff, "truncation": truncation, "centroids": centroids}
 
     def _produce(
-        self, jobs: list[tuple[Any, int]], pull: dict[str, Any], batch_size: int
+        self, shots: Iterable[Shot] | Iterable[Step], pull: dict[str, Any], batch_size: int
     ) -> Iterator[Picture]:
-        for start in range(0, len(jobs), batch_size):
-            part = jobs[start : start + batch_size]
-            images = self._images([one for one, _ in part], [number for _, number in part], pull)
-            for (one, number), image in zip(part, images, strict=True):
-                yield Picture(
-                    Image.fromarray(image.permute(1, 2, 0).numpy()), self.condition.label(one), number
-                )
+        if batch_size < 1:
+            raise ValueError(f"batch_size={batch_size} makes no picture: use at least 1")
+        return self._batches(iter(shots), pull, batch_size)
+
+    def _batches(
+        self, shots: Iterator[Shot] | Iterator[Step], pull: dict[str, Any], batch_size: int
+    ) -> Iterator[Picture]:
+        while part := list(islice(shots, batch_size)):
+            for shot, image in zip(part, self._images(part, pull), strict=True):
+                first = shot if isinstance(shot, Shot) else shot.first
+                picture = Image.fromarray(image.permute(1, 2, 0).numpy())
+                yield Picture(picture, shot_label(self.condition, shot), first.seed, shot.psi)
 
     @torch.no_grad()
-    def _images(self, conditions: list[Any], seeds: list[int], pull: dict[str, Any]) -> Tensor:
+    def _images(self, shots: Sequence[Shot] | Sequence[Step], pull: dict[str, Any]) -> Tensor:
         """uint8 [N, 3, R, R] on the CPU."""
-        z = latents(seeds, self.generator.z_dim).to(self.device)
-        c = self.condition.encode(conditions)
-        with self._autocast():
-            ws = truncated_styles(self.generator, z, c, **pull)
+        ws = styles(self.generator, self.condition, shots, pull)
+        dtype = PRECISIONS[self.precision]
+        with torch.autocast(self.device.type, dtype=dtype) if dtype else nullcontext():
             images = self.generator.synthesis(ws, noise_mode="const")
         return to_uint8(images).cpu()
 
-    def _autocast(self) -> AbstractContextManager[Any]:
-        dtype = PRECISIONS[self.precision]
-        return nullcontext() if dtype is None else torch.autocast(self.device.type, dtype=dtype)
 
-
-def latents(seeds: Sequence[int], z_dim: int) -> Tensor:
-    """float32 [N, z_dim], N(0, 1); each row is a function of its own seed alone."""
-    return torch.stack([torch.randn(z_dim, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+def _each(psi: float | Sequence[float], count: int) -> list[float]:
+    """A checked truncation for each of `count` conditions."""
+    psis = [psi] * count if isinstance(psi, int | float) else list(psi)
+    if len(psis) != count:
+        raise ValueError(f"{len(psis)} psi came with {count} conditions: give one for all, or one each")
+    return [check_psi(one) for one in psis]
 
 
 def choose_device(device: str | torch.device | None) -> torch.device:
@@ -245,29 +332,3 @@ def choose_device(device: str | torch.device | None) -> torch.device:
             f"device {str(device)!r} is not available here: use cpu, or see sgxl-t doctor"
         ) from None
     return chosen
-
-
-def hub_folder(model: str) -> Path:
-    """Local copy of a Hub repository that holds a model folder; ValueError when there is none."""
-    if not re.fullmatch(r"[\w-][\w.-]{0,95}/[\w.-]{1,96}", model):
-        raise ValueError(
-            f"{model} is no folder: name a model folder, such as RUN/best, or a Hub id, such as owner/name"
-        )
-    from huggingface_hub import snapshot_download
-
-    from sgxl_t.networks.hub import hub_reachable
-
-    patterns = ["*.json", "*.safetensors", "README.md", "text_encoder/*"]
-    try:
-        # Without an answer from the hub only its cache is asked, which fails at once instead of retrying.
-        return Path(snapshot_download(model, allow_patterns=patterns, local_files_only=not hub_reachable()))
-    except Exception as error:
-        raise ValueError(
-            f"{model} is no folder here and could not be had from the Hub ({type(error).__name__}): "
-            "check the path or the id"
-        ) from None
-
-
-def _brief(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:160]}" if text else type(error).__name__

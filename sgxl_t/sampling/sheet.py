@@ -1,4 +1,4 @@
-"""Class sample sheets: a row per class or prompt, a column per seed, on as many pages as they need."""
+"""Sample sheets: a row per class or prompt, a column per seed and psi, on as many pages as they need."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def page_files(file: str | Path, rows: int, rows_per_page: int) -> list[Path]:
 
 
 def write_sheets(
-    pictures: Iterable[Picture],
+    pictures: Iterable[Picture | None],
     labels: Sequence[str],
-    seeds: Sequence[int],
+    columns: Sequence[str],
     file: str | Path,
     *,
     side: int,
@@ -46,17 +46,16 @@ def write_sheets(
 ) -> list[Path]:
     """Writes the pages and returns their paths.
 
-    pictures: for every label in order, one picture per seed, in order; they may come one by one, since a page
-        is written as soon as it is full and only its own pictures are kept. side: pixels of one picture.
+    pictures: for every label in order, one picture per column or None for a gap; they may come one by one,
+        since a page is written as soon as it is full and only its own pictures are kept. side: pixels of one.
     Raises ValueError before the first picture is asked for when a page would be too large for one PNG.
     """
     files = page_files(file, len(labels), rows_per_page)
-    columns = [f"seed {seed}" for seed in seeds]
     spans = [list(labels[page * rows_per_page : (page + 1) * rows_per_page]) for page in range(len(files))]
     for rows in spans:
         check_grid(side, rows, columns)
     coming = iter(pictures)
     for path, rows in zip(files, spans, strict=True):
-        images = [picture.image for picture in islice(coming, len(rows) * len(columns))]
+        images = [one and one.image for one in islice(coming, len(rows) * len(columns))]
         save_png(labelled_grid(images, rows, columns), path)
     return files

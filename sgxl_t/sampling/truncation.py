@@ -39,29 +39,34 @@ def truncated_styles(
     z: Tensor,
     c: Tensor | None,
     *,
-    psi: float,
+    psi: float | Tensor,
     cutoff: int | None = None,
     truncation: Truncation = "class",
     centroids: Centroids | None = None,
 ) -> Tensor:
     """Styles [N, num_ws, w_dim] of latents z and conditions c: centre + psi * (w - centre).
 
+    psi: one number for all samples or a tensor [N] of one each; 1 leaves w alone.
     truncation: which centre. centroids: needed for truncation="centroid" (see `check_truncation`).
-    cutoff: number of leading styles that are truncated; None truncates all. psi 1 leaves w alone.
+    cutoff: number of leading styles that are truncated; None truncates all.
     """
     mapping = generator.mapping
-    if psi == 1 or truncation == "class":
-        return mapping(z, c, truncation_psi=psi, truncation_cutoff=cutoff)
     ws = mapping(z, c)
-    w, width = ws[:, 0], free_width(generator)
-    center = w.clone()
-    if truncation == "global":
-        center[:, :width] = global_center(generator).to(w)
+    weight = torch.as_tensor(psi).to(ws)
+    if bool((weight == 1).all()):
+        return ws
+    w = ws[:, 0]
+    if truncation == "class":
+        center = mapping.center(c).to(w).expand_as(w)
     else:
-        assert centroids is not None
-        center[:, :width] = centroids.nearest(w[:, :width], c).to(w)
+        center, width = w.clone(), free_width(generator)
+        if truncation == "global":
+            center[:, :width] = global_center(generator).to(w)
+        else:
+            assert centroids is not None
+            center[:, :width] = centroids.nearest(w[:, :width], c).to(w)
     first = mapping.num_ws if cutoff is None else min(max(cutoff, 0), mapping.num_ws)
-    truncated = center.lerp(w, psi).unsqueeze(1)
+    truncated = center.lerp(w, weight.reshape(-1, 1)).unsqueeze(1)
     return torch.cat([truncated.expand(-1, first, -1), ws[:, first:]], dim=1)
 
 

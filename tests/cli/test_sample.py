@@ -5,12 +5,14 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 from PIL import Image
 from test_main import call
+from tiny_clips import tiny_whole_clip
 from tiny_models import tiny_folder
 
-from sgxl_t.cli import sample
+from sgxl_t.cli import sample_request
 
 
 @pytest.fixture(autouse=True)
@@ -66,7 +68,8 @@ def test_one_file_per_picture_named_by_prompt_and_seed(capsys, models, tmp_path)
     assert names(tmp_path / "deep" / "pics") == files
     written = json.loads(out)
     assert [entry["file"] for entry in written["pictures"]] == [f"deep/pics/{name}" for name in files]
-    assert written["pictures"][3] == {"file": f"deep/pics/{files[3]}", "condition": "a small dog", "seed": 12}
+    last = {"file": f"deep/pics/{files[3]}", "condition": "a small dog", "seed": 12, "psi": 0.7}
+    assert written["pictures"][3] == last
     assert written["grid"] is None
 
 
@@ -108,6 +111,88 @@ def test_sheet_grid_and_files_show_the_same_pictures(capsys, models, tmp_path):
         assert page.crop((right - 96, lower - 96, right, lower)).tobytes() == single.tobytes()
 
 
+def cell(page, row, column, rows, columns):
+    """One picture out of a grid, counted from the lower right corner, where labels do not move it."""
+    right = page.width - 12 - (columns - 1 - column) * 100
+    lower = page.height - 12 - (rows - 1 - row) * 100
+    return page.crop((right - 96, lower - 96, right, lower))
+
+
+def enlarged(file):
+    return Image.open(file).resize((96, 96), Image.Resampling.NEAREST)
+
+
+def test_several_psi_are_columns_and_part_of_the_names(capsys, models, tmp_path):
+    arguments = ["a fox", "--psi", "0.3,1", "--seeds", "4", "--grid", "g.png", "--out", "o"]
+    assert call(capsys, "sample", *arguments, "--model", models["text"])[0] == 0
+    assert names(tmp_path / "o") == ["a-fox-seed0004-psi0.3.png", "a-fox-seed0004-psi1.png"]
+    low, high = (enlarged(tmp_path / "o" / name).tobytes() for name in names(tmp_path / "o"))
+    page = Image.open("g.png")
+    assert [cell(page, 0, column, 1, 2).tobytes() for column in (0, 1)] == [low, high]
+    assert low != high
+
+
+def test_a_line_of_the_prompt_file_may_have_its_own_psi_and_seed(capsys, models, tmp_path):
+    (tmp_path / "p.txt").write_text("a fox\na dog | psi=0.2\na car | seed=9 | psi=0.5\n")
+    arguments = ["--prompts", "p.txt", "--seeds", "0,1", "--out", "o", "--grid", "g.png", "--json"]
+    code, out, _ = call(capsys, "sample", *arguments, "--model", models["text"])
+    assert code == 0
+    made = [(one["condition"], one["seed"], one["psi"]) for one in json.loads(out)["pictures"]]
+    assert made == [
+        ("a fox", 0, 1.0),
+        ("a fox", 1, 1.0),
+        ("a dog", 0, 0.2),
+        ("a dog", 1, 0.2),
+        ("a car", 9, 0.5),
+    ]
+    page = Image.open("g.png")
+    assert cell(page, 2, 0, 3, 2).tobytes() == enlarged("o/a-car-seed0009-psi0.5.png").tobytes()
+    assert set(cell(page, 2, 1, 3, 2).tobytes()) == {255}, "the shorter row ends in a gap"
+    assert (
+        call(capsys, "sample", "a dog", "--psi", "0.2", "--model", models["text"], "--out", "alone")[0] == 0
+    )
+    ours, alone = (Image.open(file) for file in ("o/a-dog-seed0000-psi0.2.png", "alone/a-dog-seed0000.png"))
+    assert np.abs(np.asarray(ours).astype(int) - np.asarray(alone)).max() <= 1
+
+
+def test_a_prompt_file_may_hold_classes(capsys, models, tmp_path):
+    (tmp_path / "c.txt").write_text("fox | psi=0.5\n2-3\n")
+    assert call(capsys, "sample", "--prompts", "c.txt", "--model", models["class"])[0] == 0
+    assert names(tmp_path / "samples") == [
+        "car-seed0000-psi1.png",
+        "fox-seed0000-psi0.5.png",
+        "goldfish-seed0000-psi1.png",
+    ]
+
+
+@pytest.mark.parametrize(("kind", "words"), [("text", ["a fox", "a dog"]), ("class", ["fox", "dog"])])
+def test_mixing_takes_layers_of_another_prompt_or_class(capsys, models, tmp_path, kind, words):
+    first, other = words
+    asked = [first] if kind == "text" else ["--class", first]
+    arguments = ["sample", *asked, "--mix", other, "--layers", "1-2", "--model", models[kind]]
+    assert call(capsys, *arguments)[0] == 0
+    stem = first.replace(" ", "-")
+    mixed = f"samples/{stem}-mixed-with-{other.replace(' ', '-')}-in-layers-1-2-seed0000.png"
+    assert call(capsys, "sample", *asked, "--model", models[kind])[0] == 0
+    plain = Image.open(f"samples/{stem}-seed0000.png")
+    assert Image.open(mixed).tobytes() != plain.tobytes()
+
+
+def test_the_best_of_several_is_kept_under_its_own_seed(capsys, models, tmp_path):
+    tiny_whole_clip().save(tmp_path / "clip")
+    arguments = ["a fox", "--model", models["text"], "--seeds", "1", "--out"]
+    best = ["--best-of", "4", "--clip", "local:clip", "--json"]
+    code, out, _ = call(capsys, "sample", *arguments, "best", *best)
+    assert code == 0
+    (chosen,) = json.loads(out)["pictures"]
+    assert 4 <= chosen["seed"] < 8
+    assert -1 <= chosen["score"] <= 1
+    arguments[4] = str(chosen["seed"])
+    assert call(capsys, "sample", *arguments, "again")[0] == 0
+    again = np.asarray(Image.open(tmp_path / "again" / f"a-fox-seed{chosen['seed']:04d}.png")).astype(int)
+    assert np.abs(again - np.asarray(Image.open(chosen["file"]))).max() <= 1
+
+
 def test_unconditional_model_needs_no_words(capsys, models, tmp_path):
     assert call(capsys, "sample", "--model", models["none"], "--seeds", "3", "--device", "cpu")[0] == 0
     assert names(tmp_path / "samples") == ["picture-seed0003.png"]
@@ -136,6 +221,16 @@ MISTAKES = {
     "sheet of another format": (["fox", "--sheet", "fox.jpg"], "does not end in .png"),
     "sheet without rows": (["fox", "--sheet", "fox.png", "--sheet-rows", "0"], "use at least 1"),
     "no model": (["fox", "--model", "./nowhere"], "is no folder"),
+    "mix without layers": (["fox", "--mix", "a dog"], "--mix and --layers go together"),
+    "layers without mix": (["fox", "--layers", "1"], "--mix and --layers go together"),
+    "layers junk": (["fox", "--mix", "a dog", "--layers", "high"], "layers 'high' cannot be read"),
+    "layers too many": (["fox", "--mix", "a dog", "--layers", "2-99"], "do not fit: the model has 0 to"),
+    "best of none": (["fox", "--best-of", "0"], "best-of 0 is no choice"),
+    "clip without best-of": (["fox", "--clip", "local:clip"], "has nothing to choose from: add --best-of"),
+    "no image tower": (["fox", "--best-of", "2"], "stored without the image tower of its CLIP"),
+    "no such clip": (["fox", "--best-of", "2", "--clip", "clip"], "'clip' names no CLIP"),
+    "psi of many": (["fox", "--psi", "0.5,x"], "is no list of numbers"),
+    "grid too large": (["fox", "--grid", "g.png", "--seeds", "0-999"], "ask for fewer at a time"),
     "too many seeds": (["fox", "--seeds", "0-999999"], "more than 100000"),
 }
 
@@ -187,7 +282,7 @@ def test_damaged_model_is_one_sentence(capsys, models, tmp_path):
 
 
 def test_without_model_the_one_of_the_package_is_used_or_missed_in_one_sentence(capsys, models, monkeypatch):
-    monkeypatch.setattr(sample, "DEMO_MODEL", "no_such_model")
+    monkeypatch.setattr(sample_request, "DEMO_MODEL", "no_such_model")
     code, _, err = call(capsys, "sample", "a red fox")
     assert code == 2
     assert "ships no demo model: name a model with --model" in err

@@ -4,7 +4,8 @@ import torch
 from tiny_models import tiny_folder, tiny_model
 
 import sgxl_t
-from sgxl_t.sampling.pipeline import Pipeline, choose_device, latents
+from sgxl_t.sampling.pipeline import Pipeline, choose_device
+from sgxl_t.sampling.styles import latents
 
 NAMES = ("sgt-tiny-16", "sgxl-tiny-16")
 REQUESTS = {"class": ["dog", "fox"], "text": ["a red fox", "a blue car"], "none": None}
@@ -79,6 +80,18 @@ def test_psi_zero_gives_one_picture_per_class_for_all_seeds(name):
     assert np.abs(made[0] - made[2]).max() > 1
 
 
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("kind", ["class", "text"])
+def test_each_condition_may_have_a_psi_of_its_own(kind, name):
+    pipe = Pipeline(*tiny_model(kind, name))
+    made = pipe(REQUESTS[kind], seeds=[1, 2], psi=[0.3, 1])
+    assert made.psis == [0.3, 0.3, 1, 1]
+    for number, psi in enumerate((0.3, 1)):
+        alone = pixels(pipe(REQUESTS[kind][number], seeds=[1, 2], psi=psi))
+        assert np.abs(pixels(made)[2 * number : 2 * number + 2] - alone).max() <= 1
+    assert np.abs(pixels(made)[:2] - pixels(pipe(REQUESTS[kind][0], seeds=[1, 2]))).max() > 1
+
+
 def test_cutoff_truncates_only_the_first_styles():
     pipe = Pipeline(*tiny_model("class"))
     full, none = pixels(pipe("dog", seed=3)), pixels(pipe("dog", seed=3, psi=0, cutoff=0))
@@ -110,6 +123,14 @@ def test_saved_pipeline_comes_back_with_what_was_known(tmp_path, text_folder):
         ({"seeds": []}, "there is no seed"),
         ({"batch_size": 0}, "batch_size=0"),
         ({"cutoff": 99}, "cutoff=99"),
+        ({"psi": [0.5, 0.7]}, "2 psi came with 1 conditions: give one for all, or one each"),
+        ({"mix": "fox"}, "a mix takes a second prompt or class and its layers: give both, layers from 0 to"),
+        ({"layers": [1]}, "give both, layers from 0 to"),
+        ({"mix": "fox", "layers": "3-99"}, "layers 3-99 do not fit: the model has 0 to"),
+        ({"mix": "fox", "layers": []}, "layers none do not fit"),
+        ({"mix": ["fox", "car"], "layers": "1"}, "a mix takes one more prompt or class, not 2"),
+        ({"best_of": 0}, "best-of 0 is no choice"),
+        ({"best_of": 2}, "this is a class model: leave best-of out"),
         ({"conditions": 7}, "class 7 does not exist"),
         ({"conditions": "dgo"}, "did you mean dog"),
     ],

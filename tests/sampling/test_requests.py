@@ -1,6 +1,16 @@
 import pytest
 
-from sgxl_t.sampling.requests import check_psi, check_seeds, parse_seeds, read_prompts
+from sgxl_t.sampling.requests import (
+    Line,
+    check_psi,
+    check_seeds,
+    parse_layers,
+    parse_line,
+    parse_psis,
+    parse_seeds,
+    read_lines,
+    read_prompts,
+)
 
 
 @pytest.mark.parametrize(
@@ -61,3 +71,45 @@ def test_prompt_file_that_cannot_serve_is_one_sentence(tmp_path, content, senten
         file.write_bytes(content)
     with pytest.raises(ValueError, match=sentence):
         read_prompts(file)
+
+
+def test_lines_name_a_psi_and_a_seed_of_their_own(tmp_path):
+    file = tmp_path / "prompts.txt"
+    file.write_text("a red fox\na car | psi=0.7 | seed=3\n  a dog|seed = 12\nthis | that\n# psi=2\n")
+    assert read_lines(file) == [
+        Line("a red fox"),
+        Line("a car", 0.7, 3),
+        Line("a dog", None, 12),
+        Line("this | that"),
+    ]
+    with pytest.raises(ValueError, match="gives 'a car' a psi or seed of its own, which only"):
+        read_prompts(file)
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("a fox | ps=0.7", "has an option 'ps': a line takes psi=NUMBER and seed=NUMBER, each once"),
+        ("a fox | psi=1 | psi=0.5", "each once"),
+        ("| psi=0.5", "has options only: begin it with a prompt"),
+        ("a fox | psi=much", "psi 'much' is no list of numbers"),
+        ("a fox | psi=0.5,1", "a line takes one"),
+        ("a fox | psi=9", "is no number from -2 to 2"),
+        ("a fox | seed=0-3", "seed '0-3' is no whole number: a line takes one"),
+        ("a fox | seed=9999999999999999999", "whole number from 0 to 2"),
+    ],
+)
+def test_lines_that_cannot_be_read_are_one_sentence(line, sentence):
+    with pytest.raises(ValueError, match=r".") as error:
+        parse_line(line)
+    assert sentence in str(error.value)
+
+
+def test_psis_and_layers_are_lists():
+    assert parse_psis("0.3, 1,0.3,-0.5") == [0.3, 1.0, -0.5]
+    assert parse_layers("4-6,0") == [4, 5, 6, 0]
+    for text in ("", "1,,2", "half"):
+        with pytest.raises(ValueError, match="is no list of numbers: write one such as"):
+            parse_psis(text)
+    with pytest.raises(ValueError, match="layers 'low' cannot be read: write numbers and ranges such as 4-9"):
+        parse_layers("low")
