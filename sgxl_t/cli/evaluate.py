@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,6 +14,8 @@ Examples:
   sgxl-t evaluate runs/a/best runs/b/best --data photos.zip --metrics fid10k,kid10k
   sgxl-t evaluate runs/a/best --data digits --metrics fd_random_1k --json results.jsonl
   sgxl-t evaluate runs/a/best --data photos --metrics fid50k,pr --weights inception=inception.pth
+  sgxl-t evaluate --coco captions_val2014.json --prompts coco-30k.jsonl
+  sgxl-t evaluate A --data coco256.zip --prompts coco-30k.jsonl --metrics fid_coco64,cs_coco --curve curve.csv
   sgxl-t evaluate old.jsonl new.jsonl
   accelerate launch --config_file configs/launch/cpu2.yaml -m sgxl_t.cli evaluate runs/a/best --data photos"""
 _SEED_STEP = 2**32
@@ -32,7 +33,9 @@ _SEED_STEP = 2**32
     "--preset", metavar="NAME", help="official, adm or clean: settings and default metrics of tables."
 )
 @click.option(
-    "--psi", default="1", show_default=True, metavar="LIST", help="Truncation, one number or several."
+    "--psi",
+    metavar="LIST",
+    help="Truncation, one number or several.  [default: 1; with --curve 1,0.9,...,0.3]",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Picture i is made from seed + i.")
 @click.option(
@@ -45,13 +48,27 @@ _SEED_STEP = 2**32
     metavar="RULE",
     help="uniform, dataset, balanced.",
 )
-@click.option("--prompts", metavar="FILE", help="One prompt per picture, instead of captions of the data.")
+@click.option(
+    "--prompts",
+    metavar="FILE",
+    help="One prompt per picture, instead of captions of the data: a text file, or a list of --coco.",
+)
+@click.option(
+    "--coco",
+    metavar="FILE",
+    help="COCO's captions (captions_val2014.json): draws 30,000 prompts, one caption each of pictures with "
+    "replacement, and freezes them in --prompts where that is no file yet; without A, nothing else.",
+)
+@click.option("--coco-seed", type=int, metavar="N", help="Seed of the list that --coco draws.  [default: 0]")
 @click.option(
     "--batch-size", type=int, default=32, show_default=True, metavar="N", help="Pictures at a time."
 )
 @click.option("--device", metavar="NAME", help="cpu, cuda, cuda:1  [default: cuda where there is one]")
 @click.option(
-    "--weights", multiple=True, metavar="NAME=FILE", help="Weights of an extractor, or a URL; repeatable."
+    "--weights",
+    multiple=True,
+    metavar="NAME=FILE",
+    help="Weights of an extractor, or of the CLIP of cs as clip=FILE, or a URL; repeatable.",
 )
 @click.option(
     "--sha256", multiple=True, metavar="NAME=HEX", help="Hash that these weights must have; repeatable."
@@ -83,10 +100,17 @@ def evaluate(**options: Any) -> None:
 
 
 def _run(options: dict[str, Any], processes: Processes) -> None:
+    from sgxl_t.cli.evaluate_prompts import coco_list
     from sgxl_t.cli.evaluate_request import check_outputs, open_request
+    from sgxl_t.metrics.curve import points_of, write_curve
     from sgxl_t.metrics.records import comparison, over_seeds, write_csv, write_records
 
     processes.agree(lambda: check_outputs(options))
+    if not options["targets"] and options["coco"] and options["prompts"]:
+        prompts = processes.agree(lambda: coco_list(options, processes))
+        if processes.is_main:
+            click.echo(f"{options['prompts']}: {len(prompts.prompts)} prompts, hash {prompts.hash}")
+        return
     request = processes.agree(lambda: open_request(options, processes))
     processes.agree(request.check)
     records: list[dict[str, Any]] = list(request.known)
@@ -98,7 +122,8 @@ def _run(options: dict[str, Any], processes: Processes) -> None:
     def write() -> None:
         measured = records[len(request.known) :]
         if options["curve"]:
-            _write_curve(measured, Path(options["curve"]))
+            points, name = points_of(measured)
+            write_curve(points, options["curve"], name=name)
         if options["csv_file"]:
             write_csv(options["csv_file"], records)
         if options["json_file"] == "-":
@@ -117,19 +142,3 @@ def _print_lines(records: list[dict[str, Any]]) -> None:
 
     for record in records:
         click.echo(json.dumps(record, ensure_ascii=False, allow_nan=False))
-
-
-def _write_curve(records: list[dict[str, Any]], path: Path) -> None:
-    """Pairs the first distance and the CLIP score of every psi of one model."""
-    from sgxl_t.metrics.curve import CurvePoint, pareto_front, write_curve
-
-    by_psi: dict[float, dict[str, dict[str, Any]]] = {}
-    for record in records:
-        by_psi.setdefault(record["psi"], {}).setdefault(record["reduction"], record)
-    pairs = [(psi, found["frechet"], found["clip_score"]) for psi, found in by_psi.items()]
-    best = pareto_front([(one["value"], other["value"]) for _, one, other in pairs])
-    points = [
-        CurvePoint(psi, one["value"], other["value"], pareto)
-        for (psi, one, other), pareto in zip(pairs, best, strict=True)
-    ]
-    write_curve(points, path, name=pairs[0][1]["metric"])

@@ -13,21 +13,24 @@ from typing import Any
 
 import torch
 
+from sgxl_t.cli.evaluate_prompts import prompts_of
 from sgxl_t.conditioning.model_folder import load_model
+from sgxl_t.conditioning.text_condition import TextCondition
 from sgxl_t.datasets.base import ImageSource, open_source
-from sgxl_t.metrics.coco import FORMAT, open_coco
-from sgxl_t.metrics.coco import read_prompts as read_frozen
-from sgxl_t.metrics.extractors import cache_folder
+from sgxl_t.metrics.coco import CocoReal, fake_resize, open_coco
+from sgxl_t.metrics.curve import PSIS
+from sgxl_t.metrics.extractors import KNOWN, cache_folder
 from sgxl_t.metrics.fakes import CLASS_SAMPLING, Fakes, GeneratorFakes, PictureFakes, model_hash
 from sgxl_t.metrics.processes import Processes
 from sgxl_t.metrics.protocol import MetricSpec, parse_metrics
 from sgxl_t.metrics.real_cache import RealCache, RealSide
 from sgxl_t.metrics.records import Record, check_comparable, make_record, read_records
 from sgxl_t.metrics.runner import Result, check_request, evaluate
-from sgxl_t.metrics.shelf import Shelf
+from sgxl_t.metrics.shelf import CLIP, Shelf
 from sgxl_t.sampling.files import check_writable
-from sgxl_t.sampling.pipeline import choose_device, hub_folder
-from sgxl_t.sampling.requests import check_psi, check_seeds, read_prompts
+from sgxl_t.sampling.hub import hub_folder
+from sgxl_t.sampling.pipeline import choose_device
+from sgxl_t.sampling.requests import check_seeds, parse_psis
 
 RESULTS = (".jsonl", ".json")
 
@@ -52,6 +55,7 @@ class Request:
     def measure(self, number: int, psi: float, seed: int) -> list[Record]:
         """Records of all metrics of one target, on every process."""
         fakes, reals = self.processes.agree(lambda: self._sides(number, psi, seed))
+        self._keep_captions(fakes)
         results = evaluate(
             fakes,
             self.specs,
@@ -65,11 +69,11 @@ class Request:
         broken = next((result for result in results if result.value != result.value), None)
         if broken is not None:
             raise ValueError(f"{broken.metric} of {fakes.describe()['model']} is NaN: {broken.note}")
-        about = fakes.describe()
-        return [
-            make_record(result, about, reals.get(result.spec.resolution), fakes.resolution)
-            for result in results
-        ]
+        records = []
+        for result in results:
+            about, real = about_of(fakes, result.spec, reals), reals.get(result.spec.resolution)
+            records.append(make_record(result, about, real, fakes.resolution))
+        return records
 
     def check(self) -> None:
         """Raises ValueError, before the work, for what cannot be measured or not stand in one table."""
@@ -82,12 +86,20 @@ class Request:
                 part = "_precision" if spec.reduction == "precision_recall" else ""
                 n_real = real.count(spec.n_real) if real is not None and spec.needs_real else 0
                 result = Result(spec.name + part, 0.0, None, "", spec, n_real, self.shelf.about(spec))
-                planned.append(make_record(result, fakes.describe(), real, fakes.resolution))
+                planned.append(make_record(result, about_of(fakes, spec, reals), real, fakes.resolution))
         check_comparable([*self.known, *planned])
 
     def forget(self) -> None:
         """Removes unfinished work, which the results have replaced."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _keep_captions(self, fakes: Fakes) -> None:
+        """A published encoder reads a list of prompts once for all evaluations on this machine."""
+        if not isinstance(fakes, GeneratorFakes) or not isinstance(fakes.condition, TextCondition):
+            return
+        if fakes.captions is not None and fakes.condition.original.pretrained:
+            count = max(spec.n_fake for spec in self.specs)
+            fakes.condition.keep(fakes.captions[:count], cache_folder() / "captions")
 
     def _sides(self, number: int, psi: float, seed: int) -> tuple[Fakes, dict[int | None, RealSide]]:
         fakes = self._fakes(self.targets[number], psi, seed)
@@ -176,17 +188,26 @@ def open_request(options: dict[str, Any], processes: Processes) -> Request:
     if options["class_sampling"] not in CLASS_SAMPLING:
         raise ValueError(f"--class-sampling {options['class_sampling']}: use {', '.join(CLASS_SAMPLING)}")
     check_seeds(options["seed"])
-    psis = _read_psis(options["psi"])
+    psis = list(PSIS) if options["curve"] and options["psi"] is None else parse_psis(options["psi"] or "1")
     weights, sha256 = _pairs(options["weights"], "--weights"), _pairs(options["sha256"], "--sha256")
+    _check_names(weights, "--weights")
+    _check_names(sha256, "--sha256")
     shelf = Shelf(device=_device(options["device"]), weights=weights, sha256=sha256)
     specs = parse_metrics(options["metrics"], preset=options["preset"], local=weights.get("local"))
     known = [record for name in options["targets"] if _is_results(name) for record in read_records(name)]
     paths = [name for name in options["targets"] if not _is_results(name)]
     specs = [shelf.honest(spec) for spec in specs] if paths else []
-    captions, prompts_hash = _captions(options["prompts"], specs)
     _check_curve(options, specs, psis, paths)
+    targets = [_open_target(name) for name in paths]
+    generated = any(not isinstance(target, PictureFakes) for target in targets)
+    captions, prompts_hash = prompts_of(options, specs, processes, generated=generated)
+    if captions is not None and not any(_reads_text(target) for target in targets):
+        raise ValueError(
+            f"--{'prompts' if options['coco'] is None else 'coco'} gives prompts and none of what is "
+            "measured is a text model: leave it out"
+        )
     return Request(
-        targets=[_open_target(name) for name in paths],
+        targets=targets,
         known=known,
         specs=specs,
         psis=_fitting(psis, options, paths),
@@ -223,6 +244,20 @@ def _open_target(name: str) -> Any:
     return generator, condition, {"model": name, "model_hash": model_hash(folder)}
 
 
+def _reads_text(target: Any) -> bool:
+    return not isinstance(target, PictureFakes) and target[1].kind == "text"
+
+
+def about_of(fakes: Fakes, spec: MetricSpec, reals: dict[int | None, RealSide]) -> dict[str, Any]:
+    """What the generated side says of itself and, on COCO, how both sides came to the resolution."""
+    about, real = fakes.describe(), reals.get(spec.resolution)
+    if spec.resolution is None or real is None or not isinstance(real.source, CocoReal):
+        return about
+    facts = real.source.describe()
+    resized = fake_resize(fakes.resolution, spec.resolution)
+    return {**about, "crop": facts["crop"], "resize": facts["resize"], "fake_resize": resized}
+
+
 def _fitting(psis: list[float], options: dict[str, Any], paths: list[str]) -> list[float]:
     pictures = [name for name in paths if _is_pictures(name)]
     if pictures and (psis != [1.0] or options["repeats"] > 1):
@@ -230,15 +265,6 @@ def _fitting(psis: list[float], options: dict[str, Any], paths: list[str]) -> li
             f"{pictures[0]} holds pictures, which have no psi and no seeds: leave both options out"
         )
     return psis
-
-
-def _read_psis(text: str) -> list[float]:
-    try:
-        psis = [check_psi(float(part)) for part in text.split(",")]
-    except ValueError as error:
-        known = "psi=" in str(error)
-        raise ValueError(str(error) if known else f"--psi {text[:40]!r} is no list of numbers") from None
-    return list(dict.fromkeys(psis))
 
 
 def _pairs(given: Sequence[str], option: str) -> dict[str, str]:
@@ -250,34 +276,19 @@ def _pairs(given: Sequence[str], option: str) -> dict[str, str]:
     return found
 
 
+def _check_names(given: dict[str, str], option: str) -> None:
+    """Raises ValueError for a name that no metric looks for weights under."""
+    names = [*KNOWN, "local", "lpips", CLIP]
+    for name in given:
+        if name not in names and ":" not in name:
+            raise ValueError(f"{option} {name}: no metric has weights of that name, use {', '.join(names)}")
+
+
 def _device(name: str | None) -> torch.device:
     """The device asked for; of several processes each takes its own accelerator."""
     if name is None and torch.cuda.is_available():
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
     return choose_device(name)
-
-
-def _captions(path: str | None, specs: Sequence[MetricSpec]) -> tuple[list[str] | None, str | None]:
-    """The list of prompts and its hash: a frozen list of COCO, or a text file with one a line."""
-    coco = next((spec.name for spec in specs if spec.is_coco), None)
-    frozen = path is not None and Path(path).is_file() and _first_line(Path(path)).find(FORMAT) >= 0
-    if coco is not None and not frozen:
-        raise ValueError(
-            f"{coco} needs a frozen list of COCO captions: write one with "
-            "sgxl_t.metrics.coco.write_prompts and name it with --prompts"
-        )
-    if path is None:
-        return None, None
-    if frozen:
-        prompts = read_frozen(path)
-        return prompts.texts, prompts.hash
-    lines = read_prompts(path)
-    return lines, hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
-
-
-def _first_line(path: Path) -> str:
-    with path.open("rb") as file:
-        return file.readline(2048).decode("utf-8", "replace")
 
 
 def _check_curve(

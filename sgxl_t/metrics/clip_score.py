@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence, Sized
+from pathlib import Path
+from typing import Any
 
+import open_clip
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from sgxl_t.metrics.draws import exact, per_sample
+from sgxl_t.metrics.extractors.weights import find_weights, load_weights
 from sgxl_t.metrics.fakes import Fakes
 from sgxl_t.networks.clip import ClipModel, load_clip
+from sgxl_t.networks.open_clip_model import OpenClipModel, check_open_clip
 
 DEFAULT_CLIP = "open_clip:ViT-g-14/laion2b_s12b_b42k"
 """What StyleGAN-T reports: 1024 numbers, pictures of 224 px, captions of 77 tokens."""
@@ -25,10 +30,23 @@ class ClipScore:
     ask for. The papers' numbers are made without antialiasing; with it they are others.
     """
 
-    def __init__(self, clip: ClipModel | str = DEFAULT_CLIP, *, antialias: bool = False) -> None:
-        """clip: a loaded CLIP with both towers, or its reference (`open_clip:MODEL/TAG`, `local:FOLDER`)."""
+    def __init__(
+        self,
+        clip: ClipModel | str = DEFAULT_CLIP,
+        *,
+        antialias: bool = False,
+        weights: str | Path | None = None,
+        sha256: str | None = None,
+    ) -> None:
+        """clip: a loaded CLIP with both towers, or its reference (`open_clip:MODEL/TAG`, `local:FOLDER`).
+
+        weights, sha256: for an open_clip reference, a file or URL that the weights come from (see
+        `clip_of_file`).
+        """
         self.reference = clip if isinstance(clip, str) else "given"
-        self.clip = load_clip(clip) if isinstance(clip, str) else clip
+        if isinstance(clip, str):
+            clip = load_clip(clip) if weights is None else clip_of_file(clip, weights, sha256)
+        self.clip = clip
         self.antialias = antialias
         self._texts: dict[str, Tensor] = {}
 
@@ -58,6 +76,44 @@ class ClipScore:
         if missing:
             self._texts.update(zip(missing, self.clip.encode_text(missing), strict=True))
         return torch.stack([self._texts[prompt] for prompt in prompts])
+
+
+def clip_of_file(reference: str, weights: str | Path, sha256: str | None = None) -> ClipModel:
+    """The CLIP `open_clip:MODEL/TAG` with both towers from one file, where the hub cannot be reached.
+
+    weights: safetensors or a PyTorch state dict with open_clip's names, as `open_clip_model.safetensors` of
+    the repository that open_clip fetches, or a URL. sha256: what it must have. ValueError in one sentence for
+    other references, files that are absent, broken, hold code or do not fit.
+    """
+    scheme, _, rest = reference.partition(":")
+    name, _, tag = rest.rpartition("/")
+    if scheme != "open_clip":
+        raise ValueError(
+            f"{reference} has weights of its own: only those of open_clip:MODEL/TAG come by file"
+        )
+    remote = str(weights).startswith(("http://", "https://"))
+    if not remote and not Path(weights).expanduser().is_file():
+        raise ValueError(f"{weights} is no file: give the weights of {reference}, as open_clip stores them")
+    config, quick_gelu = check_open_clip(name, tag)
+    if config["text_cfg"].get("hf_tokenizer_name"):
+        raise ValueError(f"{reference} needs more than one file: leave its weights to the hub or its cache")
+    source = find_weights("clip", str(weights), sha256)
+    assert source is not None
+    model: Any = open_clip.create_model(
+        name, load_weights=False, pretrained_text=False, force_quick_gelu=quick_gelu
+    )
+    load_weights(model, source)
+    side, known = model.visual.image_size, open_clip.get_pretrained_cfg(name, tag)
+    clip = OpenClipModel(
+        model,
+        open_clip.get_tokenizer(name),
+        name,
+        quick_gelu=quick_gelu,
+        image_size=side if isinstance(side, int) else side[0],
+        mean=known["mean"],
+        std=known["std"],
+    )
+    return clip.eval().requires_grad_(False)
 
 
 def clip_score(

@@ -37,7 +37,7 @@ COUNT = 30_000
 """Prompts, and therefore generated pictures."""
 
 FORMAT = "sgxl-t prompts 1"
-REDO = "write the list again with sgxl_t.metrics.coco.write_prompts"
+REDO = "name another file, which `sgxl-t evaluate --coco CAPTIONS --prompts FILE` then writes anew"
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,29 @@ def write_prompts(
     lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in (header, *rows)]
     write_whole(target, "".join(lines))
     return drawn
+
+
+def frozen_prompts(
+    captions: str | Path,
+    frozen: str | Path | None,
+    *,
+    count: int = COUNT,
+    seed: int | None = None,
+    write: bool = True,
+) -> PromptList:
+    """The list of a file that `captions` is the source of; where there is none yet, it is drawn and written.
+
+    frozen: the list's file; None draws it and keeps it nowhere. count, seed: of a list that is drawn; None is
+    seed 0. write: whether this process writes. ValueError for a list of other captions or of another seed.
+    """
+    if frozen is None or not (write or Path(frozen).is_file()):
+        return draw_prompts(captions, count=count, seed=seed or 0)
+    if not Path(frozen).is_file():
+        return write_prompts(captions, frozen, count=count, seed=seed or 0)
+    found = read_prompts(frozen, captions=captions)
+    if seed is not None and found.seed != seed:
+        raise ValueError(f"{frozen} was drawn with the seed {found.seed} and {seed} is asked for: {REDO}")
+    return found
 
 
 def read_prompts(path: str | Path, *, captions: str | Path | None = None) -> PromptList:
@@ -221,9 +244,12 @@ class CocoFakes:
 
     def describe(self) -> dict[str, Any]:
         """What the pictures say about themselves, and how they were resized."""
-        before = self.fakes.resolution
-        resize = "none" if before == self.resolution else f"lanczos {before} to {self.resolution}"
-        return {**self.fakes.describe(), "fake_resize": resize}
+        return {**self.fakes.describe(), "fake_resize": fake_resize(self.fakes.resolution, self.resolution)}
+
+
+def fake_resize(before: int, after: int) -> str:
+    """How generated pictures come to the evaluation resolution, for records."""
+    return "none" if before == after else f"lanczos {before} to {after}"
 
 
 def coco_name(resolution: int, count: int = COUNT, *, extractor: str = "inception") -> str:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from html import escape
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -90,6 +91,23 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[bool]:
         )
         for one in points
     ]
+
+
+def points_of(records: Sequence[Mapping[str, Any]]) -> tuple[list[CurvePoint], str]:
+    """The curve of records of one model at several psi, in their order, and the name of its distance.
+
+    Of each psi the first Frechet distance and the first CLIP score count.
+    """
+    by_psi: dict[float, dict[str, Mapping[str, Any]]] = {}
+    for record in records:
+        by_psi.setdefault(record["psi"], {}).setdefault(record["reduction"], record)
+    pairs = [(psi, found["frechet"], found["clip_score"]) for psi, found in by_psi.items()]
+    best = pareto_front([(one["value"], other["value"]) for _, one, other in pairs])
+    points = [
+        CurvePoint(psi, one["value"], other["value"], pareto)
+        for (psi, one, other), pareto in zip(pairs, best, strict=True)
+    ]
+    return points, pairs[0][1]["metric"]
 
 
 def write_curve(

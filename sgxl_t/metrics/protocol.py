@@ -304,6 +304,8 @@ def other_weights(spec: MetricSpec) -> MetricSpec:
     }
     label = spec.extractor + ("_spatial" if spec.output == "spatial" else "")
     name = f"{heads[spec.reduction]}_{label}_{format_count(spec.n_fake)}"
+    if spec.resolution is not None:
+        name += f"_coco{spec.resolution}"
     tail = re.search(rf"_vs_{_COUNT}$", spec.name)
     if spec.reduction == "precision_recall" and spec.n_real == 10_000 and not tail:
         name += "_vs_10k"

@@ -20,6 +20,8 @@ from sgxl_t.metrics.protocol import MetricSpec, other_weights
 
 COSINE = "cosine"
 """The one output of CLIP as a judge of pictures beside their captions."""
+CLIP = "clip"
+"""Name under which a file gives the weights of the CLIP of captions, where open_clip knows it."""
 PUBLISHED = ("inception", "inception_clean", "vgg16")
 """Extractors whose metrics have names of their own, which only the published file may use."""
 
@@ -76,7 +78,8 @@ class Shelf:
     def clip(self, reference: str) -> ClipScore:
         """The judge of captions."""
         if reference not in self._clips:
-            scorer = ClipScore(reference)
+            weights, sha256 = self._file(CLIP) if reference.startswith("open_clip:") else (None, None)
+            scorer = ClipScore(reference, weights=weights, sha256=sha256)
             scorer.clip.to(self.device)
             self._clips[reference] = scorer
             self._clip_hashes[reference] = state_hash(scorer.clip.state_dict())

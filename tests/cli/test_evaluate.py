@@ -9,10 +9,15 @@ import pytest
 import torch
 from PIL import Image
 from test_main import call
+from tiny_clips import OPEN_CLIP, tiny_open_clip, tiny_whole_clip
 from tiny_models import tiny_folder
 
+from sgxl_t.cli.evaluate_request import about_of
 from sgxl_t.metrics import collect
-from sgxl_t.metrics.fakes import GeneratorFakes
+from sgxl_t.metrics.coco import open_coco
+from sgxl_t.metrics.fakes import GeneratorFakes, PictureFakes
+from sgxl_t.metrics.protocol import parse_metric
+from sgxl_t.metrics.real_cache import RealSide
 
 ROOT = Path(__file__).parents[2]
 METRICS = "fd_random_30_vs_60,kd_random_20_vs_60"
@@ -173,22 +178,74 @@ def test_captions_of_the_data_and_of_a_list(capsys, models):
 
 
 def test_a_curve_over_psi(capsys, models, tmp_path):
-    from sgxl_t.networks.clip import TextTowerConfig, local_clip
-    from sgxl_t.networks.local_networks import SmallCNN, SmallCNNConfig
-    from sgxl_t.networks.vocabulary import WordTokenizer
-
-    tokenizer = WordTokenizer(["the", "digit"], 8)
-    text = TextTowerConfig(
-        embed_dim=16, context_length=8, vocab_size=tokenizer.vocab_size, width=16, heads=2, layers=1
-    )
-    cnn = SmallCNN(SmallCNNConfig(image_size=16, channels=(4, 4, 8, 8), convs=(1, 1, 1, 1), projection=16))
-    local_clip(text, tokenizer, cnn).save(tmp_path / "clip")
+    tiny_whole_clip().save(tmp_path / "clip")
     metrics = "fd_random_20_vs_40,cs20_local:clip"
     measured(capsys, models["text"], "--psi", "1,0.5", "--curve", "curve.csv", metrics=metrics)
     rows = Path("curve.csv").read_text().splitlines()
     assert rows[0].startswith("psi,fd_random_20_vs_40,clip_score")
     assert len(rows) == 3
     assert Path("curve.svg").exists()
+    metrics = "fd_random_4_vs_9,cs4_local:clip"
+    measured(capsys, models["text"], "--curve", "whole.csv", metrics=metrics)
+    psis = [row.split(",")[0] for row in Path("whole.csv").read_text().splitlines()[1:]]
+    assert psis == ["1.0", "0.9", "0.8", "0.7", "0.6", "0.5", "0.4", "0.3"]
+
+
+@pytest.fixture
+def captions(tmp_path):
+    """Five pictures with two captions each, as COCO describes them."""
+    notes = [
+        {"id": 2 * image + which, "image_id": image, "caption": f"a {colour} {thing}"}
+        for image, thing in enumerate(("fox", "dog", "car", "snow", "beach"))
+        for which, colour in enumerate(("red", "blue"))
+    ]
+    file = tmp_path / "captions_val2014.json"
+    file.write_text(json.dumps({"images": [{"id": image} for image in range(5)], "annotations": notes}))
+    return file
+
+
+def test_coco_captions_are_drawn_frozen_and_used(capsys, models, captions, monkeypatch):
+    monkeypatch.setattr("sgxl_t.cli.evaluate_prompts.COUNT", 40)
+    code, out, _ = call(capsys, "evaluate", "--coco", captions.name, "--prompts", "list.jsonl")
+    assert code == 0
+    header = json.loads(Path("list.jsonl").read_text().splitlines()[0])
+    assert out == f"list.jsonl: 40 prompts, hash {header['hash']}\n"
+    frozen = Path("list.jsonl").read_bytes()
+    measured(capsys, models["text"], "--prompts", "list.jsonl", "--json", "frozen.jsonl")
+    measured(capsys, models["text"], "--coco", captions.name, "--json", "drawn.jsonl")
+    both = ["--coco", captions.name, "--prompts", "list.jsonl"]
+    measured(capsys, models["text"], *both, "--json", "both.jsonl")
+    found = [lines(f"{name}.jsonl") for name in ("frozen", "drawn", "both")]
+    assert found[0] == found[1] == found[2]
+    assert found[0][0]["prompts"] == header["hash"]
+    assert Path("list.jsonl").read_bytes() == frozen
+    measured(capsys, models["text"], "--coco", captions.name, "--coco-seed", "1", "--json", "other.jsonl")
+    assert lines("other.jsonl")[0]["prompts"] != header["hash"]
+
+
+def test_results_on_coco_say_how_both_sides_came_to_their_size(tmp_path):
+    for side in (128, 300):
+        (tmp_path / str(side)).mkdir()
+        for number in range(2):
+            Image.new("RGB", (side, side), (number, 0, 0)).save(tmp_path / str(side) / f"{number}.png")
+    fakes, real = PictureFakes(tmp_path / "128"), RealSide(open_coco(tmp_path / "300", 64), "coco")
+    about = about_of(fakes, parse_metric("fid2_coco64"), {64: real})
+    assert about["crop"] == "centre square"
+    assert about["resize"] == "lanczos [256, 64]"
+    assert about["fake_resize"] == "lanczos 128 to 64"
+    assert about_of(fakes, parse_metric("fid2"), {None: real}) == fakes.describe()
+
+
+def test_a_file_gives_the_weights_of_the_clip_of_captions(capsys, models, tmp_path, monkeypatch):
+    from safetensors.torch import save_file
+
+    state = tiny_open_clip(monkeypatch).state_dict()
+    save_file({name: value.contiguous() for name, value in state.items()}, tmp_path / "clip.safetensors")
+    wanted = ["--weights", "clip=clip.safetensors", "--json", "r.jsonl"]
+    measured(capsys, models["text"], *wanted, metrics=f"cs8_{OPEN_CLIP}")
+    (record,) = lines("r.jsonl")
+    assert -1 <= record["value"] <= 1
+    assert (record["extractor"], len(record["extractor_hash"])) == (OPEN_CLIP, 16)
 
 
 def test_inception_with_other_weights_is_no_fid(capsys, models, pictures, tmp_path):
@@ -218,6 +275,16 @@ BAD = {
     "captions too short": (["TEXT", "--prompts", "few.txt"], "2 lines and 30 pictures are asked for"),
     "no input transform": (["MODEL", "--metrics", "eqt4_int"], "EQ-T is unsupported"),
     "coco without its prompts": (["TEXT", "--metrics", "fid30k_coco64"], "needs a frozen list"),
+    "no captions of coco": (["TEXT", "--coco", "few.txt"], "is no COCO captions file"),
+    "seed of no list": (["TEXT", "--coco-seed", "3"], "name COCO's captions file with --coco"),
+    "prompts for no text": (["MODEL", "--prompts", "few.txt"], "none of what is measured is a text model"),
+    "options in a list": (["TEXT", "--prompts", "own.txt"], "a psi or seed of its own"),
+    "no weights of clip": (
+        ["TEXT", "--metrics", "cs", "--weights", "clip=nowhere.bin"],
+        "nowhere.bin is no file: give the weights of open_clip:ViT-g-14",
+    ),
+    "weights of nothing": (["MODEL", "--weights", "inceptoin=w.pth"], "no metric has weights of that name"),
+    "psi of no numbers": (["MODEL", "--psi", "some"], "is no list of numbers"),
     "unknown metric": (["MODEL", "--metrics", "fidd"], "did you mean fid"),
     "psi of pictures": (["pictures", "--psi", "0.5"], "have no psi"),
     "missing data": (["MODEL", "--data", "nowhere"], "'nowhere' does not exist"),
@@ -244,6 +311,7 @@ def test_mistakes_are_one_sentence_and_leave_no_result(capsys, models, pictures,
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.yaml").write_text("cond: none\n")
     (tmp_path / "few.txt").write_text("a fox\na dog\n")
+    (tmp_path / "own.txt").write_text("a fox | psi=0.5\na dog\n")
     (tmp_path / "w.pth").write_text("no weights")
     save_file({"a": torch.zeros(1)}, tmp_path / "w.safetensors")
     given, sentence = BAD[case]

@@ -1,14 +1,19 @@
 """The CLIP score is the mean cosine over pairs, with the papers' way of reading pictures."""
 
+import open_clip
 import pytest
 import torch
 from metrics_golden import CASES, inputs
+from safetensors.torch import save_file
+from tiny_clips import MEAN, OPEN_CLIP, STD, tiny_open_clip
 from tiny_models import WORDS
 from torch.nn import functional as F
 
-from sgxl_t.metrics.clip_score import DEFAULT_CLIP, ClipScore, clip_score, matched_cosines
-from sgxl_t.networks.clip import TextTowerConfig, local_clip, open_clip_text_config
+from sgxl_t.metrics.clip_score import DEFAULT_CLIP, ClipScore, clip_of_file, clip_score, matched_cosines
+from sgxl_t.metrics.shelf import Shelf
+from sgxl_t.networks.clip import TextTowerConfig, local_clip
 from sgxl_t.networks.local_networks import SmallCNN, SmallCNNConfig
+from sgxl_t.networks.open_clip_model import open_clip_text_config
 from sgxl_t.networks.vocabulary import WordTokenizer
 
 
@@ -100,3 +105,57 @@ def test_the_default_is_the_network_of_the_papers():
 def test_a_reference_without_weights_is_named():
     with pytest.raises(ValueError, match="no weights 'nonsense' of ViT-g-14"):
         ClipScore("open_clip:ViT-g-14/nonsense")
+
+
+@pytest.fixture
+def weights(tmp_path, monkeypatch):
+    """The small model that open_clip knows, and its weights as safetensors and as a PyTorch file."""
+    monkeypatch.setenv("SGXL_T_CACHE", str(tmp_path / "cache"))
+    model = tiny_open_clip(monkeypatch)
+    state = {name: value.contiguous() for name, value in model.state_dict().items()}
+    save_file(state, tmp_path / "clip.safetensors")
+    torch.save(state, tmp_path / "clip.bin")
+    return model, tmp_path
+
+
+@pytest.mark.parametrize("name", ["clip.safetensors", "clip.bin"])
+def test_one_file_holds_the_weights_of_an_open_clip(weights, name):
+    model, folder = weights
+    scorer = ClipScore(OPEN_CLIP, weights=folder / name)
+    images, prompts = Drawn().pictures(range(4)), PROMPTS[:4]
+    pixels = F.interpolate(images / 255, size=(32, 32), mode="bicubic")
+    pixels = (pixels - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
+    with torch.no_grad():
+        tokens = open_clip.get_tokenizer("tiny")(prompts)
+        expected = matched_cosines(model.encode_image(pixels), model.encode_text(tokens))
+    torch.testing.assert_close(scorer.cosines(images, prompts), expected, rtol=0, atol=1e-6)
+    assert (scorer.reference, scorer.preprocessing) == (OPEN_CLIP, "bicubic-32")
+    assert not scorer.clip.training
+    shelf = Shelf(weights={"clip": folder / name})
+    torch.testing.assert_close(shelf.clip(OPEN_CLIP).cosines(images, prompts), expected, rtol=0, atol=1e-6)
+
+
+def test_files_that_cannot_be_the_weights_are_one_sentence(weights, clip):
+    _, folder = weights
+    clip.save(folder / "local")
+    (folder / "broken.bin").write_text("no weights")
+    save_file({"a": torch.zeros(1)}, folder / "other.safetensors")
+    good, known = folder / "clip.safetensors", "only those of open_clip:MODEL/TAG come by file"
+    cases = [
+        ((f"local:{folder / 'local'}", good), known),
+        ((OPEN_CLIP, folder / "none.bin"), "none.bin is no file: give the weights of open_clip:tiny/tag"),
+        ((OPEN_CLIP, folder / "broken.bin"), "no plain PyTorch state dict"),
+        ((OPEN_CLIP, folder / "other.safetensors"), "lacks the tensor"),
+        ((OPEN_CLIP, good, "0" * 64), "has the SHA-256"),
+        (("open_clip:tiny/nonsense", good), "no weights 'nonsense' of tiny"),
+    ]
+    for arguments, sentence in cases:
+        with pytest.raises(ValueError, match=sentence):
+            clip_of_file(*arguments)
+
+
+def test_a_local_clip_takes_nothing_from_the_file_of_another(weights, clip):
+    _, folder = weights
+    clip.save(folder / "local")
+    shelf = Shelf(weights={"clip": folder / "clip.bin"})
+    assert shelf.clip(f"local:{folder / 'local'}").clip.dim == 8

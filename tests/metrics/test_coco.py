@@ -14,10 +14,12 @@ from sgxl_t.metrics.coco import (
     CocoFakes,
     coco_name,
     draw_prompts,
+    frozen_prompts,
     open_coco,
     read_prompts,
     write_prompts,
 )
+from sgxl_t.metrics.protocol import other_weights, parse_metric
 
 
 class Noise:
@@ -133,6 +135,20 @@ def test_a_written_list_is_read_back_whole(captions, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == [captions.name, "prompts.jsonl"]
 
 
+def test_a_list_is_drawn_once_and_read_ever_after(captions, tmp_path):
+    file = tmp_path / "prompts.jsonl"
+    drawn = frozen_prompts(captions, None, count=30)
+    assert drawn == draw_prompts(captions, count=30)
+    assert frozen_prompts(captions, file, count=30, write=False) == drawn
+    assert not file.exists()
+    assert frozen_prompts(captions, file, count=30) == drawn
+    before = file.read_bytes()
+    assert frozen_prompts(captions, file, count=9, seed=0) == drawn, "what is frozen stays"
+    assert file.read_bytes() == before
+    with pytest.raises(ValueError, match=r"was drawn with the seed 0 and 1 is asked for: .*another file"):
+        frozen_prompts(captions, file, seed=1)
+
+
 def test_a_list_of_another_coco_file_is_refused(captions, tmp_path):
     write_prompts(captions, tmp_path / "prompts.jsonl", count=30)
     other = tmp_path / "captions_val2017.json"
@@ -166,6 +182,12 @@ def test_files_without_captions_are_named(tmp_path, content):
         draw_prompts(path)
     with pytest.raises(ValueError, match="missing"):
         draw_prompts(tmp_path / "nowhere.json")
+
+
+def test_other_weights_keep_the_evaluation_resolution_in_the_name():
+    specs = [other_weights(parse_metric(f"fid_coco{side}")) for side in COCO_METRICS.values()]
+    assert [spec.name for spec in specs] == ["fd_inception_30k_coco64", "fd_inception_30k_coco256"]
+    assert all(spec.is_coco for spec in specs)
 
 
 def test_names_tell_extractor_and_count():

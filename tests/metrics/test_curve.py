@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 import pytest
 import torch
 
-from sgxl_t.metrics.curve import PSIS, CurvePoint, fid_clip_curve, pareto_front, write_curve
+from sgxl_t.metrics.curve import PSIS, CurvePoint, fid_clip_curve, pareto_front, points_of, write_curve
 from sgxl_t.metrics.frechet import frechet_distance
 from sgxl_t.metrics.stats import Moments
 
@@ -101,6 +101,26 @@ def test_files_hold_every_digit_and_a_drawing(tmp_path):
     assert len(list(tmp_path.iterdir())) == 2
     with pytest.raises(ValueError, match="csv"):
         write_curve(points, tmp_path / "curve.txt")
+
+
+def test_records_give_a_point_per_psi():
+    records = [
+        {"metric": metric, "reduction": reduction, "psi": psi, "value": value}
+        for psi, distance, score in ((1.0, 10.0, 0.2), (0.5, 12.0, 0.3), (0.2, 15.0, 0.25))
+        for metric, reduction, value in (
+            ("fid9", "frechet", distance),
+            ("kid9", "kid", 1.0),
+            ("sfid9", "frechet", 99.0),
+            ("cs9", "clip_score", score),
+        )
+    ]
+    points, name = points_of(records)
+    assert name == "fid9"
+    assert points == [
+        CurvePoint(1.0, 10.0, 0.2, True),
+        CurvePoint(0.5, 12.0, 0.3, True),
+        CurvePoint(0.2, 15.0, 0.25, False),
+    ]
 
 
 def test_one_point_can_be_drawn(tmp_path):
