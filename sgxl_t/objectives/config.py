@@ -37,6 +37,10 @@ class ObjectiveConfig:
     """Weight of the mean squared angle to the caption in CLIP; 0 switches it off."""
     clip_crop: int = 64
     """Larger images are cropped to this side, in pixels, before CLIP."""
+    stem_weight: float = 0.0
+    """Weight of the mean squared difference, in [-1, 1], between a grown generator's pictures, scaled down,
+    and its stem's pictures of the same latents; 0 switches it off. Not in the papers: it keeps what the stem
+    has learned while a new head is trained for a short time."""
     pl_weight: float = 0.0
     """Weight of the path length penalty; 0 switches it off."""
     pl_interval: int = 4
@@ -54,6 +58,7 @@ class ObjectiveConfig:
             "blur_fade_kimg",
             "cls_weight",
             "clip_weight",
+            "stem_weight",
             "pl_weight",
             "mismatch_weight",
             "gradient_penalty",

@@ -1,4 +1,4 @@
-"""Guidance of the generator by a frozen classifier (StyleGAN-XL) or a frozen CLIP (StyleGAN-T)."""
+"""Guidance of the generator by a frozen classifier (StyleGAN-XL), CLIP (StyleGAN-T) or stem."""
 
 from __future__ import annotations
 
@@ -70,6 +70,14 @@ def clip_guidance(
     images = random_crop(images.float() * 0.5 + 0.5, crop, rng)
     images = area_resize(images, clip.image_size)
     return spherical_distance(clip.encode_image(images), text_features).mean()
+
+
+def stem_guidance(images: Tensor, stem_images: Tensor) -> Tensor:
+    """Mean squared difference of images, area-resized to the stem's side, from the stem's images.
+
+    images: [N, C, R, R]; stem_images: [N, C, r, r] of the same latents, r at most R; both in about [-1, 1].
+    """
+    return F.mse_loss(area_resize(images.float(), stem_images.shape[-1]), stem_images.float())
 
 
 def spherical_distance(a: Tensor, b: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -18,9 +19,10 @@ from sgxl_t.objectives.adversarial import (
     wide,
 )
 from sgxl_t.objectives.config import ObjectiveConfig
-from sgxl_t.objectives.guidance import Classifier, ImageTower, classifier_guidance, clip_guidance
+from sgxl_t.objectives.guidance import Classifier, ImageTower
+from sgxl_t.objectives.guides import Guides
 from sgxl_t.objectives.path_length import AllReduceMean, PathLength, path_noise
-from sgxl_t.objectives.penalty import squared_slopes, twice_differentiable
+from sgxl_t.objectives.penalty import read_with_slopes
 from sgxl_t.ops.blur import blur_sigma, gaussian_blur
 
 __all__ = ["Objective", "ObjectiveConfig", "Phase", "Stats"]
@@ -38,7 +40,8 @@ class Objective:
     a scalar loss (a mean over these images) and detached float32 scalars to report. The network being trained
     is handed in as its engine, the other one raw and frozen (gradients reach the images through it).
 
-    classifier: frozen, needed when cls_weight is set. clip: frozen, needed when clip_weight is set.
+    classifier: frozen, needed when cls_weight is set. clip: frozen, needed when clip_weight is set. stem:
+    frozen generator below the one being trained, needed when stem_weight is set.
     all_reduce_mean: mean over processes, for the running mean of path lengths.
     """
 
@@ -48,21 +51,11 @@ class Objective:
         *,
         classifier: Classifier | None = None,
         clip: ImageTower | None = None,
+        stem: nn.Module | None = None,
         all_reduce_mean: AllReduceMean | None = None,
     ) -> None:
-        if config.cls_weight > 0 and classifier is None:
-            raise ValueError(
-                f"objective.cls_weight={config.cls_weight} needs a classifier: name one in "
-                "conditioning.classifier, or set objective.cls_weight to 0"
-            )
-        if config.clip_weight > 0 and clip is None:
-            raise ValueError(
-                f"objective.clip_weight={config.clip_weight} needs a CLIP with an image tower: name one in "
-                "conditioning.text_encoder, or set objective.clip_weight to 0"
-            )
         self.config = config
-        self.classifier = classifier
-        self.clip = clip
+        self.guides = Guides(config, classifier=classifier, clip=clip, stem=stem)
         self.all_reduce_mean = all_reduce_mean
         self.path_length = PathLength(config.pl_decay)
 
@@ -116,14 +109,14 @@ class Objective:
                 fake = generator(z, c_drawn, update_averages=True, rng=rng)
                 images = torch.cat([fake.to(real.dtype), real])
         generated, slopes = len(images) - len(real), None
+        look = partial(self._look, features, images_seen, rng)
         if self.config.gradient_penalty > 0:
             assert fake_features is None, "the configuration refuses shared features beside the penalty"
-            fake_logits, read, slopes = self._read_slopes(
-                heads, features, images, generated, (c_fake, c_real), images_seen, rng
-            )
+            sides = images[:generated], images[generated:]
+            fake_logits, read, slopes = read_with_slopes(heads, look, sides, (c_fake, c_real))
         else:
             with torch.no_grad():
-                seen = features(self.blur(images, images_seen), rng)
+                seen = look(images)
             seen_fake = fake_features if fake_features is not None else _slice(seen, 0, generated)
             fake_logits = heads(seen_fake, c_fake)
             read = heads(_slice(seen, generated, len(images)), c_real)
@@ -136,36 +129,15 @@ class Objective:
             loss = loss + self.config.gradient_penalty / 2 * (r1 + r2)
             stats |= {"loss/r1": r1.detach(), "loss/r2": r2.detach()}
         if c is not None and neighbours is not None:
-            own = real_logits if relativistic else None
-            mismatch = _mismatch_loss([logits[len(real) :] for logits in read], c, neighbours, own)
+            beside = [logits[len(real) :] for logits in read]
+            mismatch = _mismatch_loss(beside, c, neighbours, real_logits if relativistic else None)
             loss = loss + self.config.mismatch_weight * mismatch
             stats["loss/mismatch"] = mismatch.detach()
         return loss, stats
 
-    def _read_slopes(
-        self,
-        heads: nn.Module,
-        features: Features,
-        images: Tensor,
-        generated: int,
-        conditions: tuple[Tensor | None, Tensor | None],
-        images_seen: int,
-        rng: torch.Generator | None,
-    ) -> tuple[list[Tensor], list[Tensor], Tensor]:
-        """Logits of generated and real images and the squared slopes [M + N] of both.
-
-        images: the generated ones first. conditions: of generated and real images, as for the heads.
-        """
-        images = images.detach().requires_grad_()
-        with twice_differentiable(images.device):
-            seen = features(self.blur(images, images_seen), rng)
-            fake, fake_slopes = heads(_slice(seen, 0, generated), conditions[0], slopes=True)
-            real, real_slopes = heads(_slice(seen, generated, len(images)), conditions[1], slopes=True)
-            slopes = [
-                [torch.cat(sides) for sides in zip(*maps, strict=True)]
-                for maps in zip(fake_slopes, real_slopes, strict=True)
-            ]
-            return fake, real, squared_slopes(images, seen, slopes)
+    def _look(self, features: Features, images_seen: int, rng: torch.Generator | None, images: Tensor) -> Any:
+        """Frozen features of blurred images."""
+        return features(self.blur(images, images_seen), rng)
 
     def g_loss(
         self,
@@ -192,7 +164,7 @@ class Objective:
         needed for the relativistic loss.
         """
         images = generator(z, c, update_averages=self._averages_move or kept_features is not None, rng=rng)
-        seen = features(self.blur(images, images_seen), rng)
+        seen = self._look(features, images_seen, rng, images)
         if kept_features is not None:
             kept_features.append(_detached(seen))
         c_heads = c if c_heads is None else c_heads
@@ -200,7 +172,7 @@ class Objective:
         if self.config.loss == "relativistic":
             assert real is not None, "the relativistic loss needs real images"
             with torch.no_grad():
-                real_logits = heads(features(self.blur(real, images_seen), rng), c_heads)
+                real_logits = heads(self._look(features, images_seen, rng, real), c_heads)
             loss = relativistic_loss(logits, real_logits)
         else:
             loss = hinge_g_loss(logits)
@@ -209,18 +181,9 @@ class Objective:
             "scores/g": mean_logit(logits),
             "signs/g": mean_sign(logits),
         }
-        if self.config.cls_weight > 0:
-            assert self.classifier is not None
-            assert labels is not None, "classifier guidance needs labels"
-            guidance = classifier_guidance(self.classifier, images, labels)
-            loss = loss + self.config.cls_weight * guidance
-            stats["loss/classifier"] = guidance.detach()
-        if self.config.clip_weight > 0:
-            assert self.clip is not None
-            assert text_features is not None, "CLIP guidance needs text features"
-            guidance = clip_guidance(self.clip, images, text_features, crop=self.config.clip_crop, rng=rng)
-            loss = loss + self.config.clip_weight * guidance
-            stats["loss/clip"] = guidance.detach()
+        guided, guidance = self.guides(images, z, c, labels=labels, text_features=text_features, rng=rng)
+        loss = loss + guided
+        stats |= guidance
         stats["loss/g"] = loss.detach()
         return loss, stats
 

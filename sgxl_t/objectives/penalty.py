@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sgxl_t.networks.layers import full_precision
@@ -32,3 +32,31 @@ def squared_slopes(images: Tensor, features: NestedTensors, slopes: NestedTensor
     outputs, directions = ([x for maps in nested for x in maps] for nested in (features, slopes))
     (gradient,) = torch.autograd.grad(outputs, images, directions, create_graph=True)
     return gradient.square().sum((1, 2, 3))
+
+
+def read_with_slopes(
+    heads: nn.Module,
+    features: Callable[[Tensor], NestedTensors],
+    images: tuple[Tensor, Tensor],
+    conditions: tuple[Tensor | None, Tensor | None],
+) -> tuple[list[Tensor], list[Tensor], Tensor]:
+    """Logits of generated and of real images, and the squared slopes [M + N] of both.
+
+    images, conditions: of the generated and of the real side; conditions as the heads take them. One pass of
+    the features serves both sides.
+    """
+    generated = len(images[0])
+    leaf = torch.cat(images).detach().requires_grad_()
+    with twice_differentiable(leaf.device):
+        seen = features(leaf)
+        sides = [
+            [[x[:generated] for x in maps] for maps in seen],
+            [[x[generated:] for x in maps] for maps in seen],
+        ]
+        fake, fake_slopes = heads(sides[0], conditions[0], slopes=True)
+        real, real_slopes = heads(sides[1], conditions[1], slopes=True)
+        slopes = [
+            [torch.cat(pair) for pair in zip(*maps, strict=True)]
+            for maps in zip(fake_slopes, real_slopes, strict=True)
+        ]
+        return fake, real, squared_slopes(leaf, seen, slopes)
