@@ -124,7 +124,7 @@ def _chain(folder: Path) -> dict[str, Any]:
         "holds": "chain",
         "path": str(folder),
         "drawing": draw_chain(folder, chain),
-        "next_stage": "none, all are finished" if going is None else f"{going.resolution} px",
+        "next_stage": "none, all are finished" if going is None else going.title,
         "models": ["best"] if (folder / "best" / "config.json").is_file() else [],
         "stages": {stage.folder: asdict(stage) for stage in chain.stages},
     }

@@ -15,14 +15,19 @@ from sgxl_t.conditioning.class_check import check_classes
 from sgxl_t.conditioning.model_folder import load_model
 from sgxl_t.conditioning.table_file import load_class_table
 from sgxl_t.datasets.base import ImageSource, open_source
-from sgxl_t.networks.clip import ClipModel, load_clip
+from sgxl_t.networks.clip import ClipModel
 from sgxl_t.networks.discriminator import Discriminator, build_discriminator
 from sgxl_t.networks.feature_networks import FeatureNetwork, load_feature_network
 from sgxl_t.networks.generator import Generator
+from sgxl_t.networks.references import local_references, trained_kinds
 from sgxl_t.networks.registry import build_generator
+from sgxl_t.networks.resting_t import rest, resting_names
 from sgxl_t.networks.superres import freeze_for_stage, load_stem
+from sgxl_t.networks.text_encoder import TextEncoder
+from sgxl_t.networks.text_towers import load_text_encoder
 from sgxl_t.training.config import TrainConfig
 from sgxl_t.training.features import train_features
+from sgxl_t.training.fixed_captions import keep_captions
 from sgxl_t.training.runtime import Runtime, stream
 
 log = logging.getLogger(__name__)
@@ -38,6 +43,7 @@ class Parts:
     discriminator: Discriminator
     classifier: FeatureNetwork | None
     clip: ClipModel | None
+    stem: Generator | None
 
 
 def build_parts(config: TrainConfig, runtime: Runtime, folder: Path) -> Parts:
@@ -61,9 +67,10 @@ def build_parts(config: TrainConfig, runtime: Runtime, folder: Path) -> Parts:
         parts = _networks(config, source, stem)
     finally:
         torch.random.set_rng_state(state)
-    for network in (parts.discriminator.features, parts.classifier, parts.clip, parts.condition):
+    for network in (parts.discriminator.features, parts.classifier, parts.clip, parts.condition, parts.stem):
         if network is not None:
             network.to(runtime.device)
+    keep_captions(parts.condition, source, runtime, folder / "captions")
     return parts
 
 
@@ -114,7 +121,7 @@ def resolve_references(
             used.append(config.conditioning.class_features)
         if config.objective.cls_weight > 0:
             used.append(config.conditioning.classifier)
-    kinds = list(dict.fromkeys(name.removeprefix("auto:") for name in used if name.startswith("auto:")))
+    kinds = list(dict.fromkeys(kind for name in used for kind in trained_kinds(name)))
     if "clip" in kinds and "cnn" not in kinds:
         kinds.insert(0, "cnn")  # the image tower of the local CLIP is the CNN
     missing = [kind for kind in kinds if not (root / kind / "config.json").exists()]
@@ -131,7 +138,7 @@ def resolve_references(
     runtime.wait()
 
     def local(name: str) -> str:
-        return f"local:{root / name.removeprefix('auto:')}" if name.startswith("auto:") else name
+        return local_references(name, root)
 
     table_network = config.conditioning.class_features
     elsewhere = config.stem or config.conditioning.class_table  # where the table comes from
@@ -148,8 +155,11 @@ def resolve_references(
 
 
 def _networks(config: TrainConfig, source: ImageSource, stem: Generator | None) -> Parts:
-    clip = load_clip(config.conditioning.text_encoder) if config.cond == "text" else None
-    condition = _condition(config, source, clip, stem)
+    guided = config.objective.clip_weight > 0
+    encoder = (
+        load_text_encoder(config.conditioning.text_encoder, images=guided) if config.cond == "text" else None
+    )
+    condition = _condition(config, source, encoder, stem)
     generator = build_generator(config.generator, condition.spec)
     discriminator = build_discriminator(
         config.discriminator, condition.spec, config.generator.img_resolution, seed=config.seed
@@ -158,14 +168,25 @@ def _networks(config: TrainConfig, source: ImageSource, stem: Generator | None) 
     if stem is not None:
         load_stem(generator, stem)
         freeze_for_stage(generator, train_input=not config.freeze_input)
-    guided = config.cond == "class" and config.objective.cls_weight > 0
-    classifier = load_feature_network(config.conditioning.classifier) if guided else None
-    guiding_clip = clip if config.objective.clip_weight > 0 else None
-    return Parts(source, condition, generator, discriminator, classifier, guiding_clip)
+    _rest(config, generator)
+    classified = config.cond == "class" and config.objective.cls_weight > 0
+    classifier = load_feature_network(config.conditioning.classifier) if classified else None
+    guiding_clip = encoder.guide if encoder is not None and guided else None
+    guiding_stem = stem.eval().requires_grad_(False) if stem and config.objective.stem_weight > 0 else None
+    return Parts(source, condition, generator, discriminator, classifier, guiding_clip, guiding_stem)
+
+
+def _rest(config: TrainConfig, generator: Generator) -> None:
+    """Parts of the generator that this run leaves as they are."""
+    if config.freeze_below is not None:
+        lowres = config.train_lowres_torgb
+        rest(generator, resting_names(generator, config.freeze_below, train_lowres_torgb=lowres))
+    if config.freeze_generator:
+        generator.requires_grad_(False)
 
 
 def _condition(
-    config: TrainConfig, source: ImageSource, clip: ClipModel | None, stem: Generator | None
+    config: TrainConfig, source: ImageSource, encoder: TextEncoder | None, stem: Generator | None
 ) -> Condition:
     """The run's condition. A file or a named network fills the class tables; with a stem, `auto:` takes the
     stem's."""
@@ -179,9 +200,10 @@ def _condition(
     return build_condition(
         config.cond,
         source,
-        clip=clip,
+        clip=encoder,
         class_network=class_network,
         trainable_text=config.conditioning.train_text_encoder,
+        own_text=config.conditioning.own_text_encoder,
     )
 
 

@@ -1,4 +1,4 @@
-"""Progressive growing as one run: stage after stage, each from the best model of the one below."""
+"""Stages as one run: each goes on from the one before, to a larger side or with other parts trained."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def run_chain(config: TrainConfig, runtime: Runtime) -> bool:
     log.info("%d process(es) take part in %d of %d stages", runtime.world_size, len(todo), len(planned))
     for stage in planned:
         if stage not in todo:
-            state = chain.of(stage.resolution)
-            log.info("stage %d is %s, %s", stage.resolution, state.state, _ending(state))
+            state = chain.of(stage)
+            log.info("stage %s is %s, %s", stage.label, state.state, _ending(state))
     return _train(config, todo, chain, runtime, sources[0])
 
 
@@ -65,9 +65,9 @@ def _train(
     for stage in todo:
         minutes = None if limit is None else limit - (time.monotonic() - started) / 60
         if minutes is not None and minutes <= 0:
-            log.info("stopped before stage %d; the same command goes on", stage.resolution)
+            log.info("stopped before stage %s; the same command goes on", stage.label)
             return False
-        if not _train_stage(stage, chain.of(stage.resolution), chain, root, runtime, minutes):
+        if not _train_stage(stage, chain.of(stage), chain, root, runtime, minutes):
             return False
         gc.collect()  # the stage's networks refer to each other and would stay beside the next one's
         if runtime.is_main:
@@ -93,8 +93,8 @@ def _train_stage(
     runtime.wait()
     origin = f"from {stage.below[0]}" if stage.below else "from random weights"
     log.info(
-        "stage %d: %d of %d layers train, %s, in rounds of %d images",
-        stage.resolution,
+        "stage %s: %d of %d layers train, %s, in rounds of %d images",
+        stage.label,
         stage.new_layers,
         stage.layers,
         origin,
@@ -107,7 +107,7 @@ def _train_stage(
     state.minutes = round(state.minutes + (time.monotonic() - began) / 60, 2)
     if finished:
         state.state = "finished"
-        log.info("stage %d has %s", stage.resolution, _ending(state))
+        log.info("stage %s has %s", stage.label, _ending(state))
         if state.ended_by == "diverged":
             log.warning("its tracked metric diverged; the chain goes on from its best model, before that")
     if runtime.is_main:
@@ -116,25 +116,25 @@ def _train_stage(
     return finished
 
 
-def _wanted(stage: Stage, chain: ChainState, only: int | None) -> bool:
+def _wanted(stage: Stage, chain: ChainState, only: str | None) -> bool:
     if only is not None:
-        return stage.resolution == only
-    return chain.of(stage.resolution).state != "finished"
+        return stage.label == only
+    return chain.of(stage).state != "finished"
 
 
 def _check_starts(planned: Sequence[Stage], todo: Sequence[Stage], chain: ChainState) -> None:
     """Every stage starts from one that trains before it in this run, or from a model that is there."""
-    coming = {stage.best for stage in todo}
-    done = {stage.resolution for stage in chain.finished()}
+    coming = {stage.folder for stage in todo}
+    done = {stage.folder for stage in chain.finished()}
     for stage in planned:
-        waits = stage.below is not None and stage.below[0] in coming
-        finished = stage.resolution in done and stage not in todo
+        waits = stage.below is not None and stage.below[0].parent in coming
+        finished = stage.folder.name in done and stage not in todo
         if (stage in todo or finished) and not waits:
             check_below(stage)
         if finished and not (stage.best / "config.json").is_file():
             raise ValueError(
-                f"stage {stage.resolution} is finished but {stage.best} is missing: restore the folder, "
-                f"or remove {stage.folder} and train it again with --stage {stage.resolution}"
+                f"stage {stage.label} is finished but {stage.best} is missing: restore the folder, "
+                f"or remove {stage.folder} and train it again with --stage {stage.label}"
             )
 
 
@@ -153,7 +153,7 @@ def _metrics(stage: Stage, config: TrainConfig, runtime: Runtime) -> dict[str, f
         stage.best, below, config.data.source, config.cond, seed=config.seed, device=runtime.device
     )
     for name, value in judged.items():
-        log.info("stage %d: %s %.4g", stage.resolution, name, value)
+        log.info("stage %s: %s %.4g", stage.label, name, value)
     return tracked | judged
 
 

@@ -63,12 +63,12 @@ def write_chain_report(
         batches = [stage_pictures(root, stage, given, seed=seed, device=device) for stage in finished]
         sheet = root / "samples" / "chain.png"
         save_grid(side_by_side(batches), sheet, columns=len(finished))
-        sides = ", ".join(f"{stage.resolution} px" for stage in finished)
+        sides = ", ".join(stage.title for stage in finished)
         caption = f"the same latents and conditions at {sides}, psi 1, enlarged without smoothing"
         sections.append(("Stages side by side", picture(sheet, caption)))
     rows = [
         (
-            f"{stage.resolution} px",
+            stage.title,
             stage.layers,
             stage.new_layers,
             stage.kimg,
@@ -85,6 +85,6 @@ def write_chain_report(
     for stage in chain.stages:
         stats = read_stats(root / stage.folder / "stats.jsonl")
         if stats:
-            sections.append((f"Curves at {stage.resolution} px", curves(stats)))
+            sections.append((f"Curves of {stage.title}", curves(stats)))
     write_page(root / "report.html", page(f"Run {root.name}", sections))
     return root / "report.html"

@@ -30,7 +30,7 @@ class StageState:
     layers: int = 0
     """Layers of the whole generator, ToRGB counted."""
     new_layers: int = 0
-    """Layers that this stage trains."""
+    """Layers of the generator that this stage trains."""
     planned_kimg: float = 0.0
     kimg: float = 0.0
     """Thousand images shown; of a stage that runs, when it was last written."""
@@ -43,6 +43,17 @@ class StageState:
     """Time spent in training, over all starts."""
     metrics: dict[str, float] = field(default_factory=dict)
     """Numbers of the stage's best model."""
+
+    @property
+    def label(self) -> str:
+        """Name of the stage as people call it."""
+        return self.folder.removeprefix("stage_").lstrip("0")
+
+    @property
+    def title(self) -> str:
+        """Name and side for people."""
+        side = f"{self.resolution} px"
+        return side if self.label == str(self.resolution) else f"{self.label}, {side}"
 
 
 @dataclass
@@ -58,9 +69,9 @@ class ChainState:
         aside.write_text(json.dumps(content, indent=1) + "\n")
         os.replace(aside, root / CHAIN)
 
-    def of(self, resolution: int) -> StageState:
-        """The stage of this resolution."""
-        return next(stage for stage in self.stages if stage.resolution == resolution)
+    def of(self, stage: Stage) -> StageState:
+        """The state of a planned stage."""
+        return next(state for state in self.stages if state.folder == stage.folder.name)
 
     def finished(self) -> list[StageState]:
         """Stages that are done, low to high."""
@@ -103,14 +114,14 @@ def open_chain(root: Path, planned: Sequence[Stage]) -> ChainState:
             raise ValueError(f"{root} holds a run without stages: choose another folder with --run-dir")
         return ChainState(fresh)
     begun = [stage for stage in read_chain(root).stages if stage.state != "waiting"]
-    known = {stage.resolution: stage for stage in fresh}
+    known = {stage.folder: stage for stage in fresh}
     for old in begun:
-        if old.resolution not in known:
+        if old.folder not in known:
             raise ValueError(
-                f"{root} has trained a stage at {old.resolution} px, which the configuration does not list: "
+                f"{root} has trained stage {old.title}, which the configuration does not list: "
                 "use the run's own config.yaml, or a new --run-dir"
             )
-        new = known[old.resolution]
+        new = known[old.folder]
         new.state, new.kimg, new.ended_by = old.state, old.kimg, old.ended_by
         new.minutes, new.metrics = old.minutes, old.metrics
     return ChainState(fresh)
@@ -130,11 +141,11 @@ def draw_chain(root: Path, chain: ChainState) -> list[str]:
     for number, stage in enumerate(chain.stages):
         kept = stage.layers - stage.new_layers
         if number or kept:
-            lines.append(f"          |   {kept} layers kept and frozen, {stage.new_layers} new")
+            lines.append(f"          |   {kept} layers rest, {stage.new_layers} train")
         done = current_kimg(root, stage)
         share = 1.0 if stage.state == "finished" else min(done / max(stage.planned_kimg, 1e-9), 1.0)
         bar = "#" * round(share * BAR)
-        words = [f"{stage.resolution:>5} px   [{bar:.<{BAR}}] {stage.state:8}"]
+        words = [f"{stage.title:>8}   [{bar:.<{BAR}}] {stage.state:8}"]
         words.append(f"{done:g} of {stage.planned_kimg:g} kimg, {stage.layers} layers")
         if stage.ended_by:
             words.append(f"ended by {stage.ended_by}")

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 log = logging.getLogger(__name__)
 
@@ -28,23 +28,43 @@ FORMAT = 1
 NO_MODELS: Mapping[str, Path] = MappingProxyType({})
 
 
-def flatten_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Moments and step counts by `<parameter index>.<name>`; hyper-parameters come from the configuration."""
+def flatten_optimizer(optimizer: torch.optim.Optimizer, network: nn.Module) -> dict[str, Tensor]:
+    """Moments and step counts by `<parameter name>.<moment>`; rates come from the configuration."""
+    names = _parameter_names(optimizer, network)
     state = optimizer.state_dict()["state"]
     return {
-        f"{index}.{name}": torch.as_tensor(value)
+        f"{names[index]}.{moment}": torch.as_tensor(value)
         for index, entry in state.items()
-        for name, value in entry.items()
+        for moment, value in entry.items()
     }
 
 
-def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Inverse of `flatten_optimizer`."""
+def restore_optimizer(
+    optimizer: torch.optim.Optimizer,
+    network: nn.Module,
+    tensors: Mapping[str, Tensor],
+    *,
+    partly: bool = False,
+) -> None:
+    """Inverse of `flatten_optimizer`. partly: moments of parameters that are not there, or of another shape,
+    are left out; otherwise they are a ValueError."""
+    shapes = {name: parameter.shape for name, parameter in network.named_parameters()}
+    positions = {name: index for index, name in enumerate(_parameter_names(optimizer, network))}
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
-        index, name = key.split(".", 1)
-        state.setdefault(int(index), {})[name] = value
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+        name, _, moment = key.rpartition(".")
+        if name in positions and (moment == "step" or value.shape == shapes[name]):
+            state.setdefault(positions[name], {})[moment] = value
+        elif not partly:
+            raise ValueError(f"moments of {name} belong to no parameter that is trained")
+    whole = {index: entry for index, entry in state.items() if set(entry) != {"step"}}
+    optimizer.load_state_dict({"state": whole, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _parameter_names(optimizer: torch.optim.Optimizer, network: nn.Module) -> list[str]:
+    """Names in the network of the optimiser's parameters, in the optimiser's order."""
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    return [names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
 
 
 def save_checkpoint(

@@ -1,16 +1,14 @@
-"""The configuration of a training run: one tree of frozen dataclasses, read from YAML and flags."""
+"""The configuration of a training run: one tree of frozen dataclasses."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
-from importlib import resources
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from sgxl_t.metrics.protocol import MetricSpec, format_count, parse_metric
 from sgxl_t.networks.configs import ConditionKind, DiscriminatorConfig, GeneratorConfig
+from sgxl_t.networks.references import trained_kinds
 from sgxl_t.objectives.config import ObjectiveConfig
 from sgxl_t.training.stage_config import StageConfig, check_stages
 
@@ -39,9 +37,13 @@ class ConditioningConfig:
     """File whose rows start the class table instead, such as the published .pkl for ImageNet, .npy or
     .safetensors; none computes it with class_features."""
     text_encoder: str = "auto:clip"
-    """CLIP whose text tower conditions the networks, and whose towers guide the generator."""
+    """Text encoder that conditions the networks: a CLIP, T5 or SigLIP by reference, or several joined by +.
+    The first CLIP among them guides the generator when objective.clip_weight is set."""
     train_text_encoder: bool = False
     """Also train the generator's own copy of the text tower."""
+    own_text_encoder: str | None = None
+    """The generator's own text encoder, where it learnt from text_encoder in an earlier run, such as
+    local:RUN/last/text_encoder. None takes text_encoder."""
     classifier: str = "auto:cnn"
     """Feature network with a classifier that guides the generator when objective.cls_weight is set."""
     feature_seconds: float = 120.0
@@ -161,12 +163,21 @@ class TrainConfig:
     """Logging."""
     stem: str | None = None
     """Model folder whose layers a generator with heads keeps, frozen; none trains all layers."""
+    start: str | None = None
+    """Run folder whose newest checkpoint gives weights and optimiser states, as far as they fit; counters
+    start at zero. None starts from random weights."""
+    freeze_generator: bool = False
+    """Keep the generator as it is, so that only its text tower learns (StyleGAN-T, section 3.3)."""
+    freeze_below: int | None = None
+    """Keep mapping and blocks below this side of a stylegan_t generator as they are; none trains all."""
+    train_lowres_torgb: bool = True
+    """With freeze_below, still train the image outputs of the lower blocks, as the release does."""
     freeze_input: bool = True
     """Also keep the stem's Fourier input as it is; false trains it with the head, as the release does."""
     stages: tuple[StageConfig, ...] = ()
     """Progressive growing: stages from low to high, trained one after the other in RUN/stage_*."""
-    stage: int | None = None
-    """Train only the stage of this resolution; none goes through all of them."""
+    stage: str | None = None
+    """Train only the stage of this name, its resolution where it has none; none goes through all of them."""
 
     def folder(self) -> Path:
         """Folder of the run."""
@@ -193,19 +204,29 @@ class TrainConfig:
 
     def _check_growing(self) -> None:
         side, heads = self.generator.img_resolution, self.generator.stylegan3.superres
-        check_stages(self.stages, base=side, stem=self.stem, only=self.stage)
-        growing = bool(self.stem or self.stages)
-        if growing and self.generator.family != "stylegan3":
+        family = self.generator.family
+        check_stages(self.stages, family=family, base=side, stem=self.stem, only=self.stage)
+        self._check_resting()
+        if self.start and self.stages and family == "stylegan3":
             raise ValueError(
-                f"generator.family={self.generator.family} does not grow by stages: set it to stylegan3, "
-                "or leave stem and stages out"
+                f"start={self.start} beside stages that grow by heads: name the model to grow on in stem"
+            )
+        if self.stem and family != "stylegan3":
+            raise ValueError(
+                f"stem={self.stem} with generator.family={family}: only stylegan3 grows from a stem, "
+                "name a run folder in start instead"
             )
         if self.stages and not self.stem and heads:
             raise ValueError(
                 "generator.stylegan3.superres is set beside stages, which make the heads themselves: "
                 "leave it out"
             )
-        if self.stem and self.cond == "text" and self.conditioning.text_encoder.startswith("auto:"):
+        if self.objective.stem_weight > 0 and not self.stem and not self.stages:
+            raise ValueError(
+                f"objective.stem_weight={self.objective.stem_weight} needs a generator to grow on: "
+                "name one in stem, list stages, or leave it out"
+            )
+        if self.stem and self.cond == "text" and trained_kinds(self.conditioning.text_encoder):
             raise ValueError(
                 f"conditioning.text_encoder={self.conditioning.text_encoder} would train an encoder "
                 f"other than the stem's: name the stem's, for example local:{self.stem}/text_encoder"
@@ -213,6 +234,22 @@ class TrainConfig:
         if self.stem and not self.stages and not heads:
             raise ValueError(
                 f"stem={self.stem} needs a generator with a head: add generator.stylegan3.superres, or stages"
+            )
+
+    def _check_resting(self) -> None:
+        if self.freeze_generator and not self.conditioning.train_text_encoder:
+            raise ValueError(
+                "freeze_generator=true leaves nothing to train: set conditioning.train_text_encoder as well"
+            )
+        if self.freeze_below is not None and self.generator.family != "stylegan_t":
+            raise ValueError(
+                f"freeze_below={self.freeze_below} needs generator.family=stylegan_t: leave it out, "
+                "stylegan3 keeps its lower layers by stem and stages"
+            )
+        if self.conditioning.own_text_encoder is not None and self.cond != "text":
+            raise ValueError(
+                f"conditioning.own_text_encoder={self.conditioning.own_text_encoder} needs cond=text, "
+                f"not cond={self.cond}: leave it out"
             )
 
     def _check_ranges(self) -> None:
@@ -277,98 +314,3 @@ def tracked_specs(names: Sequence[str], count: int) -> list[MetricSpec]:
             "such as fd_random"
         )
     return specs
-
-
-def preset_path(cond: str) -> Path:
-    """YAML of the small run that `--cond` alone starts."""
-    return Path(str(resources.files("sgxl_t.training") / "presets" / f"{cond}.yaml"))
-
-
-def _parser() -> Any:
-    from jsonargparse import ActionConfigFile, ArgumentParser
-
-    parser = ArgumentParser(
-        prog="train", description="Trains a StyleGAN-XL or StyleGAN-T.", exit_on_error=False
-    )
-    parser.add_argument("--config", action=ActionConfigFile, help="YAML file; later flags win")
-    parser.add_class_arguments(TrainConfig, None, as_group=False)
-    return parser
-
-
-def _preset_arguments(arguments: list[str]) -> list[str]:
-    """The preset of `--cond` comes first unless a file is given, so that every later setting wins."""
-    if any(argument == "--config" or argument.startswith("--config=") for argument in arguments):
-        return []
-    cond = "class"
-    for position, argument in enumerate(arguments):
-        if argument.startswith("--cond="):
-            cond = argument.removeprefix("--cond=")
-        elif argument == "--cond" and position + 1 < len(arguments):
-            cond = arguments[position + 1]
-    return ["--config", str(preset_path(cond))] if preset_path(cond).exists() else []
-
-
-def parse_config(arguments: list[str] | None = None) -> TrainConfig:
-    """Reads flags and YAML (`--config FILE --a.b.c VALUE`); unknown keys and wrong types are ValueErrors.
-
-    Without `--config`, the small preset of `--cond` on embedded data is the start. `--print_config` prints
-    the merged YAML and exits.
-    """
-    from jsonargparse import ArgumentError
-
-    arguments = [_with_underscores(text) for text in (sys.argv[1:] if arguments is None else arguments)]
-    parser = _parser()
-    try:
-        values = parser.instantiate(parser.parse_args(_preset_arguments(arguments) + arguments))
-    except (ArgumentError, TypeError) as error:
-        raise ValueError(_one_sentence(str(error))) from None
-    return _checked(values)
-
-
-def config_from_dict(values: dict[str, Any]) -> TrainConfig:
-    """Inverse of `config_to_dict`; unknown keys and wrong types are ValueErrors that name the key."""
-    from jsonargparse import ArgumentError
-
-    parser = _parser()
-    try:
-        parsed = parser.instantiate(parser.parse_object(values))
-    except (ArgumentError, TypeError) as error:
-        raise ValueError(_one_sentence(str(error))) from None
-    return _checked(parsed)
-
-
-def _checked(values: Any) -> TrainConfig:
-    config = TrainConfig(**{name: getattr(values, name) for name in TrainConfig.__dataclass_fields__})
-    config.check()
-    return config
-
-
-def _with_underscores(argument: str) -> str:
-    """`--run-dir X` is `--run_dir X`; values stay as they are."""
-    if not argument.startswith("--"):
-        return argument
-    name, equals, value = argument.partition("=")
-    return "--" + name[2:].replace("-", "_") + equals + value
-
-
-def _one_sentence(message: str) -> str:
-    words = " ".join(line.strip(" -") for line in message.splitlines())
-    return f"the configuration is not valid: {words.rstrip('.')}; --print_config shows every key"
-
-
-def config_to_dict(config: TrainConfig) -> dict[str, Any]:
-    """Plain nested dictionary, lists instead of tuples, as YAML and JSON hold it."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: plain(item) for key, item in value.items()}
-        return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-    return plain(asdict(config))
-
-
-def write_config(config: TrainConfig, path: Path) -> None:
-    """Writes the merged configuration so that `--config PATH` repeats the run."""
-    import yaml
-
-    path.write_text(yaml.safe_dump(config_to_dict(config), sort_keys=False))

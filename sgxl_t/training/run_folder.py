@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 
 from sgxl_t import __version__
-from sgxl_t.training.config import TrainConfig, write_config
+from sgxl_t.training.config import TrainConfig
+from sgxl_t.training.config_file import write_config
 
 
 def prepare_folder(folder: Path, config: TrainConfig) -> None:

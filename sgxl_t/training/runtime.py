@@ -79,12 +79,13 @@ class Runtime:
     def prepare(self, network: nn.Module, optimizer: torch.optim.Optimizer, *, wrap: bool = True) -> Role:
         """Moves a network to the device and wraps it for gradient synchronisation.
 
-        wrap=False: it takes part in another network's backward pass; `step` averages its gradients.
+        wrap=False: it takes part in another network's backward pass; `step` averages its gradients. A network
+        that rests whole has none.
         """
         network.to(self.device)
         trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
         engine: nn.Module = network
-        if self.world_size > 1 and wrap:
+        if self.world_size > 1 and wrap and trainable:
             ids = [self.device.index] if self.device.type == "cuda" else None
             # Gradients of 1 x 1 kernels come with strides that mean the same and are copied at no cost.
             warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")

@@ -11,11 +11,18 @@ from sgxl_t.conditioning.model_folder import read_info, weight_shapes
 from sgxl_t.datasets.base import ImageSource, open_source
 from sgxl_t.networks.configs import GeneratorConfig, SuperresStage
 from sgxl_t.networks.generator import check_generator
+from sgxl_t.networks.references import local_references, trained_kinds
 from sgxl_t.networks.schedule_xl import all_layers
+from sgxl_t.networks.synthesis_t import block_resolutions
 from sgxl_t.training.build import check_source
-from sgxl_t.training.config import TrainConfig, config_from_dict, config_to_dict
-from sgxl_t.training.stage_config import StageConfig, head_layers_of, stage_name
+from sgxl_t.training.config import TrainConfig
+from sgxl_t.training.config_file import config_from_dict, config_to_dict
+from sgxl_t.training.stage_config import StageConfig, head_layers_of, stage_folder, stage_label
 
+NONE = object()
+"""Stands for a setting of none where None leaves it alone."""
+DECIDED = ("generator", "stages", "stage", "stem", "start", "run_dir", "cond")
+"""Settings that a stage cannot override."""
 GUIDED_ABOVE = 32
 """Classifier guidance of the whole chain acts on stages above this many pixels (StyleGAN-XL, section 4)."""
 
@@ -25,9 +32,10 @@ class Stage:
     """One stage ready to run.
 
     config: complete, without stages. below: model folder and generator that the stage starts from; None for
-    the stem. new_layers, layers: of the head and of the whole generator, ToRGB counted.
+    the first. new_layers, layers: that train, and of the whole generator, ToRGB counted.
     """
 
+    label: str
     resolution: int
     folder: Path
     config: TrainConfig
@@ -43,21 +51,36 @@ class Stage:
 
 def plan_stages(config: TrainConfig) -> list[Stage]:
     """All stages of the chain, low to high; ValueError names the stage whose settings cannot work."""
-    root = config.folder()
-    below = (Path(config.stem), config.generator) if config.stem else None
+    plan = _grown if config.generator.family == "stylegan3" else _phase
     planned: list[Stage] = []
     for stage in config.stages:
-        generator = _generator(config, stage, below)
         try:
-            check_generator(generator)
-            one = _stage_config(config, stage, generator, root, below)
+            planned.append(plan(config, stage, planned))
         except ValueError as error:
-            raise ValueError(f"stage {stage.resolution}: {error}") from None
-        kept, head = all_layers(generator)
-        folder = root / stage_name(stage.resolution)
-        planned.append(Stage(stage.resolution, folder, one, below, len(head), len(kept) + len(head)))
-        below = (folder / "best", one.generator)
+            raise ValueError(f"stage {stage_label(stage)}: {error}") from None
     return planned
+
+
+def _grown(config: TrainConfig, stage: StageConfig, before: Sequence[Stage]) -> Stage:
+    """A stage of a stylegan3 generator: a new head on the best model below (StyleGAN-XL, section 3.3)."""
+    below = (Path(config.stem), config.generator) if config.stem else None
+    if before:
+        below = (before[-1].best, before[-1].config.generator)
+    generator = _generator(config, stage, below)
+    check_generator(generator)
+    guided = config.cond == "class" and stage.resolution > GUIDED_ABOVE
+    own = {
+        "stem": str(below[0]) if below else None,
+        "objective.cls_weight": stage.cls_weight if guided or stage.cls_weight is not None else 0.0,
+    }
+    # Path lengths shape the mapping, which rests in heads; a stem has nothing below to stay close to.
+    own["objective.stem_weight" if below is None else "objective.pl_weight"] = 0.0
+    encoder = config.conditioning.text_encoder
+    if before and not config.stem and config.cond == "text" and trained_kinds(encoder):
+        # Every stage must read captions with the encoder that the stem was trained on.
+        own["conditioning.text_encoder"] = local_references(encoder, before[0].folder / "features")
+    kept, head = all_layers(generator)
+    return _stage(config, stage, generator, own, below, (len(head), len(kept) + len(head)))
 
 
 def _generator(
@@ -76,49 +99,81 @@ def _generator(
     )
 
 
-def _stage_config(
+def _phase(config: TrainConfig, stage: StageConfig, before: Sequence[Stage]) -> Stage:
+    """A stage of a stylegan_t generator: all networks and optimisers go on from the stage before."""
+    generator = replace(config.generator, img_resolution=stage.resolution)
+    own: dict[str, Any] = {"objective.cls_weight": stage.cls_weight, "freeze_below": stage.freeze_below}
+    if stage.train is not None:
+        own["conditioning.train_text_encoder"] = stage.train != "generator"
+        own["freeze_generator"] = stage.train == "text_encoder"
+    below = None
+    if before:
+        below = (before[-1].folder / "last", before[-1].config.generator)
+        own |= _continued(config, before)
+    sides = block_resolutions(stage.resolution)
+    per_block = 2 + 2 * generator.stylegan_t.num_res_blocks
+    resting = sum(side < (stage.freeze_below or 0) for side in sides)
+    training = 0 if stage.train == "text_encoder" else len(sides) - resting
+    layers = training * per_block, len(sides) * per_block
+    return _stage(config, stage, generator, own, below, layers)
+
+
+def _continued(config: TrainConfig, before: Sequence[Stage]) -> dict[str, Any]:
+    """What a later phase takes from those before: networks, features, text towers, and averages and blur that
+    do not begin again."""
+    trained = before[0].folder / "features"
+    found: dict[str, Any] = {
+        "start": str(before[-1].folder),
+        "objective.blur_init_sigma": 0.0,
+        "ema.rampup": NONE,
+        "discriminator.features": [local_references(one, trained) for one in config.discriminator.features],
+    }
+    if config.cond == "text":
+        found["conditioning.text_encoder"] = local_references(config.conditioning.text_encoder, trained)
+    if any(stage.config.conditioning.train_text_encoder for stage in before):
+        found["conditioning.own_text_encoder"] = f"local:{before[-1].folder / 'last' / 'text_encoder'}"
+    return found
+
+
+def _stage(
     config: TrainConfig,
     stage: StageConfig,
     generator: GeneratorConfig,
-    root: Path,
+    own: Mapping[str, Any],
     below: tuple[Path, GeneratorConfig] | None,
-) -> TrainConfig:
-    """The base configuration with what the stage says in its place; `overrides` win over all else."""
-    guided = config.cond == "class" and stage.resolution > GUIDED_ABOVE
+    layers: tuple[int, int],
+) -> Stage:
+    """The base configuration with what the stage says in its place; `overrides` win over all else.
+
+    own: dotted keys of what follows from the stage's place in the chain; None leaves a key alone, NONE sets
+    it to none. layers: that train, and all.
+    """
+    folder = config.folder() / stage_folder(stage)
     values = config_to_dict(config)
-    own: dict[str, Any] = {
-        "run_dir": str(root / stage_name(stage.resolution)),
-        "stem": str(below[0]) if below else None,
+    said: dict[str, Any] = {
+        "run_dir": str(folder),
         "stages": [],
-        "stage": None,
+        "stage": NONE,
         "generator": asdict(generator),
         "schedule.kimg": stage.kimg,
         "batch.images": stage.batch,
         "batch.per_device": stage.per_device,
         "optimizer.g_lr": stage.g_lr,
         "optimizer.d_lr": stage.d_lr,
-        "objective.cls_weight": None if guided else 0.0,
+        "objective.clip_weight": stage.clip_weight,
+        **own,
     }
-    encoder = config.conditioning.text_encoder
-    if below is not None and not config.stem and config.cond == "text" and encoder.startswith("auto:"):
-        # Every stage must read captions with the encoder that the stem was trained on.
-        first = root / stage_name(config.stages[0].resolution) / "features"
-        own["conditioning.text_encoder"] = f"local:{first / encoder.removeprefix('auto:')}"
-    always = ("stem", "stage")
-    for key, value in own.items():
-        if value is not None or key in always:
-            _put(values, key, value)
-    if stage.cls_weight is not None:
-        _put(values, "objective.cls_weight", stage.cls_weight)
-    if below is not None:  # path lengths shape the mapping, which rests in heads
-        _put(values, "objective.pl_weight", 0.0)
+    for key, value in said.items():
+        if value is not None:
+            _put(values, key, None if value is NONE else value)
     for key, value in _flat(stage.overrides):
-        if key.split(".")[0] in ("generator", "stages", "stage", "stem", "run_dir", "cond"):
+        if key.split(".")[0] in DECIDED:
             raise ValueError(
                 f"overrides may not set {key}, which the chain decides: set it outside of stages"
             )
         _put(values, key, value)
-    return config_from_dict(values)
+    one = config_from_dict(values)
+    return Stage(stage_label(stage), stage.resolution, folder, one, below, *layers)
 
 
 def _put(values: dict[str, Any], key: str, value: Any) -> None:
@@ -155,7 +210,7 @@ def check_plan(todo: Sequence[Stage], world_size: int) -> list[ImageSource]:
         check_source(config, source)
         if sources and source.class_names != sources[0].class_names:
             raise ValueError(
-                f"stage {stage.resolution} has {source.num_classes} classes in {config.data.source} and the "
+                f"stage {stage.label} has {source.num_classes} classes in {config.data.source} and the "
                 f"stage before {sources[0].num_classes}: give all stages the same classes in the same order"
             )
         sources.append(source)
@@ -169,7 +224,7 @@ def check_below(stage: Stage) -> None:
     folder, expected = stage.below
     if not (folder / "config.json").is_file() or not (folder / "generator.safetensors").is_file():
         raise ValueError(
-            f"stage {stage.resolution} starts from {folder}, which is missing: "
+            f"stage {stage.label} starts from {folder}, which is missing: "
             "train the stage below first, or restore the folder"
         )
     info = read_info(folder)
@@ -177,12 +232,12 @@ def check_below(stage: Stage) -> None:
     difference = _difference(asdict(expected), asdict(info.generator))
     if difference:
         raise ValueError(
-            f"stage {stage.resolution} starts from {folder}, a generator of another configuration "
+            f"stage {stage.label} starts from {folder}, a generator of another configuration "
             f"({difference}): use the configuration it was trained with, or a new --run-dir"
         )
     if info.condition.kind != stage.config.cond:
         raise ValueError(
-            f"stage {stage.resolution} starts from {folder}, whose condition is {info.condition.kind}, but "
+            f"stage {stage.label} starts from {folder}, whose condition is {info.condition.kind}, but "
             f"cond={stage.config.cond}: train all stages on one condition"
         )
 

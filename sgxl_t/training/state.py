@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -10,7 +11,8 @@ from torch import Tensor
 from sgxl_t.ops.images import from_uint8
 from sgxl_t.training.build import real_pictures
 from sgxl_t.training.checkpoint import flatten_optimizer, load_newest, restore_optimizer, save_checkpoint
-from sgxl_t.training.config import config_to_dict
+from sgxl_t.training.config_file import config_to_dict
+from sgxl_t.training.start import start_from
 
 if TYPE_CHECKING:
     from sgxl_t.training.trainer import Trainer
@@ -30,7 +32,7 @@ def save_state(trainer: Trainer) -> None:
         }
         for name, role in trainer.roles().items():
             parts[f"network_{name}"] = role.raw.state_dict()
-            parts[f"optimizer_{name}"] = flatten_optimizer(role.optimizer)
+            parts[f"optimizer_{name}"] = flatten_optimizer(role.optimizer, role.raw)
         if trainer.condition_ema:
             parts["ema_text"] = trainer.condition_ema.network.state_dict()
         state = {
@@ -53,8 +55,14 @@ def save_state(trainer: Trainer) -> None:
 
 
 def restore_state(trainer: Trainer) -> None:
-    """Loads the newest whole checkpoint on every process; a new run calibrates its feature scales instead."""
+    """Loads the newest whole checkpoint on every process.
+
+    A new run starts from the run that config.start names, or else calibrates its feature scales.
+    """
     found = load_newest(trainer.folder / "checkpoints")
+    if found is None and trainer.config.start:
+        start_from(trainer, Path(trainer.config.start))
+        return
     if found is None:
         pictures = real_pictures(trainer.source, CALIBRATION_IMAGES, trainer.config.seed)
         trainer.features.calibrate(from_uint8(pictures.to(trainer.runtime.device)))
@@ -66,7 +74,7 @@ def restore_state(trainer: Trainer) -> None:
         trainer.features.load_projection_state(parts["projection"])
         for name, role in trainer.roles().items():
             role.raw.load_state_dict(parts[f"network_{name}"])
-            restore_optimizer(role.optimizer, parts[f"optimizer_{name}"])
+            restore_optimizer(role.optimizer, role.raw, parts[f"optimizer_{name}"])
         if trainer.condition_ema:
             trainer.condition_ema.network.load_state_dict(parts["ema_text"])
     except (RuntimeError, KeyError, ValueError) as error:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import sys
 
-from sgxl_t.training.config import TrainConfig, parse_config
+from sgxl_t.training.config import TrainConfig
+from sgxl_t.training.config_file import parse_config
 from sgxl_t.training.run_folder import prepare_folder
 
 log = logging.getLogger("sgxl_t")

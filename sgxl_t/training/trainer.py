@@ -58,7 +58,11 @@ class Trainer:
         self.source, self.condition = parts.source, parts.condition
         self.features = parts.discriminator.features
         self.objective = Objective(
-            config.objective, classifier=parts.classifier, clip=parts.clip, all_reduce_mean=runtime.mean
+            config.objective,
+            classifier=parts.classifier,
+            clip=parts.clip,
+            stem=parts.stem,
+            all_reduce_mean=runtime.mean,
         )
         rates = config.optimizer
         self.g = runtime.prepare(parts.generator, self._adam(parts.generator, rates.g_lr))
@@ -66,8 +70,9 @@ class Trainer:
         self.ema = Ema(self.g.raw, config.ema)
         self.text: Role | None = None
         self.condition_ema: Ema | None = None
-        if isinstance(self.condition, TextCondition) and self.condition.own is not None:
+        if isinstance(self.condition, TextCondition) and self.condition.learns:
             tower = self.condition.own
+            assert tower is not None
             self.text = runtime.prepare(tower, self._adam(tower, rates.text_lr), wrap=False)
             self.condition_ema = Ema(self.condition, config.ema)
         self.recorder = Recorder(self)
@@ -75,8 +80,8 @@ class Trainer:
     def _adam(self, network: nn.Module, lr: float) -> torch.optim.Optimizer:
         network.to(self.runtime.device)
         rates = self.config.optimizer
-        trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        group = {"params": trainable, "lr": lr, "first_lr": lr}
+        # Resting parameters get no gradient, so Adam passes over them and keeps what it knew of them.
+        group = {"params": list(network.parameters()), "lr": lr, "first_lr": lr}
         betas = (float(rates.beta1), float(rates.beta2))
         return torch.optim.Adam([group], betas=betas, eps=rates.eps, fused=True)
 
@@ -122,7 +127,7 @@ class Trainer:
                 self.images_seen,
                 rng,
                 labels=part.labels,
-                text_features=part.c if self.condition.kind == "text" else None,
+                text_features=self.condition.guide_target(part.c),
                 c_heads=part.c,
                 kept_features=kept if share else None,
                 real=part.real,
@@ -136,7 +141,7 @@ class Trainer:
             z,
             self.images_seen,
             rng,
-            c_generator=self._encode_without_graph(part.given),
+            c_generator=self._encode_own(part.given),
             fake_features=kept.pop(0) if share else None,
         )
 
@@ -167,8 +172,10 @@ class Trainer:
         return None if c is None else c.to(self.runtime.device)
 
     @torch.no_grad()
-    def _encode_without_graph(self, given: Any) -> Tensor | None:
-        return self.encode(given) if self.text else None
+    def _encode_own(self, given: Any) -> Tensor | None:
+        """What the generator takes where the heads take something else."""
+        separate = isinstance(self.condition, TextCondition) and self.condition.own is not None
+        return self.encode(given) if separate else None
 
     # The run ---------------------------------------------------------------------------------------------
 

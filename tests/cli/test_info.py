@@ -53,7 +53,7 @@ def test_a_chain_is_drawn_with_where_it_stands(capsys, tmp_path):
     assert code == 0
     assert "16 px" in lines[0]
     assert "6 of 8 kimg, 11 layers, ended by plateau, fd_random 1.25" in lines[0]
-    assert "8 layers kept and frozen, 8 new" in lines[1]
+    assert "8 layers rest, 8 train" in lines[1]
     assert "[#####...............] running" in lines[2]
     assert "1 of 4 kimg" in lines[2]
 

@@ -16,7 +16,7 @@ from sgxl_t.networks.registry import build_generator
 from sgxl_t.networks.superres import stage_parameter_names
 from sgxl_t.training.chain_judgement import answers, judge_stage
 from sgxl_t.training.checkpoint import load_newest
-from sgxl_t.training.config import parse_config
+from sgxl_t.training.config_file import parse_config
 from sgxl_t.training.stages import plan_stages
 from sgxl_t.training.train import main
 
@@ -221,7 +221,7 @@ def refused(arguments, capsys):
         ("[{resolution: 16}, {resolution: 32, head_layers: 2}]", [], "head_layers=2"),
         ("[{resolution: 16}, {resolution: 32, batch: 12}]", [], "does not split"),
         ("[{resolution: 16}, {resolution: 32, overrides: {data.source: no/such}}]", [], "no/such"),
-        (TWO, ["--generator.family", "stylegan_t"], "does not grow"),
+        (TWO, ["--generator.family", "stylegan_t"], "without heads"),
         (
             "[{resolution: 16}, {resolution: 32, cls_weight: 1}]",
             ["--data.source", "emoji-scenes:4x4"],
@@ -267,7 +267,7 @@ def test_a_folder_of_a_plain_run_takes_no_chain(tmp_path, tiny_features, capsys)
 def test_stages_take_their_own_settings_and_the_papers_where_they_say_nothing(tmp_path):
     path = tmp_path / "chain.yaml"
     path.write_text(
-        "cond: class\nobjective: {cls_weight: 1.0, pl_weight: 0.25}\n"
+        "cond: class\nobjective: {cls_weight: 1.0, pl_weight: 0.25, stem_weight: 2}\n"
         "stages:\n- {resolution: 16, batch: 32, per_device: 16}\n- {resolution: 32, cls_weight: 0.5}\n"
         "- {resolution: 64, g_lr: 0.001, kimg: 7, overrides: {objective: {blur_fade_kimg: 5}}}\n"
         "- {resolution: 256, up_factor: 4, head_layers: 6}\n"
@@ -277,6 +277,7 @@ def test_stages_take_their_own_settings_and_the_papers_where_they_say_nothing(tm
     assert (stem.batch.images, first.batch.images) == (32, base.batch.images)
     assert [one.objective.cls_weight for one in (stem, first, second, jump)] == [0.0, 0.5, 1.0, 1.0]
     assert [one.objective.pl_weight for one in (stem, first, second)] == [0.25, 0.0, 0.0]
+    assert [one.objective.stem_weight for one in (stem, first, second)] == [0.0, 2.0, 2.0]
     assert (second.optimizer.g_lr, second.schedule.kimg, second.objective.blur_fade_kimg) == (0.001, 7, 5)
     heads = [(head.head_layers, head.up_factor) for head in jump.generator.stylegan3.superres]
     assert heads == [(7, 2), (7, 2), (6, 4)]
@@ -295,7 +296,10 @@ def test_all_stages_of_a_text_chain_read_captions_with_one_encoder(tmp_path):
 def test_a_chain_may_begin_on_a_model_from_elsewhere(finished, tmp_path, tiny_features):
     stem = finished / "stage_016" / "best"
     stages = "[{resolution: 64, up_factor: 4, head_layers: 4}]"
-    main([*chain_run(tmp_path / "run", tiny_features, stages=stages), "--stem", str(stem)])
+    settings = {"objective__stem_weight": 2}
+    main([*chain_run(tmp_path / "run", tiny_features, stages=stages, **settings), "--stem", str(stem)])
+    ticks = (tmp_path / "run" / "stage_064" / "stats.jsonl").read_text().splitlines()
+    assert json.loads(ticks[-1])["loss/stem"] > 0
     generator, _, _ = load_model(tmp_path / "run" / "best")
     assert generator.img_resolution == 64
     assert torch.equal(generator.mapping.fc0.weight, load_model(stem)[0].mapping.fc0.weight)

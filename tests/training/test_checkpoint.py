@@ -97,21 +97,38 @@ def test_a_write_that_fails_leaves_the_ones_before(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["kimg_0000001.000"]
 
 
-def test_optimizer_state_survives():
-    def updated(steps, state=None):
-        torch.manual_seed(0)
-        weight = torch.nn.Parameter(torch.ones(4))
-        optimizer = torch.optim.Adam([weight], betas=(0.0, 0.99))
-        for step in range(steps):
-            if step == 2 and state is not None:
-                restore_optimizer(optimizer, state)
-            weight.grad = torch.full((4,), float(step + 1))
-            optimizer.step()
-        return weight, optimizer
+def updated(steps, state=None):
+    """A layer and its optimiser after so many updates; `state` is restored before the third."""
+    torch.manual_seed(0)
+    layer = torch.nn.Linear(4, 3)
+    optimizer = torch.optim.Adam(layer.parameters(), betas=(0.0, 0.99))
+    for step in range(steps):
+        if step == 2 and state is not None:
+            restore_optimizer(optimizer, layer, state)
+        layer.weight.grad = torch.full((3, 4), float(step + 1))
+        optimizer.step()
+    return layer, optimizer
 
-    _, optimizer = updated(2)
-    state = {name: value.clone() for name, value in flatten_optimizer(optimizer).items()}
-    again, _ = updated(3, state)
-    straight, _ = updated(3)
-    assert torch.equal(again, straight)
-    assert set(state) == {"0.step", "0.exp_avg", "0.exp_avg_sq"}
+
+def optimizer_state(steps):
+    layer, optimizer = updated(steps)
+    return {name: value.clone() for name, value in flatten_optimizer(optimizer, layer).items()}
+
+
+def test_optimizer_state_survives():
+    state = optimizer_state(2)
+    assert torch.equal(updated(3, state)[0].weight, updated(3)[0].weight)
+    assert set(state) == {"weight.step", "weight.exp_avg", "weight.exp_avg_sq"}
+
+
+def test_optimizer_state_of_other_parameters_is_left_out_where_that_is_asked_for():
+    state = optimizer_state(2) | {"gone.step": torch.tensor(2.0), "gone.exp_avg": torch.ones(3)}
+    layer, optimizer = updated(0)
+    with pytest.raises(ValueError, match="gone"):
+        restore_optimizer(optimizer, layer, state)
+    restore_optimizer(optimizer, layer, state, partly=True)
+    assert set(flatten_optimizer(optimizer, layer)) == {"weight.step", "weight.exp_avg", "weight.exp_avg_sq"}
+    wider = torch.nn.Linear(5, 3)
+    fresh = torch.optim.Adam(wider.parameters())
+    restore_optimizer(fresh, wider, state, partly=True)
+    assert flatten_optimizer(fresh, wider) == {}

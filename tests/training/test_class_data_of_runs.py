@@ -10,7 +10,7 @@ from tiny_runs import tiny_run
 
 from sgxl_t.datasets.base import open_source
 from sgxl_t.training.build import build_parts, check_source
-from sgxl_t.training.config import parse_config
+from sgxl_t.training.config_file import parse_config
 from sgxl_t.training.runtime import Runtime
 from sgxl_t.training.train import main
 

@@ -9,7 +9,7 @@ from tiny_runs import tiny_run
 
 from sgxl_t.networks.spectral import SpectralConv2d
 from sgxl_t.training import trainer as trainer_module
-from sgxl_t.training.config import parse_config
+from sgxl_t.training.config_file import parse_config
 from sgxl_t.training.runtime import Runtime
 from sgxl_t.training.state import restore_state
 from sgxl_t.training.trainer import Trainer

@@ -17,7 +17,7 @@ from sgxl_t.networks.discriminator_xl import ProjectedHeads
 from sgxl_t.networks.official_names import FEATURES, feature_reference, head_name, projection_name
 from sgxl_t.networks.projector import RandomProjector
 from sgxl_t.networks.vit_adapter import VitAdapter
-from sgxl_t.training.config import parse_config
+from sgxl_t.training.config_file import parse_config
 from sgxl_t.training.state import restore_state
 
 NAMES = ["deit_base_distilled_patch16_224", "tf_efficientnet_lite0_1"]

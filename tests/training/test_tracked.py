@@ -11,7 +11,8 @@ from sgxl_t.metrics.plateau import PlateauConfig, PlateauMonitor
 from sgxl_t.networks.feature_networks import FeatureNetwork
 from sgxl_t.training.best import best_smoothed
 from sgxl_t.training.checkpoint import load_newest
-from sgxl_t.training.config import parse_config, tracked_specs
+from sgxl_t.training.config import tracked_specs
+from sgxl_t.training.config_file import parse_config
 from sgxl_t.training.snapshots import PlateauWatch
 from sgxl_t.training.tracking import read_stats
 from sgxl_t.training.train import main

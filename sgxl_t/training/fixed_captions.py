@@ -1,0 +1,33 @@
+"""Captions of finite data, encoded once for all runs on them in one folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sgxl_t.conditioning import Condition, TextCondition
+from sgxl_t.datasets.base import ImageSource
+from sgxl_t.datasets.listed import ListedSource
+from sgxl_t.training.runtime import Runtime
+
+MAX_BYTES = 2**30
+"""Vectors of a data set that a process holds; larger sets are encoded as they come."""
+
+
+def keep_captions(condition: Condition, source: ImageSource, runtime: Runtime, folder: Path) -> None:
+    """Lets the condition keep the vectors of all captions of a data set that lists them.
+
+    Only for published encoders: local ones read a caption faster than it pays to store. The main process
+    encodes, the others read.
+    """
+    if not isinstance(condition, TextCondition) or not condition.original.pretrained:
+        return
+    if not isinstance(source, ListedSource):
+        return
+    captions = sorted({entry.caption for entry in source.entries if entry.caption is not None})
+    if len(captions) * condition.spec.dim * 4 > MAX_BYTES:
+        return
+    if runtime.is_main:
+        condition.keep(captions, folder)
+    runtime.wait()
+    if not runtime.is_main:
+        condition.keep(captions, folder)

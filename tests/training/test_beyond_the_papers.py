@@ -1,0 +1,31 @@
+"""Losses that neither paper has, in runs: they train with either discriminator and say what they measured."""
+
+import json
+
+import pytest
+from tiny_runs import tiny_run
+
+from sgxl_t.training.config_file import parse_config
+from sgxl_t.training.train import main
+
+
+@pytest.mark.parametrize("discriminator", ["projected", "dino"])
+def test_relativistic_loss_with_penalty_and_mismatched_captions(discriminator, tmp_path, tiny_features):
+    settings = {
+        "objective__loss": "relativistic",
+        "objective__gradient_penalty": 1,
+        "objective__mismatch_weight": 0.5,
+        "batch__per_device": 4,
+    }
+    main(tiny_run(tmp_path, tiny_features, cond="text", discriminator=discriminator, **settings))
+    rows = [json.loads(line) for line in (tmp_path / "stats.jsonl").read_text().splitlines()]
+    reported = {name: value for row in rows for name, value in row.items() if name.startswith("loss/")}
+    assert {"loss/d", "loss/g", "loss/r1", "loss/r2", "loss/mismatch"} <= set(reported)
+    assert all(value > 0 for value in reported.values())
+
+
+def test_a_family_without_named_features_takes_its_own():
+    config = parse_config(
+        ["--cond", "text", "--discriminator.family", "dino", "--discriminator.features", "[]"]
+    )
+    assert config.discriminator.features == ("timm:vit_small_patch16_224.dino",)
