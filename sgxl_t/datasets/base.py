@@ -7,13 +7,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from sgxl_t.datasets.policy import Bounds, Enlarge
 from sgxl_t.datasets.rejects import RejectedItemError, Rejects
+
+if TYPE_CHECKING:
+    from sgxl_t.datasets.shards import ShardOptions
 
 CACHE_BYTES = 256 * 2**20
 """Pictures of a source are kept in memory when all of them together need at most this much."""
@@ -148,16 +151,33 @@ class ImageSource(ABC):
         raise ValueError("no picture of the data set can be read: see the list of rejects")
 
 
+@dataclass(frozen=True)
+class Mark:
+    """How far a reader of a stream is: samples taken (good, bad and filtered) of a segment of an epoch."""
+
+    epoch: int = 0
+    segment: int = 0
+    taken: int = 0
+
+
+START = Mark()
+
+
 class StreamSource(ImageSource):
     """A source too large to address at random while training, read as an endless shuffled stream instead."""
 
     @abstractmethod
-    def stream(self, *, seed: int, images_seen: int, part: int, parts: int) -> Iterator[Sample]:
-        """Endless samples for reader `part` of `parts`, a pure function of the four numbers.
+    def stream(
+        self, *, seed: object, part: int, parts: int, mark: Mark = START
+    ) -> Iterator[tuple[Mark, Sample]]:
+        """Endless samples for reader `part` of `parts`, a pure function of seed and reader.
 
-        Samples are drawn independently of what was read before `images_seen`, so a resumed run goes on
-        without replaying the stream.
+        Each sample comes with the mark behind it; from a mark the same samples follow again.
         """
+
+    @abstractmethod
+    def order_key(self) -> str:
+        """Sixteen hex digits that change when marks no longer mean the same samples."""
 
 
 def check_resolution(resolution: int) -> int:
@@ -200,31 +220,24 @@ def open_source(
     reject_limit: float = 0.1,
     captions: str | Path | None = None,
     min_side: int = 8,
+    shards: ShardOptions | None = None,
 ) -> ImageSource:
     """Open a data set by reference.
 
     reference: `digits`, `emoji-scenes` or a subset such as `emoji-scenes:24x8`, a folder of pictures, a .zip,
-    a folder of .tar shards, a brace pattern of shards (`data/{00000..00099}.tar`), or a tar of one tar per
-    class (ILSVRC2012_img_train.tar).
+    a folder of .tar shards, a pattern, URL, command or .txt list of shards (see find_shards), or a tar of one
+    tar per class (ILSVRC2012_img_train.tar).
     split: `train`; `test` (and `held_out` of emoji-scenes); a folder has the splits it has subfolders for.
     mirror: every picture also flipped. captions: table or COCO file of captions for a folder of pictures.
     reject_limit: share of broken items above which reading stops with ValueError.
     min_side: pictures whose shorter side has fewer pixels are rejected.
+    shards: how shards are read; other sources refuse a filter, caption fields and an order.
     """
     reference = str(reference)
     check_resolution(resolution)
     if captions is not None and not Path(reference).is_dir():
         raise ValueError(f"captions={captions} needs a folder of pictures, and {reference!r} is none")
-    kind, _, detail = reference.partition(":")
-    if reference == "digits":
-        from sgxl_t.datasets.digits import Digits
-
-        return Digits(resolution=resolution, split=split, mirror=mirror)
-    if kind == "emoji-scenes":
-        from sgxl_t.datasets.emoji_scenes import EmojiScenes
-
-        return EmojiScenes(detail or None, resolution=resolution, split=split, mirror=mirror)
-    return _open_files(
+    source = _open(
         reference,
         captions,
         resolution=resolution,
@@ -232,18 +245,47 @@ def open_source(
         mirror=mirror,
         rejects=Rejects(reject_limit),
         bounds=Bounds(min_side=min_side),
+        shards=shards,
     )
+    if shards is not None and not isinstance(source, StreamSource):
+        _refuse(shards, reference)
+    return source
 
 
-def _open_files(reference: str, captions: str | Path | None, **common: Any) -> ImageSource:
-    """Shards, a tar of tars, a zip or a folder, whichever the reference names."""
+def _refuse(shards: ShardOptions, reference: str) -> None:
+    for name, value in (
+        ("filter", shards.filter),
+        ("caption_fields", list(shards.caption_fields)),
+        ("order", "" if shards.order == "auto" else shards.order),
+    ):
+        if value:
+            raise ValueError(
+                f"data.{name}={value} acts on shards, and {reference!r} is none: leave it out, or make "
+                "shards with sgxl-t prepare"
+            )
+
+
+def _open(reference: str, captions: str | Path | None, **common: Any) -> ImageSource:
+    """Embedded sets, shards, a tar of tars, a zip or a folder, whichever the reference names."""
+    drawn = {key: common[key] for key in ("resolution", "split", "mirror")}
+    kind, _, detail = reference.partition(":")
+    if reference == "digits":
+        from sgxl_t.datasets.digits import Digits
+
+        return Digits(**drawn)
+    if kind == "emoji-scenes":
+        from sgxl_t.datasets.emoji_scenes import EmojiScenes
+
+        return EmojiScenes(detail or None, **drawn)
     from sgxl_t.datasets.imagenet import TarOfTarsSource, is_tar_of_tars
-    from sgxl_t.datasets.shards import ShardSource, find_shards
+    from sgxl_t.datasets.shards import ShardSource, find_shards, is_local
 
-    if is_tar_of_tars(Path(reference)):
+    options = common.pop("shards")
+    if is_local(reference) and is_tar_of_tars(Path(reference)):
         return TarOfTarsSource(Path(reference), **common)
-    if shards := find_shards(reference):
-        return ShardSource(reference, shards, **common)
+    if subsets := find_shards(reference, common["split"]):
+        del common["split"]
+        return ShardSource(reference, subsets, options=options, **common)
     path = Path(reference)
     if path.suffix.lower() == ".zip" and path.is_file():
         from sgxl_t.datasets.zip import ZipSource

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
+from torch.utils.data import DataLoader, Dataset
 
 from sgxl_t.datasets.base import Batch, ImageSource, Sample, StreamSource, collate
+from sgxl_t.datasets.caption_dropout import drop_captions
+from sgxl_t.datasets.streaming import StreamBatches
 
 
 def batches(
@@ -19,28 +22,51 @@ def batches(
     world_size: int = 1,
     images_seen: int = 0,
     num_workers: int = 0,
+    caption_dropout: float = 0.0,
+    position: dict[str, Any] | None = None,
 ) -> Iterator[Batch]:
     """Batches without end, of `batch_size` pictures each, for one rank.
 
     images_seen: pictures that all ranks together have consumed before; the stream goes on there.
     Pictures are shuffled anew each time the whole source has been passed. All ranks together consume the
     order of one process with batches of `world_size * batch_size`: rank r takes the r-th part of each.
-    Shards are streamed instead (StreamSource.stream): seeded by (seed, rank, images seen), without replay.
+    caption_dropout: share of captions, in [0, 1], that are replaced by an empty text.
+    Shards are streamed instead (see StreamBatches, which is what they return): position is where this rank
+    was, and without one the order begins afresh, as a function of (seed, rank, images seen).
     """
     if batch_size < 1 or not 0 <= rank < world_size or images_seen < 0 or num_workers < 0:
         raise ValueError(
             f"batch_size={batch_size}, rank={rank}, world_size={world_size}, images_seen={images_seen}, "
             f"num_workers={num_workers}: counts must not be negative, and rank below world_size"
         )
+    if not 0 <= caption_dropout <= 1:
+        raise ValueError(f"data.caption_dropout={caption_dropout} is no share: use a number from 0 to 1")
     if isinstance(source, StreamSource):
-        data: Dataset = _Stream(source, seed=seed, rank=rank, world_size=world_size, images_seen=images_seen)
-        loader = DataLoader(data, batch_size=batch_size, num_workers=num_workers, collate_fn=collate)
-        return iter(loader)
+        return StreamBatches(
+            source,
+            batch_size=batch_size,
+            seed=seed,
+            rank=rank,
+            world_size=world_size,
+            images_seen=images_seen,
+            num_workers=num_workers,
+            caption_dropout=caption_dropout,
+            position=position,
+        )
     positions = _positions(len(source), batch_size, seed, rank, world_size, images_seen)
     if num_workers == 0:
-        return (collate([source[i] for i in indices]) for indices in positions)
-    return iter(
-        DataLoader(_Indexed(source), batch_sampler=positions, num_workers=num_workers, collate_fn=collate)
+        read: Iterator[Batch] = (collate([source[i] for i in indices]) for indices in positions)
+    else:
+        loader = DataLoader(
+            _Indexed(source), batch_sampler=positions, num_workers=num_workers, collate_fn=collate
+        )
+        read = iter(loader)
+    if caption_dropout == 0:
+        return read
+    first, step = images_seen + rank * batch_size, batch_size * world_size
+    return (
+        drop_captions(batch, caption_dropout, f"{seed}/{first + number * step}")
+        for number, batch in enumerate(read)
     )
 
 
@@ -73,23 +99,3 @@ class _Indexed(Dataset):
 
     def __getitem__(self, index: int) -> Sample:
         return self.source[index]
-
-
-class _Stream(IterableDataset):
-    """A shard stream whose workers read different shards."""
-
-    def __init__(
-        self, source: StreamSource, *, seed: int, rank: int, world_size: int, images_seen: int
-    ) -> None:
-        self.source = source
-        self.seed, self.rank, self.world_size, self.images_seen = seed, rank, world_size, images_seen
-
-    def __iter__(self) -> Iterator[Sample]:
-        info = get_worker_info()
-        worker, workers = (info.id, info.num_workers) if info is not None else (0, 1)
-        return self.source.stream(
-            seed=self.seed,
-            images_seen=self.images_seen,
-            part=self.rank * workers + worker,
-            parts=self.world_size * workers,
-        )

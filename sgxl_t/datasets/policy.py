@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -73,12 +74,25 @@ Enlarge = Callable[[Image.Image, int], Image.Image]
 """A smaller square RGB picture and a side in pixels to the picture of that side."""
 
 
+ORIENTATION = 0x0112
+"""EXIF's entry for how a picture was held."""
+DRAFT_MARGIN = 2
+"""JPEGs are decoded to at least this times R pixels a side, so that Lanczos still does the last step."""
+
+
 def decode_picture(
-    data: bytes, resolution: int, bounds: Bounds | None = None, enlarge: Enlarge | None = None
+    data: bytes,
+    resolution: int,
+    bounds: Bounds | None = None,
+    enlarge: Enlarge | None = None,
+    *,
+    draft: bool = False,
 ) -> Tensor:
     """Encoded bytes to uint8 [3, R, R]: upright by EXIF, on white, centre crop, antialiased Lanczos.
 
     enlarge: what makes pictures smaller than R larger; Lanczos without.
+    draft: decode JPEGs at a half, quarter or eighth of their size where at least 2 R pixels a side remain.
+    Several times faster; the decoder averages blocks of pixels before Lanczos does the rest.
     """
     bounds = bounds or Bounds()
     if len(data) > bounds.max_file_bytes:
@@ -87,12 +101,37 @@ def decode_picture(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            if draft and picture.getexif().get(ORIENTATION, 1) == 1:
+                smaller = _drafted_square(picture, resolution)
+                if smaller is not None:
+                    return _as_tensor(smaller)
             picture.load()
-            rgb = to_rgb(ImageOps.exif_transpose(picture))
+            ImageOps.exif_transpose(picture, in_place=True)
+            rgb = to_rgb(picture)
     except Exception as error:  # truncated or corrupt bodies end in many kinds of errors
         raise RejectedItemError("cannot be decoded", str(error) or type(error).__name__) from error
-    pixels = np.array(centre_square(rgb, resolution, enlarge))
-    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+    return _as_tensor(centre_square(rgb, resolution, enlarge))
+
+
+def _as_tensor(picture: Image.Image) -> Tensor:
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous()
+
+
+def _drafted_square(picture: Image.Image, resolution: int) -> Image.Image | None:
+    """The centre square of a picture that its decoder makes smaller; None where it cannot, or not enough."""
+    width, height = picture.size
+    drafted = picture.draft(None, (DRAFT_MARGIN * resolution, DRAFT_MARGIN * resolution))
+    scale = width / drafted[1][2] if drafted else 1
+    if scale == 1:
+        return None
+    # The same square as at full size: its edges may lie between the pixels of the smaller picture.
+    side = min(width, height)
+    box = [edge / scale for edge in ((width - side) // 2, (height - side) // 2)]
+    box += [edge + side / scale for edge in box]
+    left, top, right, bottom = (*map(math.floor, box[:2]), *map(math.ceil, box[2:]))
+    square = to_rgb(picture.crop((left, top, right, bottom)))
+    inner = (box[0] - left, box[1] - top, box[2] - left, box[3] - top)
+    return square.resize((resolution, resolution), Image.Resampling.LANCZOS, box=inner)
 
 
 def to_rgb(picture: Image.Image) -> Image.Image:
@@ -105,7 +144,7 @@ def to_rgb(picture: Image.Image) -> Image.Image:
         picture = picture.convert("RGBA")
         white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
         picture = Image.alpha_composite(white, picture)
-    return picture.convert("RGB")
+    return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 
 def centre_square(picture: Image.Image, resolution: int, enlarge: Enlarge | None = None) -> Image.Image:
@@ -120,7 +159,7 @@ def centre_square(picture: Image.Image, resolution: int, enlarge: Enlarge | None
         return picture
     side = min(width, height)
     left, top = (width - side) // 2, (height - side) // 2
-    square = picture.crop((left, top, left + side, top + side))
+    square = picture if width == height else picture.crop((left, top, left + side, top + side))
     if enlarge is not None and side < resolution:
         return enlarge(square, resolution)
     return square.resize((resolution, resolution), Image.Resampling.LANCZOS)

@@ -78,7 +78,7 @@ def write_dataset(
         raise ValueError(f"max_images={max_images} leaves no picture: use 1 or more")
     target = _check_target(Path(destination), format, overwrite)
     total = len(source) // (2 if source.mirror else 1)
-    indices: Sequence[int] = range(total)
+    indices: Sequence[int] | None = None
     if max_images is not None and max_images < total:
         indices = sorted(np.random.RandomState(seed).permutation(total)[:max_images].tolist())
     source.enlarge = enlarger = enlarger or Enlarger()
@@ -86,8 +86,8 @@ def write_dataset(
     with _aside(target) as partial:
         writer: Writer = ZipWriter(partial) if format == "zip" else ShardWriter(partial)
         try:
-            bar = tqdm(indices, desc=f"writing {target.name}", unit="img", disable=not progress)
-            for sample in source.samples(bar):
+            label, expected = f"writing {target.name}", total if indices is None else len(indices)
+            for sample in tqdm(source.samples(indices), label, expected, unit="img", disable=not progress):
                 writer.add(sample)
                 count += 1
             if count == 0:

@@ -7,6 +7,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+Item = tuple[str, str, str]
+"""Name, reason and detail of one rejected item."""
+
+FILTERED = "left out by the filter"
+
 
 class RejectedItemError(ValueError):
     """One picture, caption or label that cannot be used; `reason` is the same for all of its kind."""
@@ -17,20 +22,29 @@ class RejectedItemError(ValueError):
         self.detail = detail
 
 
+class FilteredItemError(RejectedItemError):
+    """One good item that the filter leaves out: counted among the notes, not among the rejects."""
+
+    def __init__(self) -> None:
+        super().__init__(FILTERED)
+
+
 @dataclass
 class Rejects:
     """The list of rejected items of one source.
 
     limit: largest share of rejected items among all items, in [0, 1]; above it `check` raises ValueError.
-    items: (name, reason, detail) in the order found. notes: counts of things that were repaired, not
-    rejected (for example captions cut at the length limit).
+    items: (name, reason, detail) in the order found. notes: counts of things that were not rejected:
+    repaired (for example captions cut at the length limit), or left out by the filter.
     """
 
     limit: float = 0.1
-    items: list[tuple[str, str, str]] = field(default_factory=list)
+    items: list[Item] = field(default_factory=list)
     notes: Counter[str] = field(default_factory=Counter)
     _names: set[str] = field(default_factory=set)
     _log: Path | None = None
+    _told: int = 0
+    _told_notes: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         if not 0 <= self.limit <= 1:
@@ -40,7 +54,10 @@ class Rejects:
         return len(self.items)
 
     def add(self, name: str, error: RejectedItemError) -> None:
-        """Count one rejected item; the same name counts once."""
+        """Count one rejected item; the same name counts once. Filtered items only add to the notes."""
+        if isinstance(error, FilteredItemError):
+            self.note(FILTERED)
+            return
         if name in self._names:
             return
         self._names.add(name)
@@ -72,6 +89,23 @@ class Rejects:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(_line(*item) for item in self.items), encoding="utf-8")
         self._log = path
+
+    def leave_writing(self) -> None:
+        """In a loader process: what is found from here on is told by `news`, the main process writes it."""
+        self._log = None
+        self.news()
+
+    def news(self) -> tuple[list[Item], Counter[str]]:
+        """Items and counts of notes that have come up since the last call."""
+        items, notes = self.items[self._told :], self.notes - self._told_notes
+        self._told, self._told_notes = len(self.items), Counter(self.notes)
+        return items, notes
+
+    def merge(self, items: list[Item], notes: Counter[str]) -> None:
+        """Take over the news of a loader process."""
+        for name, reason, detail in items:
+            self.add(name, RejectedItemError(reason, detail))
+        self.notes.update(notes)
 
 
 def _line(name: str, reason: str, detail: str) -> str:

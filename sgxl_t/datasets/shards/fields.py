@@ -1,0 +1,126 @@
+"""What is known of a sample beside its picture: captions, and fields of its json or of tables."""
+
+from __future__ import annotations
+
+import io
+import random
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from sgxl_t.datasets.annotations import MAX_TABLE_BYTES
+from sgxl_t.datasets.policy import Bounds, open_picture
+from sgxl_t.datasets.rejects import FilteredItemError
+from sgxl_t.datasets.shards.filters import COMPUTED, Filter, computed
+from sgxl_t.datasets.shards.samples import Group, is_local, json_of, picture_ending
+
+KEY = "key"
+"""Column of tables beside shards that names the sample, as img2dataset writes it."""
+FOLDER_TABLE = "metadata.parquet"
+
+
+class Captions:
+    """Takes captions from `txt` or from fields of the json.
+
+    fields: names, `txt` for the text file; empty takes `txt`, or "caption" of the json where that is missing.
+    Fields may hold lists. Of several captions one is drawn; without draws the first is taken.
+    """
+
+    def __init__(self, fields: tuple[str, ...] = ()) -> None:
+        self.fields = fields
+
+    def all_of(self, group: Group) -> list[Any]:
+        """The captions of a sample; [] where there is none."""
+        info = json_of(group) if self.fields != ("txt",) else {}
+        if not self.fields:
+            text = group.get("txt", info.get("caption"))
+            return [] if text is None else [text]
+        found: list[Any] = []
+        for name in self.fields:
+            value = group.get("txt") if name == "txt" else info.get(name)
+            found += value if isinstance(value, list) else [value]
+        return [text for text in found if text]
+
+    def one_of(self, group: Group, draws: random.Random | None) -> Any:
+        """One caption as it stands in the shard; None where there is none."""
+        captions = self.all_of(group)
+        if not captions:
+            return None
+        return captions[0] if draws is None or len(captions) == 1 else draws.choice(captions)
+
+
+class FieldFilter:
+    """A filter on the fields of samples; samples that do not pass raise FilteredItemError.
+
+    A field is looked for in the sample's json, then in NAME.parquet beside NAME.tar, then in metadata.parquet
+    in the same folder. min_side and max_aspect come from "width" and "height", or from the picture itself.
+    """
+
+    def __init__(self, expression: str, bounds: Bounds) -> None:
+        self.filter, self.bounds = Filter(expression), bounds
+
+    def check(self, group: Group) -> None:
+        """Raises FilteredItemError where the sample does not pass."""
+        info = json_of(group)
+        if not self.filter.keeps(lambda name: self._value(name, group, info)):
+            raise FilteredItemError
+
+    def unknown(self, groups: list[Group]) -> list[str]:
+        """Names of the expression that none of the samples has."""
+        samples = [(group, json_of(group)) for group in groups]
+        names = [name for name in self.filter.names if name not in COMPUTED]
+        return [name for name in names if all(self._value(name, *sample) is None for sample in samples)]
+
+    def _value(self, name: str, group: Group, info: dict[str, Any]) -> Any:
+        value = info.get(name)
+        if value is None and name in COMPUTED:
+            return self._computed(name, group, info)
+        if value is None and is_local(group["__url__"]):
+            table = _beside(group["__url__"], self.filter.names)
+            value = table.get(name, {}).get(group["__key__"].rpartition("/")[2])
+        return value
+
+    def _computed(self, name: str, group: Group, info: dict[str, Any]) -> float | None:
+        value = computed(name, info.get("width"), info.get("height"))
+        ending = picture_ending(group)
+        if value is None and ending is not None:
+            value = computed(name, *open_picture(io.BytesIO(group[ending]), self.bounds).size)
+        return value
+
+
+def _beside(shard: str, names: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    """Columns of the table that describes a shard, as values by key; empty where there is no table."""
+    for path in (Path(shard).with_suffix(".parquet"), Path(shard).with_name(FOLDER_TABLE)):
+        if path.is_file():
+            return _columns(path, names)
+    return {}
+
+
+@lru_cache(maxsize=16)
+def _columns(path: Path, names: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    import pandas as pd
+    import pyarrow.parquet as pq
+
+    if path.stat().st_size > MAX_TABLE_BYTES:
+        raise ValueError(
+            f"{path} has more than {MAX_TABLE_BYTES} bytes: put one NAME.parquet beside each NAME.tar"
+        )
+    try:
+        held = pq.read_schema(path).names
+        if KEY not in held:
+            raise ValueError(f'it has no column "{KEY}"')
+        wanted = [name for name in names if name in held]
+        frame = pd.read_parquet(path, columns=[KEY, *wanted]) if wanted else pd.DataFrame({KEY: []})
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{path} cannot be read as a table of samples: {_first_line(error)}") from error
+    keys = frame[KEY].astype(str).tolist()
+    filled = frame.astype(object).where(frame.notna(), None)
+    return {name: dict(zip(keys, map(_plain, filled[name]), strict=True)) for name in wanted}
+
+
+def _plain(cell: Any) -> Any:
+    return cell.tolist() if hasattr(cell, "tolist") else cell  # lists and numbers of numpy
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

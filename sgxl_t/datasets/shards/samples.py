@@ -1,0 +1,166 @@
+"""Samples of one shard: files with one name and different endings, their bytes or where these lie."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from sgxl_t.datasets.policy import Bounds, is_picture
+from sgxl_t.datasets.rejects import RejectedItemError, Rejects
+from sgxl_t.datasets.shards.headers import Forward, Member, ShardError, members
+
+TEXT_ENDINGS = ("txt", "json", "cls")
+MAX_TEXT_BYTES = 2**22
+MAX_FILES = 64
+"""Files of one sample; more are rejected."""
+CURL = "curl -f -s -L --connect-timeout 20 --speed-limit 1 --speed-time 60 --retry 3 --retry-delay 1 -- "
+
+Group = dict[str, Any]
+"""One sample: bytes by ending, or (offset, size) of the bytes; "__key__", "__url__" and "__start__", the
+offset of its first header. Files of other kinds have None."""
+
+
+def is_local(shard: str) -> bool:
+    """Whether a shard is a path, not a URL or a command."""
+    return not shard.startswith("pipe:") and "://" not in shard
+
+
+def shard_name(shard: str) -> str:
+    """How a shard is called in lists and messages."""
+    return Path(shard).name if is_local(shard) else shard[:150]
+
+
+def group_name(group: Group) -> str:
+    """How a sample is called in the list of rejects."""
+    return f"{shard_name(group['__url__'])}/{group['__key__']}"
+
+
+def picture_ending(group: Group) -> str | None:
+    """Ending of the sample's picture, None where it has none."""
+    return next((key for key in group if key[0] != "_" and is_picture(f"x.{key}")), None)
+
+
+def json_of(group: Group) -> dict[str, Any]:
+    """The sample's json; empty where there is none or it cannot be read."""
+    try:
+        info = json.loads(group.get("json") or b"{}")
+    except (ValueError, RecursionError):
+        return {}
+    return info if isinstance(info, dict) else {}
+
+
+@contextmanager
+def open_shard(shard: str, start: int = 0) -> Iterator[Forward]:
+    """A shard from byte `start` on; ShardError when it cannot be opened.
+
+    URLs and commands (`pipe:COMMAND`) are opened by webdataset; start must be 0 for them.
+    """
+    try:
+        file, size = _open(shard)
+    except Exception as error:  # every kind of URL has its own kinds of errors
+        raise ShardError("shard cannot be opened", str(error) or type(error).__name__) from error
+    try:
+        yield Forward(file, size=size, offset=start)
+    finally:
+        with suppress(Exception):  # a command that is not read to its end ends with an error
+            file.close()
+
+
+def _open(shard: str) -> tuple[BinaryIO, int | None]:
+    if is_local(shard):
+        return Path(shard).open("rb"), Path(shard).stat().st_size
+    from webdataset.gopen import gopen
+
+    if shard.startswith(("http://", "https://")):
+        shard = "pipe:" + CURL + shlex.quote(shard)  # a dead server costs seconds, not minutes
+    return cast("BinaryIO", gopen(shard)), None
+
+
+def groups(
+    shard: str, bounds: Bounds, rejects: Rejects, *, start: int = 0, lazy: bool = False
+) -> Iterator[Group]:
+    """Samples of a shard from byte `start` on, in order.
+
+    lazy: note where the bytes lie, for `load`, instead of reading them; local shards only.
+    Files that are too large, and files and samples that come twice, are rejected. Raises ShardError, after
+    all that could be read, when the shard cannot be read to its end.
+    """
+    label, seen = shard_name(shard), set[str]()
+    group: Group = {}
+    with open_shard(shard, start) as tar:
+        try:
+            for member in members(tar, label, rejects):
+                # Only the last ending counts: "a.b.jpg" is the picture of sample "a.b".
+                stem, dot, ending = member.name.rpartition(".")
+                if not (dot and stem) or "/" in ending or ending.startswith("_"):
+                    continue
+                if group and group["__key__"] != stem:
+                    yield group
+                    group = {}
+                if not group and stem in seen:
+                    rejects.add(f"{label}/{stem} again", RejectedItemError("second sample of one name"))
+                    continue
+                if not group:
+                    group = {"__key__": stem, "__url__": shard, "__start__": member.start}
+                    seen.add(stem)
+                try:
+                    _put(group, ending.lower(), member, tar, bounds, lazy)
+                except RejectedItemError as error:
+                    if isinstance(error, ShardError):
+                        raise
+                    rejects.add(f"{label}/{member.name}", error)
+        except (ShardError, OSError) as error:
+            if _has_files(group):
+                yield group
+            if isinstance(error, ShardError):
+                raise
+            raise ShardError("shard cannot be read to its end", str(error)) from error
+    if group:
+        yield group
+
+
+def _has_files(group: Group) -> bool:
+    return any(key[0] != "_" for key in group)
+
+
+def _put(group: Group, ending: str, member: Member, tar: Forward, bounds: Bounds, lazy: bool) -> None:
+    """Adds one file to the sample, or raises RejectedItemError."""
+    if ending in group:
+        raise RejectedItemError("second file of one name in a shard")
+    if len(group) > MAX_FILES:
+        raise RejectedItemError("too many files in one sample", f"more than {MAX_FILES}")
+    text = ending in TEXT_ENDINGS
+    if not text and not is_picture(f"x.{ending}"):
+        group[ending] = None
+        return
+    if member.size > (MAX_TEXT_BYTES if text else bounds.max_file_bytes):
+        raise RejectedItemError("file too large", f"{member.size} bytes")
+    if lazy:
+        group[ending] = (member.offset, member.size)
+        return
+    data = tar.read(member.size)
+    if len(data) < member.size:
+        raise ShardError("shard cannot be read to its end", f"it ends inside {member.name}")
+    group[ending] = data
+
+
+def load(group: Group) -> Group:
+    """The sample with bytes in place of where they lie."""
+    if not any(isinstance(value, tuple) for value in group.values()):
+        return group
+    try:
+        with Path(group["__url__"]).open("rb") as file:
+            return {key: _bytes(file, value) for key, value in group.items()}
+    except OSError as error:
+        raise RejectedItemError("shard cannot be opened", str(error)) from error
+
+
+def _bytes(file: BinaryIO, value: Any) -> Any:
+    if not isinstance(value, tuple):
+        return value
+    file.seek(value[0])
+    return file.read(value[1])

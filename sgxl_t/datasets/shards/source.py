@@ -1,0 +1,264 @@
+"""The source behind shards: an endless stream for training, addresses for everything else."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from sgxl_t.datasets.annotations import clean_caption
+from sgxl_t.datasets.base import START, Mark, Sample, StreamSource, short_hash
+from sgxl_t.datasets.policy import Bounds, decode_picture
+from sgxl_t.datasets.rejects import RejectedItemError, Rejects
+from sgxl_t.datasets.shards.addresses import Addresses, evenly
+from sgxl_t.datasets.shards.discover import Subset
+from sgxl_t.datasets.shards.fields import Captions, FieldFilter
+from sgxl_t.datasets.shards.filters import known_names
+from sgxl_t.datasets.shards.order import Order, Plan, Unit
+from sgxl_t.datasets.shards.samples import (
+    Group,
+    group_name,
+    groups,
+    is_local,
+    json_of,
+    load,
+    picture_ending,
+    shard_name,
+)
+from sgxl_t.datasets.shards.watch import Watch
+
+CLASS_FILE = "classes.json"
+"""Beside the shards: {"class_names": [...]}, the names of the integer labels in the samples."""
+PROBE_SAMPLES = 16
+PROBE_SHARDS = 5
+"""URLs that are tried before a set counts as out of reach."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardOptions:
+    """How shards are read.
+
+    order: `epochs`, `resample` or `auto` (see Plan). shuffle_samples: encoded samples that one reader holds
+    to draw from. caption_fields: `txt` and fields of the json; empty takes `txt`, else "caption". filter:
+    expression that samples must meet (see Filter). fast_jpeg: decode JPEGs at reduced size in the stream.
+    """
+
+    order: Order = "auto"
+    shuffle_samples: int = 1000
+    caption_fields: tuple[str, ...] = ()
+    filter: str | None = None
+    fast_jpeg: bool = True
+
+
+class ShardSource(StreamSource):
+    """Samples of tar shards, streamed for training and addressed through a lazily made index elsewhere.
+
+    Captions come from `txt` or fields of `json`; labels from "label" in `json` or from `cls`, when
+    classes.json beside the shards names the classes. Broken shards and samples are skipped and counted.
+    By address, JPEGs are decoded at full size and the first of several captions is taken.
+    """
+
+    def __init__(
+        self,
+        reference: str,
+        subsets: Sequence[Subset],
+        *,
+        resolution: int,
+        mirror: bool = False,
+        rejects: Rejects | None = None,
+        bounds: Bounds | None = None,
+        options: ShardOptions | None = None,
+    ) -> None:
+        self.reference, self.options = reference, options or ShardOptions()
+        self.bounds = bounds or Bounds()
+        if self.options.shuffle_samples < 1:
+            raise ValueError(f"data.shuffle_samples={self.options.shuffle_samples}: use 1 or more")
+        self.plan = Plan(subsets, self.options.order)
+        self.shards = self.plan.shards
+        self.captions = Captions(self.options.caption_fields)
+        chosen = self.options.filter
+        self.filter = FieldFilter(chosen, self.bounds) if chosen else None
+        rejects = Rejects() if rejects is None else rejects
+        first = _probe(reference, self.shards, self.bounds, rejects)
+        super().__init__(
+            resolution=resolution,
+            class_names=_class_names(self.shards[0]),
+            has_captions=any(self.captions.all_of(group) for group in first),
+            mirror=mirror,
+            rejects=rejects,
+        )
+        self.addresses = Addresses(reference, self.shards, self.bounds, self.rejects)
+        self._check_fields(first)
+
+    def _check_fields(self, first: list[Group]) -> None:
+        """The fields that captions and filter name must be among those of the first samples."""
+        held = sorted({name for group in first for name in json_of(group)})
+        if self.options.caption_fields and not self.has_captions:
+            raise ValueError(
+                f"data.caption_fields={list(self.options.caption_fields)} names no caption of the first "
+                f"samples of {self.reference}: use txt or fields of their json "
+                f"({', '.join(held[:30]) or 'none'})"
+            )
+        unknown = self.filter.unknown(first) if self.filter else []
+        if unknown and self.filter:
+            raise ValueError(
+                f"data.filter={self.filter.filter.expression!r} reads {', '.join(unknown)}, which the first "
+                f"samples of {self.reference} do not have: use {known_names(held)}, or columns of a parquet "
+                "beside the shards"
+            )
+
+    def fingerprint(self) -> str:
+        sizes = [(shard_name(shard), _size(shard)) for shard in self.shards]
+        chosen = [part for part in (self.options.filter, self.options.caption_fields) if part]
+        return short_hash(self.resolution, self.mirror, self.class_names, *sizes, *chosen)
+
+    def order_key(self) -> str:
+        weights = [(subset.name, subset.weight) for subset in self.plan.subsets]
+        return short_hash(self.plan.resample, self.options.shuffle_samples, weights, *self.shards)
+
+    # The stream ------------------------------------------------------------------------------------------
+
+    def stream(
+        self, *, seed: object, part: int, parts: int, mark: Mark = START
+    ) -> Iterator[tuple[Mark, Sample]]:
+        from webdataset.filters import shuffle
+
+        watch, held = self._watch(), self.options.shuffle_samples
+        while True:
+            segments = self.plan.segments(mark.epoch, seed=seed, part=part, parts=parts)
+            for number in range(mark.segment, len(segments)):
+                key = f"{seed}/{part}/{parts}/{mark.epoch}/{number}"
+                # Where samples were taken before, only headers are read until the stream is there again.
+                encoded = self._encoded(segments[number], watch, lazy=mark.taken > 0)
+                mixed = shuffle(held, initial=held, rng=random.Random(key))(encoded)
+                for taken, group in enumerate(mixed, 1):
+                    if taken > mark.taken:
+                        sample = self._use(group, watch, random.Random(f"{key}/{taken}"))
+                        if sample is not None:
+                            yield Mark(mark.epoch, number, taken), sample
+                mark = Mark(mark.epoch, number + 1)
+            mark = Mark(mark.epoch + 1)
+            watch.end_epoch(parts)
+
+    def _watch(self) -> Watch:
+        return Watch(self.rejects, self.options.filter, len(self.shards))
+
+    def _encoded(self, units: Iterable[Unit], watch: Watch, *, lazy: bool = False) -> Iterator[Group]:
+        """The samples of the units one after the other."""
+        for unit in units:
+            # A reader that takes every n-th sample leaves the bytes of the others alone.
+            noted = is_local(unit.shard) and (lazy or unit.step > 1)
+            watch.tried(unit.shard)
+            try:
+                found = groups(unit.shard, self.bounds, watch.rejects, lazy=noted)
+                for group in islice(found, unit.first, None, unit.step):
+                    watch.read += 1
+                    yield group if lazy or not noted else load(group)
+            except RejectedItemError as error:
+                watch.failed(unit.shard, error)
+            watch.check()
+
+    def _use(self, group: Group, watch: Watch, draws: random.Random | None) -> Sample | None:
+        """A sample, of the stream with draws; None when it is rejected or filtered."""
+        try:
+            draft = self.options.fast_jpeg and draws is not None
+            sample = self.decode(load(group), draws, draft=draft)
+        except RejectedItemError as error:
+            watch.passed_over(group_name(group), error)
+            return None
+        watch.used += 1
+        if draws is not None and self.mirror and draws.random() < 0.5:
+            return Sample(sample.image.flip(-1), sample.label, sample.caption)
+        return sample
+
+    def samples(self, indices: Iterable[int] | None = None) -> Iterator[Sample]:
+        """One pass over all samples, also those without address; or over the given addresses."""
+        if indices is not None:
+            yield from super().samples(indices)
+            return
+        watch = self._watch()
+        for group in self._encoded((Unit(shard) for shard in self.shards), watch):
+            sample = self._use(group, watch, None)
+            if sample is not None:
+                yield sample
+
+    # By address ------------------------------------------------------------------------------------------
+
+    def _count(self) -> int:
+        return len(self.addresses)
+
+    def _name(self, index: int) -> str:
+        return self.addresses.name(index)
+
+    def _read(self, index: int) -> Sample:
+        return self.decode(self.addresses.group(index))
+
+    # One sample ------------------------------------------------------------------------------------------
+
+    def decode(self, group: Group, draws: random.Random | None = None, *, draft: bool = False) -> Sample:
+        """Bytes to a sample. draws: choose one of several captions; without them the first is taken. draft:
+        decode JPEGs at reduced size. Raises RejectedItemError, and FilteredItemError for what is left out.
+        """
+        ending = picture_ending(group)
+        if ending is None:
+            raise RejectedItemError("no picture in the sample", ", ".join(k for k in group if k[0] != "_"))
+        if self.filter is not None:
+            self.filter.check(group)
+        caption = None
+        if self.has_captions:
+            text = self.captions.one_of(group, draws)
+            if text is None:
+                raise RejectedItemError("no caption")
+            caption = clean_caption(text, self.rejects)
+        label = self._label(group) if self.class_names is not None else None
+        image = decode_picture(group[ending], self.resolution, self.bounds, self.enlarge, draft=draft)
+        return Sample(image, label, caption)
+
+    def _label(self, group: Group) -> int:
+        value = group["cls"].decode("ascii", "replace") if "cls" in group else json_of(group).get("label")
+        if value is None:
+            raise RejectedItemError("no label")
+        text = str(value).strip()
+        if not text.isdecimal() or int(text) >= self.num_classes:
+            raise RejectedItemError("label is no class", text[:100])
+        return int(text)
+
+
+def _probe(reference: str, shards: Sequence[str], bounds: Bounds, rejects: Rejects) -> list[Group]:
+    """The first samples of the first shard that can be read; ValueError when none can."""
+    local = [shard for shard in shards if is_local(shard)]
+    tried = [*local, *evenly([shard for shard in shards if not is_local(shard)], PROBE_SHARDS)]
+    reason = "no samples in them"
+    for shard in tried:
+        found: list[Group] = []
+        try:
+            for group in groups(shard, bounds, rejects):
+                found.append(group)
+                if len(found) == PROBE_SAMPLES:
+                    break
+        except RejectedItemError as error:
+            rejects.add(shard_name(shard), error)
+            reason = str(error)
+        if found:
+            return found
+    raise ValueError(
+        f"the {len(tried)} shards of {reference} that were tried hold no sample ({reason}): "
+        "check the address, or make them again"
+    )
+
+
+def _size(shard: str) -> int:
+    return Path(shard).stat().st_size if is_local(shard) else 0
+
+
+def _class_names(shard: str) -> tuple[str, ...] | None:
+    path = Path(shard).parent / CLASS_FILE if is_local(shard) else None
+    if path is None or not path.is_file():
+        return None
+    try:
+        return tuple(str(name) for name in json.loads(path.read_bytes())["class_names"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f'{path} is no class file: expected {{"class_names": ["cat", ...]}}') from error
