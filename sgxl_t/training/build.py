@@ -14,7 +14,7 @@ from sgxl_t.conditioning import ClassCondition, Condition, build_condition
 from sgxl_t.conditioning.class_check import check_classes
 from sgxl_t.conditioning.model_folder import load_model
 from sgxl_t.conditioning.table_file import load_class_table
-from sgxl_t.datasets.base import ImageSource, open_source
+from sgxl_t.datasets.base import ImageSource
 from sgxl_t.networks.clip import ClipModel
 from sgxl_t.networks.discriminator import Discriminator, build_discriminator
 from sgxl_t.networks.feature_networks import FeatureNetwork, load_feature_network
@@ -26,6 +26,7 @@ from sgxl_t.networks.superres import freeze_for_stage, load_stem
 from sgxl_t.networks.text_encoder import TextEncoder
 from sgxl_t.networks.text_towers import load_text_encoder
 from sgxl_t.training.config import TrainConfig
+from sgxl_t.training.data import open_data
 from sgxl_t.training.features import train_features
 from sgxl_t.training.fixed_captions import keep_captions
 from sgxl_t.training.runtime import Runtime, stream
@@ -51,12 +52,7 @@ def build_parts(config: TrainConfig, runtime: Runtime, folder: Path) -> Parts:
 
     The first weights are a function of the seed alone and equal on all ranks.
     """
-    source = open_source(
-        config.data.source,
-        resolution=config.generator.img_resolution,
-        mirror=config.data.mirror,
-        reject_limit=config.data.reject_limit,
-    )
+    source = open_data(config.data, config.generator.img_resolution)
     check_source(config, source)
     # Before features train: a stem of other classes ends the run.
     stem = load_stem_model(config, source) if config.stem else None

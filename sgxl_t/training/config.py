@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from sgxl_t.metrics.protocol import MetricSpec, format_count, parse_metric
 from sgxl_t.networks.configs import ConditionKind, DiscriminatorConfig, GeneratorConfig
@@ -18,13 +19,29 @@ class DataConfig:
     """Which pictures to learn from."""
 
     source: str = "digits"
-    """Embedded set (digits, emoji-scenes:24x8), folder, StyleGAN zip, or webdataset shards."""
+    """Embedded set (digits, emoji-scenes:24x8), folder, StyleGAN zip, or webdataset shards: folder, pattern
+    such as laion/{00000..00099}.tar, URL, pipe:COMMAND, or a .txt list of these with weights."""
     mirror: bool = False
     """Add every picture's mirror image."""
     num_workers: int = 0
     """Loader processes per training process; 0 loads in the training process."""
     reject_limit: float = 0.1
-    """Share of unreadable pictures above which the run stops, 0 to 1."""
+    """Share of unreadable pictures, or shards, above which the run stops, 0 to 1."""
+    caption_dropout: float = 0.0
+    """Share of captions that are replaced by an empty text, 0 to 1."""
+    caption_fields: tuple[str, ...] = ()
+    """Shards: where captions come from, txt or fields of the json, one at random for each sample; empty takes
+    txt, else the field caption."""
+    filter: str | None = None
+    """Shards: samples to keep, such as "similarity > 0.3 and min_side >= 64"; fields of the json or of a
+    parquet beside the shards. None keeps all."""
+    order: Literal["auto", "epochs", "resample"] = "auto"
+    """Shards: epochs shows every sample once per epoch, resample draws shards with replacement by the weights
+    of their subsets; auto resamples lists with weights."""
+    shuffle_samples: int = 1000
+    """Shards: encoded samples that each reader holds to draw from."""
+    fast_jpeg: bool = True
+    """Shards: decode large JPEGs at a half, quarter or eighth of their size, to twice what is needed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,7 +281,12 @@ class TrainConfig:
                 f"generator.img_resolution={resolution} is no power of two of at least 8: "
                 "use 16, 32, 64, 128, 256, 512 or 1024"
             )
+        if not 0 <= self.data.caption_dropout <= 1:
+            raise ValueError(
+                f"data.caption_dropout={self.data.caption_dropout} is no share: use a number from 0 to 1"
+            )
         positive = {
+            "data.shuffle_samples": self.data.shuffle_samples,
             "batch.images": self.batch.images,
             "batch.per_device": 1 if self.batch.per_device is None else self.batch.per_device,
             "schedule.kimg": self.schedule.kimg,

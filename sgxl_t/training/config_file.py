@@ -76,10 +76,11 @@ def _checked(values: Any) -> TrainConfig:
 
 
 def _with_underscores(argument: str) -> str:
-    """`--run-dir X` is `--run_dir X`; values stay as they are."""
+    """`--run-dir X` is `--run_dir X`, and `--data X` is `--data.source X`; values stay as they are."""
     if not argument.startswith("--"):
         return argument
     name, equals, value = argument.partition("=")
+    name = "--data.source" if name == "--data" else name
     return "--" + name[2:].replace("-", "_") + equals + value
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sgxl_t.conditioning.model_folder import read_info, weight_shapes
-from sgxl_t.datasets.base import ImageSource, open_source
+from sgxl_t.datasets.base import ImageSource
 from sgxl_t.networks.configs import GeneratorConfig, SuperresStage
 from sgxl_t.networks.generator import check_generator
 from sgxl_t.networks.references import local_references, trained_kinds
@@ -17,6 +17,7 @@ from sgxl_t.networks.synthesis_t import block_resolutions
 from sgxl_t.training.build import check_source
 from sgxl_t.training.config import TrainConfig
 from sgxl_t.training.config_file import config_from_dict, config_to_dict
+from sgxl_t.training.data import open_data
 from sgxl_t.training.stage_config import StageConfig, head_layers_of, stage_folder, stage_label
 
 NONE = object()
@@ -201,12 +202,7 @@ def check_plan(todo: Sequence[Stage], world_size: int) -> list[ImageSource]:
     for stage in todo:
         config = stage.config
         config.rounds(world_size)
-        source = open_source(
-            config.data.source,
-            resolution=stage.resolution,
-            mirror=config.data.mirror,
-            reject_limit=config.data.reject_limit,
-        )
+        source = open_data(config.data, stage.resolution)
         check_source(config, source)
         if sources and source.class_names != sources[0].class_names:
             raise ValueError(

@@ -12,6 +12,7 @@ from sgxl_t.ops.images import from_uint8
 from sgxl_t.training.build import real_pictures
 from sgxl_t.training.checkpoint import flatten_optimizer, load_newest, restore_optimizer, save_checkpoint
 from sgxl_t.training.config_file import config_to_dict
+from sgxl_t.training.data import positions_of
 from sgxl_t.training.start import start_from
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ CALIBRATION_IMAGES = 64
 
 def save_state(trainer: Trainer) -> None:
     """Writes everything that the next start needs to go on exactly; only the main process writes."""
+    positions = positions_of(trainer.loader, trainer.runtime)
     if trainer.runtime.is_main:
         parts: dict[str, dict[str, Tensor]] = {
             "ema": trainer.ema.network.state_dict(),
@@ -38,6 +40,7 @@ def save_state(trainer: Trainer) -> None:
         state = {
             "images_seen": trainer.images_seen,
             "iteration": trainer.iteration,
+            "data": positions,
             "snapshots": trainer.recorder.best.state_dict(),
             "plateau": trainer.recorder.plateau.state_dict(),
             "skipped_steps": {name: role.skipped_steps for name, role in trainer.roles().items()},
@@ -85,6 +88,7 @@ def restore_state(trainer: Trainer) -> None:
         ) from None
     trainer.objective.load_state_dict(parts["objective"])
     trainer.images_seen, trainer.iteration = state["images_seen"], state["iteration"]
+    trainer.data_positions = state.get("data")
     if "snapshots" in state and trainer.runtime.is_main:
         trainer.recorder.best.restore(state["snapshots"], folder)
     if "plateau" in state:

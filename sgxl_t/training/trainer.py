@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,11 @@ from tqdm import tqdm
 
 from sgxl_t.conditioning.text_condition import TextCondition
 from sgxl_t.datasets.base import Batch
-from sgxl_t.datasets.loader import batches
 from sgxl_t.objectives.objective import Objective, Phase, Stats
 from sgxl_t.ops.images import from_uint8
 from sgxl_t.training.build import build_parts
 from sgxl_t.training.config import TrainConfig
+from sgxl_t.training.data import Positions, open_loader
 from sgxl_t.training.ema import Ema
 from sgxl_t.training.interrupt import StopRequest
 from sgxl_t.training.recorder import Recorder
@@ -54,6 +55,8 @@ class Trainer:
         self.round_images = config.round_images(runtime.world_size)
         self.images_seen = 0
         self.iteration = 0
+        self.data_positions: Positions | None = None
+        self.loader: Iterator[Batch] | None = None
         parts = build_parts(config, runtime, folder)
         self.source, self.condition = parts.source, parts.condition
         self.features = parts.discriminator.features
@@ -154,7 +157,7 @@ class Trainer:
 
     # Data ------------------------------------------------------------------------------------------------
 
-    def next_rounds(self, loader: Any) -> list[Round]:
+    def next_rounds(self, loader: Iterator[Batch]) -> list[Round]:
         """The batches of one update, on the device and with their conditions encoded."""
         chunk = self.round_images * self.runtime.world_size
         return [self._round(next(loader), self.images_seen + n * chunk) for n in range(self.rounds)]
@@ -184,7 +187,7 @@ class Trainer:
         schedule, total = self.config.schedule, round(self.config.schedule.kimg * 1000)
         restore_state(self)
         self.recorder.start()
-        loader = self._loader()
+        loader = self.loader = open_loader(self)
         started = time.monotonic()
         with StopRequest() as stop, self._progress_bar(total) as bar:
             done = self.images_seen >= total or self.recorder.at_rest
@@ -217,17 +220,6 @@ class Trainer:
         if self.images_seen >= round(self.config.schedule.kimg * 1000):
             return "kimg"
         return self.recorder.plateau.reason if self.recorder.plateau.stop else None
-
-    def _loader(self) -> Any:
-        return batches(
-            self.source,
-            batch_size=self.round_images,
-            seed=self.config.seed,
-            rank=self.runtime.rank,
-            world_size=self.runtime.world_size,
-            images_seen=self.images_seen,
-            num_workers=self.config.data.num_workers,
-        )
 
     def _progress_bar(self, total: int) -> Any:
         return tqdm(

@@ -10,6 +10,7 @@ from tiny_runs import tiny_run
 from sgxl_t.networks.spectral import SpectralConv2d
 from sgxl_t.training import trainer as trainer_module
 from sgxl_t.training.config_file import parse_config
+from sgxl_t.training.data import open_loader
 from sgxl_t.training.runtime import Runtime
 from sgxl_t.training.state import restore_state
 from sgxl_t.training.trainer import Trainer
@@ -48,7 +49,7 @@ def weights_after_an_update(folder, features, per_device, end_size, monkeypatch)
         if isinstance(layer, SpectralConv2d):
             for _ in range(500):
                 layer.normalised_weight()
-    trainer.update(trainer.next_rounds(trainer._loader()))
+    trainer.update(trainer.next_rounds(open_loader(trainer)))
     return {
         f"{name}/{key}": value.detach().clone()
         for name, role in trainer.roles().items()

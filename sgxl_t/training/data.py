@@ -1,0 +1,64 @@
+"""The data of a run: opened as the configuration says, read on from where a checkpoint was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from accelerate.utils import gather_object
+
+from sgxl_t.datasets.base import Batch, ImageSource, open_source
+from sgxl_t.datasets.loader import batches
+from sgxl_t.datasets.shards import ShardOptions
+from sgxl_t.datasets.streaming import StreamBatches
+from sgxl_t.training.config import DataConfig
+from sgxl_t.training.runtime import Runtime
+
+if TYPE_CHECKING:
+    from sgxl_t.training.trainer import Trainer
+
+Positions = list[dict[str, Any]]
+"""Where the readers of each rank are, rank after rank, as JSON values."""
+
+
+def open_data(config: DataConfig, resolution: int) -> ImageSource:
+    """The pictures of a run at one side in pixels; ValueError where there are none or settings do not fit."""
+    return open_source(
+        config.source,
+        resolution=resolution,
+        mirror=config.mirror,
+        reject_limit=config.reject_limit,
+        shards=ShardOptions(
+            order=config.order,
+            shuffle_samples=config.shuffle_samples,
+            caption_fields=config.caption_fields,
+            filter=config.filter,
+            fast_jpeg=config.fast_jpeg,
+        ),
+    )
+
+
+def open_loader(trainer: Trainer) -> Iterator[Batch]:
+    """Batches of this process from where the run stands."""
+    saved, runtime = trainer.data_positions, trainer.runtime
+    position = None
+    if saved is not None:  # of another number of processes: the loader finds out and says so
+        position = saved[runtime.rank] if len(saved) == runtime.world_size else {}
+    return batches(
+        trainer.source,
+        batch_size=trainer.round_images,
+        seed=trainer.config.seed,
+        rank=runtime.rank,
+        world_size=runtime.world_size,
+        images_seen=trainer.images_seen,
+        num_workers=trainer.config.data.num_workers,
+        caption_dropout=trainer.config.data.caption_dropout,
+        position=position,
+    )
+
+
+def positions_of(loader: Iterator[Batch] | None, runtime: Runtime) -> Positions | None:
+    """Where all ranks are, on every rank; None for data that needs no more than the count of images."""
+    if not isinstance(loader, StreamBatches):
+        return None
+    return gather_object([loader.position()]) if runtime.world_size > 1 else [loader.position()]
