@@ -5,19 +5,44 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from sgxl_t.datasets.base import ImageSource
+
 MAX_LISTED = 12
+SHEET_SIDE, SHEET_COLUMNS, SHEET_ROWS = 128, 8, 8
+"""Pictures on a sheet: their side in pixels, and how many at most."""
+
+EXAMPLES = """\b
+Examples:
+  sgxl-t info runs/a
+  sgxl-t info laion --sheet laion.png
+  sgxl-t info "laion/{00000..00099}.tar" --examine 20000 --json"""
 
 
-@click.command()
+@click.command(epilog=EXAMPLES)
 @click.argument("path")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
-def info(path: str, as_json: bool) -> None:
-    """Says what PATH holds: a model, feature network, run, chain of stages or data set (also digits)."""
-    found = describe(path)
+@click.option("--sheet", metavar="FILE", help="Write a sheet of pictures of a data set.")
+@click.option(
+    "--examine",
+    type=click.IntRange(1),
+    default=2000,
+    show_default=True,
+    metavar="N",
+    help="Samples of shards to decode, evenly spaced.",
+)
+def info(path: str, as_json: bool, sheet: str | None, examine: int) -> None:
+    """Says what PATH holds: a model, feature network, run, chain of stages or data set (also digits).
+
+    Of shards it counts all samples, and decodes some for sizes, lengths of captions and reasons of rejects.
+    """
+    found = describe(path, sheet=sheet, examine=examine)
     if as_json:
         click.echo(json.dumps(found, indent=2, ensure_ascii=False))
         return
@@ -29,9 +54,22 @@ def info(path: str, as_json: bool) -> None:
         click.echo(f"{name:28} {value}")
 
 
-def describe(path: str) -> dict[str, Any]:
-    """Everything the command prints, as JSON values; ValueError when the path holds none of these."""
-    folder = Path(path)
+def describe(path: str, *, sheet: str | None = None, examine: int = 2000) -> dict[str, Any]:
+    """Everything the command prints, as JSON values; ValueError when the path holds none of these.
+
+    sheet: file for pictures of a data set. examine: samples of shards to decode.
+    """
+    other = _not_data(Path(path))
+    if other is None:
+        return _data(path, sheet, examine)
+    if sheet is not None:
+        raise ValueError(
+            f"--sheet {sheet} needs a data set, and {path} holds a {other['holds']}: leave it out"
+        )
+    return other
+
+
+def _not_data(folder: Path) -> dict[str, Any] | None:
     if (folder / "generator.safetensors").is_file() or _config_has(folder, "generator"):
         return _model(folder)
     if _config_has(folder, "kind"):
@@ -40,7 +78,7 @@ def describe(path: str) -> dict[str, Any]:
         return _chain(folder)
     if (folder / "config.yaml").is_file():
         return _run(folder)
-    return _data(path)
+    return None
 
 
 def _config_has(folder: Path, key: str) -> bool:
@@ -130,23 +168,51 @@ def _chain(folder: Path) -> dict[str, Any]:
     }
 
 
-def _data(path: str) -> dict[str, Any]:
+def _data(path: str, sheet: str | None, examine: int) -> dict[str, Any]:
     from sgxl_t.datasets.base import open_source
+    from sgxl_t.datasets.shards import ShardSource, is_local
 
-    if not Path(path).exists() and not any(sign in path for sign in ("digits", "emoji-scenes", "{")):
+    known = any(sign in path for sign in ("digits", "emoji-scenes", "{", "*")) or not is_local(path)
+    if not known and not Path(path).exists():
         raise ValueError(f"{path} does not exist: name a model folder, a run folder or a data set")
-    # Captions and labels are the same at every size; a small one keeps the look at the first picture cheap.
-    source = open_source(path, resolution=32)
-    first = source[0]
-    return {
-        "holds": "data set",
-        "path": path,
-        "pictures": len(source),
-        "classes": list(source.class_names or ()),
-        "captions": source.has_captions,
-        "first_caption": first.caption,
-        "fingerprint": source.fingerprint(),
-    }
+    # Captions and labels are the same at every size; a small one keeps the look at the pictures cheap. Broken
+    # samples are to be shown here, however many there are.
+    source = open_source(path, resolution=SHEET_SIDE if sheet else 32, reject_limit=1.0)
+    count = SHEET_COLUMNS * SHEET_ROWS if sheet else 0
+    found: dict[str, Any] = {"holds": "data set", "path": path}
+    about = {"classes": list(source.class_names or ()), "captions": source.has_captions}
+    if isinstance(source, ShardSource):
+        from sgxl_t.datasets.shards.survey import survey
+
+        seen = survey(source, examine=examine, pictures=count)
+        found |= {**about, **seen.findings}
+        pictures = seen.pictures
+    else:
+        found |= {"pictures": len(source), **about, "first_caption": source[0].caption}
+        pictures = _some_pictures(source, count)
+    if sheet is not None:
+        found["sheet"] = _write_sheet(pictures, sheet)
+    return {**found, "fingerprint": source.fingerprint()}
+
+
+def _some_pictures(source: ImageSource, count: int) -> list[tuple[Image.Image, str]]:
+    """At most `count` pictures, evenly spaced, with their captions."""
+    from PIL import Image
+
+    count = min(len(source), count)
+    samples = (source[place * len(source) // count] for place in range(count))
+    return [
+        (Image.fromarray(sample.image.permute(1, 2, 0).numpy()), sample.caption or "") for sample in samples
+    ]
+
+
+def _write_sheet(pictures: list[tuple[Image.Image, str]], file: str) -> str:
+    from sgxl_t.cli.contact_sheet import contact_sheet
+    from sgxl_t.sampling.files import save_png
+
+    if not pictures:
+        raise ValueError(f"--sheet {file}: none of the samples can be shown, so leave it out to see why")
+    return str(save_png(contact_sheet(pictures, columns=SHEET_COLUMNS), file))
 
 
 def _lines(found: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
