@@ -105,17 +105,25 @@ class Judge:
 
     def retrieval_at_1(self, images: Tensor, requested: Tensor, captions: Sequence[str]) -> float:
         """Share of pictures whose own caption is the nearest of at most 256 with distinct attributes."""
-        if self.clip is None:
-            raise ValueError(f"the judge of {self.reference} knows no captions: leave them out")
         first: dict[tuple[int, ...], int] = {}
         for index, row in enumerate(requested.reshape(len(images), -1).tolist()):
             first.setdefault(tuple(row), index)
         chosen = list(first.values())[:CAPTIONS]
-        parts = self._parts(images[chosen])
-        pictures = torch.cat([self.clip.encode_image(part).cpu() for part in parts])
-        texts = self.clip.encode_text([captions[index] for index in chosen]).cpu()
+        pictures, texts = self._embed(images[chosen], [captions[index] for index in chosen])
         nearest = (pictures @ texts.T).argmax(1)
         return float((nearest == torch.arange(len(chosen))).double().mean())
+
+    def clip_score(self, images: Tensor, captions: Sequence[str]) -> float:
+        """Mean cosine of pictures and their captions in the judge's own CLIP."""
+        pictures, texts = self._embed(images, captions)
+        return float((pictures * texts).sum(1).double().mean())
+
+    def _embed(self, images: Tensor, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Unit vectors [N, dim] of pictures and captions."""
+        if self.clip is None:
+            raise ValueError(f"the judge of {self.reference} knows no captions: leave them out")
+        pictures = torch.cat([self.clip.encode_image(part).cpu() for part in self._parts(images)])
+        return pictures, self.clip.encode_text(list(captions)).cpu()
 
     def report(
         self,

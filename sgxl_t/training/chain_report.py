@@ -20,9 +20,11 @@ PROTOCOL = (
     "judge_*: the packaged judge of the data, which trained nothing, on one picture without truncation per "
     "label or caption of the test split. Distances of 1,000 pictures to 1,000 training pictures of the "
     "stage's resolution, and of all pictures to up to 4,000 (_all; floor: of test pictures, below: of the "
-    "stage below, enlarged); recall of all of them (real: of test pictures)."
+    "stage below, enlarged); recall of all of them (real: of test pictures). Captions: judge_clip and "
+    "judge_retrieval by a CLIP that trained nothing; held_out: pairs of object and scene that no training "
+    "picture shows."
 )
-HEADER = ("stage", "layers", "new", "kimg", "ended by", "minutes", "metrics of best/")
+HEADER = ("stage", "layers", "new", "kimg", "ended by", "minutes")
 
 
 def stage_pictures(
@@ -74,14 +76,17 @@ def write_chain_report(
             stage.kimg,
             stage.ended_by or stage.state,
             stage.minutes,
-            ", ".join(f"{name} {value:.4g}" for name, value in stage.metrics.items()) or "none",
         )
         for stage in chain.stages
     ]
     drawing = "\n".join(draw_chain(root, chain))
-    judged = any(name.startswith("judge_") for stage in chain.stages for name in stage.metrics)
-    protocol = f"<p>{PROTOCOL}</p>" if judged else ""
-    sections.append(("Chain", f"<pre>{drawing}</pre>{table(rows, HEADER)}{protocol}"))
+    sections.append(("Chain", f"<pre>{drawing}</pre>{table(rows, HEADER)}"))
+    names = list(dict.fromkeys(name for stage in finished for name in stage.metrics))
+    if names:
+        figures = [(name, *(stage.metrics.get(name, "") for stage in finished)) for name in names]
+        protocol = f"<p>{PROTOCOL}</p>" if any(name.startswith("judge_") for name in names) else ""
+        header = ("best/ of", *(stage.title for stage in finished))
+        sections.append(("Figures", table(figures, header) + protocol))
     for stage in chain.stages:
         stats = read_stats(root / stage.folder / "stats.jsonl")
         if stats:

@@ -178,3 +178,13 @@ def test_unknown_judges_and_attributes_are_named():
         judge.accuracy(torch.zeros(1, 3, 16, 16, dtype=torch.uint8), torch.zeros(1, 2))
     with pytest.raises(ValueError, match="captions"):
         judge.retrieval_at_1(torch.zeros(1, 3, 16, 16, dtype=torch.uint8), torch.zeros(1, 1), ["one"])
+
+
+def test_the_clip_score_tells_a_pictures_own_caption_from_anothers():
+    judge = load_judge("emoji-scenes:24x8")
+    images, _, captions = read_source("emoji-scenes:24x8", 32, "test", 64)
+    own = judge.clip_score(images, captions)
+    assert own > 0.5 > judge.clip_score(images, captions[1:] + captions[:1])
+    assert own <= 1
+    with pytest.raises(ValueError, match="knows no captions"):
+        load_judge("digits").clip_score(images[:1, :, :16, :16], ["one"])

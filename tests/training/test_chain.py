@@ -145,9 +145,9 @@ def test_stages_on_data_with_a_judge_are_judged_at_their_own_size(finished, tmp_
         assert set(stage["metrics"]) == {f"judge_{name}" for name in names}
         assert stage["metrics"]["judge_frechet"] > 2 * stage["metrics"]["judge_floor"]  # hardly trained
     assert "judge_accuracy" in (finished / "report.html").read_text()
-    pictures, digits = answers(finished / "best", "digits", "class", seed=0, device=torch.device("cpu"))
-    assert pictures.shape == (360, 3, 32, 32)
-    assert digits.bincount().min() > 30
+    shown = answers(finished / "best", "digits", "class", seed=0, device=torch.device("cpu"))
+    assert shown.images.shape == (360, 3, 32, 32)
+    assert shown.requested.bincount().min() > 30
 
 
 def test_a_stage_is_compared_with_the_one_below_enlarged(tmp_path):

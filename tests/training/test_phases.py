@@ -8,6 +8,8 @@ from safetensors.torch import load_file
 from tiny_runs import tiny_run
 
 from sgxl_t.conditioning.model_folder import load_model
+from sgxl_t.metrics.judges import load_judge
+from sgxl_t.training.chain_judgement import answers, judge_stage
 from sgxl_t.training.checkpoint import load_newest
 from sgxl_t.training.config_file import parse_config
 from sgxl_t.training.stages import plan_stages
@@ -155,3 +157,24 @@ def test_a_start_without_checkpoint_is_refused(tmp_path, tiny_features, capsys):
     with pytest.raises(SystemExit):
         main(tiny_run(tmp_path / "run", tiny_features, start=tmp_path / "nothing"))
     assert "holds no checkpoint" in capsys.readouterr().err
+
+
+def test_the_judge_reads_what_captions_ask_for_and_pairs_never_shown(finished):
+    folder = finished / "stage_picture" / "best"
+    given = {"seed": 0, "device": torch.device("cpu")}
+    figures = judge_stage(folder, folder, "emoji-scenes:24x8", "text", **given)
+    assert "judge_frechet_all_below" not in figures, "the side is the same"
+    assert {
+        "judge_object_scene",
+        "judge_object_scene_held_out",
+        "judge_retrieval",
+        "judge_clip",
+    } <= figures.keys()
+    assert figures["judge_accuracy"] <= figures["judge_object_scene"] < 0.2, "hardly trained"
+    assert figures["judge_clip"] != figures["judge_clip_held_out"]
+    shown = answers(folder, "emoji-scenes:24x8", "text", split="held_out", **given)
+    assert len(shown.images) == len(shown.captions) == 960
+    assert (
+        load_judge("emoji-scenes:24x8", 16).accuracy(shown.images, shown.requested)["all"]
+        == (figures["judge_accuracy_held_out"])
+    )
