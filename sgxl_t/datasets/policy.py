@@ -114,7 +114,7 @@ def decode_picture(
 
 
 def _as_tensor(picture: Image.Image) -> Tensor:
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous()
+    return torch.from_numpy(np.ascontiguousarray(np.asarray(picture).transpose(2, 0, 1)))
 
 
 def _drafted_square(picture: Image.Image, resolution: int) -> Image.Image | None:

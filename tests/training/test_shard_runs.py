@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from test_distributed import launch
 from test_resume import final_state
 from tiny_runs import tiny_run
 from tiny_shards import picture, write_shards
@@ -24,8 +25,8 @@ def shards(folder):
     return write_shards(folder, shards=3, samples=20, of=captioned)
 
 
-def run(folder, features, data, kimg, **settings):
-    arguments = tiny_run(
+def arguments(folder, features, data, kimg, **settings):
+    values = tiny_run(
         folder,
         features,
         cond="text",
@@ -37,7 +38,11 @@ def run(folder, features, data, kimg, **settings):
         data__shuffle_samples=10,
         **settings,
     )
-    main([*arguments, "--data", str(data)])
+    return [*values, "--data", str(data)]
+
+
+def run(*given, **settings):
+    main(arguments(*given, **settings))
 
 
 def test_a_run_on_shards_goes_on_bit_for_bit(tmp_path, tiny_features):
@@ -68,3 +73,18 @@ def test_settings_out_of_range(flag, value, message):
 def test_data_alone_names_the_source():
     config = parse_config(["--data", "shards/{00000..00009}.tar", "--cond", "text"])
     assert config.data.source == "shards/{00000..00009}.tar"
+
+
+def test_two_processes_with_workers_go_on_with_the_very_next_sample(tmp_path, tiny_features, caplog):
+    data = f"{shards(tmp_path / 'shards')}/{{00000..00002}}.tar"
+    settings = {"batch__per_device": 4, "data__num_workers": 2, "data__reject_limit": 0.5}
+    for place, kimg in (("straight", 0.032), ("parts", 0.016), ("parts", 0.032)):
+        result = launch(arguments(tmp_path / place, tiny_features, data, kimg, **settings))
+        assert result.returncode == 0, result.stderr
+        assert "begins afresh" not in result.stderr
+    straight, resumed = (final_state(tmp_path / place)[1]["data"] for place in ("straight", "parts"))
+    assert straight == resumed
+    assert [len(rank["marks"]) for rank in resumed] == [2, 2]
+    run(tmp_path / "parts", tiny_features, data, 0.04, **settings)
+    assert "begins afresh" in caplog.text
+    assert final_state(tmp_path / "parts")[1]["images_seen"] == 40
