@@ -225,12 +225,19 @@ def _lines(found: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]
             more = f" and {len(value) - MAX_LISTED} more" if len(value) > MAX_LISTED else ""
             yield (
                 name,
-                f"{len(value)}: " + ", ".join(map(str, value[:MAX_LISTED])) + more if value else "none",
+                f"{len(value)}: " + ", ".join(map(_short, value[:MAX_LISTED])) + more if value else "none",
             )
         elif isinstance(value, bool):
             yield name, "yes" if value else "no"
         elif value is not None:
             yield name, f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _short(item: Any) -> str:
+    """One of a list; of several findings, those that are known."""
+    if not isinstance(item, dict):
+        return str(item)
+    return " ".join(f"{key}={value}" for key, value in item.items() if value is not None)
 
 
 def _product(shape: tuple[int, ...]) -> int:

@@ -47,6 +47,8 @@ def test_subsets_of_a_list(capsys, shards):
     (shards.parent / "mix.txt").write_text("3 s/00000.tar\n1 s/00001.tar\n")
     found = json.loads(call(capsys, "info", str(shards.parent / "mix.txt"), "--json")[1])
     assert [(one["shards"], one["weight"]) for one in found["subsets"]] == [(1, 3.0), (1, 1.0)]
+    lines = call(capsys, "info", str(shards.parent / "mix.txt"))[1]
+    assert "2: name=s/00000.tar shards=1 weight=3.0, name=s/00001.tar" in lines
 
 
 def test_a_command_is_not_counted_to_its_end(capsys, shards):
