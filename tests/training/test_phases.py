@@ -1,6 +1,7 @@
 """Phases of a text generator as one run: what trains in each, what goes on, what conditions the generator."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -178,3 +179,19 @@ def test_the_judge_reads_what_captions_ask_for_and_pairs_never_shown(finished):
         load_judge("emoji-scenes:24x8", 16).accuracy(shown.images, shown.requested)["all"]
         == (figures["judge_accuracy_held_out"])
     )
+
+
+@pytest.mark.parametrize("size", ["lite", "full"])
+def test_the_papers_phases_follow_each_other(size, tmp_path):
+    path = Path(__file__).parents[2] / "configs" / "text" / f"{size}.yaml"
+    stages = plan_stages(parse_config(["--config", str(path), "--run-dir", str(tmp_path)]))
+    configs = [stage.config for stage in stages]
+    assert [stage.resolution for stage in stages] == [64, 64, 64, 256, 512]
+    assert [config.freeze_generator for config in configs] == [False, True, False, False, False]
+    assert [config.objective.clip_weight for config in configs] == [1.6, 400, 1.6, 1.6, 1.6]
+    assert [config.objective.blur_init_sigma for config in configs] == [32, 0, 0, 0, 0]
+    assert configs[0].start is None
+    assert configs[4].start == str(tmp_path / "stage_256")
+    towers = [config.conditioning.own_text_encoder for config in configs]
+    assert towers[:2] == [None, None]
+    assert towers[4] == f"local:{tmp_path / 'stage_256' / 'last' / 'text_encoder'}"
