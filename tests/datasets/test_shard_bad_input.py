@@ -131,6 +131,35 @@ def test_one_broken_sample_is_skipped_and_counted(tmp_path, files, reason):
     assert "sample 2" not in {one.caption for one in stream(source_of(tmp_path), 20)}
 
 
+def kinds_of_pictures():
+    """Red pictures of 64 px in kinds that are rare on the web: (ending, bytes)."""
+    red, exif = Image.new("RGB", (64, 64), (200, 0, 0)), Image.Exif()
+    exif[0x0112] = 6
+    frames = [Image.new("RGB", (64, 64), (0, 0, blue)) for blue in (90, 180)]
+    grey = Image.fromarray(np.full((64, 64), 200 * 257, np.uint16))
+    for ending, kind, image, more in (
+        ("gif", "gif", red, {"save_all": True, "append_images": frames}),
+        ("jpg", "jpeg", red.convert("CMYK"), {}),
+        ("png", "png", grey, {}),
+        ("png", "png", red.quantize(4), {"transparency": 3}),
+        ("jpeg", "jpeg", red, {"exif": exif.tobytes()}),
+        ("webp", "webp", red, {}),
+    ):
+        buffer = io.BytesIO()
+        image.save(buffer, kind, **more)
+        yield ending, buffer.getvalue()
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_rare_kinds_of_pictures_are_read(tmp_path, number):
+    """Of an animation the first frame is taken."""
+    ending, data = list(kinds_of_pictures())[number]
+    source = odd(tmp_path, 2, {ending: data, "txt": b"rare"})
+    rare = next(one for one in stream(source, 20) if one.caption == "rare")
+    assert (rare.image[0].float().mean() - 200).abs() < 8
+    assert not source.rejects.items
+
+
 def test_files_that_come_twice_or_leave_their_folder(tmp_path):
     files = [("a.png", picture(1)), ("a.png", picture(2)), ("a.txt", b"sample 1"), ("a.PNG", picture(3))]
     files += [
