@@ -26,7 +26,7 @@ from sgxl_t.networks.superres import freeze_for_stage, load_stem
 from sgxl_t.networks.text_encoder import TextEncoder
 from sgxl_t.networks.text_towers import load_text_encoder
 from sgxl_t.training.config import TrainConfig
-from sgxl_t.training.data import open_data
+from sgxl_t.training.data import open_data, open_tracked
 from sgxl_t.training.features import train_features
 from sgxl_t.training.fixed_captions import keep_captions
 from sgxl_t.training.runtime import Runtime, stream
@@ -86,6 +86,8 @@ def check_source(config: TrainConfig, source: ImageSource) -> None:
             f"data.source={config.data.source} has no captions, cond=text needs one per picture: "
             "put a .txt file beside each picture, or use --cond class or --cond none"
         )
+    if config.log.track_images > 0:
+        open_tracked(config, source)
     if config.cond == "class" and config.objective.cls_weight > 0:
         _check_classifier(config, source)
 

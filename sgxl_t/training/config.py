@@ -142,6 +142,9 @@ class LogConfig:
     """Latents per condition in the sample grid."""
     metrics: tuple[str, ...] = ("fd_random",)
     """Metrics at snapshots, named as for `sgxl-t evaluate`; the first chooses best/ and must fall."""
+    track_source: str | None = None
+    """Data that these metrics compare with and take labels or captions from, named as data.source, such as a
+    small zero-shot set; none takes data.source without mirrored pictures."""
     track_images: int = 1000
     """Images per side of metrics whose names have no counts; 0 tracks none, and the newest is best."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from sgxl_t.datasets.base import Batch, ImageSource, open_source
 from sgxl_t.datasets.loader import batches
 from sgxl_t.datasets.shards import ShardOptions
 from sgxl_t.datasets.streaming import StreamBatches
-from sgxl_t.training.config import DataConfig
+from sgxl_t.training.config import DataConfig, TrainConfig
 from sgxl_t.training.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -36,6 +37,31 @@ def open_data(config: DataConfig, resolution: int) -> ImageSource:
             fast_jpeg=config.fast_jpeg,
         ),
     )
+
+
+def open_tracked(config: TrainConfig, source: ImageSource) -> tuple[ImageSource, str]:
+    """The data of tracked metrics and its name: log.track_source, or `source` as it was before mirroring.
+
+    ValueError where that lacks the captions, or has other classes than the training data.
+    """
+    name = config.log.track_source
+    if name is None:
+        if source.mirror:  # mirrored pictures train, but nobody took them
+            source = copy.copy(source)
+            source.mirror = False
+        return source, config.data.source
+    tracked = open_source(name, resolution=source.resolution)
+    if config.cond == "text" and not tracked.has_captions:
+        raise ValueError(
+            f"log.track_source={name} has no captions, cond=text needs one per picture: put a .txt file "
+            "beside each picture, or leave the setting out"
+        )
+    if config.cond == "class" and tracked.class_names != source.class_names:
+        raise ValueError(
+            f"log.track_source={name} has {tracked.num_classes} classes and {config.data.source} has "
+            f"{source.num_classes} or names them otherwise: give both the same classes in the same order"
+        )
+    return tracked, name
 
 
 def open_loader(trainer: Trainer) -> Iterator[Batch]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import math
 import os
@@ -23,6 +22,7 @@ from sgxl_t.metrics.runner import Result, evaluate
 from sgxl_t.metrics.shelf import Shelf
 from sgxl_t.ops.images import to_uint8
 from sgxl_t.training.config import tracked_specs
+from sgxl_t.training.data import open_tracked
 
 if TYPE_CHECKING:
     from sgxl_t.training.trainer import Trainer
@@ -72,20 +72,17 @@ class TrackedMetrics:
         config, condition = trainer.config, trainer.condition
         if trainer.condition_ema:
             condition = trainer.condition_ema.network
-        plain = trainer.source
-        if plain.mirror:  # mirrored pictures train, but nobody took them
-            plain = copy.copy(plain)
-            plain.mirror = False
+        compared, name = open_tracked(config, trainer.source)
         self.specs = tracked_specs(config.log.metrics, config.log.track_images)
         self.shelf = Shelf(device=trainer.runtime.device)
-        self.real = RealSide(plain, config.data.source)
+        self.real = RealSide(compared, name)
         self.cache = RealCache(trainer.folder / "real_side")
         self.fakes = GeneratorFakes(
             trainer.ema.network,
             condition,
             seed=config.seed,
             class_sampling="dataset",
-            source=plain,
+            source=compared,
             about={"model": trainer.folder.name},
         )
 
@@ -100,7 +97,7 @@ class TrackedMetrics:
         first = self.shelf.about(self.specs[0])
         counts = ", ".join(f"{one.metric}: {one.spec.n_fake} against {one.n_real}" for one in results)
         protocol = (
-            f"generated against training pictures ({counts}), psi 1, seed {self.fakes.seed}, "
+            f"generated against pictures of {self.real.reference} ({counts}), psi 1, seed {self.fakes.seed}, "
             f"{first.extractor} {first.extractor_hash}, data {self.real.fingerprint}"
         )
         numbers = {one.metric: one.value for one in results if math.isfinite(one.value)}

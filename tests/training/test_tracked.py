@@ -3,8 +3,10 @@
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tiny_runs import tiny_run
 
 from sgxl_t.metrics.plateau import PlateauConfig, PlateauMonitor
@@ -119,3 +121,34 @@ def test_counts_of_tracked_metrics():
 def test_wrong_metrics_stop_before_the_run(arguments, sentence):
     with pytest.raises(ValueError, match=sentence):
         parse_config(["--cond", "none", *arguments])
+
+
+def test_another_set_of_captions_can_be_tracked(tmp_path, tiny_features):
+    pictures = tmp_path / "zero-shot"
+    pictures.mkdir()
+    for number in range(20):
+        side = np.full((16, 16, 3), 12 * number, np.uint8)
+        Image.fromarray(side).save(pictures / f"{number}.png")
+        (pictures / f"{number}.txt").write_text(f"shade {number}")
+    settings = {"cond": "text", "log__track_source": pictures}
+    clip = f"local:{tiny_features / 'clip'}"
+    arguments = tiny_run(tmp_path / "run", tiny_features, **settings)
+    main([*arguments, "--log.metrics", f'["fd_random", "cs_{clip}"]'])
+    stored = json.loads((tmp_path / "run" / "best" / "metrics.json").read_text())
+    assert f"against pictures of {pictures}" in stored["protocol"]
+    assert stored["fd_random_16_vs_16"] > 0
+    assert any(name.startswith("cs_") for name in stored)
+
+
+@pytest.mark.parametrize(
+    ("cond", "words"), [("text", "has no captions, cond=text needs"), ("class", "names them otherwise")]
+)
+def test_a_tracked_set_that_does_not_fit_is_one_sentence(cond, words, tmp_path, tiny_features, capsys):
+    (tmp_path / "set" / "one").mkdir(parents=True)
+    Image.new("RGB", (16, 16)).save(tmp_path / "set" / "one" / "a.png")
+    arguments = tiny_run(tmp_path / "run", tiny_features, cond=cond, log__track_source=tmp_path / "set")
+    with pytest.raises(SystemExit):
+        main(arguments)
+    said = capsys.readouterr().err
+    assert words in said
+    assert len(said.strip().splitlines()) == 1
