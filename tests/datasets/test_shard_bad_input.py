@@ -229,7 +229,7 @@ def test_a_shard_of_very_many_files(tmp_path):
     began = time.monotonic()
     source = source_of(tmp_path, shuffle_samples=10)
     assert len(stream(source, 20)) == 20
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 10, "the shard is not read whole before the first picture"
     assert len(source) == 100_000
     assert source[99_999].image[0, 0, 0] == 1
 
