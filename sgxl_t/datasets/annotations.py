@@ -12,6 +12,8 @@ from sgxl_t.datasets.rejects import RejectedItemError, Rejects
 
 MAX_CAPTION_CHARS = 1000
 """Longer captions are cut at the last space before; text encoders read about 350 characters."""
+MAX_CAPTIONS = 1000
+"""Captions that one picture keeps; published sets have some hundred at most."""
 MAX_TABLE_BYTES = 2**30
 
 FILE_COLUMNS = ("file_name", "filename", "image", "file", "path")
@@ -24,19 +26,40 @@ Label = int | str
 
 @dataclass
 class Annotations:
-    """Captions and labels by the picture's path inside its folder or archive, with `/` between parts."""
+    """Captions and labels by the picture's path inside its folder or archive, with `/` between parts.
 
-    captions: dict[str, str] = field(default_factory=dict)
+    captions: all different ones of a picture, in the order found.
+    """
+
+    captions: dict[str, tuple[str, ...]] = field(default_factory=dict)
     labels: dict[str, Label] = field(default_factory=dict)
     class_names: tuple[str, ...] | None = None
     rejects: Rejects = field(default_factory=Rejects)
+    _bad: dict[str, list[RejectedItemError]] = field(default_factory=dict)
 
     def add_caption(self, name: str, caption: object) -> None:
-        """Keep a clean caption, or reject it under the picture's name."""
-        try:
-            self.captions[name] = clean_caption(caption, self.rejects)
-        except RejectedItemError as error:
-            self.rejects.add(name, error)
+        """Keep a caption, or each of a list, behind the picture's others; bad ones wait for `settle`."""
+        for one in caption if isinstance(caption, list) and caption else [caption]:
+            try:
+                text = clean_caption(one, self.rejects)
+            except RejectedItemError as error:
+                self._bad.setdefault(name, []).append(error)
+                continue
+            kept = self.captions.get(name, ())
+            if len(kept) == MAX_CAPTIONS:
+                self.rejects.note(f"caption beyond the first {MAX_CAPTIONS} of its picture left out")
+            elif text not in kept:
+                self.captions[name] = (*kept, text)
+
+    def settle(self) -> None:
+        """Reject pictures that have bad captions alone; beside good ones they are left out and counted."""
+        for name, errors in self._bad.items():
+            if name not in self.captions:
+                self.rejects.add(name, errors[0])
+                continue
+            for error in errors:
+                self.rejects.note(f"{error.reason}, and its picture has others")
+        self._bad.clear()
 
     def add_label(self, name: str, label: object) -> None:
         """Keep an integer or named class; one-hot lists give their position."""
@@ -93,7 +116,8 @@ def safe_name(name: object) -> str | None:
 def read_dataset_json(data: bytes, notes: Annotations) -> None:
     """StyleGAN's dataset.json: {"labels": [[path, int | list | string], ...] or null}.
 
-    Two further keys of ours: "class_names", and "captions" ([[path, string], ...]) beside integer labels.
+    A list of strings gives a picture several captions, a list of numbers is a one-hot label. Two further keys
+    of ours: "class_names", and "captions" ([[path, string | list], ...]) beside integer labels.
     """
     table = _parse_json(data, "dataset.json")
     if not isinstance(table, dict):
@@ -105,7 +129,7 @@ def read_dataset_json(data: bytes, notes: Annotations) -> None:
             name, value = safe_name(row[0]), row[1]
             if name is None:
                 notes.rejects.add(str(row[0]), RejectedItemError("path leaves the data set"))
-            elif isinstance(value, str):
+            elif isinstance(value, str) or (isinstance(value, list) and _holds_text(value)):
                 notes.add_caption(name, value)
             else:
                 notes.add_label(name, value)
@@ -113,8 +137,15 @@ def read_dataset_json(data: bytes, notes: Annotations) -> None:
         notes.class_names = tuple(map(str, table["class_names"]))
 
 
+def _holds_text(values: list[object]) -> bool:
+    return any(isinstance(value, str) for value in values)
+
+
 def read_table(path: Path, notes: Annotations) -> None:
-    """JSON lines, CSV, TSV or parquet with columns of file names and captions or labels; or COCO JSON."""
+    """JSON lines, CSV, TSV or parquet with columns of file names and captions or labels; or COCO JSON.
+
+    A picture keeps the captions of all its rows, and of lists in the column of captions.
+    """
     if path.stat().st_size > MAX_TABLE_BYTES:
         raise ValueError(
             f"{path} has {path.stat().st_size} bytes, more than {MAX_TABLE_BYTES}: split the table"
@@ -132,10 +163,9 @@ def read_table(path: Path, notes: Annotations) -> None:
             notes.rejects.add(str(raw), RejectedItemError("path leaves the data set"))
             continue
         caption, label = _pick(row, CAPTION_COLUMNS), _pick(row, LABEL_COLUMNS)
-        if isinstance(caption, list) and caption:
-            caption = caption[0]
-        if caption is not None and name not in notes.captions:
-            notes.add_caption(name, caption)
+        if caption is not None:
+            # Lists in a parquet file arrive as arrays.
+            notes.add_caption(name, caption.tolist() if hasattr(caption, "tolist") else caption)
         if label is not None:
             notes.add_label(name, int(label) if isinstance(label, str) and label.isdecimal() else label)
 
@@ -185,7 +215,7 @@ def _json_lines(path: Path, rejects: Rejects) -> Iterable[dict[str, Any]]:
 
 
 def _coco_rows(table: Any, path: Path) -> Iterable[dict[str, Any]]:
-    """Captions of a COCO file; of several captions of one picture the first (lowest id) is kept."""
+    """All captions of a COCO file by their id, so that the first of a picture has its lowest id."""
     try:
         names = {image["id"]: image["file_name"] for image in table["images"]}
         captions = sorted(table["annotations"], key=lambda note: note["id"])

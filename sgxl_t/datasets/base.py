@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,11 +26,20 @@ MIN_RESOLUTION, MAX_RESOLUTION = 4, 4096
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture: image uint8 [3, R, R] in [0, 255], and its class index and caption where known."""
+    """One picture: image uint8 [3, R, R] in [0, 255], and its class index and caption where known.
+
+    captions: all captions of the picture, () where there is none; `caption` alone stands for one. Outside of
+    training `caption` is the first of them.
+    """
 
     image: Tensor
     label: int | None = None
     caption: str | None = None
+    captions: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.caption is not None and not self.captions:
+            object.__setattr__(self, "captions", (self.caption,))
 
 
 @dataclass(frozen=True)
@@ -50,7 +59,7 @@ class ImageSource(ABC):
     always the same one.
 
     enlarge: set before the first picture is read, makes pictures larger that are smaller than the source;
-    Lanczos where it is None.
+    Lanczos where it is None. several_captions: whether pictures are known to have more than one caption.
     """
 
     def __init__(
@@ -68,6 +77,7 @@ class ImageSource(ABC):
         self.mirror = mirror
         self.rejects = rejects if rejects is not None else Rejects()
         self.enlarge: Enlarge | None = None
+        self.several_captions = False
         self._cache: dict[int, Sample] = {}
 
     @abstractmethod
@@ -107,7 +117,7 @@ class ImageSource(ABC):
         sample = self._cached(index)
         if not flipped:
             return sample
-        return Sample(sample.image.flip(-1), sample.label, sample.caption)
+        return replace(sample, image=sample.image.flip(-1))
 
     def samples(self, indices: Iterable[int] | None = None) -> Iterator[Sample]:
         """One pass over all pictures, or over the given indices; broken ones are left out, none stands in."""

@@ -24,7 +24,7 @@ class FolderSource(ListedSource):
     or more and every picture lies in one (folders named by five digits are no classes). Folders called by
     WordNet numbers, as ImageNet's are, give their classes the words for them.
     Captions: name.txt beside the picture, a table metadata.{jsonl,csv,tsv,parquet}, or strings in
-    dataset.json; `captions` names another table or a COCO file.
+    dataset.json; `captions` names another table or a COCO file. Rows and lists give a picture several.
     """
 
     def __init__(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from tqdm import tqdm
@@ -20,12 +20,22 @@ HEADER_CHECKS = 50_000
 
 @dataclass(frozen=True)
 class Entry:
-    """One picture: its path inside the source, its size in bytes, class index and caption."""
+    """One picture: its path inside the source, its size in bytes, class index and first caption.
+
+    more: further captions. They stay out of the text of an entry, so that sets with one caption each keep the
+    fingerprint that they always had.
+    """
 
     name: str
     size: int
     label: int | None
     caption: str | None
+    more: tuple[str, ...] = field(default=(), repr=False)
+
+    @property
+    def captions(self) -> tuple[str, ...]:
+        """All captions; () where there is none."""
+        return () if self.caption is None else (self.caption, *self.more)
 
 
 class ListedSource(ImageSource):
@@ -43,6 +53,7 @@ class ListedSource(ImageSource):
     ) -> None:
         """where: name of the source in messages. files: size in bytes by name, in index order."""
         self.where, self.bounds = where, bounds
+        notes.settle()
         labels, class_names = number_classes(notes)
         super().__init__(
             resolution=resolution,
@@ -52,13 +63,15 @@ class ListedSource(ImageSource):
             rejects=notes.rejects,
         )
         self.entries = self._admit(files, notes, labels)
+        self.several_captions = any(entry.more for entry in self.entries)
 
     @abstractmethod
     def _open(self, name: str) -> BinaryIO:
         """Open one file for reading."""
 
     def fingerprint(self) -> str:
-        return short_hash(self.resolution, self.mirror, self.class_names, *self.entries)
+        more = [(entry.name, entry.more) for entry in self.entries if entry.more]
+        return short_hash(self.resolution, self.mirror, self.class_names, *self.entries, *more)
 
     def label_counts(self) -> dict[int, int] | None:
         return dict(Counter(entry.label for entry in self.entries if entry.label is not None))
@@ -78,9 +91,8 @@ class ListedSource(ImageSource):
             raise
         except Exception as error:  # vanished files, bad checksums and bad streams alike
             raise RejectedItemError("cannot be read", str(error) or type(error).__name__) from error
-        return Sample(
-            decode_picture(data, self.resolution, self.bounds, self.enlarge), entry.label, entry.caption
-        )
+        image = decode_picture(data, self.resolution, self.bounds, self.enlarge)
+        return Sample(image, entry.label, entry.caption, entry.captions)
 
     def _admit(self, files: dict[str, int], notes: Annotations, labels: dict[str, int]) -> list[Entry]:
         """The good entries; all others go to the list of rejects."""
@@ -104,7 +116,8 @@ class ListedSource(ImageSource):
             except RejectedItemError as error:
                 self.rejects.add(name, error)
                 continue
-            entries.append(Entry(name, size, labels.get(name), notes.captions.get(name)))
+            texts = notes.captions.get(name, ())
+            entries.append(Entry(name, size, labels.get(name), texts[0] if texts else None, texts[1:]))
         if not files:
             raise ValueError(f"{self.where} holds no pictures: put files such as .png, .jpg or .webp there")
         self.rejects.check(len(entries) + len(self.rejects))

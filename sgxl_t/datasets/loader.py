@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from sgxl_t.datasets.base import Batch, ImageSource, Sample, StreamSource, collate
+from sgxl_t.datasets.caption_choice import choose_caption
 from sgxl_t.datasets.caption_dropout import drop_captions
 from sgxl_t.datasets.streaming import StreamBatches
 
@@ -30,6 +31,7 @@ def batches(
     images_seen: pictures that all ranks together have consumed before; the stream goes on there.
     Pictures are shuffled anew each time the whole source has been passed. All ranks together consume the
     order of one process with batches of `world_size * batch_size`: rank r takes the r-th part of each.
+    Of several captions of a picture one is drawn each time, as a function of seed and place in that order.
     caption_dropout: share of captions, in [0, 1], that are replaced by an empty text.
     Shards are streamed instead (see StreamBatches, which is what they return): position is where this rank
     was, and without one the order begins afresh, as a function of (seed, rank, images seen).
@@ -53,13 +55,12 @@ def batches(
             caption_dropout=caption_dropout,
             position=position,
         )
-    positions = _positions(len(source), batch_size, seed, rank, world_size, images_seen)
+    views = _Views(source, seed)
+    places = _places(len(source), batch_size, seed, rank, world_size, images_seen)
     if num_workers == 0:
-        read: Iterator[Batch] = (collate([source[i] for i in indices]) for indices in positions)
+        read: Iterator[Batch] = (collate([views[place] for place in batch]) for batch in places)
     else:
-        loader = DataLoader(
-            _Indexed(source), batch_sampler=positions, num_workers=num_workers, collate_fn=collate
-        )
+        loader = DataLoader(views, batch_sampler=places, num_workers=num_workers, collate_fn=collate)
         read = iter(loader)
     if caption_dropout == 0:
         return read
@@ -70,20 +71,24 @@ def batches(
     )
 
 
-def _positions(
+Place = tuple[int, int]
+"""A position in the endless order, and the index of the picture that stands there."""
+
+
+def _places(
     count: int, batch_size: int, seed: int, rank: int, world_size: int, images_seen: int
-) -> Iterator[list[int]]:
-    """Indices of each batch: positions of one endless sequence of seeded permutations."""
+) -> Iterator[list[Place]]:
+    """Places of each batch in one endless sequence of seeded permutations."""
     epoch, order = -1, torch.empty(0)
     start = images_seen + rank * batch_size
     while True:
-        indices = []
+        batch = []
         for position in range(start, start + batch_size):
             if position // count != epoch:
                 epoch = position // count
                 order = torch.randperm(count, generator=_stream(seed, epoch))
-            indices.append(int(order[position % count]))
-        yield indices
+            batch.append((position, int(order[position % count])))
+        yield batch
         start += batch_size * world_size
 
 
@@ -91,11 +96,12 @@ def _stream(seed: int, epoch: int) -> torch.Generator:
     return torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
 
 
-class _Indexed(Dataset):
-    """The face of a source that worker processes see."""
+class _Views(Dataset):
+    """The pictures as training sees them, with one caption each; worker processes hold a copy."""
 
-    def __init__(self, source: ImageSource) -> None:
-        self.source = source
+    def __init__(self, source: ImageSource, seed: int) -> None:
+        self.source, self.seed = source, seed
 
-    def __getitem__(self, index: int) -> Sample:
-        return self.source[index]
+    def __getitem__(self, place: Place) -> Sample:
+        position, index = place
+        return choose_caption(self.source[index], f"{self.seed}/{position}")
