@@ -20,6 +20,7 @@ from tqdm import tqdm
 from sgxl_t.datasets.base import ImageSource, Sample
 from sgxl_t.datasets.enlarge import Enlarger
 from sgxl_t.datasets.shards import CLASS_FILE
+from sgxl_t.datasets.shards.fields import CAPTION_LIST
 
 SHARD_SAMPLES = 1000
 PREPARED_FILE = "prepared.json"
@@ -84,7 +85,9 @@ def write_dataset(
     source.enlarge = enlarger = enlarger or Enlarger()
     count = 0
     with _aside(target) as partial:
-        writer: Writer = ZipWriter(partial) if format == "zip" else ShardWriter(partial)
+        writer: Writer = (
+            ZipWriter(partial) if format == "zip" else ShardWriter(partial, lists=source.several_captions)
+        )
         try:
             label, expected = f"writing {target.name}", total if indices is None else len(indices)
             for sample in tqdm(source.samples(indices), label, expected, unit="img", disable=not progress):
@@ -141,14 +144,16 @@ class ZipWriter:
         self._put(name, encode_png(sample))
         if sample.label is not None:
             self._labels.append([name, sample.label])
-        if sample.caption is not None:
-            self._captions.append([name, sample.caption])
+        if sample.captions:
+            several = len(sample.captions) > 1
+            self._captions.append([name, sample.captions if several else sample.captions[0]])
         self._count += 1
 
     def close(self, class_names: tuple[str, ...] | None, prepared: dict[str, object]) -> None:
         """Write dataset.json and the directory of the zip.
 
-        Captions stand under "labels" as StyleGAN-T's tools expect, except beside integer labels.
+        Captions stand under "labels" as StyleGAN-T's tools expect, except beside integer labels; several of
+        one picture as a list.
         """
         table: dict[str, object] = {"labels": self._labels or self._captions or None}
         if self._labels and self._captions:
@@ -165,11 +170,15 @@ class ZipWriter:
 
 
 class ShardWriter:
-    """A folder of 00000.tar, 00001.tar, ...: png + txt + json per sample, as img2dataset writes them."""
+    """A folder of 00000.tar, 00001.tar, ...: png + txt + json per sample, as img2dataset writes them.
 
-    def __init__(self, folder: Path) -> None:
+    The txt holds the first caption; all of them stand in the field "captions" of the json.
+    """
+
+    def __init__(self, folder: Path, *, lists: bool = False) -> None:
+        """lists: write the field "captions" also where it holds one caption, so that it can be read alone."""
         folder.mkdir()
-        self.folder = folder
+        self.folder, self.lists = folder, lists
         self._count = 0
         self._tar = None
 
@@ -186,9 +195,11 @@ class ShardWriter:
         side = sample.image.shape[-1]
         info: dict[str, object] = {"width": side, "height": side}
         fields: dict[str, object] = {"__key__": f"{shard:05d}{inside:04d}", "png": encode_png(sample)}
-        if sample.caption is not None:
-            info["caption"] = sample.caption
-            fields["txt"] = sample.caption.encode()
+        if sample.captions:
+            info["caption"] = sample.captions[0]
+            fields["txt"] = sample.captions[0].encode()
+            if self.lists or len(sample.captions) > 1:
+                info[CAPTION_LIST] = sample.captions
         if sample.label is not None:
             info["label"] = sample.label
         fields["json"] = json.dumps(info).encode()

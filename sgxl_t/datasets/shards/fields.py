@@ -17,6 +17,8 @@ from sgxl_t.datasets.shards.samples import Group, is_local, json_of, picture_end
 KEY = "key"
 """Column of tables beside shards that names the sample, as img2dataset writes it."""
 FOLDER_TABLE = "metadata.parquet"
+CAPTION_LIST = "captions"
+"""Field of the json that holds all captions of a sample, as `sgxl-t prepare` writes it."""
 
 
 class Captions:
@@ -40,6 +42,12 @@ class Captions:
             value = group.get("txt") if name == "txt" else info.get(name)
             found += value if isinstance(value, list) else [value]
         return [text for text in found if text]
+
+    def kept(self, group: Group) -> list[Any]:
+        """The captions that a copy keeps: without named fields also those under "captions" of the json."""
+        found = self.all_of(group)
+        listed = json_of(group).get(CAPTION_LIST) if found and not self.fields else None
+        return [*found, *listed] if isinstance(listed, list) else found
 
     def one_of(self, group: Group, draws: random.Random | None) -> Any:
         """One caption as it stands in the shard; None where there is none."""

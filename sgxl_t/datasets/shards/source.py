@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -90,6 +91,7 @@ class ShardSource(StreamSource):
             mirror=mirror,
             rejects=rejects,
         )
+        self.several_captions = any(len(self.captions.kept(group)) > 1 for group in first)
         self.addresses = Addresses(reference, self.shards, self.bounds, self.rejects)
         self._check_fields(first)
 
@@ -215,7 +217,16 @@ class ShardSource(StreamSource):
             caption = clean_caption(text, self.rejects)
         label = self._label(group) if self.class_names is not None else None
         image = decode_picture(group[ending], self.resolution, self.bounds, self.enlarge, draft=draft)
-        return Sample(image, label, caption)
+        captions = self._all_captions(group, caption) if caption is not None and draws is None else ()
+        return Sample(image, label, caption, captions)
+
+    def _all_captions(self, group: Group, first: str) -> tuple[str, ...]:
+        """The first caption and the other good ones, each once."""
+        found = [first]
+        for text in self.captions.kept(group)[1:]:
+            with suppress(RejectedItemError):
+                found.append(clean_caption(text, self.rejects))
+        return tuple(dict.fromkeys(found))
 
     def _label(self, group: Group) -> int:
         value = group["cls"].decode("ascii", "replace") if "cls" in group else json_of(group).get("label")
