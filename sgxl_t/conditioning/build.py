@@ -26,6 +26,7 @@ def build_condition(
     class_network: FeatureNetwork | str | None = None,
     trainable_text: bool = False,
     own_text: TextEncoder | str | None = None,
+    text_tokens: bool = False,
     class_dim: int = 64,
     table_file: str | Path | None = None,
 ) -> Condition:
@@ -33,6 +34,7 @@ def build_condition(
 
     clip: a loaded text encoder or its reference (see `load_text_encoder`); needed for text. trainable_text:
         the generator's copy of it learns too. own_text: what that copy starts from, if it was trained before.
+        text_tokens: the generator attends to its tokens too.
     class_network: a loaded feature network or its reference, whose pooled means start the class tables;
         without it they start at random with rows of class_dim numbers.
     table_file: a file with the start values instead, such as ImageNet's published table (see
@@ -44,7 +46,9 @@ def build_condition(
     if kind == "class":
         return _class_condition(source, class_network, class_dim, table_file)
     if kind == "text":
-        return _text_condition(source, clip, trainable_text, own_text)
+        source.require(captions=True)
+        own = None if own_text is None else _encoder(own_text)
+        return TextCondition(_required(clip), trainable=trainable_text, own=own, tokens=text_tokens)
     raise ValueError(f"there is no condition {kind!r}: use class, text or none")
 
 
@@ -65,15 +69,12 @@ def _class_condition(
     return ClassCondition(names, None if features is None else class_table(source, features), dim=dim)
 
 
-def _text_condition(
-    source: ImageSource, encoder: TextEncoder | str | None, trainable: bool, own: TextEncoder | str | None
-) -> TextCondition:
-    source.require(captions=True)
+def _required(encoder: TextEncoder | str | None) -> TextEncoder:
     if encoder is None:
         raise ValueError(
             "--cond text needs a text encoder: name one, such as open_clip:ViT-B-32/openai or local:FOLDER"
         )
-    return TextCondition(_encoder(encoder), trainable=trainable, own=None if own is None else _encoder(own))
+    return _encoder(encoder)
 
 
 def _encoder(encoder: TextEncoder | str) -> TextEncoder:

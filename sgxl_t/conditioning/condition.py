@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sgxl_t.networks.configs import ConditionKind, ConditionSpec
+from sgxl_t.networks.text_tokens import TextTokens
 
 Guidance = Literal["classifier", "clip"]
 Phase = Literal["generator", "text_encoder"]
@@ -64,6 +65,14 @@ class Condition(nn.Module, ABC):
     @abstractmethod
     def encode(self, conditions: Any) -> Tensor | None:
         """`c` for the generator: int64 [N] labels, float32 [N, dim] unit text features, or None."""
+
+    def encode_tokens(self, conditions: Any) -> TextTokens | None:
+        """Tokens that the generator attends to beside `c`; None unless spec.token_dim says that it does."""
+        return None
+
+    def encode_both(self, conditions: Any) -> tuple[Tensor | None, TextTokens | None]:
+        """`encode` and `encode_tokens` for one batch."""
+        return self.encode(conditions), self.encode_tokens(conditions)
 
     def encode_target(self, conditions: Any) -> Tensor | None:
         """`c` for the discriminator and for guidance: never carries a gradient, never moves in training."""

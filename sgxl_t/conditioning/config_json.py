@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from dataclasses import fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
@@ -30,8 +30,26 @@ REQUIRED = {"family", "img_resolution", "z_dim", "kind", "dim", "num_classes"}
 """Keys that every file holds. Others came later; a file without one meant its default."""
 
 
+ADDED = {"attention_resolutions", "token_dim"}
+"""Keys that a file leaves out at their defaults, 0 or empty: what does not use them stays what it was before
+they came, to the byte, and older versions can read it."""
+
+
+def config_to_dict(config: Any) -> dict[str, Any]:
+    """Plain values of a dataclass, as its JSON file holds them; the inverse of `config_from_dict`."""
+    return _without_defaults(asdict(config))
+
+
+def _without_defaults(values: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: _without_defaults(value) if isinstance(value, dict) else value
+        for key, value in values.items()
+        if value or key not in ADDED
+    }
+
+
 def config_from_dict(cls: type[T], data: Any, *, where: str) -> T:
-    """Builds dataclass `cls` from plain JSON values; the inverse of `dataclasses.asdict`.
+    """Builds dataclass `cls` from plain JSON values; the inverse of `config_to_dict`.
 
     where: what the sentence of an error begins with, such as "config.json: generator".
     Raises ValueError with the path of a key that is missing, unknown, of a wrong type or out of bounds.

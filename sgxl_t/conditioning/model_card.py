@@ -84,7 +84,8 @@ def _task(spec: ConditionSpec) -> str:
 
 def _condition(spec: ConditionSpec) -> str:
     return {
-        "text": f"text, features of {spec.dim} numbers",
+        "text": f"text, features of {spec.dim} numbers"
+        + (f" and tokens of {spec.token_dim}" if spec.token_dim else ""),
         "class": f"{spec.num_classes} classes, vectors of {spec.dim} numbers",
         "none": "none",
     }[spec.kind]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import sgxl_t
 from sgxl_t.conditioning.class_condition import ClassCondition
 from sgxl_t.conditioning.condition import Condition, NoCondition
-from sgxl_t.conditioning.config_json import config_from_dict
+from sgxl_t.conditioning.config_json import config_from_dict, config_to_dict
 from sgxl_t.conditioning.folder_io import whole_folder
 from sgxl_t.conditioning.model_card import model_card
 from sgxl_t.conditioning.text_condition import TextCondition
@@ -75,8 +75,8 @@ def save_model(
         "format": FORMAT,
         "library": "sgxl_t",
         "version": sgxl_t.__version__,
-        "generator": asdict(generator.config),
-        "condition": asdict(condition.spec),
+        "generator": config_to_dict(generator.config),
+        "condition": config_to_dict(condition.spec),
         "provenance": dict(provenance),
     }
     with whole_folder(folder, mark=CONFIG) as aside:
@@ -245,7 +245,13 @@ def _load_condition(info: ModelInfo) -> Condition:
             f"{folder} gives features of {encoder.dim} numbers and the generator takes {info.condition.dim}: "
             "restore the folder"
         )
-    return TextCondition(encoder)
+    tokens = info.condition.token_dim
+    if tokens and encoder.token_dim != tokens:
+        raise ValueError(
+            f"{folder} gives tokens of {encoder.token_dim} numbers and the generator takes {tokens}: "
+            "restore the folder"
+        )
+    return TextCondition(encoder, tokens=tokens > 0)
 
 
 def _listed(items: list[str], limit: int = 4) -> str:

@@ -13,6 +13,7 @@ from torch import Tensor
 from sgxl_t.conditioning.caption_store import encode_all, stored_features
 from sgxl_t.conditioning.condition import Condition, Phase
 from sgxl_t.networks.configs import ConditionSpec
+from sgxl_t.networks.text_tokens import TextTokens, rows
 
 if TYPE_CHECKING:
     from sgxl_t.networks.text_encoder import TextEncoder
@@ -35,12 +36,24 @@ class TextCondition(Condition):
     guidance = "clip"
 
     def __init__(
-        self, encoder: TextEncoder, *, trainable: bool = False, own: TextEncoder | None = None
+        self,
+        encoder: TextEncoder,
+        *,
+        trainable: bool = False,
+        own: TextEncoder | None = None,
+        tokens: bool = False,
     ) -> None:
         """own: an encoder trained before, which the generator's copy starts from (and stays where it does not
         learn any more); None starts from the original. ValueError where its width is another.
+        tokens: the generator attends to tokens as well; ValueError for an encoder without any.
         """
-        super().__init__(ConditionSpec(kind="text", dim=encoder.dim))
+        width = encoder.token_dim if tokens else 0
+        super().__init__(ConditionSpec(kind="text", dim=encoder.dim, token_dim=width))
+        if tokens and not width:
+            raise ValueError(
+                f"the text encoder {encoder.reference or 'of this model'} shows no tokens to attend to: name "
+                "another one, such as open_clip:ViT-B-32/openai, or leave attention_resolutions empty"
+            )
         if own is not None and own.dim != encoder.dim:
             raise ValueError(
                 f"the generator's own text encoder gives {own.dim} numbers and the frozen one {encoder.dim}: "
@@ -122,6 +135,28 @@ class TextCondition(Condition):
         if self.own is None:
             return self.encode_target(conditions)
         return self.own.encode_text(list(conditions)).float()
+
+    def encode_tokens(self, conditions: Any) -> TextTokens | None:
+        """Through the generator's own tower (with gradient if it trains). Each different caption is read
+        once; tokens are too many numbers to be kept."""
+        if not self.spec.token_dim:
+            return None
+        captions = list(conditions)
+        different = list(dict.fromkeys(captions))
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.learns):
+            _, tokens = self.encoder.encode_with_tokens(different)
+        if len(different) < len(captions):
+            places = {text: place for place, text in enumerate(different)}
+            order = torch.tensor([places[text] for text in captions], device=tokens.values.device)
+            return rows(tokens, order)
+        return tokens
+
+    def encode_both(self, conditions: Any) -> tuple[Tensor, TextTokens | None]:
+        """`encode` and `encode_tokens`, in one pass of the generator's own tower where it has one."""
+        if self.own is None or not self.spec.token_dim:
+            return self.encode(conditions), self.encode_tokens(conditions)
+        vectors, tokens = self.own.encode_with_tokens(list(conditions))
+        return vectors.float(), tokens
 
     def encode_target(self, conditions: Any) -> Tensor:
         """float32 [N, dim] of unit length from the frozen original; each caption is encoded once and kept."""

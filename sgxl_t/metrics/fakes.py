@@ -23,6 +23,7 @@ from sgxl_t.datasets.zip import check_archive
 from sgxl_t.metrics.draws import exact, latents, stream
 from sgxl_t.metrics.processes import NotFiniteError
 from sgxl_t.networks.generator import Generator
+from sgxl_t.networks.text_tokens import TextTokens
 from sgxl_t.ops.images import to_uint8
 
 ClassSampling = Literal["uniform", "dataset", "balanced"]
@@ -105,6 +106,10 @@ class GeneratorFakes:
         c = self.condition.encode(torch.tensor(given) if self.condition.kind == "class" else given)
         return None if c is None else c.to(self.device)
 
+    def tokens(self, indices: Sequence[int]) -> TextTokens | None:
+        """Tokens of their captions, where the generator attends to them."""
+        return self.condition.encode_tokens(self.conditions(indices))
+
     @property
     def device(self) -> torch.device:
         """Where the generator is."""
@@ -115,7 +120,8 @@ class GeneratorFakes:
         z = latents(self.seed, indices, self.generator.z_dim).to(self.device)
         with exact(self.device):
             c = self.encoded(indices)
-            images = self.generator(z, c, truncation_psi=self.psi, noise_mode="const")
+            text = self.tokens(indices)
+            images = self.generator(z, c, truncation_psi=self.psi, noise_mode="const", text=text)
         broken = len(images) - int(torch.isfinite(images).flatten(1).all(1).sum())
         if broken:
             raise NotFiniteError(

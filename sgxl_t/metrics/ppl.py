@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
@@ -10,12 +10,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sgxl_t.metrics.draws import ConditionOf, condition_of, device_of, exact, latents, per_sample
+from sgxl_t.networks.text_tokens import TextTokens
 
 EPSILON = 1e-4
 """Step along the line from one style to the other, as a share of it."""
 
 MAX_SIDE = 256
 """Larger pictures are box-averaged by whole factors to about this side."""
+
+TokensOf = Callable[[Sequence[int]], TextTokens | None]
+"""Sample indices to the tokens that the generator attends to; none where it does not."""
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 """Two batches of pictures [N, 3, H, W] in [0, 255], float32, to their distances [N]; see lpips.py."""
@@ -27,6 +31,7 @@ def ppl(
     count: int = 50_000,
     *,
     conditions: ConditionOf | None = None,
+    tokens: TokensOf | None = None,
     seed: int = 0,
     batch_size: int = 16,
 ) -> float:
@@ -36,7 +41,8 @@ def ppl(
     belong to one condition and share the constant noise; then the mean without the extreme percents.
     Pictures are neither cropped, clamped nor quantised.
     distance: `load_lpips(...)`, on the generator's device. conditions: c of the samples, for a conditional
-    generator. The latents of sample i depend on seed + i alone.
+    generator. tokens: of their captions, for one that attends to them. The latents of sample i depend on
+    seed + i alone.
     """
     device = device_of(generator)
     network = cast(Any, generator)
@@ -47,8 +53,10 @@ def ppl(
             network.mapping(latents(seed, indices, network.z_dim, purpose).to(device), c)
             for purpose in ("z", "other end")
         )
+        text = None if tokens is None else tokens(indices)
+        attended = {} if text is None else {"text": text}
         pictures = [
-            judged(network.synthesis(ws, noise_mode="const"))
+            judged(network.synthesis(ws, noise_mode="const", **attended))
             for ws in (start, torch.lerp(start, end, EPSILON))
         ]
         return distance(*pictures) / EPSILON**2

@@ -24,6 +24,7 @@ from sgxl_t.networks.stored import (
     write_stored,
 )
 from sgxl_t.networks.text_encoder import TextEncoder
+from sgxl_t.networks.text_tokens import TextTokens, leading
 from sgxl_t.networks.vocabulary import WordTokenizer
 
 Tokenizer = Callable[[Sequence[str]], Tensor]
@@ -91,6 +92,9 @@ class ClipModel(TextEncoder):
         self.text_config = text_config
         self.dim = dim
         self.image_size = image_size
+        # open_clip's wrappers of other libraries' towers have no such table and show no tokens.
+        table = getattr(getattr(model, "text", model), "token_embedding", None)
+        self.token_dim = table.embedding_dim if isinstance(table, nn.Embedding) else 0
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
 
@@ -110,6 +114,23 @@ class ClipModel(TextEncoder):
     def encode_tokens(self, tokens: Tensor) -> Tensor:
         """Tokens int64 [N, context_length] to unit vectors [N, dim], float32."""
         return F.normalize(self.model.encode_text(tokens).float(), dim=-1)  # type: ignore[operator]
+
+    def encode_with_tokens(self, texts: Sequence[str]) -> tuple[Tensor, TextTokens]:
+        ids = self.tokenizer(list(texts)).to(self.mean.device)
+        states = self.model.forward_intermediates(  # type: ignore[operator]
+            text=ids, text_indices=1, normalize_intermediates=True
+        )
+        tokens = TextTokens(states["text_intermediates"][-1].float(), leading(ids, self._lengths(ids)))
+        return F.normalize(states["text_features"].float(), dim=-1), tokens
+
+    def _lengths(self, ids: Tensor) -> Tensor:
+        """Tokens [N] of captions without their padding."""
+        hub = getattr(self.tokenizer, "tokenizer", None)
+        padding = getattr(hub, "pad_token_id", None)
+        if padding is None:  # CLIP's own tokenizers, whose end token has the largest number
+            return ids.argmax(dim=1) + 1
+        # The first place of padding counts: some towers end captions with the token that pads.
+        return (ids != padding).sum(dim=1) + 1
 
     def encode_image(self, images01: Tensor) -> Tensor:
         """Pictures [N, 3, H, W] in [0, 1], resized (bicubic) and normalised, to unit vectors [N, dim]."""

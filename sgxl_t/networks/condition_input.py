@@ -43,6 +43,10 @@ def check_condition(spec: ConditionSpec) -> None:
         raise ValueError(f"condition kind {spec.kind} with dim={spec.dim}: give a positive width")
     if spec.kind == "class" and spec.num_classes < 1:
         raise ValueError(f"condition kind class with num_classes={spec.num_classes}: give at least one class")
+    if spec.token_dim < 0 or (spec.token_dim > 0 and spec.kind != "text"):
+        raise ValueError(
+            f"condition kind {spec.kind} with token_dim={spec.token_dim}: text alone has tokens, use 0"
+        )
 
 
 def condition_vectors(spec: ConditionSpec, table: ClassTable | None, c: Tensor | None) -> Tensor | None:

@@ -24,6 +24,8 @@ class ConditionSpec:
     """Rows of the class table; 0 unless kind is class."""
     scale: float = 1.0
     """Factor on text features where they enter a network."""
+    token_dim: int = 0
+    """Width of the tokens that a text condition brings beside `c`; 0 where it brings none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +108,9 @@ class StyleGANTConfig:
     """Add learned amounts of noise after convolutions; small networks misuse it and draw speckles."""
     text_scale: float = 1.0
     """Factor on the condition vector inside w; 1 is the paper, sqrt(dim) gives it unit variance."""
+    attention_resolutions: tuple[int, ...] = ()
+    """Sides of the blocks, such as (8, 16), whose maps also attend to the caption's tokens; empty for none,
+    as the paper. Starts without effect, so a trained network can go on with it."""
 
 
 @dataclass(frozen=True, kw_only=True)

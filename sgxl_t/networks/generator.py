@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from sgxl_t.networks.mapping_xl import MappingXL
 from sgxl_t.networks.schedule_xl import check_schedule
 from sgxl_t.networks.synthesis_t import SynthesisT
 from sgxl_t.networks.synthesis_xl import SynthesisXL
+from sgxl_t.networks.text_tokens import Text
 
 
 def check_generator(config: GeneratorConfig) -> None:
@@ -54,9 +55,14 @@ class Generator(nn.Module):
             self.mapping = MappingXL(config, condition, self.synthesis.num_ws)
         else:
             self.w_dim = config.z_dim + (0 if condition.kind == "none" else condition.dim)
-            self.synthesis = SynthesisT(config, self.w_dim)
+            self.synthesis = SynthesisT(config, self.w_dim, condition.token_dim)
             self.mapping = MappingT(config, condition, self.synthesis.num_ws)
         self.num_ws = self.synthesis.num_ws
+
+    @property
+    def attends(self) -> bool:
+        """Whether it attends to the tokens of captions, and so has to be given them."""
+        return isinstance(self.synthesis, SynthesisT) and self.synthesis.attends
 
     def forward(
         self,
@@ -69,12 +75,14 @@ class Generator(nn.Module):
         noise_mode: Literal["random", "const", "none"] = "random",
         rng: torch.Generator | None = None,
         pl_noise: Tensor | None = None,
+        text: Text | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Pictures [N, img_channels, R, R], float32, about [-1, 1], of latents z [N, z_dim] ~ N(0, 1).
 
         c: int64 labels [N], text features [N, dim] of unit length, or None (see ConditionSpec).
         truncation_psi, truncation_cutoff, update_averages: see the mapping networks.
         noise_mode, rng: noise of stylegan_t and the stream it is drawn from; stylegan3 has none.
+        text: tokens of the captions, where stylegan_t attends to them.
         pl_noise: N(0, 1) noise shaped like the pictures and divided by R. When given, (pictures, path lengths
         [N]) is returned: the RMS over styles of the length of d(sum(pictures * pl_noise)) / d(ws) (StyleGAN2,
         section 3.2). It is taken in here, so that wrappers which hook forward see one call; needs gradients
@@ -87,10 +95,13 @@ class Generator(nn.Module):
             truncation_cutoff=truncation_cutoff,
             update_averages=update_averages,
         )
+        options: dict[str, Any] = {"noise_mode": noise_mode, "rng": rng}
+        if text is not None:
+            options["text"] = text
         if pl_noise is None:
-            return self.synthesis(ws, noise_mode=noise_mode, rng=rng)
+            return self.synthesis(ws, **options)
         if not ws.requires_grad:
             ws = ws.detach().requires_grad_()
-        images = self.synthesis(ws, noise_mode=noise_mode, rng=rng)
+        images = self.synthesis(ws, **options)
         (slopes,) = torch.autograd.grad((images * pl_noise).sum(), ws, create_graph=True)
         return images, slopes.square().sum(dim=2).mean(dim=1).sqrt()

@@ -15,6 +15,8 @@ from sgxl_t.networks.fourier_input import SynthesisInput
 from sgxl_t.networks.layers import full_precision
 from sgxl_t.networks.layers_t import TAPS, ModulatedLayer, ResidualLayer, ToRGB
 from sgxl_t.networks.synthesis_xl import compute_dtype
+from sgxl_t.networks.text_attention import TextAttention
+from sgxl_t.networks.text_tokens import Text, TextBlend
 from sgxl_t.ops.filters import setup_filter
 from sgxl_t.ops.resample import upsample2d
 
@@ -40,8 +42,9 @@ class SynthesisBlock(nn.Module):
         resolution: int,
         config: StyleGANTConfig,
         img_channels: int,
+        token_dim: int = 0,
     ) -> None:
-        """in_channels: channels of the block below, 0 in the first block."""
+        """in_channels: channels of the block below, 0 in the first block. token_dim: width of the tokens."""
         super().__init__()
         common: dict[str, Any] = {"conv_clamp": config.conv_clamp, "use_noise": config.use_noise}
         self.input: SynthesisInput | None = None
@@ -68,6 +71,9 @@ class SynthesisBlock(nn.Module):
                     **common,
                 )
             )
+        self.attention: TextAttention | None = None
+        if resolution in config.attention_resolutions:
+            self.attention = TextAttention(out_channels, token_dim)
         self.torgb = ToRGB(out_channels, img_channels, w_dim, conv_clamp=config.conv_clamp)
         self.register_buffer("resample_filter", setup_filter(TAPS, separable=True), persistent=False)
         self.num_layers = 1 + 2 * config.num_res_blocks
@@ -84,11 +90,12 @@ class SynthesisBlock(nn.Module):
         ws: tuple[Tensor, ...],
         noise: Iterator[Tensor | None],
         dtype: torch.dtype = torch.float32,
+        text: Text | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Features [N, in, r/2, r/2] (none in the first block) and image so far -> features and image at r.
 
         ws: one w [N, w_dim] per layer and a last one for ToRGB. noise: one noise image or none per layer.
-        dtype: of the features; the image is float32.
+        dtype: of the features; the image is float32. text: tokens, for a block that attends to them.
         """
         if self.conv0 is not None:
             assert x is not None
@@ -98,6 +105,9 @@ class SynthesisBlock(nn.Module):
             x = self.input(ws[0]).to(dtype)
         for layer, w in zip(self.convs1, ws[1:-1], strict=True):
             x = layer(x, w, next(noise))
+        if self.attention is not None:
+            assert text is not None
+            x = self.attention(x, text)
         rgb = self.torgb(x, ws[-1])
         return x, rgb if img is None else upsample2d(img, self.resample_filter) + rgb
 
@@ -105,7 +115,8 @@ class SynthesisBlock(nn.Module):
 class SynthesisT(nn.Module):
     """Styles [N, num_ws, w_dim] to images [N, img_channels, R, R]; blocks are named b8, b16, ... bR."""
 
-    def __init__(self, config: GeneratorConfig, w_dim: int) -> None:
+    def __init__(self, config: GeneratorConfig, w_dim: int, token_dim: int = 0) -> None:
+        """token_dim: width of the tokens that blocks of attention_resolutions attend to."""
         super().__init__()
         self.config = config
         self.w_dim = w_dim
@@ -116,10 +127,16 @@ class SynthesisT(nn.Module):
                 f"num_res_blocks={sizes.num_res_blocks} leaves blocks without layers: use at least 1"
             )
         self.block_resolutions = block_resolutions(config.img_resolution)
+        check_attention(config)
+        if self.attends and token_dim < 1:
+            raise ValueError(
+                f"attention_resolutions={list(sizes.attention_resolutions)} needs the tokens of captions: "
+                "use cond=text, or leave it empty"
+            )
         below = 0
         for resolution in self.block_resolutions:
             channels = channels_at(resolution, sizes)
-            block = SynthesisBlock(below, channels, w_dim, resolution, sizes, config.img_channels)
+            block = SynthesisBlock(below, channels, w_dim, resolution, sizes, config.img_channels, token_dim)
             self.add_module(f"b{resolution}", block)
             below = channels
 
@@ -136,13 +153,35 @@ class SynthesisT(nn.Module):
         """All layers that take a noise image, in the order of the forward pass."""
         return [layer for block in self.blocks() for layer in block.noisy_layers()]
 
+    @property
+    def attends(self) -> bool:
+        """Whether blocks attend to tokens."""
+        return bool(self.config.stylegan_t.attention_resolutions)
+
+    def last_layers(self) -> list[int]:
+        """Of each block, the number of the style that its last layer takes, ToRGB aside."""
+        ends, start = [], 0
+        for block in self.blocks():
+            start += block.num_layers
+            ends.append(start - 1)
+        return ends
+
     def forward(
-        self, ws: Tensor, *, noise_mode: NoiseMode = "random", rng: torch.Generator | None = None
+        self,
+        ws: Tensor,
+        *,
+        noise_mode: NoiseMode = "random",
+        rng: torch.Generator | None = None,
+        text: Text | None = None,
     ) -> Tensor:
         """ws [N, num_ws, w_dim] -> float32 images [N, img_channels, R, R], about [-1, 1], not limited to it.
 
         noise_mode: random draws noise from `rng`, const takes the stored noise images, none adds nothing.
+        text: tokens of the captions; wanted where blocks attend to them, else unused. A blend has one share
+        per block.
         """
+        if text is None and self.attends:
+            raise ValueError("a network that attends to tokens was called without them: pass text")
         if ws.shape[1:] != (self.num_ws, self.w_dim):
             raise ValueError(
                 f"styles of shape {tuple(ws.shape)} were given: pass ws [N, {self.num_ws}, {self.w_dim}]"
@@ -154,8 +193,9 @@ class SynthesisT(nn.Module):
         img: Tensor | None = None
         start = 0
         with full_precision(ws.device):  # maps alone carry half precision, not styles and images
-            for block in self.blocks():
-                x, img = block(x, img, styles[start : start + block.num_layers + 1], noise, dtype)
+            for number, block in enumerate(self.blocks()):
+                part = styles[start : start + block.num_layers + 1]
+                x, img = block(x, img, part, noise, dtype, _text_of_block(text, number))
                 start += block.num_layers
         assert img is not None
         return img
@@ -185,6 +225,22 @@ class SynthesisT(nn.Module):
         if mode == "none":
             return repeat(None)
         raise ValueError(f"noise_mode {mode!r} is unknown: use random, const or none")
+
+
+def _text_of_block(text: Text | None, number: int) -> Text | None:
+    """Of a blend, the share in one block alone."""
+    return text._replace(share=text.share[:, number]) if isinstance(text, TextBlend) else text
+
+
+def check_attention(config: GeneratorConfig) -> None:
+    """ValueError where a block that shall attend to tokens is missing."""
+    asked, sides = config.stylegan_t.attention_resolutions, block_resolutions(config.img_resolution)
+    missing = [side for side in asked if side not in sides]
+    if missing:
+        raise ValueError(
+            f"attention_resolutions={list(asked)} names blocks of {missing} px, which a generator of "
+            f"{config.img_resolution} px lacks: choose from {list(sides)}"
+        )
 
 
 def block_resolutions(img_resolution: int) -> tuple[int, ...]:

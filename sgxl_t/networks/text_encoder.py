@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sgxl_t.networks.stored import CONFIG, write_json
+from sgxl_t.networks.text_tokens import TextTokens
 
 if TYPE_CHECKING:
     from sgxl_t.networks.clip import ClipModel
@@ -21,17 +22,23 @@ if TYPE_CHECKING:
 class TextEncoder(nn.Module, ABC):
     """One text tower with its tokenizer; as loaded, frozen and in eval mode.
 
-    dim: width of its vectors. reference: the name under which the same weights can be had again
-    (`open_clip:...`, `transformers:...`); None where a folder must hold them, because they were trained here.
+    dim: width of its vectors. token_dim: width of the tokens behind them, 0 where they cannot be had.
+    reference: the name under which the same weights can be had again (`open_clip:...`, `transformers:...`);
+    None where a folder must hold them, because they were trained here.
     """
 
     dim: int
+    token_dim: int = 0
     reference: str | None = None
     _hash: str | None = None
 
     @abstractmethod
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         """Captions to unit vectors [N, dim], float32. Callers that repeat captions keep the result."""
+
+    @abstractmethod
+    def encode_with_tokens(self, texts: Sequence[str]) -> tuple[Tensor, TextTokens]:
+        """In one pass, what `encode_text` gives and the tower's last states, float32; needs a token_dim."""
 
     @abstractmethod
     def text_copy(self) -> TextEncoder:
@@ -91,7 +98,7 @@ class JoinedEncoders(TextEncoder):
     """Several encoders read the same captions; their unit vectors stand side by side, again of unit length.
 
     Each part so has the same weight, however wide it is. dim is the sum of the parts' dims. The first part
-    with an image tower guides.
+    with an image tower guides. Tokens are those of the first part alone: others have other widths.
     """
 
     def __init__(self, parts: Sequence[TextEncoder]) -> None:
@@ -99,6 +106,7 @@ class JoinedEncoders(TextEncoder):
         assert len(parts) > 1
         self.parts = nn.ModuleList(parts)
         self.dim = sum(part.dim for part in parts)
+        self.token_dim = parts[0].token_dim
 
     @property
     def encoders(self) -> list[TextEncoder]:
@@ -106,7 +114,15 @@ class JoinedEncoders(TextEncoder):
         return [part for part in self.parts if isinstance(part, TextEncoder)]
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
-        vectors = [part.encode_text(texts) for part in self.encoders]
+        return self._joined([part.encode_text(texts) for part in self.encoders])
+
+    def encode_with_tokens(self, texts: Sequence[str]) -> tuple[Tensor, TextTokens]:
+        first, *others = self.encoders
+        vectors, tokens = first.encode_with_tokens(texts)
+        return self._joined([vectors, *(part.encode_text(texts) for part in others)]), tokens
+
+    @staticmethod
+    def _joined(vectors: Sequence[Tensor]) -> Tensor:
         return F.normalize(torch.cat([v.to(vectors[0].device) for v in vectors], dim=1), dim=-1)
 
     def text_copy(self) -> JoinedEncoders:

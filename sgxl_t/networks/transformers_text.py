@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from sgxl_t.networks.hub import fetching, hub_reachable
 from sgxl_t.networks.stored import CONFIG, write_json
 from sgxl_t.networks.text_encoder import TextEncoder
+from sgxl_t.networks.text_tokens import TextTokens, leading
 
 TOWER = "tower"
 """Folder inside a stored text encoder with the files of a tower: of a trained one, or placed by hand."""
@@ -66,10 +67,15 @@ class TransformersText(TextEncoder):
         if family.pooled:
             self.max_tokens = config.max_position_embeddings
             self.dim = config.projection_size or config.hidden_size
+            self.token_dim = config.hidden_size
         else:
             self.max_tokens, self.dim = MAX_TOKENS, config.d_model
+            self.token_dim = config.d_model
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
+        return self.encode_with_tokens(texts)[0]
+
+    def encode_with_tokens(self, texts: Sequence[str]) -> tuple[Tensor, TextTokens]:
         tokens = self.tokenizer(
             [self._cleaned(text) for text in texts],
             padding="max_length" if self.family.pooled else "longest",
@@ -80,12 +86,16 @@ class TransformersText(TextEncoder):
         device = next(self.model.parameters()).device
         ids = tokens["input_ids"].to(device)
         if self.family.pooled:
-            # SigLIP was trained to attend to its padding, so it gets no mask.
-            return F.normalize(self.model(input_ids=ids).pooler_output.float(), dim=-1)
+            # SigLIP was trained to attend to its padding, so it gets no mask; who reads its tokens does.
+            states = self.model(input_ids=ids)
+            # The first place of padding counts: it is the token that ends a caption.
+            mask = leading(ids, (ids != self.tokenizer.pad_token_id).sum(1) + 1)
+            vectors = F.normalize(states.pooler_output.float(), dim=-1)
+            return vectors, TextTokens(states.last_hidden_state.float(), mask)
         mask = tokens["attention_mask"].to(device)
         hidden = self.model(input_ids=ids, attention_mask=mask).last_hidden_state.float()
         mean = (hidden * mask.unsqueeze(-1)).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
-        return F.normalize(mean, dim=-1)
+        return F.normalize(mean, dim=-1), TextTokens(hidden, leading(ids, mask.sum(1)))
 
     def text_copy(self) -> TransformersText:
         tower = copy.deepcopy(self, {id(self.tokenizer): self.tokenizer})

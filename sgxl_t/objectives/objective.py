@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sgxl_t.networks.text_tokens import TextTokens, rows
 from sgxl_t.objectives.adversarial import (
     hinge_d_loss,
     hinge_g_loss,
@@ -87,16 +88,16 @@ class Objective:
         *,
         c_fake: Tensor | None = None,
         c_generator: Tensor | None = None,
+        text: TextTokens | None = None,
         fake_features: Any = None,
     ) -> tuple[Tensor, Stats]:
         """Loss of the heads. No gradient reaches the generator or the real images.
 
         real: [N, 3, R, R] in [-1, 1] with its condition c. z: [M, z_dim]; the generated images take c_fake
         where given, else c (then M = N). One pass of the frozen features serves both sides; the heads see
-        generated and real images in two calls, in this order, so batch statistics never mix them.
-        c_generator: what the generator takes where it is not c_fake (a trained text encoder).
-        fake_features: what `g_loss` kept of its images (share_fakes); then the generator is not called.
-        The relativistic loss pairs image n of both sides: ValueError where M is not N.
+        first generated, then real images, so batch statistics never mix. c_generator: what the generator
+        takes where it is not c_fake (a trained text encoder). text: tokens that it attends to. fake_features:
+        in place of its images, kept by `g_loss` (share_fakes). The relativistic loss needs M = N, ValueError.
         """
         c_fake = c if c_fake is None else c_fake
         neighbours = c.roll(1, dims=0) if self.config.mismatch_weight > 0 and c is not None else None
@@ -104,10 +105,10 @@ class Objective:
         c_real = c if c is None or neighbours is None else torch.cat([c, neighbours])
         images = real
         if fake_features is None:
+            c_drawn = c_fake if c_generator is None else c_generator
             with torch.no_grad():
-                c_drawn = c_fake if c_generator is None else c_generator
-                fake = generator(z, c_drawn, update_averages=True, rng=rng)
-                images = torch.cat([fake.to(real.dtype), real])
+                fake = generator(z, c_drawn, update_averages=True, rng=rng, **_attended(text))
+            images = torch.cat([fake.to(real.dtype), real])
         generated, slopes = len(images) - len(real), None
         look = partial(self._look, features, images_seen, rng)
         if self.config.gradient_penalty > 0:
@@ -149,6 +150,7 @@ class Objective:
         images_seen: int,
         rng: torch.Generator | None = None,
         *,
+        text: TextTokens | None = None,
         labels: Tensor | None = None,
         text_features: Tensor | None = None,
         c_heads: Tensor | None = None,
@@ -157,13 +159,15 @@ class Objective:
     ) -> tuple[Tensor, Stats]:
         """Adversarial loss of the generator plus guidance on the raw (unblurred, not augmented) images.
 
-        z: [N, z_dim]. labels: int64 [N], needed for cls_weight. text_features: [N, dim] of the frozen CLIP,
+        z: [N, z_dim]. text: tokens of c's captions, for a generator that attends to them. labels: int64 [N],
+        needed for cls_weight. text_features: [N, dim] of the frozen CLIP,
         needed for clip_weight. c_heads: what the heads project on where it is not c (a trained text encoder
         conditions the generator, the frozen original the heads). kept_features: the images' features, cut
         off the graph, are appended to it for `d_loss`. real: [N, 3, R, R] in [-1, 1] of the same conditions,
         needed for the relativistic loss.
         """
-        images = generator(z, c, update_averages=self._averages_move or kept_features is not None, rng=rng)
+        averages = self._averages_move or kept_features is not None
+        images = generator(z, c, update_averages=averages, rng=rng, **_attended(text))
         seen = self._look(features, images_seen, rng, images)
         if kept_features is not None:
             kept_features.append(_detached(seen))
@@ -194,11 +198,13 @@ class Objective:
         z: Tensor,
         rng: torch.Generator | None = None,
         *,
+        text: TextTokens | None = None,
         noise: Tensor | None = None,
     ) -> tuple[Tensor, Stats]:
         """Weighted path length penalty on the first 1/pl_batch_shrink of the latents z [N, z_dim].
 
-        noise: the probing image [n, 3, R, R], already divided by sqrt(R * R); drawn from rng unless given.
+        text: tokens of all captions. noise: the probing image [n, 3, R, R], already divided by sqrt(R * R);
+        drawn from rng unless given.
         """
         count = max(len(z) // self.config.pl_batch_shrink, 1)
         network: Any = getattr(generator, "module", generator)  # DistributedDataParallel holds it in `module`
@@ -211,6 +217,7 @@ class Objective:
             update_averages=self._averages_move,
             rng=rng,
             pl_noise=noise,
+            **_attended(rows(text, slice(count))),
         )
         penalty = self.path_length.penalty(lengths, self.all_reduce_mean)
         # Parameters that only shift the image (ToRGB biases) have no path length; the zero term lets them
@@ -260,6 +267,11 @@ def _mismatch_loss(logits: list[Tensor], c: Tensor, neighbours: Tensor, own: lis
     else:
         terms = [F.softplus(wide(b) - wide(a)).mean(1) for a, b in zip(own, logits, strict=True)]
     return torch.stack([(term * differs).sum() / count for term in terms]).sum()
+
+
+def _attended(text: TextTokens | None) -> dict[str, TextTokens]:
+    """What a generator that attends to tokens takes besides; others know of none."""
+    return {} if text is None else {"text": text}
 
 
 def _detached(features: Any) -> Any:

@@ -18,6 +18,7 @@ from sgxl_t.conditioning.model_folder import DTYPES, ModelInfo, load_model, save
 from sgxl_t.networks.clip import ClipModel
 from sgxl_t.networks.generator import Generator
 from sgxl_t.ops.images import to_uint8
+from sgxl_t.sampling.attended import attended_text
 from sgxl_t.sampling.best import best_pictures, check_best_of, open_scorer
 from sgxl_t.sampling.centroids import Centroids, load_centroids, save_centroids
 from sgxl_t.sampling.hub import hub_folder, upload
@@ -306,9 +307,11 @@ class Pipeline:
     def _images(self, shots: Sequence[Shot] | Sequence[Step], pull: dict[str, Any]) -> Tensor:
         """uint8 [N, 3, R, R] on the CPU."""
         ws = styles(self.generator, self.condition, shots, pull)
+        text = attended_text(self.generator, self.condition, shots)
+        attended = {} if text is None else {"text": text}
         dtype = PRECISIONS[self.precision]
         with torch.autocast(self.device.type, dtype=dtype) if dtype else nullcontext():
-            images = self.generator.synthesis(ws, noise_mode="const")
+            images = self.generator.synthesis(ws, noise_mode="const", **attended)
         return to_uint8(images).cpu()
 
 

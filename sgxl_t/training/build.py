@@ -202,6 +202,7 @@ def _condition(
         class_network=class_network,
         trainable_text=config.conditioning.train_text_encoder,
         own_text=config.conditioning.own_text_encoder,
+        text_tokens=bool(config.generator.stylegan_t.attention_resolutions),
     )
 
 

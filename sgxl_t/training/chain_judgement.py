@@ -97,6 +97,5 @@ def answers(
     given = [sample.label if kind == "class" else sample.caption for sample in samples]
     requested = given if kind == "class" else [source.attributes(index) for index in range(len(source))]
     z = torch.randn(len(given), generator.z_dim, generator=stream(seed, "judge", 0, 0)).to(device)
-    c = condition.encode(given)
-    images = generate(generator, None if c is None else c.to(device), z)
+    images = generate(generator, condition, given, z)
     return Answers(images, torch.tensor(requested), [sample.caption or "" for sample in samples])

@@ -38,8 +38,7 @@ def stage_pictures(
     generator.to(device)
     condition.to(device)
     z = torch.randn(len(given), generator.z_dim, generator=stream(seed, "chain", 0, 0)).to(device)
-    c = condition.encode(list(given))
-    return generate(generator, None if c is None else c.to(device), z, batch_size=4)
+    return generate(generator, condition, given, z, batch_size=4)
 
 
 def side_by_side(pictures: Sequence[Tensor]) -> Tensor:

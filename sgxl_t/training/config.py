@@ -10,6 +10,7 @@ from typing import Literal
 from sgxl_t.metrics.protocol import MetricSpec, format_count, parse_metric
 from sgxl_t.networks.configs import ConditionKind, DiscriminatorConfig, GeneratorConfig
 from sgxl_t.networks.references import trained_kinds
+from sgxl_t.networks.synthesis_t import check_attention
 from sgxl_t.objectives.config import ObjectiveConfig
 from sgxl_t.training.stage_config import StageConfig, check_stages
 
@@ -208,6 +209,7 @@ class TrainConfig:
         """Cross-field rules; raises ValueError with the value, the rule and the way out."""
         self._check_ranges()
         self._check_growing()
+        self._check_attention()
         if self.log.track_images > 0:
             tracked_specs(self.log.metrics, self.log.track_images)
         if self.cond != "text" and self.conditioning.train_text_encoder:
@@ -255,6 +257,23 @@ class TrainConfig:
             raise ValueError(
                 f"stem={self.stem} needs a generator with a head: add generator.stylegan3.superres, or stages"
             )
+
+    def _check_attention(self) -> None:
+        asked = list(self.generator.stylegan_t.attention_resolutions)
+        if not asked:
+            return
+        if self.generator.family != "stylegan_t":
+            raise ValueError(
+                f"generator.stylegan_t.attention_resolutions={asked} needs generator.family=stylegan_t, not "
+                f"{self.generator.family}: leave it empty"
+            )
+        if self.cond != "text":
+            raise ValueError(
+                f"generator.stylegan_t.attention_resolutions={asked} attends to the words of captions and "
+                f"needs cond=text, not cond={self.cond}: set --cond text or leave it empty"
+            )
+        if not self.stages:
+            check_attention(self.generator)
 
     def _check_resting(self) -> None:
         if self.freeze_generator and not self.conditioning.train_text_encoder:

@@ -106,12 +106,8 @@ class Recorder:
         trainer, kimg = self.trainer, self.trainer.images_seen / 1000
         condition = trainer.condition_ema.network if trainer.condition_ema else trainer.condition
 
-        def encode(given: list[Any]) -> Tensor | None:
-            c = condition.encode(given)
-            return None if c is None else c.detach().to(trainer.runtime.device)
-
         path = trainer.folder / "samples" / f"fakes_{kimg:010.3f}.png"
-        pictures = generate(trainer.ema.network, encode(self._grid_given), self._grid_z)
+        pictures = generate(trainer.ema.network, condition, self._grid_given, self._grid_z)
         grid = save_grid(pictures, path, columns=trainer.config.log.grid_columns)
         metrics: dict[str, Any] = {}
         results: list[Result] = []

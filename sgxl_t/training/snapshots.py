@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torchvision.transforms.functional import to_pil_image
 from torchvision.utils import make_grid
 
+from sgxl_t.conditioning.condition import Condition
 from sgxl_t.datasets.base import ImageSource
 from sgxl_t.metrics.fakes import GeneratorFakes
 from sgxl_t.metrics.plateau import PlateauMonitor
@@ -31,12 +32,19 @@ log = logging.getLogger("sgxl_t")
 
 
 @torch.no_grad()
-def generate(generator: nn.Module, c: Tensor | None, z: Tensor, *, batch_size: int = 64) -> Tensor:
-    """Pictures of an average generator without truncation: uint8 [N, 3, R, R] on the CPU."""
-    pictures = []
+def generate(
+    generator: nn.Module, condition: Condition, given: Sequence[Any], z: Tensor, *, batch_size: int = 64
+) -> Tensor:
+    """Pictures of an average generator without truncation: uint8 [N, 3, R, R] on the CPU.
+
+    given: a condition per latent of z [N, z_dim], as the condition encodes them.
+    """
+    c, pictures = condition.encode(list(given)), []
+    c = None if c is None else c.to(z.device)
     for start in range(0, len(z), batch_size):
         part = slice(start, start + batch_size)
-        images = generator(z[part], None if c is None else c[part], noise_mode="const")
+        text = condition.encode_tokens(given[part])
+        images = generator(z[part], None if c is None else c[part], noise_mode="const", text=text)
         pictures.append(to_uint8(images).cpu())
     return torch.cat(pictures)
 

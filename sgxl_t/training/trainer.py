@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from sgxl_t.conditioning.text_condition import TextCondition
 from sgxl_t.datasets.base import Batch
+from sgxl_t.networks.text_tokens import TextTokens
 from sgxl_t.objectives.objective import Objective, Phase, Stats
 from sgxl_t.ops.images import from_uint8
 from sgxl_t.training.build import build_parts
@@ -31,17 +32,24 @@ log = logging.getLogger("sgxl_t")
 BAR = "{desc}: {percentage:3.0f}% {n:.1f}/{total:.1f} kimg [{elapsed}<{remaining}] {postfix}"
 
 
+Taken = tuple[Tensor | None, TextTokens | None]
+"""A generator's condition, and the tokens that it attends to, if it does."""
+
+
 @dataclass
 class Round:
     """One round's share of a batch on this process, on the device.
 
     real: [N, 3, R, R] in [-1, 1]. given: labels or captions as the condition encodes them. c: what heads
-    project on. position: images all processes have seen before this round, the key of its random streams.
+    project on. taken: c and tokens as the generator takes them, encoded once for all phases; none where its
+    text tower learns. position: images all processes have seen before this round, the key of its random
+    streams.
     """
 
     real: Tensor
     given: Any
     c: Tensor | None
+    taken: Taken | None
     labels: Tensor | None
     position: int
 
@@ -118,17 +126,21 @@ class Trainer:
         rng = stream(self.config.seed, phase, self.runtime.rank, part.position)
         z = torch.randn(len(part.real), self.g.raw.z_dim, generator=rng).to(self.runtime.device)
         share = self.config.objective.share_fakes
+        drawn_before = phase == "d" and share
+        with torch.set_grad_enabled(phase != "d"):
+            c, text = (None, None) if drawn_before else self._taken(part)
         if phase == "pl":
-            return self.objective.pl_loss(self.g.engine, self.encode(part.given), z, rng)
+            return self.objective.pl_loss(self.g.engine, c, z, rng, text=text)
         if phase == "g":
             return self.objective.g_loss(
                 self.g.engine,
                 self.d.raw,
                 self.features,
-                self.encode(part.given),
+                c,
                 z,
                 self.images_seen,
                 rng,
+                text=text,
                 labels=part.labels,
                 text_features=self.condition.guide_target(part.c),
                 c_heads=part.c,
@@ -144,8 +156,9 @@ class Trainer:
             z,
             self.images_seen,
             rng,
-            c_generator=self._encode_own(part.given),
-            fake_features=kept.pop(0) if share else None,
+            c_generator=c,
+            text=text,
+            fake_features=kept.pop(0) if drawn_before else None,
         )
 
     def _average(self) -> None:
@@ -166,19 +179,21 @@ class Trainer:
         real = from_uint8(batch.images.to(self.runtime.device, non_blocking=True))
         given = self.condition.take(batch)
         c = self.condition.encode_target(given)
+        c = None if c is None else c.to(self.runtime.device)
         labels = None if batch.labels is None else batch.labels.to(self.runtime.device)
-        return Round(real, given, None if c is None else c.to(self.runtime.device), labels, position)
+        taken = None
+        if not self.text:
+            with torch.no_grad():
+                taken = self._encode(given)
+        return Round(real, given, c, taken, labels, position)
 
-    def encode(self, given: Any) -> Tensor | None:
-        """Conditions as the generator takes them, on the device."""
-        c = self.condition.encode(given)
-        return None if c is None else c.to(self.runtime.device)
+    def _encode(self, given: Any) -> Taken:
+        c, text = self.condition.encode_both(given)
+        return None if c is None else c.to(self.runtime.device), text
 
-    @torch.no_grad()
-    def _encode_own(self, given: Any) -> Tensor | None:
-        """What the generator takes where the heads take something else."""
-        separate = isinstance(self.condition, TextCondition) and self.condition.own is not None
-        return self.encode(given) if separate else None
+    def _taken(self, part: Round) -> Taken:
+        """What the generator takes; through a text tower that learns, it changes from phase to phase."""
+        return self._encode(part.given) if part.taken is None else part.taken
 
     # The run ---------------------------------------------------------------------------------------------
 
