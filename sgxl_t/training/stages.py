@@ -122,15 +122,15 @@ def _phase(config: TrainConfig, stage: StageConfig, before: Sequence[Stage]) -> 
 def _continued(config: TrainConfig, before: Sequence[Stage]) -> dict[str, Any]:
     """What a later phase takes from those before: networks, features, text towers, and averages and blur that
     do not begin again."""
-    trained = before[0].folder / "features"
+    last, trained = before[-1].config, before[-1].folder / "features"
     found: dict[str, Any] = {
         "start": str(before[-1].folder),
         "objective.blur_init_sigma": 0.0,
         "ema.rampup": NONE,
-        "discriminator.features": [local_references(one, trained) for one in config.discriminator.features],
+        "discriminator.features": [local_references(one, trained) for one in last.discriminator.features],
     }
     if config.cond == "text":
-        found["conditioning.text_encoder"] = local_references(config.conditioning.text_encoder, trained)
+        found["conditioning.text_encoder"] = local_references(last.conditioning.text_encoder, trained)
     if any(stage.config.conditioning.train_text_encoder for stage in before):
         found["conditioning.own_text_encoder"] = f"local:{before[-1].folder / 'last' / 'text_encoder'}"
     return found
