@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+from torch import Tensor, nn
 
 from sgxl_t.networks.generator import Generator
 from sgxl_t.networks.synthesis_xl import SynthesisXL
@@ -64,3 +67,50 @@ def load_stem(generator: Generator, stem: Generator, *, copy_input: bool = True)
     generator.mapping.load_state_dict(stem.mapping.state_dict())
     if copy_input:
         target.input.load_state_dict(source.input.state_dict())
+
+
+class StemView:
+    """Pictures that a frozen stem makes of the latents which the generator grown on it saw last.
+
+    The generator passes the layers that it keeps of its stem; styles and features are caught there, so that
+    only the critically sampled layers, which it left out, run besides.
+    """
+
+    def __init__(self, stem: Generator) -> None:
+        self.stem = stem.eval().requires_grad_(False)
+        self._w: Tensor | None = None
+        self._x: Tensor | None = None
+
+    def watch(self, generator: Generator) -> None:
+        """Catches what passes `generator`, which `load_stem` has filled and which keeps those layers frozen.
+
+        Copies of the generator that are made later are watched as well: make them before.
+        """
+        target = generator.synthesis
+        assert isinstance(target, SynthesisXL)
+        kept = [layer for layer in target.layers() if layer.spec.name not in target.head_layer_names]
+        generator.mapping.register_forward_hook(self._catch_styles)
+        kept[-1].register_forward_hook(self._catch_features)
+
+    @torch.no_grad()
+    def images(self) -> Tensor:
+        """float32 [N, C, r, r] at the stem's side, about [-1, 1], of the last pass of N latents."""
+        assert self._x is not None, "the generator has not been watched in a pass"
+        synthesis = self.stem.synthesis
+        assert isinstance(synthesis, SynthesisXL)
+        x, w = self._x, self._w
+        for layer in synthesis.layers():
+            if layer.spec.is_critically_sampled:
+                x = layer(x, w)
+        return x.float() * synthesis.config.stylegan3.output_scale
+
+    def to(self, device: torch.device) -> StemView:
+        """Moves the stem."""
+        self.stem.to(device)
+        return self
+
+    def _catch_styles(self, module: nn.Module, given: Any, styles: Tensor) -> None:
+        self._w = styles[:, 0].detach()  # one style for all layers, as latents are drawn in training
+
+    def _catch_features(self, module: nn.Module, given: Any, features: Tensor) -> None:
+        self._x = features.detach()

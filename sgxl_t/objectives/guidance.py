@@ -32,6 +32,13 @@ class ImageTower(Protocol):
         """Images [N, 3, S, S] in [0, 1] to unit vectors [N, dim]; normalises itself."""
 
 
+class Stem(Protocol):
+    """What guidance by the generator below needs of it."""
+
+    def images(self) -> Tensor:
+        """[N, C, r, r] in about [-1, 1], of the latents that the generator saw last; without a graph."""
+
+
 def classifier_guidance(classifier: Classifier, images: Tensor, labels: Tensor) -> Tensor:
     """Mean cross-entropy of a frozen classifier (StyleGAN-XL, section 3.4).
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sgxl_t.objectives.config import ObjectiveConfig
 from sgxl_t.objectives.guidance import (
     Classifier,
     ImageTower,
+    Stem,
     classifier_guidance,
     clip_guidance,
     stem_guidance,
@@ -18,8 +19,8 @@ from sgxl_t.objectives.guidance import (
 class Guides:
     """Frozen networks that judge generated images, each by the weight that the configuration gives it.
 
-    classifier is needed for cls_weight, clip for clip_weight, stem (the generator below) for stem_weight:
-    ValueError without.
+    classifier is needed for cls_weight, clip for clip_weight, stem (what the generator below makes) for
+    stem_weight: ValueError without.
     """
 
     def __init__(
@@ -28,7 +29,7 @@ class Guides:
         *,
         classifier: Classifier | None = None,
         clip: ImageTower | None = None,
-        stem: nn.Module | None = None,
+        stem: Stem | None = None,
     ) -> None:
         if config.cls_weight > 0 and classifier is None:
             raise ValueError(
@@ -51,8 +52,6 @@ class Guides:
     def __call__(
         self,
         images: Tensor,
-        z: Tensor,
-        c: Tensor | None,
         *,
         labels: Tensor | None = None,
         text_features: Tensor | None = None,
@@ -60,8 +59,8 @@ class Guides:
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted sum, and each part unweighted and detached under the name it is reported by.
 
-        images: [N, 3, R, R] in about [-1, 1], neither blurred nor augmented, of the latents z and conditions
-        c. labels: int64 [N]. text_features: [N, dim] of the frozen CLIP.
+        images: [N, 3, R, R] in about [-1, 1], neither blurred nor augmented, of the generator's last pass.
+        labels: int64 [N]. text_features: [N, dim] of the frozen CLIP.
         """
         config, parts = self.config, dict[str, tuple[float, Tensor]]()
         if config.cls_weight > 0:
@@ -76,9 +75,7 @@ class Guides:
             parts["loss/clip"] = config.clip_weight, distance
         if config.stem_weight > 0:
             assert self.stem is not None
-            with torch.no_grad():
-                stem_images = self.stem(z, c)
-            parts["loss/stem"] = config.stem_weight, stem_guidance(images, stem_images)
+            parts["loss/stem"] = config.stem_weight, stem_guidance(images, self.stem.images())
         total = sum(
             (weight * value for weight, value in parts.values()), torch.zeros((), device=images.device)
         )

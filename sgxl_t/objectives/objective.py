@@ -20,7 +20,7 @@ from sgxl_t.objectives.adversarial import (
     wide,
 )
 from sgxl_t.objectives.config import ObjectiveConfig
-from sgxl_t.objectives.guidance import Classifier, ImageTower
+from sgxl_t.objectives.guidance import Classifier, ImageTower, Stem
 from sgxl_t.objectives.guides import Guides
 from sgxl_t.objectives.path_length import AllReduceMean, PathLength, path_noise
 from sgxl_t.objectives.penalty import read_with_slopes
@@ -52,7 +52,7 @@ class Objective:
         *,
         classifier: Classifier | None = None,
         clip: ImageTower | None = None,
-        stem: nn.Module | None = None,
+        stem: Stem | None = None,
         all_reduce_mean: AllReduceMean | None = None,
     ) -> None:
         self.config = config
@@ -185,7 +185,7 @@ class Objective:
             "scores/g": mean_logit(logits),
             "signs/g": mean_sign(logits),
         }
-        guided, guidance = self.guides(images, z, c, labels=labels, text_features=text_features, rng=rng)
+        guided, guidance = self.guides(images, labels=labels, text_features=text_features, rng=rng)
         loss = loss + guided
         stats |= guidance
         stats["loss/g"] = loss.detach()

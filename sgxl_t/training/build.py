@@ -22,7 +22,7 @@ from sgxl_t.networks.generator import Generator
 from sgxl_t.networks.references import local_references, trained_kinds
 from sgxl_t.networks.registry import build_generator
 from sgxl_t.networks.resting_t import rest, resting_names
-from sgxl_t.networks.superres import freeze_for_stage, load_stem
+from sgxl_t.networks.superres import StemView, freeze_for_stage, load_stem
 from sgxl_t.networks.text_encoder import TextEncoder
 from sgxl_t.networks.text_towers import load_text_encoder
 from sgxl_t.training.config import TrainConfig
@@ -44,7 +44,7 @@ class Parts:
     discriminator: Discriminator
     classifier: FeatureNetwork | None
     clip: ClipModel | None
-    stem: Generator | None
+    stem: StemView | None
 
 
 def build_parts(config: TrainConfig, runtime: Runtime, folder: Path) -> Parts:
@@ -170,7 +170,7 @@ def _networks(config: TrainConfig, source: ImageSource, stem: Generator | None) 
     classified = config.cond == "class" and config.objective.cls_weight > 0
     classifier = load_feature_network(config.conditioning.classifier) if classified else None
     guiding_clip = encoder.guide if encoder is not None and guided else None
-    guiding_stem = stem.eval().requires_grad_(False) if stem and config.objective.stem_weight > 0 else None
+    guiding_stem = StemView(stem) if stem and config.objective.stem_weight > 0 else None
     return Parts(source, condition, generator, discriminator, classifier, guiding_clip, guiding_stem)
 
 

@@ -248,6 +248,11 @@ class TrainConfig:
                 f"objective.stem_weight={self.objective.stem_weight} needs a generator to grow on: "
                 "name one in stem, list stages, or leave it out"
             )
+        if self.objective.stem_weight > 0 and not self.freeze_input:
+            raise ValueError(
+                f"objective.stem_weight={self.objective.stem_weight} with freeze_input=false: the stem's "
+                "pictures hold only while its input rests, leave one of the two out"
+            )
         if self.stem and self.cond == "text" and trained_kinds(self.conditioning.text_encoder):
             raise ValueError(
                 f"conditioning.text_encoder={self.conditioning.text_encoder} would train an encoder "

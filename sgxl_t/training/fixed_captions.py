@@ -23,7 +23,7 @@ def keep_captions(condition: Condition, source: ImageSource, runtime: Runtime, f
         return
     if not isinstance(source, ListedSource):
         return
-    captions = sorted({entry.caption for entry in source.entries if entry.caption is not None})
+    captions = sorted({caption for entry in source.entries for caption in entry.captions})
     if len(captions) * condition.spec.dim * 4 > MAX_BYTES:
         return
     if runtime.is_main:

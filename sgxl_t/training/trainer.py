@@ -79,6 +79,8 @@ class Trainer:
         self.g = runtime.prepare(parts.generator, self._adam(parts.generator, rates.g_lr))
         self.d = runtime.prepare(parts.discriminator.heads, self._adam(parts.discriminator.heads, rates.d_lr))
         self.ema = Ema(self.g.raw, config.ema)
+        if parts.stem is not None:
+            parts.stem.watch(self.g.raw)
         self.text: Role | None = None
         self.condition_ema: Ema | None = None
         if isinstance(self.condition, TextCondition) and self.condition.learns:

@@ -9,7 +9,7 @@ from xl_golden import condition_of, config_of
 
 from sgxl_t.networks.configs import ConditionSpec, GeneratorConfig, StyleGAN3Config, SuperresStage
 from sgxl_t.networks.generator import Generator
-from sgxl_t.networks.superres import freeze_for_stage, load_stem, stage_parameter_names
+from sgxl_t.networks.superres import StemView, freeze_for_stage, load_stem, stage_parameter_names
 
 CLASSES = ConditionSpec(kind="class", dim=12, num_classes=5)
 STEM = GeneratorConfig(
@@ -100,3 +100,19 @@ def test_stems_that_do_not_fit_are_refused():
     for stem, words in cases:
         with pytest.raises(ValueError, match=words):
             load_stem(generator, stem)
+
+
+@pytest.mark.parametrize("heads", [1, 2])
+def test_a_watched_stem_shows_the_latents_that_the_generator_saw(heads):
+    configs = [STEM]
+    for _ in range(heads):
+        configs.append(grown(configs[-1]))
+    stem, generator = built(configs[-2], seed=1), built(configs[-1], seed=2)
+    load_stem(generator, stem)
+    view = StemView(stem)
+    view.watch(generator)
+    z, c = torch.randn(3, 16), torch.tensor([0, 4, 2])
+    for part in (slice(0, 3), slice(1, 3)):
+        generator(z[part], c[part])
+        assert torch.equal(view.images(), stem(z[part], c[part]).detach())
+    assert not view.images().requires_grad

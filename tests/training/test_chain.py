@@ -222,6 +222,8 @@ def refused(arguments, capsys):
         ("[{resolution: 16}, {resolution: 32, batch: 12}]", [], "does not split"),
         ("[{resolution: 16}, {resolution: 32, overrides: {data.source: no/such}}]", [], "no/such"),
         (TWO, ["--generator.family", "stylegan_t"], "without heads"),
+        ("[]", ["--objective.stem_weight", "1"], "needs a generator to grow on"),
+        (TWO, ["--objective.stem_weight", "1", "--freeze_input", "false"], "while its input rests"),
         (
             "[{resolution: 16}, {resolution: 32, cls_weight: 1}]",
             ["--data.source", "emoji-scenes:4x4"],
