@@ -1,7 +1,7 @@
-"""Peak memory and time of one training step of StyleGAN-T's configurations, frozen networks of the real sizes.
+"""Peak memory and time of one training step of a text configuration, with frozen networks of the real sizes.
 
-Weights are random, since sizes are all that counts: ViT-S/16 as the discriminator's transformer, CLIP ViT-L/14 with both
-towers for captions and guidance, on embedded scenes.
+Weights are random, since sizes are all that counts: ViT-S/16 as the discriminator's transformer, CLIP
+ViT-L/14 with both towers for captions and guidance, on embedded scenes.
 
     python benchmarks/text_step_memory.py --config configs/text/lite.yaml --resolution 256 --images 8
 """
@@ -44,7 +44,9 @@ def peak_gib() -> float:
 
 def main() -> None:
     """Prints one JSON object."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--config", default="configs/text/lite.yaml")
     parser.add_argument("--resolution", type=int, default=64)
     parser.add_argument("--images", type=int, default=8, help="images of the step, in rounds of --round")
