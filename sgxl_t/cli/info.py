@@ -127,7 +127,8 @@ def _feature_network(folder: Path) -> dict[str, Any]:
 def _run(folder: Path) -> dict[str, Any]:
     import yaml
 
-    from sgxl_t.training.tracking import read_stats
+    from sgxl_t.training.health import read_health, warnings_on
+    from sgxl_t.training.tracking import newest_numbers, read_stats
 
     try:
         config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
@@ -147,7 +148,8 @@ def _run(folder: Path) -> dict[str, Any]:
         "trained_kimg": stats[-1].get("images", 0) / 1000 if stats else 0.0,
         "checkpoints": checkpoints,
         "models": models,
-        "newest_numbers": stats[-1] if stats else {},
+        "newest_numbers": newest_numbers(stats),
+        "warnings": [entry["text"] for entry in warnings_on(read_health(folder) or [])],
     }
 
 

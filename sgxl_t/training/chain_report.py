@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sgxl_t.conditioning.model_folder import load_model
 from sgxl_t.training.chain_state import ChainState, StageState, draw_chain
-from sgxl_t.training.report import curves, page, picture, table, write_page
+from sgxl_t.training.report import curves, health, page, picture, table, write_page
 from sgxl_t.training.runtime import stream
 from sgxl_t.training.snapshots import generate, save_grid
 from sgxl_t.training.tracking import read_stats
@@ -87,6 +87,8 @@ def write_chain_report(
         header = ("best/ of", *(stage.title for stage in finished))
         sections.append(("Figures", table(figures, header) + protocol))
     for stage in chain.stages:
+        if noticed := health(root / stage.folder):
+            sections.append((f"Health of {stage.title}", noticed))
         stats = read_stats(root / stage.folder / "stats.jsonl")
         if stats:
             sections.append((f"Curves of {stage.title}", curves(stats)))

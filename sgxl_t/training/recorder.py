@@ -7,7 +7,7 @@ import math
 import resource
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,14 +15,17 @@ import torch
 from torch import Tensor
 
 from sgxl_t.conditioning.model_folder import save_model
+from sgxl_t.datasets.base import Batch
 from sgxl_t.metrics.runner import Result
 from sgxl_t.objectives.objective import Stats
 from sgxl_t.training.best import BestModel
 from sgxl_t.training.build import real_pictures
+from sgxl_t.training.health import Health, rules_of
+from sgxl_t.training.health_numbers import AverageWatch, Variety
 from sgxl_t.training.report import write_run_report
 from sgxl_t.training.runtime import stream
 from sgxl_t.training.snapshots import PlateauWatch, TrackedMetrics, generate, grid_conditions, save_grid
-from sgxl_t.training.tracking import Tracker
+from sgxl_t.training.tracking import Tracker, read_stats
 
 if TYPE_CHECKING:
     from sgxl_t.training.trainer import Trainer
@@ -38,14 +41,22 @@ class Recorder:
         self.best = BestModel(trainer.folder)
         self.tracker: Tracker | None = None
         self.tracked: TrackedMetrics | None = None
+        self.health: Health | None = None
+        self.variety: Variety | None = None
+        averages = [(trainer.ema, trainer.g.raw)]
+        if trainer.condition_ema:
+            averages.append((trainer.condition_ema, trainer.condition))
+        self.average = AverageWatch(averages)
         self.plateau = PlateauWatch(trainer.config.schedule.snapshot_kimg)
         self._sums: dict[str, list[Tensor]] = defaultdict(list)
-        self._tick_time, self._tick_images = time.monotonic(), 0
+        self._tick_time, self._tick_images, self._waited = time.monotonic(), 0, 0.0
 
     def start(self) -> None:
         """Opens the files, fixes latents and conditions of all grids, shows real pictures."""
         trainer, settings = self.trainer, self.trainer.config.log
-        self._tick_time, self._tick_images = time.monotonic(), trainer.images_seen
+        self._start_clock()
+        if trainer.images_seen == 0:  # weights may have come from another run since they were built
+            self.average.start()
         rows = grid_conditions(trainer.source, trainer.condition.kind, settings.grid_rows)
         self._grid_given = [row for row in rows for _ in range(settings.grid_columns)]
         rng = stream(trainer.config.seed, "grid", 0, 0)
@@ -61,6 +72,20 @@ class Recorder:
         save_grid(real, trainer.folder / "samples" / "reals.png", columns=settings.grid_columns)
         if settings.track_images > 0 and settings.metrics:
             self.tracked = TrackedMetrics(trainer)
+        self.health = Health(
+            trainer.folder,
+            rules_of(trainer.config),
+            images_seen=trainer.images_seen,
+            stats=read_stats(trainer.folder / "stats.jsonl"),
+        )
+        self.variety = Variety(rows, real, z_dim=trainer.g.raw.z_dim, seed=trainer.config.seed)
+
+    def next_batch(self, loader: Iterator[Batch]) -> Batch:
+        """The loader's next batch; the time until it comes counts as waiting."""
+        began = time.monotonic()
+        batch = next(loader)
+        self._waited += time.monotonic() - began
+        return batch
 
     def collect(self, stats: Stats) -> None:
         """Adds the scalars of one round; nothing is read from the device before the next tick."""
@@ -76,12 +101,17 @@ class Recorder:
         self._sums.clear()
         line["blur_sigma"] = trainer.objective.sigma(trainer.images_seen)
         line["skipped_steps"] = sum(role.skipped_steps for role in trainer.roles().values())
-        speed = (trainer.images_seen - self._tick_images) / max(now - self._tick_time, 1e-9)
+        seconds = max(now - self._tick_time, 1e-9)
+        speed = (trainer.images_seen - self._tick_images) / seconds
         line["images_per_second"] = round(speed, 2)
+        waited = torch.tensor(self._waited / seconds, device=trainer.runtime.device)
+        line["loader_share"] = round(float(trainer.runtime.mean(waited)), 4)
+        followed = self.average.followed()
+        if followed is not None:
+            line["ema/followed"] = float(f"{followed:.4g}")
         line["memory_gib"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 3)
-        self._tick_time, self._tick_images = now, trainer.images_seen
-        if self.tracker:
-            self.tracker.scalars(line)
+        self._start_clock()
+        self._take(line)
         return f"{speed:.0f} img/s, G {line['loss/g']:.2f}, D {line['loss/d']:.2f}"
 
     def snapshot(self) -> None:
@@ -89,7 +119,7 @@ class Recorder:
         if self.trainer.runtime.is_main:
             self._write_snapshot()
         self.trainer.runtime.wait()
-        self._tick_time, self._tick_images = time.monotonic(), self.trainer.images_seen
+        self._start_clock()
 
     @property
     def at_rest(self) -> bool:
@@ -101,6 +131,16 @@ class Recorder:
         if self.tracker:
             self.tracker.close()
             write_run_report(self.trainer.folder)
+
+    def _start_clock(self) -> None:
+        self._tick_time, self._tick_images, self._waited = time.monotonic(), self.trainer.images_seen, 0.0
+
+    def _take(self, line: dict[str, float]) -> None:
+        """Writes a line of numbers and what health makes of it."""
+        if self.tracker:
+            self.tracker.scalars(line)
+        if self.health:
+            self.health.take(line)
 
     def _write_snapshot(self) -> None:
         trainer, kimg = self.trainer, self.trainer.images_seen / 1000
@@ -128,8 +168,10 @@ class Recorder:
             self.best.take_unmeasured(write)
         if self.tracker:
             self.tracker.picture("samples", grid, trainer.images_seen)
-            if line:
-                self.tracker.scalars({"images": trainer.images_seen, **line})
+        if self.variety:
+            line |= self.variety(trainer.ema.network, condition)
+        if line:
+            self._take({"images": trainer.images_seen, **line})
         write_run_report(trainer.folder)
 
     def _judge(self, results: list[Result], path: Path, write: Callable[[Path], None]) -> None:

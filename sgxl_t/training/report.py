@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sgxl_t.training.tracking import read_stats
+from sgxl_t.training.health import read_health, warnings_on
+from sgxl_t.training.tracking import newest_numbers, read_stats
 
 STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:1080px;margin:2em auto;padding:0 1em;color:#222}
@@ -19,7 +20,7 @@ img{image-rendering:pixelated;max-width:100%}
 table{border-collapse:collapse} td,th{padding:.2em .8em;border-bottom:1px solid #eee;text-align:right}
 td:first-child,th:first-child{text-align:left} .curves{display:flex;flex-wrap:wrap;gap:1em}
 figure{margin:0} figcaption{color:#555;font-size:.9em} svg{background:#fafafa;border:1px solid #eee}
-.note{color:#555}
+.note{color:#555} .words td{text-align:left;vertical-align:top}
 """
 
 
@@ -93,8 +94,22 @@ def write_page(path: Path, content: str) -> None:
     os.replace(aside, path)
 
 
+def health(folder: Path) -> str:
+    """What the rules of `sgxl_t.training.health` noticed in a run; empty where it has not been watched."""
+    entries = read_health(folder)
+    if entries is None:
+        return ""
+    if not entries:
+        return "<p>Nothing noticed.</p>"
+    going_on = warnings_on(entries)
+    now = "".join(f"<li>{html.escape(entry['text'])}</li>" for entry in going_on)
+    shown = f"<p>Still so:</p><ul>{now}</ul>" if going_on else "<p>All that was noticed is over.</p>"
+    rows = [(entry["kimg"], entry["state"], entry["text"]) for entry in entries]
+    return f'{shown}<div class="words">{table(rows, ("kimg", "", "what was noticed"))}</div>'
+
+
 def write_run_report(folder: Path) -> Path:
-    """`report.html` of a run folder from what lies in it: stats.jsonl, samples/, environment.json."""
+    """`report.html` of a run folder from what lies in it: stats, health, samples/, environment.json."""
     stats = read_stats(folder / "stats.jsonl")
     grids = sorted((folder / "samples").glob("fakes_*.png"))
     sections = []
@@ -104,8 +119,10 @@ def write_run_report(folder: Path) -> Path:
         sections.append(
             ("Training pictures", picture(folder / "samples" / "reals.png", "real, same conditions"))
         )
+    if noticed := health(folder):
+        sections.append(("Health", noticed))
     if stats:
-        sections.append(("Newest numbers", table(sorted(stats[-1].items()), ("name", "value"))))
+        sections.append(("Newest numbers", table(sorted(newest_numbers(stats).items()), ("name", "value"))))
         sections.append(("Curves", curves(stats)))
     if (folder / "environment.json").exists():
         environment = json.loads((folder / "environment.json").read_text())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,3 +58,8 @@ def read_stats(path: Path) -> list[dict[str, float]]:
             except ValueError:
                 continue
     return lines
+
+
+def newest_numbers(stats: Sequence[dict[str, float]]) -> dict[str, float]:
+    """The newest value of every number; ticks and snapshots write lines of their own."""
+    return {name: value for line in stats for name, value in line.items()}

@@ -18,6 +18,7 @@ from sgxl_t.training.chain_judgement import answers, judge_stage
 from sgxl_t.training.checkpoint import load_newest
 from sgxl_t.training.config_file import parse_config
 from sgxl_t.training.stages import plan_stages
+from sgxl_t.training.tracking import newest_numbers, read_stats
 from sgxl_t.training.train import main
 
 IMAGENET = Path(__file__).parents[2] / "configs" / "class" / "imagenet.yaml"
@@ -300,8 +301,8 @@ def test_a_chain_may_begin_on_a_model_from_elsewhere(finished, tmp_path, tiny_fe
     stages = "[{resolution: 64, up_factor: 4, head_layers: 4}]"
     settings = {"objective__stem_weight": 2}
     main([*chain_run(tmp_path / "run", tiny_features, stages=stages, **settings), "--stem", str(stem)])
-    ticks = (tmp_path / "run" / "stage_064" / "stats.jsonl").read_text().splitlines()
-    assert json.loads(ticks[-1])["loss/stem"] > 0
+    stats = read_stats(tmp_path / "run" / "stage_064" / "stats.jsonl")
+    assert newest_numbers(stats)["loss/stem"] > 0
     generator, _, _ = load_model(tmp_path / "run" / "best")
     assert generator.img_resolution == 64
     assert torch.equal(generator.mapping.fc0.weight, load_model(stem)[0].mapping.fc0.weight)

@@ -27,7 +27,7 @@ def final_state(folder):
 
 
 def losses(folder):
-    ignored = {"images_per_second", "memory_gib"}
+    ignored = {"images_per_second", "loader_share", "memory_gib"}
     lines = read_stats(folder / "stats.jsonl")
     return [{name: value for name, value in line.items() if name not in ignored} for line in lines]
 
