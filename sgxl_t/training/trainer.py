@@ -73,12 +73,12 @@ class Trainer:
             classifier=parts.classifier,
             clip=parts.clip,
             stem=parts.stem,
-            device=runtime.device,
+            all_reduce_mean=runtime.mean,
         )
-        # Averages are copies of whole networks, made before a back end takes these apart.
-        self.ema = Ema(parts.generator.to(runtime.device), config.ema)
-        self.g = self._prepare(parts.generator, config.optimizer.g_lr)
-        self.d = self._prepare(parts.discriminator.heads, config.optimizer.d_lr)
+        rates = config.optimizer
+        self.g = runtime.prepare(parts.generator, self._adam(parts.generator, rates.g_lr))
+        self.d = runtime.prepare(parts.discriminator.heads, self._adam(parts.discriminator.heads, rates.d_lr))
+        self.ema = Ema(self.g.raw, config.ema)
         if parts.stem is not None:
             parts.stem.watch(self.g.raw)
         self.text: Role | None = None
@@ -86,28 +86,17 @@ class Trainer:
         if isinstance(self.condition, TextCondition) and self.condition.learns:
             tower = self.condition.own
             assert tower is not None
-            self.text = self._prepare(tower, config.optimizer.text_lr, follows=self.g)
+            self.text = runtime.prepare(tower, self._adam(tower, rates.text_lr), wrap=False)
             self.condition_ema = Ema(self.condition, config.ema)
-        self.statistics = RunningStatistics(
-            (self.g.raw, self.d.raw),
-            (self.objective.path_length.mean,),
-            mean=runtime.mean,
-            world_size=runtime.world_size,
-        )
         self.recorder = Recorder(self)
 
-    def _prepare(self, network: nn.Module, lr: float, *, follows: Role | None = None) -> Role:
+    def _adam(self, network: nn.Module, lr: float) -> torch.optim.Optimizer:
+        network.to(self.runtime.device)
         rates = self.config.optimizer
-
-        def adam(network: nn.Module) -> torch.optim.Optimizer:
-            # Resting parameters get no gradient, so Adam passes over them and keeps what it knew of them.
-            group = {"params": list(network.parameters()), "lr": lr, "first_lr": lr}
-            betas = (float(rates.beta1), float(rates.beta2))
-            return torch.optim.Adam([group], betas=betas, eps=rates.eps, fused=True)
-
-        return self.runtime.prepare(
-            network, adam, rounds=self.rounds, per_device=self.round_images, follows=follows
-        )
+        # Resting parameters get no gradient, so Adam passes over them and keeps what it knew of them.
+        group = {"params": list(network.parameters()), "lr": lr, "first_lr": lr}
+        betas = (float(rates.beta1), float(rates.beta2))
+        return torch.optim.Adam([group], betas=betas, eps=rates.eps, fused=True)
 
     def roles(self) -> dict[str, Role]:
         """The trained networks by name."""
@@ -121,20 +110,22 @@ class Trainer:
         for phase in self.objective.phases(self.iteration, self.images_seen):
             role, other = (self.d, self.g) if phase == "d" else (self.g, self.d)
             with role.training_only(other):
-                for part in self.statistics.over(rounds):
-                    with role.round(last=part is rounds[-1]):
+                for number, part in enumerate(rounds):
+                    with self.runtime.sync_if(role, last=number == len(rounds) - 1):
                         with self.runtime.autocast():
                             loss, stats = self.loss(phase, part, kept)
-                        role.backward(loss, len(rounds))
+                        self.runtime.backward(loss, len(rounds))
                     self.recorder.collect(stats)
-                role.step()
+                self.runtime.step(role)
+                if self.text and phase != "d":
+                    self.runtime.step(self.text)
         self._average()
         self.images_seen += self.config.batch.images
         self.iteration += 1
 
     def loss(self, phase: Phase, part: Round, kept: list[Any]) -> tuple[Tensor, Stats]:
         """Loss of one round in one phase; randomness is a function of seed, phase and position alone."""
-        rng = stream(self.seed, phase, part.position)
+        rng = stream(self.config.seed, phase, self.runtime.rank, part.position)
         z = torch.randn(len(part.real), self.g.raw.z_dim, generator=rng).to(self.runtime.device)
         share = self.config.objective.share_fakes
         drawn_before = phase == "d" and share
@@ -173,13 +164,11 @@ class Trainer:
         )
 
     def _average(self) -> None:
-        """Moves the averages of generator and text tower."""
-        images = self.config.batch.images
-        with self.g.whole():
-            self.ema.update(self.g.parameters(), self.g.raw.buffers(), images, self.images_seen)
+        """Moves the averages of generator and text tower; makes the averages of w equal on all ranks."""
+        self.runtime.average_buffers(self.g.raw.mapping)
+        self.ema.update(self.g.raw, self.config.batch.images, self.images_seen)
         if self.condition_ema:
-            current = self.condition.parameters()
-            self.condition_ema.update(current, self.condition.buffers(), images, self.images_seen)
+            self.condition_ema.update(self.condition, self.config.batch.images, self.images_seen)
 
     # Data ------------------------------------------------------------------------------------------------
 
