@@ -12,7 +12,6 @@ from torch.nn import functional as F
 
 from sgxl_t.conditioning.condition import Condition
 from sgxl_t.training.ema import Ema
-from sgxl_t.training.runtime import stream
 from sgxl_t.training.snapshots import generate
 
 ENTRIES = 64
@@ -71,7 +70,7 @@ class Variety:
     def __init__(self, conditions: Sequence[Any], real: Tensor, *, z_dim: int, seed: int) -> None:
         """conditions: as the run's condition encodes them. real: uint8 [N, 3, R, R], pictures of the data."""
         self.given = list(dict.fromkeys(conditions))[:CONDITIONS]
-        self.z = torch.randn(LATENTS, z_dim, generator=stream(seed, "variety", 0, 0))
+        self.z = torch.randn(LATENTS, z_dim, generator=torch.Generator().manual_seed(seed))
         self.real = _spread(_reduced(real)[None])
 
     def __call__(self, generator: nn.Module, condition: Condition) -> dict[str, float]:
