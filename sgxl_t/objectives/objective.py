@@ -22,7 +22,7 @@ from sgxl_t.objectives.adversarial import (
 from sgxl_t.objectives.config import ObjectiveConfig
 from sgxl_t.objectives.guidance import Classifier, ImageTower, Stem
 from sgxl_t.objectives.guides import Guides
-from sgxl_t.objectives.path_length import AllReduceMean, PathLength, path_noise
+from sgxl_t.objectives.path_length import PathLength, path_noise
 from sgxl_t.objectives.penalty import read_with_slopes
 from sgxl_t.ops.blur import blur_sigma, gaussian_blur
 
@@ -43,7 +43,7 @@ class Objective:
 
     classifier: frozen, needed when cls_weight is set. clip: frozen, needed when clip_weight is set. stem:
     frozen generator below the one being trained, needed when stem_weight is set.
-    all_reduce_mean: mean over processes, for the running mean of path lengths.
+    device: of the running mean of path lengths.
     """
 
     def __init__(
@@ -53,12 +53,11 @@ class Objective:
         classifier: Classifier | None = None,
         clip: ImageTower | None = None,
         stem: Stem | None = None,
-        all_reduce_mean: AllReduceMean | None = None,
+        device: torch.device | str = "cpu",
     ) -> None:
         self.config = config
         self.guides = Guides(config, classifier=classifier, clip=clip, stem=stem)
-        self.all_reduce_mean = all_reduce_mean
-        self.path_length = PathLength(config.pl_decay)
+        self.path_length = PathLength(config.pl_decay, device)
 
     def phases(self, iteration: int, images_seen: int) -> tuple[Phase, ...]:
         """Updates of this iteration in order; each ends in one optimiser step. `pl` updates the generator."""
@@ -219,11 +218,11 @@ class Objective:
             pl_noise=noise,
             **_attended(rows(text, slice(count))),
         )
-        penalty = self.path_length.penalty(lengths, self.all_reduce_mean)
+        penalty = self.path_length.penalty(lengths)
         # Parameters that only shift the image (ToRGB biases) have no path length; the zero term lets them
         # take part in the backward pass, which gradient synchronisation waits for.
         loss = self.config.pl_weight * penalty + 0.0 * images.float().mean()
-        stats = {"loss/path_length": penalty.detach(), "path_length/mean": self.path_length.mean.detach()}
+        stats = {"loss/path_length": penalty.detach(), "path_length/mean": self.path_length.mean.clone()}
         return loss, stats
 
     def state_dict(self) -> dict[str, Tensor]:

@@ -29,6 +29,7 @@ from sgxl_t.training.config import TrainConfig
 from sgxl_t.training.data import open_data, open_tracked
 from sgxl_t.training.features import train_features
 from sgxl_t.training.fixed_captions import keep_captions
+from sgxl_t.training.launch_check import check_launch
 from sgxl_t.training.runtime import Runtime, stream
 
 log = logging.getLogger(__name__)
@@ -54,11 +55,12 @@ def build_parts(config: TrainConfig, runtime: Runtime, folder: Path) -> Parts:
     """
     source = open_data(config.data, config.generator.img_resolution)
     check_source(config, source)
+    check_launch(config, runtime, source)
     # Before features train: a stem of other classes ends the run.
     stem = load_stem_model(config, source) if config.stem else None
     config = resolve_references(config, runtime, folder, source)
     state = torch.random.get_rng_state()
-    torch.manual_seed(stream(config.seed, "weights", 0, 0).initial_seed() % 2**63)
+    torch.manual_seed(stream(config.seed, "weights", 0).initial_seed() % 2**63)
     try:
         parts = _networks(config, source, stem)
     finally:

@@ -96,6 +96,6 @@ def answers(
     samples = [source[index] for index in range(len(source))]
     given = [sample.label if kind == "class" else sample.caption for sample in samples]
     requested = given if kind == "class" else [source.attributes(index) for index in range(len(source))]
-    z = torch.randn(len(given), generator.z_dim, generator=stream(seed, "judge", 0, 0)).to(device)
+    z = torch.randn(len(given), generator.z_dim, generator=stream(seed, "judge", 0)).to(device)
     images = generate(generator, condition, given, z)
     return Answers(images, torch.tensor(requested), [sample.caption or "" for sample in samples])

@@ -37,7 +37,7 @@ def stage_pictures(
     generator, condition, _ = load_model(root / stage.folder / "best")
     generator.to(device)
     condition.to(device)
-    z = torch.randn(len(given), generator.z_dim, generator=stream(seed, "chain", 0, 0)).to(device)
+    z = torch.randn(len(given), generator.z_dim, generator=stream(seed, "chain", 0)).to(device)
     return generate(generator, condition, given, z, batch_size=4)
 
 

@@ -125,6 +125,9 @@ class ScheduleConfig:
     """Everything to resume exactly."""
     keep_checkpoints: int = 2
     """Newest checkpoints kept."""
+    max_skipped_steps: int = 20
+    """Steps in a row left out, for numbers that are not finite, after which the run goes back to its newest
+    checkpoint, and after which it stops when that did not help."""
     plateau: bool = False
     """Stop when the first of log.metrics has come to rest over its last 20 snapshots."""
 
@@ -321,6 +324,7 @@ class TrainConfig:
             "schedule.snapshot_kimg": self.schedule.snapshot_kimg,
             "schedule.checkpoint_kimg": self.schedule.checkpoint_kimg,
             "schedule.keep_checkpoints": self.schedule.keep_checkpoints,
+            "schedule.max_skipped_steps": self.schedule.max_skipped_steps,
             "ema.half_life_kimg": self.ema.half_life_kimg,
             "optimizer.g_lr": self.optimizer.g_lr,
             "optimizer.d_lr": self.optimizer.d_lr,

@@ -6,8 +6,6 @@ import copy
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from accelerate.utils import gather_object
-
 from sgxl_t.datasets.base import Batch, ImageSource, open_source
 from sgxl_t.datasets.loader import batches
 from sgxl_t.datasets.shards import ShardOptions
@@ -73,7 +71,7 @@ def open_loader(trainer: Trainer) -> Iterator[Batch]:
     return batches(
         trainer.source,
         batch_size=trainer.round_images,
-        seed=trainer.config.seed,
+        seed=trainer.seed,
         rank=runtime.rank,
         world_size=runtime.world_size,
         images_seen=trainer.images_seen,
@@ -87,4 +85,4 @@ def positions_of(loader: Iterator[Batch] | None, runtime: Runtime) -> Positions 
     """Where all ranks are, on every rank; None for data that needs no more than the count of images."""
     if not isinstance(loader, StreamBatches):
         return None
-    return gather_object([loader.position()]) if runtime.world_size > 1 else [loader.position()]
+    return runtime.gather_objects(loader.position())

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sgxl_t.training.config import EmaConfig
 
@@ -29,10 +30,11 @@ class Ema:
         self.config = config
 
     @torch.no_grad()
-    def update(self, network: nn.Module, batch_images: int, images_seen: int) -> None:
-        """Moves the average by one update of `batch_images` images."""
+    def update(
+        self, parameters: Iterable[Tensor], buffers: Iterable[Tensor], batch_images: int, images_seen: int
+    ) -> None:
+        """Moves the average by one update of `batch_images` images, towards the network's whole tensors."""
         weight = 1 - ema_decay(self.config, batch_images, images_seen)
-        ours, theirs = list(self.network.parameters()), [p.detach() for p in network.parameters()]
-        torch._foreach_lerp_(ours, theirs, weight)
-        for mine, current in zip(self.network.buffers(), network.buffers(), strict=True):
+        torch._foreach_lerp_(list(self.network.parameters()), [p.detach() for p in parameters], weight)
+        for mine, current in zip(self.network.buffers(), buffers, strict=True):
             mine.copy_(current)

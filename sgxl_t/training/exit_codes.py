@@ -2,6 +2,8 @@
 
 USER_ERROR = 2
 """A mistake in the request, or no checkpoint that is whole: the same command fails again."""
+DIVERGED = 65
+"""Losses or gradients stay not finite, also after going back to a checkpoint; settings must change."""
 HANG = 70
 """A process did not go on for schedule.watchdog_minutes; the newest checkpoint is whole."""
 WRITE_FAILED = 74

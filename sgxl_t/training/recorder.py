@@ -59,7 +59,7 @@ class Recorder:
             self.average.start()
         rows = grid_conditions(trainer.source, trainer.condition.kind, settings.grid_rows)
         self._grid_given = [row for row in rows for _ in range(settings.grid_columns)]
-        rng = stream(trainer.config.seed, "grid", 0, 0)
+        rng = stream(trainer.config.seed, "grid", 0)
         z = torch.randn(len(self._grid_given), trainer.g.raw.z_dim, generator=rng)
         self._grid_z = z.to(trainer.runtime.device)
         if not trainer.runtime.is_main:

@@ -1,127 +1,151 @@
-"""Devices, ranks and precision: the only file that knows Accelerate."""
+"""Devices, ranks, precision and back ends: the only file that knows Accelerate."""
 
 from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from datetime import timedelta
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from sgxl_t.training.roles import MakeOptimizer, Role
+from sgxl_t.training.sharded_role import ShardedRole
+from sgxl_t.training.zero_role import ZeroRole, prepare_deepspeed, zero_settings
 
-def stream(seed: int, role: str, rank: int, images_seen: int) -> torch.Generator:
-    """Random stream of one role in one update on one rank; equal after a restart (a CPU generator)."""
+Mode = Literal["single", "ddp", "zero", "fsdp"]
+PATIENCE = timedelta(hours=12)
+"""Processes wait so long for one that trains features or measures; the watchdog finds those that hang."""
+LOW_PRECISION = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def stream(seed: int, role: str, position: int) -> torch.Generator:
+    """Random stream of one role from one place in the order of all images (a CPU generator).
+
+    position: of the first image it is for, counted over all processes, so that it does not matter which of
+    them draws, and that a restart draws the same.
+    """
     key = seed
-    for part in (*role.encode(), rank, images_seen):
+    for part in (*role.encode(), 0, position):  # the 0 keeps roles that end in digits apart
         key = (key * 1_000_003 + part + 1) % (2**63 - 25)
     return torch.Generator().manual_seed(key)
 
 
-@dataclass
-class Role:
-    """One trained network: the engine that synchronises gradients, the plain module, its optimiser."""
-
-    engine: nn.Module
-    raw: nn.Module
-    optimizer: torch.optim.Optimizer
-    trainable: list[nn.Parameter]
-    skipped_steps: int = 0
-
-    @contextmanager
-    def training_only(self, *others: Role) -> Iterator[None]:
-        """Only this network's parameters take gradients inside the block."""
-        for other in others:
-            for parameter in other.trainable:
-                parameter.requires_grad_(False)
-        try:
-            yield
-        finally:
-            for other in others:
-                for parameter in other.trainable:
-                    parameter.requires_grad_(True)
-
-
 class Runtime:
-    """Wraps Accelerate for two networks that are trained in turns (explicit rounds, no `accumulate`).
+    """Wraps Accelerate for networks that are trained in turns (explicit rounds, no `accumulate`).
 
-    Raises ValueError when the launcher and the process group disagree about the number of processes, or
-    when a back end is asked for that the loop cannot run.
+    The launch configuration alone decides on devices, processes, precision and back end: one process, data
+    parallel (DDP), DeepSpeed's ZeRO 1 to 3, or FSDP2. Raises ValueError when the launcher and the process
+    group disagree about the number of processes, and for launch configurations that cannot work.
     """
 
     def __init__(self, *, deterministic: bool) -> None:
-        from accelerate import Accelerator
-        from accelerate.utils import DistributedType
-
-        self.accelerator = Accelerator(cpu=not torch.cuda.is_available())
-        if self.accelerator.distributed_type == DistributedType.DEEPSPEED:
-            raise ValueError(
-                "the launch configuration asks for DeepSpeed, which this version cannot train with: "
-                "use a DDP launch file such as configs/launch/gpu8_ddp.yaml"
-            )
+        self.accelerator = _accelerator()
         self.device = self.accelerator.device
         self.rank = self.accelerator.process_index
         self.world_size = self.accelerator.num_processes
         self.is_main = self.accelerator.is_main_process
+        self.precision: str = self.accelerator.mixed_precision
         launched = int(os.environ.get("WORLD_SIZE", "1"))
         if launched != self.world_size:
             raise ValueError(
                 f"{launched} processes were launched but {self.world_size} take part: "
                 "launch through torchrun or accelerate with a file from configs/launch/"
             )
+        self.mode = self._find_mode()
         if deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
             torch.use_deterministic_algorithms(True)
 
-    def prepare(self, network: nn.Module, optimizer: torch.optim.Optimizer, *, wrap: bool = True) -> Role:
-        """Moves a network to the device and wraps it for gradient synchronisation.
+    def _find_mode(self) -> Mode:
+        if _asked_for("DEEPSPEED"):
+            return "zero"
+        if _asked_for("FSDP"):
+            if os.environ.get("FSDP_VERSION", "1") != "2":
+                raise ValueError(
+                    "the launch configuration asks for version 1 of FSDP: add fsdp_version: 2 to fsdp_config"
+                )
+            if self.precision == "fp16":
+                raise ValueError("mixed_precision=fp16 does not go with FSDP here: use bf16")
+            return "fsdp" if self.world_size > 1 else "single"
+        return "ddp" if self.world_size > 1 else "single"
 
-        wrap=False: it takes part in another network's backward pass; `step` averages its gradients. A network
-        that rests whole has none.
+    @property
+    def zero_stage(self) -> int:
+        """Stage of DeepSpeed's ZeRO, 0 without it."""
+        if self.mode != "zero":
+            return 0
+        return int(self._asked_of_deepspeed().get("zero_optimization", {}).get("stage", 0))
+
+    def _asked_of_deepspeed(self) -> dict[str, Any]:
+        settings: dict[str, Any] = self.accelerator.state.deepspeed_plugin.deepspeed_config
+        return settings
+
+    # Networks --------------------------------------------------------------------------------------------
+
+    def prepare(
+        self,
+        network: nn.Module,
+        make_optimizer: MakeOptimizer,
+        *,
+        rounds: int,
+        per_device: int,
+        follows: Role | None = None,
+    ) -> Role:
+        """Moves a network to the device and gives it to the back end, unless it rests whole.
+
+        rounds, per_device: of an update. follows: the network in whose backward passes this one takes part;
+        its role then steps with that one and stays whole on every process.
         """
         network.to(self.device)
-        trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        engine: nn.Module = network
-        if self.world_size > 1 and wrap and trainable:
-            ids = [self.device.index] if self.device.type == "cuda" else None
-            # Gradients of 1 x 1 kernels come with strides that mean the same and are copied at no cost.
-            warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
-            with warnings.catch_warnings():
-                # Newer releases rename broadcast_buffers, older ones lack the new name.
-                warnings.simplefilter("ignore", FutureWarning)
-                engine = nn.parallel.DistributedDataParallel(network, device_ids=ids, broadcast_buffers=False)
-        return Role(engine=engine, raw=network, optimizer=optimizer, trainable=trainable)
+        resting = not any(parameter.requires_grad for parameter in network.parameters())
+        wrap = follows is None and not resting
+        if wrap and self.mode == "zero":
+            settings = zero_settings(
+                self._asked_of_deepspeed(), precision=self.precision, per_device=per_device, rounds=rounds
+            )
+            return ZeroRole(network, make_optimizer, settings, mean=self.mean)
+        if wrap and self.mode == "fsdp":
+            return ShardedRole(network, make_optimizer, mesh=self._mesh(), mean=self.mean)
+        engine = self._synchronised(network) if wrap and self.mode == "ddp" else network
+        role = Role(
+            network,
+            engine,
+            make_optimizer(network),
+            mean=self.mean,
+            by_hand=engine is network and self.world_size > 1,
+            scaler=follows.scaler if follows is not None else self._scaler(),
+        )
+        if follows is not None:
+            follows.followers.append(role)
+        return role
 
-    def autocast(self) -> Any:
+    def _scaler(self) -> torch.amp.GradScaler | None:
+        return torch.amp.GradScaler(self.device.type) if self.precision == "fp16" else None
+
+    def _synchronised(self, network: nn.Module) -> nn.Module:
+        ids = [self.device.index] if self.device.type == "cuda" else None
+        # Gradients of 1 x 1 kernels come with strides that mean the same and are copied at no cost.
+        warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
+        with warnings.catch_warnings():
+            # Newer releases rename broadcast_buffers, older ones lack the new name.
+            warnings.simplefilter("ignore", FutureWarning)
+            return nn.parallel.DistributedDataParallel(network, device_ids=ids, broadcast_buffers=False)
+
+    def _mesh(self) -> Any:
+        from torch.distributed.device_mesh import init_device_mesh
+
+        return init_device_mesh(self.device.type, (self.world_size,))
+
+    def autocast(self) -> AbstractContextManager[Any]:
         """Mixed precision as the launch configuration asks for it."""
-        return self.accelerator.autocast()
+        dtype = LOW_PRECISION.get(self.precision)
+        return nullcontext() if dtype is None else torch.autocast(self.device.type, dtype=dtype)
 
-    def backward(self, loss: Tensor, rounds: int) -> None:
-        """Adds this round's share of the gradient: the mean over the global batch."""
-        (loss / rounds).backward()
-
-    def sync_if(self, role: Role, last: bool) -> Any:
-        """Gradients travel between processes in the last round only; wrap forward and backward."""
-        distributed = isinstance(role.engine, nn.parallel.DistributedDataParallel)
-        return role.engine.no_sync() if distributed and not last else nullcontext()
-
-    def step(self, role: Role) -> bool:
-        """One optimiser step; a step with a gradient that is not finite is skipped and counted."""
-        gradients = [p.grad for p in role.trainable if p.grad is not None]
-        if role.engine is role.raw:
-            for gradient in gradients:
-                gradient.copy_(self.mean(gradient))
-        norms = torch.stack(torch._foreach_norm(gradients)) if gradients else torch.zeros(1)
-        finite = bool(torch.isfinite(norms).all())
-        if finite:
-            role.optimizer.step()
-        else:
-            role.skipped_steps += 1
-        role.optimizer.zero_grad(set_to_none=True)
-        return finite
+    # Between processes -----------------------------------------------------------------------------------
 
     def mean(self, value: Tensor) -> Tensor:
         """Mean over all processes, on every process."""
@@ -131,14 +155,6 @@ class Runtime:
         torch.distributed.all_reduce(value)
         return value / self.world_size
 
-    @torch.no_grad()
-    def average_buffers(self, network: nn.Module) -> None:
-        """Makes the running averages of a network (w_avg, x_avg) equal on all processes."""
-        if self.world_size > 1:
-            for buffer in network.buffers():
-                if buffer.is_floating_point():
-                    buffer.copy_(self.mean(buffer))
-
     def any(self, flag: bool) -> bool:
         """True everywhere when true on one process."""
         if self.world_size == 1:
@@ -147,16 +163,54 @@ class Runtime:
         torch.distributed.all_reduce(value)
         return bool(value > 0)
 
-    def gather(self, value: Tensor) -> Tensor:
-        """Rows of all processes, rank after rank; equal shapes on each."""
-        return self.accelerator.gather(value) if self.world_size > 1 else value
+    def gather_objects(self, value: Any) -> list[Any]:
+        """One Python object of each process, rank after rank."""
+        if self.world_size == 1:
+            return [value]
+        found: list[Any] = [None] * self.world_size
+        torch.distributed.all_gather_object(found, value)
+        return found
+
+    def check_same(self, facts: Sequence[tuple[str, str]]) -> None:
+        """All processes must start from the same (name, text) pairs; ValueError with the one that differs."""
+        everywhere = self.gather_objects(list(facts))
+        for rank, theirs in enumerate(everywhere):
+            for (name, first), (_, other) in zip(everywhere[0], theirs, strict=True):
+                if other != first:
+                    raise ValueError(
+                        f"process {rank} has another {name} than process 0 ({other[:80]}, not {first[:80]}): "
+                        "start all processes with the same command, files and versions"
+                    )
 
     def wait(self) -> None:
         """All processes meet here."""
         if self.world_size > 1:
-            self.accelerator.wait_for_everyone()
+            torch.distributed.barrier()
 
     def finish(self) -> None:
         """Leaves the process group."""
-        if self.world_size > 1 and torch.distributed.is_initialized():
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
+
+
+def _asked_for(back_end: str) -> bool:
+    return os.environ.get(f"ACCELERATE_USE_{back_end}", "false").lower() == "true"
+
+
+def _accelerator() -> Any:
+    """The Accelerator of this process: on GPUs where there are some, else on the CPU over gloo."""
+    from accelerate import Accelerator
+    from accelerate.utils import InitProcessGroupKwargs
+
+    if torch.cuda.is_available():
+        return Accelerator(kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)])
+    group = InitProcessGroupKwargs(backend="gloo", timeout=PATIENCE)
+    if not _asked_for("DEEPSPEED"):
+        return Accelerator(cpu=True, kwargs_handlers=[group])
+    if "LOCAL_RANK" not in os.environ:
+        raise ValueError(
+            "DeepSpeed needs a launcher: start through accelerate launch with a file of configs/launch/"
+        )
+    # With cpu=True, Accelerate would leave DeepSpeed out without a word.
+    prepare_deepspeed("cpu")
+    return Accelerator(kwargs_handlers=[group])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from sgxl_t.training.checkpoint import load_newest, restore_optimizer
+from sgxl_t.training.checkpoint import load_newest
 
 if TYPE_CHECKING:
     from sgxl_t.training.trainer import Trainer
@@ -31,8 +31,11 @@ def start_from(trainer: Trainer, run: Path) -> None:
     for name, role in trainer.roles().items():
         if f"network_{name}" not in parts:  # the other run did not train it
             continue
-        kept[name] = _copy(role.raw, parts[f"network_{name}"])
-        restore_optimizer(role.optimizer, role.raw, parts[f"optimizer_{name}"], partly=True)
+        own = role.weights()
+        fitting = _fitting(own, parts[f"network_{name}"])
+        role.load_weights({**own, **fitting})
+        role.load_moments(parts[f"optimizer_{name}"], partly=True)
+        kept[name] = len(fitting)
     if trainer.condition_ema and "ema_text" in parts:
         _copy(trainer.condition_ema.network, parts["ema_text"])
     if not kept["g"]:
@@ -45,9 +48,11 @@ def start_from(trainer: Trainer, run: Path) -> None:
 
 def _copy(network: nn.Module, tensors: dict[str, Tensor]) -> int:
     """Loads the tensors that fit by name and shape; returns how many."""
-    own = network.state_dict()
-    fitting = {
-        name: value for name, value in tensors.items() if name in own and own[name].shape == value.shape
-    }
+    fitting = _fitting(network.state_dict(), tensors)
     network.load_state_dict(fitting, strict=False)
     return len(fitting)
+
+
+def _fitting(own: dict[str, Tensor], tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Those of `tensors` that have a name and shape of `own`."""
+    return {name: value for name, value in tensors.items() if name in own and own[name].shape == value.shape}

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sgxl_t.ops.images import from_uint8
 from sgxl_t.training.build import real_pictures
-from sgxl_t.training.checkpoint import flatten_optimizer, load_newest, restore_optimizer, save_checkpoint
+from sgxl_t.training.checkpoint import load_newest, save_checkpoint
 from sgxl_t.training.config_file import config_to_dict
 from sgxl_t.training.data import positions_of
 from sgxl_t.training.start import start_from
@@ -24,17 +24,20 @@ CALIBRATION_IMAGES = 64
 
 
 def save_state(trainer: Trainer) -> None:
-    """Writes everything that the next start needs to go on exactly; only the main process writes."""
+    """Writes everything that the next start needs to go on exactly; only the main process writes.
+
+    Sharded networks are gathered, so that any number of processes in any mode can go on from it.
+    """
     positions = positions_of(trainer.loader, trainer.runtime)
+    gathered = {name: (role.weights(), role.moments()) for name, role in trainer.roles().items()}
     if trainer.runtime.is_main:
         parts: dict[str, dict[str, Tensor]] = {
             "ema": trainer.ema.network.state_dict(),
             "projection": trainer.features.projection_state(),
             "objective": trainer.objective.state_dict(),
         }
-        for name, role in trainer.roles().items():
-            parts[f"network_{name}"] = role.raw.state_dict()
-            parts[f"optimizer_{name}"] = flatten_optimizer(role.optimizer, role.raw)
+        for name, (weights, moments) in gathered.items():
+            parts[f"network_{name}"], parts[f"optimizer_{name}"] = weights, moments
         if trainer.condition_ema:
             parts["ema_text"] = trainer.condition_ema.network.state_dict()
         state = {
@@ -44,6 +47,8 @@ def save_state(trainer: Trainer) -> None:
             "snapshots": trainer.recorder.best.state_dict(),
             "plateau": trainer.recorder.plateau.state_dict(),
             "skipped_steps": {name: role.skipped_steps for name, role in trainer.roles().items()},
+            "loss_scale": {name: role.scaler_state() for name, role in trainer.roles().items()},
+            "rollbacks": trainer.rollbacks,
             "config": config_to_dict(trainer.config),
         }
         save_checkpoint(
@@ -76,8 +81,8 @@ def restore_state(trainer: Trainer) -> None:
         trainer.ema.network.load_state_dict(parts["ema"])
         trainer.features.load_projection_state(parts["projection"])
         for name, role in trainer.roles().items():
-            role.raw.load_state_dict(parts[f"network_{name}"])
-            restore_optimizer(role.optimizer, role.raw, parts[f"optimizer_{name}"])
+            role.load_weights(parts[f"network_{name}"])
+            role.load_moments(parts[f"optimizer_{name}"])
         if trainer.condition_ema:
             trainer.condition_ema.network.load_state_dict(parts["ema_text"])
     except (RuntimeError, KeyError, ValueError) as error:
@@ -93,6 +98,8 @@ def restore_state(trainer: Trainer) -> None:
         trainer.recorder.best.restore(state["snapshots"], folder)
     if "plateau" in state:
         trainer.recorder.plateau.load_state_dict(state["plateau"])
+    trainer.rollbacks = state.get("rollbacks", 0)
     for name, role in trainer.roles().items():
-        role.skipped_steps = state["skipped_steps"][name]
+        role.restore_counts(state["skipped_steps"][name])
+        role.load_scaler_state(state.get("loss_scale", {}).get(name, {}))
     log.info("resumed from %s at %.1f kimg", folder, trainer.images_seen / 1000)

@@ -7,24 +7,26 @@ import sys
 
 from sgxl_t.training.config import TrainConfig
 from sgxl_t.training.config_file import parse_config
+from sgxl_t.training.divergence import DivergedError
+from sgxl_t.training.exit_codes import DIVERGED, INTERRUPTED, USER_ERROR
 from sgxl_t.training.run_folder import prepare_folder
 
 log = logging.getLogger("sgxl_t")
 
-EXIT_USER_ERROR = 2
-EXIT_INTERRUPTED = 130
-
 
 def main(arguments: list[str] | None = None) -> None:
-    """Trains as the flags say; exits 0 when done, 2 on a user's mistake, 130 after Ctrl-C (resumable)."""
+    """Trains as the flags say; the exit codes are those of `exit_codes`, 0 when the run is done."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     for noisy in ("httpx", "timm", "accelerate"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
         code = run(parse_config(arguments))
+    except DivergedError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = DIVERGED
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
-        code = EXIT_USER_ERROR
+        code = USER_ERROR
     if code:
         sys.exit(code)
 
@@ -41,7 +43,7 @@ def run(config: TrainConfig) -> int:
         if config.stages:
             from sgxl_t.training.chain import run_chain
 
-            return 0 if run_chain(config, runtime) else EXIT_INTERRUPTED
+            return 0 if run_chain(config, runtime) else INTERRUPTED
         rounds = config.rounds(runtime.world_size)
         folder = config.folder()
         if runtime.is_main:
@@ -56,7 +58,7 @@ def run(config: TrainConfig) -> int:
         finished = Trainer(config, runtime, folder).train()
     finally:
         runtime.finish()
-    return 0 if finished else EXIT_INTERRUPTED
+    return 0 if finished else INTERRUPTED
 
 
 if __name__ == "__main__":

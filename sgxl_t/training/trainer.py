@@ -21,10 +21,13 @@ from sgxl_t.ops.images import from_uint8
 from sgxl_t.training.build import build_parts
 from sgxl_t.training.config import TrainConfig
 from sgxl_t.training.data import Positions, open_loader
+from sgxl_t.training.divergence import has_diverged, roll_back, skipped_in_a_row
 from sgxl_t.training.ema import Ema
 from sgxl_t.training.interrupt import StopRequest
 from sgxl_t.training.recorder import Recorder
-from sgxl_t.training.runtime import Role, Runtime, stream
+from sgxl_t.training.roles import Role
+from sgxl_t.training.running_statistics import RunningStatistics
+from sgxl_t.training.runtime import Runtime, stream
 from sgxl_t.training.state import restore_state, save_state
 
 log = logging.getLogger("sgxl_t")
@@ -42,7 +45,7 @@ class Round:
 
     real: [N, 3, R, R] in [-1, 1]. given: labels or captions as the condition encodes them. c: what heads
     project on. taken: c and tokens as the generator takes them, encoded once for all phases; none where its
-    text tower learns. position: images all processes have seen before this round, the key of its random
+    text tower learns. position: of its first image in the order of all processes, the key of its random
     streams.
     """
 
@@ -63,6 +66,8 @@ class Trainer:
         self.round_images = config.round_images(runtime.world_size)
         self.images_seen = 0
         self.iteration = 0
+        self.rollbacks = 0
+        self.rolled_back = False
         self.data_positions: Positions | None = None
         self.loader: Iterator[Batch] | None = None
         parts = build_parts(config, runtime, folder)
@@ -73,12 +78,12 @@ class Trainer:
             classifier=parts.classifier,
             clip=parts.clip,
             stem=parts.stem,
-            all_reduce_mean=runtime.mean,
+            device=runtime.device,
         )
-        rates = config.optimizer
-        self.g = runtime.prepare(parts.generator, self._adam(parts.generator, rates.g_lr))
-        self.d = runtime.prepare(parts.discriminator.heads, self._adam(parts.discriminator.heads, rates.d_lr))
-        self.ema = Ema(self.g.raw, config.ema)
+        # Averages are copies of whole networks, made before a back end takes these apart.
+        self.ema = Ema(parts.generator.to(runtime.device), config.ema)
+        self.g = self._prepare(parts.generator, config.optimizer.g_lr)
+        self.d = self._prepare(parts.discriminator.heads, config.optimizer.d_lr)
         if parts.stem is not None:
             parts.stem.watch(self.g.raw)
         self.text: Role | None = None
@@ -86,17 +91,33 @@ class Trainer:
         if isinstance(self.condition, TextCondition) and self.condition.learns:
             tower = self.condition.own
             assert tower is not None
-            self.text = runtime.prepare(tower, self._adam(tower, rates.text_lr), wrap=False)
+            self.text = self._prepare(tower, config.optimizer.text_lr, follows=self.g)
             self.condition_ema = Ema(self.condition, config.ema)
+        self.statistics = RunningStatistics(
+            (self.g.raw, self.d.raw),
+            (self.objective.path_length.mean,),
+            mean=runtime.mean,
+            world_size=runtime.world_size,
+        )
         self.recorder = Recorder(self)
 
-    def _adam(self, network: nn.Module, lr: float) -> torch.optim.Optimizer:
-        network.to(self.runtime.device)
+    def _prepare(self, network: nn.Module, lr: float, *, follows: Role | None = None) -> Role:
         rates = self.config.optimizer
-        # Resting parameters get no gradient, so Adam passes over them and keeps what it knew of them.
-        group = {"params": list(network.parameters()), "lr": lr, "first_lr": lr}
-        betas = (float(rates.beta1), float(rates.beta2))
-        return torch.optim.Adam([group], betas=betas, eps=rates.eps, fused=True)
+
+        def adam(network: nn.Module) -> torch.optim.Optimizer:
+            # Resting parameters get no gradient, so Adam passes over them and keeps what it knew of them.
+            group = {"params": list(network.parameters()), "lr": lr, "first_lr": lr}
+            betas = (float(rates.beta1), float(rates.beta2))
+            return torch.optim.Adam([group], betas=betas, eps=rates.eps, fused=True)
+
+        return self.runtime.prepare(
+            network, adam, rounds=self.rounds, per_device=self.round_images, follows=follows
+        )
+
+    @property
+    def seed(self) -> int:
+        """Of the random streams of data and losses; another one after each time the run went back."""
+        return self.config.seed + 1_000_003 * self.rollbacks
 
     def roles(self) -> dict[str, Role]:
         """The trained networks by name."""
@@ -110,22 +131,20 @@ class Trainer:
         for phase in self.objective.phases(self.iteration, self.images_seen):
             role, other = (self.d, self.g) if phase == "d" else (self.g, self.d)
             with role.training_only(other):
-                for number, part in enumerate(rounds):
-                    with self.runtime.sync_if(role, last=number == len(rounds) - 1):
+                for part in self.statistics.over(rounds):
+                    with role.round(last=part is rounds[-1]):
                         with self.runtime.autocast():
                             loss, stats = self.loss(phase, part, kept)
-                        self.runtime.backward(loss, len(rounds))
+                        role.backward(loss, len(rounds))
                     self.recorder.collect(stats)
-                self.runtime.step(role)
-                if self.text and phase != "d":
-                    self.runtime.step(self.text)
+                role.step()
         self._average()
         self.images_seen += self.config.batch.images
         self.iteration += 1
 
     def loss(self, phase: Phase, part: Round, kept: list[Any]) -> tuple[Tensor, Stats]:
         """Loss of one round in one phase; randomness is a function of seed, phase and position alone."""
-        rng = stream(self.config.seed, phase, self.runtime.rank, part.position)
+        rng = stream(self.seed, phase, part.position)
         z = torch.randn(len(part.real), self.g.raw.z_dim, generator=rng).to(self.runtime.device)
         share = self.config.objective.share_fakes
         drawn_before = phase == "d" and share
@@ -164,19 +183,22 @@ class Trainer:
         )
 
     def _average(self) -> None:
-        """Moves the averages of generator and text tower; makes the averages of w equal on all ranks."""
-        self.runtime.average_buffers(self.g.raw.mapping)
-        self.ema.update(self.g.raw, self.config.batch.images, self.images_seen)
+        """Moves the averages of generator and text tower."""
+        images = self.config.batch.images
+        with self.g.whole():
+            self.ema.update(self.g.parameters(), self.g.raw.buffers(), images, self.images_seen)
         if self.condition_ema:
-            self.condition_ema.update(self.condition, self.config.batch.images, self.images_seen)
+            current = self.condition.parameters()
+            self.condition_ema.update(current, self.condition.buffers(), images, self.images_seen)
 
     # Data ------------------------------------------------------------------------------------------------
 
     def next_rounds(self, loader: Iterator[Batch]) -> list[Round]:
         """The batches of one update, on the device and with their conditions encoded."""
         chunk = self.round_images * self.runtime.world_size
+        first = self.images_seen + self.runtime.rank * self.round_images
         take = self.recorder.next_batch
-        return [self._round(take(loader), self.images_seen + n * chunk) for n in range(self.rounds)]
+        return [self._round(take(loader), first + n * chunk) for n in range(self.rounds)]
 
     def _round(self, batch: Batch, position: int) -> Round:
         real = from_uint8(batch.images.to(self.runtime.device, non_blocking=True))
@@ -220,11 +242,19 @@ class Trainer:
                 bar.update((self.images_seen - before) / 1000)
                 if self._due(schedule.tick_kimg, before) or done or stop:
                     bar.set_postfix_str(self.recorder.tick())
+                    if has_diverged(self):
+                        roll_back(self)
+                        loader = self.loader = open_loader(self)
+                        bar.n = self.images_seen / 1000
+                        done = False
+                        continue
                 if self._due(schedule.snapshot_kimg, before) or done:
                     self.recorder.snapshot()
                     done = done or self.recorder.at_rest
-                if self._due(schedule.checkpoint_kimg, before) or done or stop:
+                due = self._due(schedule.checkpoint_kimg, before) and not skipped_in_a_row(self)
+                if due or done or stop:
                     save_state(self)
+                    self.rolled_back = False
         self.recorder.close()
         if done:
             log.info("ended by %s at %.1f kimg", self.ended_by, self.images_seen / 1000)
@@ -257,5 +287,4 @@ class Trainer:
         late = max(0.0, self.images_seen / total * 2 - 1)
         factor = 1 - (1 - self.config.optimizer.final_lr_share) * late
         for role in self.roles().values():
-            for group in role.optimizer.param_groups:
-                group["lr"] = group["first_lr"] * factor
+            role.scale_rates(factor)

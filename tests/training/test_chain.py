@@ -17,6 +17,7 @@ from sgxl_t.networks.superres import stage_parameter_names
 from sgxl_t.training.chain_judgement import answers, judge_stage
 from sgxl_t.training.checkpoint import load_newest
 from sgxl_t.training.config_file import parse_config
+from sgxl_t.training.exit_codes import INTERRUPTED
 from sgxl_t.training.stages import plan_stages
 from sgxl_t.training.tracking import newest_numbers, read_stats
 from sgxl_t.training.train import main
@@ -166,7 +167,7 @@ def test_a_stage_is_compared_with_the_one_below_enlarged(tmp_path):
 def test_time_ends_a_chain_between_updates_with_the_code_of_an_interruption(tmp_path, tiny_features):
     with pytest.raises(SystemExit) as caught:
         main(chain_run(tmp_path / "run", tiny_features, schedule__max_minutes=1e-5))
-    assert caught.value.code == 130
+    assert caught.value.code == INTERRUPTED
     assert chain_of(tmp_path / "run")[16]["state"] == "running"
     assert chain_of(tmp_path / "run")[32]["state"] == "waiting"
 

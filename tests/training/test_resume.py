@@ -13,6 +13,7 @@ import torch
 from tiny_runs import tiny_run
 
 from sgxl_t.training.checkpoint import load_newest
+from sgxl_t.training.exit_codes import INTERRUPTED
 from sgxl_t.training.tracking import read_stats
 from sgxl_t.training.train import main
 
@@ -91,7 +92,7 @@ def test_interrupted_training_saves_and_goes_on(number, tmp_path, tiny_features)
         time.sleep(0.1)
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130, errors
+    assert process.returncode == INTERRUPTED, errors
     assert "the same command goes on" in errors
     assert "Traceback" not in errors
     _, state = final_state(tmp_path / "run")
@@ -104,7 +105,7 @@ def test_interrupted_training_saves_and_goes_on(number, tmp_path, tiny_features)
 def test_time_limit_saves_and_stops(tmp_path, tiny_features):
     with pytest.raises(SystemExit) as caught:
         main(tiny_run(tmp_path / "run", tiny_features, schedule__kimg=100, schedule__max_minutes=0.0001))
-    assert caught.value.code == 130
+    assert caught.value.code == INTERRUPTED
     assert final_state(tmp_path / "run")[1]["images_seen"] == 8
 
 
