@@ -11,6 +11,10 @@ from typing import Any
 from sgxl_t.training.config import TrainConfig
 
 
+SHORT = {"--data": "--data.source", "--max-minutes": "--schedule.max_minutes"}
+"""Flags that are typed often."""
+
+
 def preset_path(cond: str) -> Path:
     """YAML of the small run that `--cond` alone starts."""
     return Path(str(resources.files("sgxl_t.training") / "presets" / f"{cond}.yaml"))
@@ -76,11 +80,11 @@ def _checked(values: Any) -> TrainConfig:
 
 
 def _with_underscores(argument: str) -> str:
-    """`--run-dir X` is `--run_dir X`, and `--data X` is `--data.source X`; values stay as they are."""
+    """`--run-dir X` is `--run_dir X`, and short names stand for long ones; values stay as they are."""
     if not argument.startswith("--"):
         return argument
     name, equals, value = argument.partition("=")
-    name = "--data.source" if name == "--data" else name
+    name = SHORT.get(name, name)
     return "--" + name[2:].replace("-", "_") + equals + value
 
 

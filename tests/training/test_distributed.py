@@ -1,31 +1,13 @@
 """Two processes on one CPU: both take part, and a run goes on with another number of them."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from launches import launch
 from tiny_runs import tiny_run
 
 from sgxl_t.training.checkpoint import load_newest
 from sgxl_t.training.train import main
-
-ROOT = Path(__file__).parents[2]
-
-
-def launch(arguments):
-    command = [
-        sys.executable,
-        "-m",
-        "accelerate.commands.launch",
-        "--config_file",
-        "configs/launch/cpu2.yaml",
-    ]
-    command += ["--main_process_port", "0", "scripts/train.py", *arguments]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=180)
 
 
 def test_two_processes_train_and_one_goes_on(tmp_path, tiny_features):
