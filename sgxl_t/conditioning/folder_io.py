@@ -1,12 +1,36 @@
-"""Folders that appear whole or not at all."""
+"""Files and folders that appear whole or not at all, and what a killed process leaves of them."""
 
 from __future__ import annotations
 
+import ctypes
 import os
+import re
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+_OLD = re.compile(r"\.(?P<name>.+)\.old-\d+")
+_LEFT = re.compile(
+    r"\.writing-.+|\..+\.(writing|old)(-\d+)?|\..+\.(npz|safetensors)\.[0-9a-f]{8}|\.probe-\d+"
+)
+"""Names of what is being written, here and elsewhere in the package."""
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+"""From Linux' fcntl.h and fs.h."""
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yields a name beside `path`; the file written there takes its place when the block ends without an
+    error."""
+    aside = path.with_name(f".{path.name}.writing-{os.getpid()}")
+    try:
+        yield aside
+        _flush(aside)
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -14,7 +38,8 @@ def whole_folder(folder: Path, *, mark: str) -> Iterator[Path]:
     """Yields an empty folder beside `folder` that takes its place when the block ends without an error.
 
     An old folder is replaced only when it is empty or holds a file called `mark`; anything else in the way is
-    a ValueError, so nobody's pictures vanish. Interrupted at any time, the old or the new one is there.
+    a ValueError, so nobody's pictures vanish. Interrupted at any time, the old or the new one is there; where
+    the system cannot swap folders in one step and kills the process between two, `put_back` brings it back.
     """
     folder = Path(os.path.abspath(folder))
     if folder.exists() and not folder.is_dir():
@@ -29,9 +54,11 @@ def whole_folder(folder: Path, *, mark: str) -> Iterator[Path]:
         yield aside
         for path in aside.rglob("*"):
             _flush(path)
-        if folder.exists():
+        if not folder.exists():
+            os.rename(aside, folder)
+        elif not _exchange(aside, folder):
             os.rename(folder, old)
-        os.rename(aside, folder)
+            os.rename(aside, folder)
     except BaseException:
         if old.exists() and not folder.exists():
             os.rename(old, folder)
@@ -39,6 +66,35 @@ def whole_folder(folder: Path, *, mark: str) -> Iterator[Path]:
     finally:
         shutil.rmtree(aside, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def put_back(parent: Path) -> list[Path]:
+    """Undoes what killed processes left half done directly in `parent`; nobody may be writing there.
+
+    A folder that had been moved aside and not been replaced comes back; half-written files and folders are
+    removed. Returns what came back.
+    """
+    back = []
+    left = [path for path in parent.iterdir() if _LEFT.fullmatch(path.name)] if parent.is_dir() else []
+    for path in sorted(left):
+        match = _OLD.fullmatch(path.name)
+        if match and path.is_dir() and not path.with_name(match["name"]).exists():
+            back.append(path.rename(path.with_name(match["name"])))
+        elif path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    return back
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swaps two folders in one step; False where the system or the file system cannot."""
+    if sys.platform != "linux":
+        return False
+    rename = getattr(ctypes.CDLL(None), "renameat2", None)
+    return rename is not None and not rename(
+        _AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE
+    )
 
 
 def _flush(path: Path) -> None:

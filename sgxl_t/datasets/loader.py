@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -12,6 +12,10 @@ from sgxl_t.datasets.base import Batch, ImageSource, Sample, StreamSource, colla
 from sgxl_t.datasets.caption_choice import choose_caption
 from sgxl_t.datasets.caption_dropout import drop_captions
 from sgxl_t.datasets.streaming import StreamBatches
+from sgxl_t.datasets.workers import Restarting, loader_options
+
+Place = tuple[int, int]
+"""A position in the endless order, and the index of the picture that stands there."""
 
 
 def batches(
@@ -25,7 +29,7 @@ def batches(
     num_workers: int = 0,
     caption_dropout: float = 0.0,
     position: dict[str, Any] | None = None,
-) -> Iterator[Batch]:
+) -> IndexedBatches | StreamBatches:
     """Batches without end, of `batch_size` pictures each, for one rank.
 
     images_seen: pictures that all ranks together have consumed before; the stream goes on there.
@@ -55,41 +59,66 @@ def batches(
             caption_dropout=caption_dropout,
             position=position,
         )
-    views = _Views(source, seed)
-    places = _places(len(source), batch_size, seed, rank, world_size, images_seen)
-    if num_workers == 0:
-        read: Iterator[Batch] = (collate([views[place] for place in batch]) for batch in places)
-    else:
-        loader = DataLoader(views, batch_sampler=places, num_workers=num_workers, collate_fn=collate)
-        read = iter(loader)
-    if caption_dropout == 0:
-        return read
-    first, step = images_seen + rank * batch_size, batch_size * world_size
-    return (
-        drop_captions(batch, caption_dropout, f"{seed}/{first + number * step}")
-        for number, batch in enumerate(read)
+    return IndexedBatches(
+        source,
+        batch_size=batch_size,
+        seed=seed,
+        rank=rank,
+        world_size=world_size,
+        images_seen=images_seen,
+        num_workers=num_workers,
+        caption_dropout=caption_dropout,
     )
 
 
-Place = tuple[int, int]
-"""A position in the endless order, and the index of the picture that stands there."""
+class IndexedBatches(Restarting["Batch | str"], Iterator[Batch]):
+    """Batches of one rank from pictures that have addresses, by loader processes or by the rank itself."""
 
+    def __init__(
+        self,
+        source: ImageSource,
+        *,
+        batch_size: int,
+        seed: int,
+        rank: int,
+        world_size: int,
+        images_seen: int,
+        num_workers: int,
+        caption_dropout: float,
+    ) -> None:
+        self.seed, self.caption_dropout = seed, caption_dropout
+        self._views, self._num_workers, self._batch_size = _Views(source, seed), num_workers, batch_size
+        self._first, self._step = images_seen + rank * batch_size, batch_size * world_size
+        super().__init__()
 
-def _places(
-    count: int, batch_size: int, seed: int, rank: int, world_size: int, images_seen: int
-) -> Iterator[list[Place]]:
-    """Places of each batch in one endless sequence of seeded permutations."""
-    epoch, order = -1, torch.empty(0)
-    start = images_seen + rank * batch_size
-    while True:
-        batch = []
-        for position in range(start, start + batch_size):
-            if position // count != epoch:
-                epoch = position // count
-                order = torch.randperm(count, generator=_stream(seed, epoch))
-            batch.append((position, int(order[position % count])))
-        yield batch
-        start += batch_size * world_size
+    def __next__(self) -> Batch:
+        batch = self._next()
+        if isinstance(batch, str):
+            raise ValueError(batch)
+        first, self._first = self._first, self._first + self._step
+        return drop_captions(batch, self.caption_dropout, f"{self.seed}/{first}")
+
+    def _open(self) -> Iterable[Batch | str]:
+        places = self._places()
+        if self._num_workers == 0:
+            return map(self._views.batch, places)
+        return DataLoader(
+            self._views, batch_sampler=places, num_workers=self._num_workers, **loader_options()
+        )
+
+    def _places(self) -> Iterator[list[Place]]:
+        """Places of each batch from here on, in one endless sequence of seeded permutations."""
+        count, start = len(self._views.source), self._first
+        epoch, order = -1, torch.empty(0)
+        while True:
+            batch = []
+            for position in range(start, start + self._batch_size):
+                if position // count != epoch:
+                    epoch = position // count
+                    order = torch.randperm(count, generator=_stream(self.seed, epoch))
+                batch.append((position, int(order[position % count])))
+            yield batch
+            start += self._step
 
 
 def _stream(seed: int, epoch: int) -> torch.Generator:
@@ -102,6 +131,16 @@ class _Views(Dataset):
     def __init__(self, source: ImageSource, seed: int) -> None:
         self.source, self.seed = source, seed
 
-    def __getitem__(self, place: Place) -> Sample:
-        position, index = place
+    def batch(self, places: list[Place]) -> Batch:
+        """The batch of these places."""
+        return collate([self._view(position, index) for position, index in places])
+
+    def __getitems__(self, places: list[Place]) -> Batch | str:
+        """The batch in a loader process; a ValueError as text, since raised it would come as a traceback."""
+        try:
+            return self.batch(places)
+        except ValueError as error:
+            return str(error)
+
+    def _view(self, position: int, index: int) -> Sample:
         return choose_caption(self.source[index], f"{self.seed}/{position}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from sgxl_t.datasets.base import START, Batch, Mark, StreamSource, collate
 from sgxl_t.datasets.caption_dropout import drop_captions
 from sgxl_t.datasets.rejects import Item
+from sgxl_t.datasets.workers import Restarting, loader_options
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +22,7 @@ Delivery = tuple[int, Mark, Batch | str, tuple[list[Item], Counter[str]]]
 it rejected meanwhile."""
 
 
-class StreamBatches(Iterator[Batch]):
+class StreamBatches(Restarting[Delivery], Iterator[Batch]):
     """Batches of one rank, from its readers in turn: its loader processes, or the rank itself without any.
 
     `position()` goes into a checkpoint. Given back, the same batches follow as if nothing had happened, where
@@ -57,16 +58,11 @@ class StreamBatches(Iterator[Batch]):
         position = position or {"base": images_seen, "next": 0, "marks": [START] * self.workers}
         self.base, self.next_worker = int(position["base"]), int(position["next"])
         self.marks = [mark if isinstance(mark, Mark) else Mark(*map(int, mark)) for mark in position["marks"]]
-        reader = _Reader(self, batch_size=batch_size, part=rank * self.workers)
-        if num_workers == 0:
-            self._deliveries: Iterator[Delivery] = iter(reader)
-        else:
-            self._deliveries = iter(
-                DataLoader(reader, batch_size=None, num_workers=num_workers, collate_fn=_as_it_is)
-            )
+        self._batch_size, self._part, self._num_workers = batch_size, rank * self.workers, num_workers
+        super().__init__()
 
     def __next__(self) -> Batch:
-        worker, mark, batch, news = next(self._deliveries)
+        worker, mark, batch, news = self._next()
         self.source.rejects.merge(*news)
         if isinstance(batch, str):
             raise ValueError(batch)
@@ -78,6 +74,12 @@ class StreamBatches(Iterator[Batch]):
         """Where this rank is, as JSON values."""
         marks = [[mark.epoch, mark.segment, mark.taken] for mark in self.marks]
         return {**self._fixed, "base": self.base, "next": self.next_worker, "marks": marks}
+
+    def _open(self) -> Iterable[Delivery]:
+        reader = _Reader(self, batch_size=self._batch_size, part=self._part)
+        if self._num_workers == 0:
+            return reader
+        return DataLoader(reader, batch_size=None, num_workers=self._num_workers, **loader_options())
 
 
 class _Reader(IterableDataset):
@@ -109,7 +111,3 @@ class _Reader(IterableDataset):
             yield worker, mark, batch, rejects.news() if info is not None else ([], Counter())
             if isinstance(batch, str):
                 return
-
-
-def _as_it_is(delivery: Any) -> Any:
-    return delivery

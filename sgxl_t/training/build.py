@@ -25,12 +25,14 @@ from sgxl_t.networks.resting_t import rest, resting_names
 from sgxl_t.networks.superres import StemView, freeze_for_stage, load_stem
 from sgxl_t.networks.text_encoder import TextEncoder
 from sgxl_t.networks.text_towers import load_text_encoder
+from sgxl_t.training import watchdog
 from sgxl_t.training.config import TrainConfig
 from sgxl_t.training.data import open_data, open_tracked
 from sgxl_t.training.features import train_features
 from sgxl_t.training.fixed_captions import keep_captions
 from sgxl_t.training.launch_check import check_launch
 from sgxl_t.training.runtime import Runtime, stream
+from sgxl_t.training.together import main_writes
 
 log = logging.getLogger(__name__)
 
@@ -125,17 +127,18 @@ def resolve_references(
     if "clip" in kinds and "cnn" not in kinds:
         kinds.insert(0, "cnn")  # the image tower of the local CLIP is the CNN
     missing = [kind for kind in kinds if not (root / kind / "config.json").exists()]
-    if missing and runtime.is_main:
-        log.info("training local feature networks on %s: %s", config.data.source, ", ".join(missing))
-        train_features(
-            source,
-            root,
-            kinds=tuple(missing),
-            seconds=config.conditioning.feature_seconds,
-            seed=config.seed,
-            progress=config.log.progress,
-        )
-    runtime.wait()
+    with main_writes(runtime, folder, "its feature networks"):
+        if missing and runtime.is_main:
+            log.info("training local feature networks on %s: %s", config.data.source, ", ".join(missing))
+            train_features(
+                source,
+                root,
+                kinds=tuple(missing),
+                seconds=config.conditioning.feature_seconds,
+                seed=config.seed,
+                progress=config.log.progress,
+            )
+    watchdog.beat("building networks", long=True)
 
     def local(name: str) -> str:
         return local_references(name, root)

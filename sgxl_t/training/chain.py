@@ -13,6 +13,7 @@ from pathlib import Path
 from sgxl_t.conditioning.folder_io import whole_folder
 from sgxl_t.conditioning.model_folder import read_info
 from sgxl_t.datasets.base import ImageSource
+from sgxl_t.training import watchdog
 from sgxl_t.training.chain_judgement import judge_stage
 from sgxl_t.training.chain_report import write_chain_report
 from sgxl_t.training.chain_state import ChainState, StageState, open_chain
@@ -21,6 +22,7 @@ from sgxl_t.training.run_folder import prepare_folder
 from sgxl_t.training.runtime import Runtime
 from sgxl_t.training.snapshots import grid_conditions
 from sgxl_t.training.stages import Stage, check_below, check_plan, plan_stages
+from sgxl_t.training.together import main_writes
 from sgxl_t.training.trainer import Trainer
 
 log = logging.getLogger("sgxl_t")
@@ -44,9 +46,10 @@ def run_chain(config: TrainConfig, runtime: Runtime) -> bool:
     sources = check_plan(todo or planned, runtime.world_size)
     _check_starts(planned, todo, chain)
     runtime.wait()  # all processes have read the state before it changes
-    if runtime.is_main:
-        prepare_folder(root, replace(config, stage=None))
-        chain.write(root)
+    with main_writes(runtime, root, "the state of the chain"):
+        if runtime.is_main:
+            prepare_folder(root, replace(config, stage=None))
+            chain.write(root)
     log.info("%d process(es) take part in %d of %d stages", runtime.world_size, len(todo), len(planned))
     for stage in planned:
         if stage not in todo:
@@ -60,8 +63,9 @@ def _train(
 ) -> bool:
     """All stages of `todo` in order, with what belongs to the whole chain after each."""
     root, limit, started = config.folder(), config.schedule.max_minutes, time.monotonic()
-    if runtime.is_main:
-        _publish(root, chain)
+    with main_writes(runtime, root, "its best model"):
+        if runtime.is_main:
+            _publish(root, chain)
     for stage in todo:
         minutes = None if limit is None else limit - (time.monotonic() - started) / 60
         if minutes is not None and minutes <= 0:
@@ -70,11 +74,11 @@ def _train(
         if not _train_stage(stage, chain.of(stage), chain, root, runtime, minutes):
             return False
         gc.collect()  # the stage's networks refer to each other and would stay beside the next one's
-        if runtime.is_main:
-            _publish(root, chain)
-            given = grid_conditions(source, config.cond, REPORT_ROWS)
-            write_chain_report(root, chain, given, seed=config.seed, device=runtime.device)
-        runtime.wait()
+        with main_writes(runtime, root, "its best model and report"):
+            if runtime.is_main:
+                _publish(root, chain)
+                given = grid_conditions(source, config.cond, REPORT_ROWS)
+                write_chain_report(root, chain, given, seed=config.seed, device=runtime.device)
     return True
 
 
@@ -87,10 +91,11 @@ def _train_stage(
     else:
         config = replace(stage.config, schedule=replace(stage.config.schedule, max_minutes=minutes))
     state.state = "running"
-    if runtime.is_main:
-        prepare_folder(stage.folder, stage.config)
-        chain.write(root)
-    runtime.wait()
+    with main_writes(runtime, root, "the state of the chain"):
+        if runtime.is_main:
+            prepare_folder(stage.folder, stage.config)
+            chain.write(root)
+    watchdog.beat(f"stage {stage.label}, building networks", long=True)
     origin = f"from {stage.below[0]}" if stage.below else "from random weights"
     log.info(
         "stage %s: %d of %d layers train, %s, in rounds of %d images",
@@ -110,9 +115,10 @@ def _train_stage(
         log.info("stage %s has %s", stage.label, _ending(state))
         if state.ended_by == "diverged":
             log.warning("its tracked metric diverged; the chain goes on from its best model, before that")
-    if runtime.is_main:
-        state.metrics = _metrics(stage, config, runtime) if finished else {}
-        chain.write(root)
+    with main_writes(runtime, root, "the state of the chain"):
+        if runtime.is_main:
+            state.metrics = _metrics(stage, config, runtime) if finished else {}
+            chain.write(root)
     return finished
 
 

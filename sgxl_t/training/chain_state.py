@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from sgxl_t.conditioning.folder_io import whole_file
 from sgxl_t.networks.stored import read_json
 from sgxl_t.training.stages import Stage
 from sgxl_t.training.tracking import read_stats
@@ -64,10 +64,9 @@ class ChainState:
 
     def write(self, root: Path) -> None:
         """chain.json, whole or not at all."""
-        aside = root / f".{CHAIN}.tmp"
         content = {"format": FORMAT, "stages": [asdict(stage) for stage in self.stages]}
-        aside.write_text(json.dumps(content, indent=1) + "\n")
-        os.replace(aside, root / CHAIN)
+        with whole_file(root / CHAIN) as aside:
+            aside.write_text(json.dumps(content, indent=1) + "\n")
 
     def of(self, stage: Stage) -> StageState:
         """The state of a planned stage."""

@@ -1,7 +1,7 @@
 """Everything to continue a run exactly: tensors in safetensors, the rest in JSON, a manifest over all files.
 
 A checkpoint is written aside, flushed to disk and renamed, so a folder named `kimg_*` is always whole
-unless the disk damaged it later; the manifest finds that out on loading.
+unless the disk damaged it later, or its removal was cut short; the manifest finds that out on loading.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from sgxl_t.training.disk import as_write_error
+
 log = logging.getLogger(__name__)
 
-MANIFEST = "manifest.json"
+MANIFEST, STATE, TENSORS = "manifest.json", "state.json", ".safetensors"
 FORMAT = 1
 NO_MODELS: Mapping[str, Path] = MappingProxyType({})
 
@@ -79,35 +81,53 @@ def save_checkpoint(
     """Writes `root/kimg_*` from groups of tensors and a JSON state, then removes all but the newest `keep`.
 
     parts: file stem to tensors by name. models: model folders to copy, by the name of the copy. Returns the
-    folder.
+    folder. Checkpoints of more images go as well: the run went on from before them, as they are damaged.
+    Raises WriteError, with nothing left of the new one and all of the old ones, where the disk is full.
     """
-    root.mkdir(parents=True, exist_ok=True)
     folder = root / f"kimg_{kimg:011.3f}"
     aside = root / f".writing-{folder.name}"
     shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir()
     try:
-        for stem, tensors in parts.items():
-            save_file(
-                {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()},
-                aside / f"{stem}.safetensors",
-            )
-        (aside / "state.json").write_text(json.dumps({"format": FORMAT, **state}, indent=1))
-        for name, model in models.items():
-            shutil.copytree(model, aside / name)
-        written = sorted(path for path in aside.rglob("*") if path.is_file())
-        files = {path.relative_to(aside).as_posix(): _fingerprint(path) for path in written}
-        (aside / MANIFEST).write_text(json.dumps({"format": FORMAT, "files": files}, indent=1))
-        for path in aside.rglob("*"):
-            _sync(path)
+        aside.mkdir(parents=True)
+        _write(aside, parts, state, models)
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(aside, folder)
         _sync(root)
+    except (OSError, SafetensorError) as error:
+        raise as_write_error(error, _bytes(parts, models)) from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    for old in _folders(root)[:-keep]:
-        shutil.rmtree(old, ignore_errors=True)
+    older = [path for path in _folders(root) if path.name <= folder.name]
+    for path in _folders(root):
+        if path not in older[-keep:]:
+            shutil.rmtree(path, ignore_errors=True)
     return folder
+
+
+def _write(
+    aside: Path, parts: dict[str, dict[str, Tensor]], state: dict[str, Any], models: Mapping[str, Path]
+) -> None:
+    """All files of a checkpoint, flushed to disk."""
+    for stem, tensors in parts.items():
+        save_file(
+            {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()},
+            aside / f"{stem}{TENSORS}",
+        )
+    (aside / STATE).write_text(json.dumps({"format": FORMAT, **state}, indent=1))
+    for name, model in models.items():
+        shutil.copytree(model, aside / name)
+    written = sorted(path for path in aside.rglob("*") if path.is_file())
+    files = {path.relative_to(aside).as_posix(): _fingerprint(path) for path in written}
+    (aside / MANIFEST).write_text(json.dumps({"format": FORMAT, "files": files}, indent=1))
+    for path in aside.rglob("*"):
+        _sync(path)
+
+
+def _bytes(parts: dict[str, dict[str, Tensor]], models: Mapping[str, Path]) -> int:
+    """About how much a checkpoint takes on the disk."""
+    tensors = [t.numel() * t.element_size() for group in parts.values() for t in group.values()]
+    files = [path.stat().st_size for model in models.values() for path in model.rglob("*") if path.is_file()]
+    return sum(tensors) + sum(files)
 
 
 def load_newest(root: Path) -> tuple[Path, dict[str, dict[str, Tensor]], dict[str, Any]] | None:
@@ -120,8 +140,10 @@ def load_newest(root: Path) -> tuple[Path, dict[str, dict[str, Tensor]], dict[st
     for folder in reversed(_folders(root)):
         problem = _problem(folder)
         if problem is None:
-            parts = {path.stem: load_file(path) for path in sorted(folder.glob("*.safetensors"))}
-            return folder, parts, json.loads((folder / "state.json").read_text())
+            listed = [folder / name for name in json.loads((folder / MANIFEST).read_text())["files"]]
+            tensors = sorted(path for path in listed if path.suffix == TENSORS and path.parent == folder)
+            parts = {path.stem: load_file(path) for path in tensors}
+            return folder, parts, json.loads((folder / STATE).read_text())
         log.warning("checkpoint %s is damaged (%s), trying the one before", folder.name, problem)
         damaged.append(f"{folder.name}: {problem}")
     if damaged:
@@ -130,6 +152,11 @@ def load_newest(root: Path) -> tuple[Path, dict[str, dict[str, Tensor]], dict[st
             "restore one, or remove the folder to start over"
         )
     return None
+
+
+def newest_whole(root: Path) -> Path | None:
+    """The checkpoint folder that `load_newest` would read, or None."""
+    return next((folder for folder in reversed(_folders(root)) if _problem(folder) is None), None)
 
 
 def _folders(root: Path) -> list[Path]:
@@ -150,14 +177,21 @@ def _problem(folder: Path) -> str | None:
         manifest = json.loads((folder / MANIFEST).read_text())
         if manifest["format"] != FORMAT:
             return f"format {manifest['format']} instead of {FORMAT}"
-        for name, expected in manifest["files"].items():
+        files = dict(manifest["files"])
+        if STATE not in files:
+            return f"{MANIFEST} does not list {STATE}"
+        for name, expected in files.items():
             inside = not Path(name).is_absolute() and ".." not in Path(name).parts
             if not inside or not (folder / name).is_file():
                 return f"{name} is missing"
             if _fingerprint(folder / name) != expected:
                 return f"{name} does not match its manifest"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
-        return f"{type(error).__name__} in {MANIFEST}"
+    except FileNotFoundError:
+        return f"{MANIFEST} is missing"
+    except OSError as error:
+        return f"it cannot be read: {error.strerror}"
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return f"{MANIFEST} is garbled"
     return None
 
 

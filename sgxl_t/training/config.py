@@ -125,6 +125,8 @@ class ScheduleConfig:
     """Everything to resume exactly."""
     keep_checkpoints: int = 2
     """Newest checkpoints kept."""
+    watchdog_minutes: float | None = 30.0
+    """End the run, naming the process that hangs, when one has not gone on for so long; none never does."""
     max_skipped_steps: int = 20
     """Steps in a row left out, for numbers that are not finite, after which the run goes back to its newest
     checkpoint, and after which it stops when that did not help."""
@@ -315,6 +317,7 @@ class TrainConfig:
             raise ValueError(
                 f"data.caption_dropout={self.data.caption_dropout} is no share: use a number from 0 to 1"
             )
+        minutes = self.schedule.watchdog_minutes
         positive = {
             "data.shuffle_samples": self.data.shuffle_samples,
             "batch.images": self.batch.images,
@@ -324,6 +327,7 @@ class TrainConfig:
             "schedule.snapshot_kimg": self.schedule.snapshot_kimg,
             "schedule.checkpoint_kimg": self.schedule.checkpoint_kimg,
             "schedule.keep_checkpoints": self.schedule.keep_checkpoints,
+            "schedule.watchdog_minutes": 1 if minutes is None else minutes,
             "schedule.max_skipped_steps": self.schedule.max_skipped_steps,
             "ema.half_life_kimg": self.ema.half_life_kimg,
             "optimizer.g_lr": self.optimizer.g_lr,

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from sgxl_t.datasets.base import Batch, ImageSource, open_source
-from sgxl_t.datasets.loader import batches
+from sgxl_t.datasets.loader import IndexedBatches, batches
 from sgxl_t.datasets.shards import ShardOptions
 from sgxl_t.datasets.streaming import StreamBatches
+from sgxl_t.training import watchdog
 from sgxl_t.training.config import DataConfig, TrainConfig
 from sgxl_t.training.runtime import Runtime
 
@@ -62,13 +63,31 @@ def open_tracked(config: TrainConfig, source: ImageSource) -> tuple[ImageSource,
     return tracked, name
 
 
-def open_loader(trainer: Trainer) -> Iterator[Batch]:
+class WatchedBatches(Iterator[Batch]):
+    """Batches of a run; tells the watchdog when the loop waits for one and when it trains on it."""
+
+    def __init__(self, batches: IndexedBatches | StreamBatches, trainer: Trainer) -> None:
+        self.batches, self._trainer = batches, trainer
+
+    def __next__(self) -> Batch:
+        update = f"update {self._trainer.iteration + 1}"
+        watchdog.beat(f"{update}, reading pictures")
+        batch = next(self.batches)
+        watchdog.beat(f"{update}, training")
+        return batch
+
+    def close(self) -> None:
+        """Ends the loader processes."""
+        self.batches.close()
+
+
+def open_loader(trainer: Trainer) -> WatchedBatches:
     """Batches of this process from where the run stands."""
     saved, runtime = trainer.data_positions, trainer.runtime
     position = None
     if saved is not None:  # of another number of processes: the loader finds out and says so
         position = saved[runtime.rank] if len(saved) == runtime.world_size else {}
-    return batches(
+    opened = batches(
         trainer.source,
         batch_size=trainer.round_images,
         seed=trainer.seed,
@@ -79,10 +98,11 @@ def open_loader(trainer: Trainer) -> Iterator[Batch]:
         caption_dropout=trainer.config.data.caption_dropout,
         position=position,
     )
+    return WatchedBatches(opened, trainer)
 
 
 def positions_of(loader: Iterator[Batch] | None, runtime: Runtime) -> Positions | None:
     """Where all ranks are, on every rank; None for data that needs no more than the count of images."""
-    if not isinstance(loader, StreamBatches):
+    if not isinstance(loader, WatchedBatches) or not isinstance(loader.batches, StreamBatches):
         return None
-    return runtime.gather_objects(loader.position())
+    return runtime.gather_objects(loader.batches.position())

@@ -7,7 +7,7 @@ import math
 import resource
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +20,13 @@ from sgxl_t.metrics.runner import Result
 from sgxl_t.objectives.objective import Stats
 from sgxl_t.training.best import BestModel
 from sgxl_t.training.build import real_pictures
+from sgxl_t.training.data import WatchedBatches
 from sgxl_t.training.health import Health, rules_of
 from sgxl_t.training.health_numbers import AverageWatch, Variety
 from sgxl_t.training.report import write_run_report
 from sgxl_t.training.runtime import stream
 from sgxl_t.training.snapshots import PlateauWatch, TrackedMetrics, generate, grid_conditions, save_grid
+from sgxl_t.training.together import main_writes
 from sgxl_t.training.tracking import Tracker, read_stats
 
 if TYPE_CHECKING:
@@ -62,13 +64,17 @@ class Recorder:
         rng = stream(trainer.config.seed, "grid", 0)
         z = torch.randn(len(self._grid_given), trainer.g.raw.z_dim, generator=rng)
         self._grid_z = z.to(trainer.runtime.device)
-        if not trainer.runtime.is_main:
-            return
+        with main_writes(trainer.runtime, trainer.folder, "its records"):
+            if trainer.runtime.is_main:
+                self._open(rows)
+
+    def _open(self, rows: Sequence[Any]) -> None:
+        trainer, settings = self.trainer, self.trainer.config.log
         self.tracker = Tracker(
             trainer.folder, images_seen=trainer.images_seen, tensorboard=settings.tensorboard
         )
         trainer.source.rejects.write(trainer.folder / "rejects.jsonl")
-        real = real_pictures(trainer.source, len(z), trainer.config.seed)
+        real = real_pictures(trainer.source, len(self._grid_z), trainer.config.seed)
         save_grid(real, trainer.folder / "samples" / "reals.png", columns=settings.grid_columns)
         if settings.track_images > 0 and settings.metrics:
             self.tracked = TrackedMetrics(trainer)
@@ -111,14 +117,15 @@ class Recorder:
             line["ema/followed"] = float(f"{followed:.4g}")
         line["memory_gib"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 3)
         self._start_clock()
-        self._take(line)
+        with main_writes(trainer.runtime, trainer.folder, "the numbers of a tick"):
+            self._take(line)
         return f"{speed:.0f} img/s, G {line['loss/g']:.2f}, D {line['loss/d']:.2f}"
 
     def snapshot(self) -> None:
         """Writes a grid, the tracked metrics and last/; best/ becomes the best smoothed model so far."""
-        if self.trainer.runtime.is_main:
-            self._write_snapshot()
-        self.trainer.runtime.wait()
+        with main_writes(self.trainer.runtime, self.trainer.folder, "a snapshot"):
+            if self.trainer.runtime.is_main:
+                self._write_snapshot()
         self._start_clock()
 
     @property
@@ -127,10 +134,13 @@ class Recorder:
         return self.trainer.config.schedule.plateau and self.trainer.runtime.any(self.plateau.stop)
 
     def close(self) -> None:
-        """Flushes files and brings the report up to date."""
-        if self.tracker:
-            self.tracker.close()
-            write_run_report(self.trainer.folder)
+        """Flushes files, brings the report up to date and ends the loader processes."""
+        if isinstance(self.trainer.loader, WatchedBatches):
+            self.trainer.loader.close()
+        with main_writes(self.trainer.runtime, self.trainer.folder, "the report"):
+            if self.tracker:
+                self.tracker.close()
+                write_run_report(self.trainer.folder)
 
     def _start_clock(self) -> None:
         self._tick_time, self._tick_images, self._waited = time.monotonic(), self.trainer.images_seen, 0.0

@@ -5,11 +5,11 @@ from __future__ import annotations
 import base64
 import html
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from sgxl_t.conditioning.folder_io import whole_file
 from sgxl_t.training.health import read_health, warnings_on
 from sgxl_t.training.tracking import newest_numbers, read_stats
 
@@ -89,9 +89,8 @@ def page(title: str, sections: Sequence[tuple[str, str]]) -> str:
 
 def write_page(path: Path, content: str) -> None:
     """Whole or not at all."""
-    aside = path.with_suffix(".tmp")
-    aside.write_text(content)
-    os.replace(aside, path)
+    with whole_file(path) as aside:
+        aside.write_text(content)
 
 
 def health(folder: Path) -> str:

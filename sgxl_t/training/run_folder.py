@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import platform
 import subprocess
 from pathlib import Path
@@ -10,17 +11,35 @@ from pathlib import Path
 import torch
 
 from sgxl_t import __version__
+from sgxl_t.conditioning.folder_io import put_back, whole_file
 from sgxl_t.training.config import TrainConfig
 from sgxl_t.training.config_file import write_config
+from sgxl_t.training.disk import is_full
+
+log = logging.getLogger("sgxl_t")
+
+PARTS = ("checkpoints", "samples", "waiting", "features", "captions", "real_side")
+"""Folders inside of a run folder in which files and folders appear whole or not at all."""
 
 
 def prepare_folder(folder: Path, config: TrainConfig) -> None:
-    """Makes the run folder and writes down what runs: configuration, versions, commit, seed."""
+    """Makes the run folder and writes down what runs: configuration, versions, commit, seed.
+
+    Repairs first what a killed process left half done in it. ValueError where nothing can be written there,
+    OSError where the disk is full.
+    """
+    for part in (".", *PARTS):
+        for back in put_back(folder / part):
+            log.warning("%s had been moved aside when the run was killed, and is back", back)
     try:
         (folder / "samples").mkdir(parents=True, exist_ok=True)
-        write_config(config, folder / "config.yaml")
-        (folder / "environment.json").write_text(json.dumps(environment(config), indent=1))
+        with whole_file(folder / "config.yaml") as aside:
+            write_config(config, aside)
+        with whole_file(folder / "environment.json") as aside:
+            aside.write_text(json.dumps(environment(config), indent=1))
     except OSError as error:
+        if is_full(error):
+            raise
         raise ValueError(
             f"the run folder {folder} cannot be written ({error.strerror}): choose another with --run-dir"
         ) from None

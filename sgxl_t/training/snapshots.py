@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from torchvision.transforms.functional import to_pil_image
 from torchvision.utils import make_grid
 
 from sgxl_t.conditioning.condition import Condition
+from sgxl_t.conditioning.folder_io import whole_file
 from sgxl_t.datasets.base import ImageSource
 from sgxl_t.metrics.fakes import GeneratorFakes
 from sgxl_t.metrics.plateau import PlateauMonitor
@@ -54,9 +54,8 @@ def save_grid(pictures: Tensor, path: Path, *, columns: int) -> Tensor:
     scale = max(1, 64 // pictures.shape[-1])
     enlarged = pictures.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
     grid = make_grid(enlarged, nrow=columns, padding=2, pad_value=128)
-    aside = path.with_suffix(".tmp")
-    to_pil_image(grid).save(aside, format="PNG")
-    os.replace(aside, path)
+    with whole_file(path) as aside:
+        to_pil_image(grid).save(aside, format="PNG")
     return grid
 
 

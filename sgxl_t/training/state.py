@@ -26,6 +26,8 @@ CALIBRATION_IMAGES = 64
 def save_state(trainer: Trainer) -> None:
     """Writes everything that the next start needs to go on exactly; only the main process writes.
 
+    Call it within `main_writes`.
+
     Sharded networks are gathered, so that any number of processes in any mode can go on from it.
     """
     positions = positions_of(trainer.loader, trainer.runtime)
@@ -59,7 +61,6 @@ def save_state(trainer: Trainer) -> None:
             models=trainer.recorder.best.models(),
             keep=trainer.config.schedule.keep_checkpoints,
         )
-    trainer.runtime.wait()
 
 
 def restore_state(trainer: Trainer) -> None:

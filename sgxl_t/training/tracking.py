@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
+
+from sgxl_t.conditioning.folder_io import whole_file
 
 
 class Tracker:
@@ -20,9 +21,8 @@ class Tracker:
     def __init__(self, folder: Path, *, images_seen: int, tensorboard: bool) -> None:
         self.path = folder / "stats.jsonl"
         kept = [line for line in read_stats(self.path) if line["images"] <= images_seen]
-        aside = self.path.with_suffix(".tmp")
-        aside.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        os.replace(aside, self.path)
+        with whole_file(self.path) as aside:
+            aside.write_text("".join(json.dumps(line) + "\n" for line in kept))
         self.writer: Any = None
         if tensorboard:
             from torch.utils.tensorboard import SummaryWriter

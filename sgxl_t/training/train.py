@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import TYPE_CHECKING
+
+from safetensors import SafetensorError
 
 from sgxl_t.training.config import TrainConfig
 from sgxl_t.training.config_file import parse_config
+from sgxl_t.training.disk import RunFolderError, is_full
 from sgxl_t.training.divergence import DivergedError
-from sgxl_t.training.exit_codes import DIVERGED, INTERRUPTED, USER_ERROR
+from sgxl_t.training.exit_codes import DIVERGED, INTERRUPTED, USER_ERROR, WRITE_FAILED
 from sgxl_t.training.run_folder import prepare_folder
+from sgxl_t.training.together import ElsewhereError, main_writes
+from sgxl_t.training.watchdog import watched
+
+if TYPE_CHECKING:
+    from sgxl_t.training.runtime import Runtime
 
 log = logging.getLogger("sgxl_t")
 
@@ -21,44 +30,57 @@ def main(arguments: list[str] | None = None) -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
         code = run(parse_config(arguments))
-    except DivergedError as error:
-        print(f"error: {error}", file=sys.stderr)
-        code = DIVERGED
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        code = USER_ERROR
+    except ElsewhereError:
+        code = 1
+    except (DivergedError, RunFolderError, ValueError, OSError, SafetensorError) as error:
+        if str(error):
+            print(f"error: {error}", file=sys.stderr)
+        code = _code_of(error)
     if code:
         sys.exit(code)
+
+
+def _code_of(error: Exception) -> int:
+    if isinstance(error, DivergedError):
+        return DIVERGED
+    return WRITE_FAILED if isinstance(error, RunFolderError) or is_full(error) else USER_ERROR
 
 
 def run(config: TrainConfig) -> int:
     """Trains until the configured length, an interrupt, or the time limit; returns the exit code."""
     from sgxl_t.training.runtime import Runtime
-    from sgxl_t.training.trainer import Trainer
 
     runtime = Runtime(deterministic=config.deterministic)
     try:
         if not runtime.is_main:
             log.setLevel(logging.WARNING)
-        if config.stages:
-            from sgxl_t.training.chain import run_chain
-
-            return 0 if run_chain(config, runtime) else INTERRUPTED
-        rounds = config.rounds(runtime.world_size)
-        folder = config.folder()
-        if runtime.is_main:
-            prepare_folder(folder, config)
-        runtime.wait()
-        log.info(
-            "%d process(es) take part, %d round(s) of %d images each",
-            runtime.world_size,
-            rounds,
-            config.round_images(runtime.world_size),
-        )
-        finished = Trainer(config, runtime, folder).train()
+        minutes = config.schedule.watchdog_minutes
+        with watched(config.folder(), minutes, rank=runtime.rank, world_size=runtime.world_size):
+            finished = _train(config, runtime)
     finally:
         runtime.finish()
     return 0 if finished else INTERRUPTED
+
+
+def _train(config: TrainConfig, runtime: Runtime) -> bool:
+    if config.stages:
+        from sgxl_t.training.chain import run_chain
+
+        return run_chain(config, runtime)
+    from sgxl_t.training.trainer import Trainer
+
+    rounds = config.rounds(runtime.world_size)
+    folder = config.folder()
+    with main_writes(runtime, folder, "its configuration"):
+        if runtime.is_main:
+            prepare_folder(folder, config)
+    log.info(
+        "%d process(es) take part, %d round(s) of %d images each",
+        runtime.world_size,
+        rounds,
+        config.round_images(runtime.world_size),
+    )
+    return Trainer(config, runtime, folder).train()
 
 
 if __name__ == "__main__":

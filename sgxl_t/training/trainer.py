@@ -29,6 +29,7 @@ from sgxl_t.training.roles import Role
 from sgxl_t.training.running_statistics import RunningStatistics
 from sgxl_t.training.runtime import Runtime, stream
 from sgxl_t.training.state import restore_state, save_state
+from sgxl_t.training.together import main_writes
 
 log = logging.getLogger("sgxl_t")
 
@@ -253,7 +254,8 @@ class Trainer:
                     done = done or self.recorder.at_rest
                 due = self._due(schedule.checkpoint_kimg, before) and not skipped_in_a_row(self)
                 if due or done or stop:
-                    save_state(self)
+                    with main_writes(self.runtime, self.folder, "a checkpoint"):
+                        save_state(self)
                     self.rolled_back = False
         self.recorder.close()
         if done:
