@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import re
 import signal
 import threading
@@ -33,6 +34,7 @@ class Restarting(ABC, Generic[T]):
         """Starts the processes: a subclass has its fields ready before."""
         self._restarts = 0
         self._items: Iterator[T] | None = None
+        self._processes: list[Any] = []
         self._start()
 
     @abstractmethod
@@ -51,11 +53,17 @@ class Restarting(ABC, Generic[T]):
         raise StopIteration
 
     def close(self) -> None:
-        """Ends the processes."""
+        """Ends the processes, also those that hang."""
         self._items = None
+        for process in self._processes:
+            if process.is_alive():
+                process.kill()
+                process.join(timeout=1)
 
     def _start(self) -> None:
+        before = multiprocessing.active_children()
         self._items = iter(self._open())
+        self._processes = [child for child in multiprocessing.active_children() if child not in before]
         _deaths.hold_back()
 
     def _replace(self, reason: str) -> None:

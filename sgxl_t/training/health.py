@@ -8,11 +8,12 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from sgxl_t.conditioning.folder_io import whole_file
 
 if TYPE_CHECKING:
     from sgxl_t.training.config import TrainConfig
@@ -233,9 +234,8 @@ class Health:
         """stats: the lines up to images_seen, from which counts in a row go on as if never stopped."""
         self.path, self.rules = folder / FILE, tuple(rules)
         kept = [entry for entry in read_health(folder) or [] if entry["images"] <= images_seen]
-        aside = self.path.with_suffix(".tmp")
-        aside.write_text("".join(json.dumps(entry) + "\n" for entry in kept))
-        os.replace(aside, self.path)
+        with whole_file(self.path) as aside:
+            aside.write_text("".join(json.dumps(entry) + "\n" for entry in kept))
         self.active = {entry["rule"] for entry in warnings_on(kept)}
         self._in_a_row = dict.fromkeys((rule.name for rule in self.rules), 0)
         self._before: Line = {}

@@ -200,5 +200,6 @@ def _store() -> Any:
 
 def _wait_for_each_other(limit: timedelta) -> None:
     """Lets processes wait longer than torch's 10 to 30 minutes, which metrics on the main one may take."""
-    name = "set_timeout" if hasattr(torch.distributed, "set_timeout") else "_set_pg_timeout"
-    getattr(torch.distributed.distributed_c10d, name)(limit)
+    group = torch.distributed.distributed_c10d
+    name = "set_timeout" if hasattr(group, "set_timeout") else "_set_pg_timeout"  # before torch 2.15
+    getattr(group, name)(limit)
