@@ -22,14 +22,22 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("sgxl_t")
 
+DRY_RUN = ("--dry-run", "--dry_run")
+"""A flag beside the configuration, which does not hold it."""
+
 
 def main(arguments: list[str] | None = None) -> None:
-    """Trains as the flags say; the exit codes are those of `exit_codes`, 0 when the run is done."""
+    """Trains as the flags say; the exit codes are those of `exit_codes`, 0 when the run is done.
+
+    `--dry-run` prints the memory that training would need instead, and writes nothing.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     for noisy in ("httpx", "timm", "accelerate"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
-        code = run(parse_config(arguments))
+        config = parse_config([argument for argument in arguments if argument not in DRY_RUN])
+        code = dry_run(config) if set(arguments) & set(DRY_RUN) else run(config)
     except ElsewhereError:
         code = 1
     except (DivergedError, RunFolderError, ValueError, OSError, SafetensorError) as error:
@@ -44,6 +52,14 @@ def _code_of(error: Exception) -> int:
     if isinstance(error, DivergedError):
         return DIVERGED
     return WRITE_FAILED if isinstance(error, RunFolderError) or is_full(error) else USER_ERROR
+
+
+def dry_run(config: TrainConfig) -> int:
+    """Prints what every launch mode would need of each process."""
+    from sgxl_t.training.dry_run import print_report
+
+    print_report(config)
+    return 0
 
 
 def run(config: TrainConfig) -> int:

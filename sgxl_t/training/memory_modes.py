@@ -1,0 +1,155 @@
+"""What each launch mode makes of a process's memory: what stays whole, what is shared out, what is added."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from sgxl_t.training.config import TrainConfig
+from sgxl_t.training.launch_check import refuse_second_order
+from sgxl_t.training.memory_estimate import NetworkBytes, PhaseBytes, StepBytes
+
+Mode = Literal["single", "ddp", "zero1", "zero2", "zero3", "zero2_offload", "zero3_offload", "fsdp2"]
+NAMES: dict[Mode, str] = {
+    "single": "one process",
+    "ddp": "DDP",
+    "zero1": "ZeRO-1",
+    "zero2": "ZeRO-2",
+    "zero3": "ZeRO-3",
+    "zero2_offload": "ZeRO-2, moments on the CPU",
+    "zero3_offload": "ZeRO-3, moments on the CPU",
+    "fsdp2": "FSDP2",
+}
+LAUNCH_FILES: dict[Mode, dict[int, str]] = {
+    "single": {1: "gpu1.yaml"},
+    "ddp": {2: "cpu2.yaml", 8: "gpu8_ddp.yaml", 16: "nodes2x8.yaml"},
+    "zero2": {2: "cpu2_zero2.yaml", 8: "gpu8_zero2.yaml"},
+    "zero3": {8: "gpu8_zero3.yaml"},
+}
+"""Under configs/launch/, by the number of processes."""
+
+REDUCE_BUCKET = 500_000_000
+"""Numbers in DeepSpeed's buffer for gradients on their way, unless `reduce_bucket_size` says otherwise."""
+LIVE_PARAMETERS = 1_000_000_000
+"""Gathered numbers of a network that DeepSpeed's stage 3 keeps at most (`stage3_max_live_parameters`)."""
+FLOAT = 4
+"""Bytes of a number: weights, gradients and moments are float32 in all modes, whatever maps are."""
+WRAPPED = ("g", "d")
+"""Roles that a back end shards or synchronises; a text tower stays whole on every process."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """Bytes of one process in one mode, at the peak of the phase that needs most.
+
+    weights: parameters and buffers of the trained networks. frozen: networks that never learn. averages:
+    moving averages. moments: of Adam, and the parts of weights that an optimiser holds. gradients. transit:
+    buckets of gradients and gathered weights. maps: what the backward pass waits for, the batch, and what
+    operations make. host: beside all this, in the machine's own memory.
+    """
+
+    phase: str
+    weights: int
+    frozen: int
+    averages: int
+    moments: int
+    gradients: int
+    transit: int
+    maps: int
+    host: int = 0
+
+    @property
+    def total(self) -> int:
+        """On the device."""
+        parts = (self.weights, self.frozen, self.averages, self.moments)
+        return sum(parts) + self.gradients + self.transit + self.maps
+
+
+def share(step: StepBytes, mode: Mode, world_size: int, rounds: int) -> Share:
+    """One process's share of the phase that needs most. rounds: of an update on each process."""
+    shares = [_in_phase(step, phase, mode, world_size, rounds) for phase in step.phases]
+    return max(shares, key=lambda one: one.total)
+
+
+def refusal(config: TrainConfig, mode: Mode, precision: str) -> str | None:
+    """Why a mode cannot train this configuration; None where it can."""
+    if mode.startswith("zero3"):
+        try:
+            refuse_second_order(config, 3)
+        except ValueError as error:
+            return str(error)
+    if precision == "fp16" and mode not in ("single", "ddp"):
+        return "mixed_precision=fp16 goes with one process and DDP alone: use bf16"
+    return None
+
+
+def launch_file(mode: Mode, world_size: int) -> str:
+    """The launch file of a mode, and what to change in it where none fits exactly; empty without one."""
+    files = LAUNCH_FILES.get(mode, {})
+    if world_size in files:
+        return files[world_size]
+    if mode == "zero1":
+        return "gpu8_zero2.yaml, stage 1"
+    if mode.endswith("_offload"):
+        return f"gpu8_{mode.removesuffix('_offload')}.yaml, optimiser offloaded to cpu"
+    if 8 in files:
+        return f"{files[8]}, {world_size} processes"
+    return ""
+
+
+def _in_phase(step: StepBytes, phase: PhaseBytes, mode: Mode, world_size: int, rounds: int) -> Share:
+    wrapped = [step.networks[name] for name in WRAPPED]
+    learning = step.networks["d" if phase.name == "d" else "g"]
+    text = None if phase.name == "d" else step.networks.get("text")
+    rest = [network for name, network in step.networks.items() if name not in WRAPPED]
+    sharded = _sharded(wrapped, learning, mode, world_size)
+    # A rank keeps no whole gradients, so it never saves by their growing while the maps go.
+    divided = mode in ("zero2", "zero3", "zero2_offload", "zero3_offload", "fsdp2")
+    return Share(
+        phase=phase.name,
+        weights=sharded.weights + sum(network.weights + network.buffers for network in rest),
+        frozen=sum(step.frozen.values()),
+        averages=step.averages,
+        moments=sharded.moments + sum(2 * network.trained for network in rest),
+        gradients=sharded.gradients + (0 if text is None else text.trained),
+        transit=sharded.transit,
+        maps=step.batch * rounds + (phase.apart + phase.waiting(rounds) if divided else phase.beside(rounds)),
+        host=sharded.host,
+    )
+
+
+@dataclass(frozen=True)
+class _Sharded:
+    weights: int
+    moments: int
+    gradients: int
+    transit: int
+    host: int = 0
+
+
+def _sharded(wrapped: list[NetworkBytes], learning: NetworkBytes, mode: Mode, n: int) -> _Sharded:
+    """Generator and heads together. learning: the one of the two that the phase trains."""
+    weights, buffers = sum(one.weights for one in wrapped), sum(one.buffers for one in wrapped)
+    trained, whole, bucket = sum(one.trained for one in wrapped), learning.trained, REDUCE_BUCKET * FLOAT
+    moments, part = 2 * trained, -(-trained // n)
+    parts = buffers - (-weights // n)
+    # Stage 3 keeps its buckets and its parts of the gradients of both networks all the time.
+    engines = sum(one.trained > 0 for one in wrapped)
+    gathered = sum(min(one.weights, LIVE_PARAMETERS * FLOAT) for one in wrapped)
+    match mode:
+        case "single":
+            return _Sharded(weights + buffers, moments, whole, 0)
+        case "ddp":
+            return _Sharded(weights + buffers, moments, whole, trained)
+        case "zero1":
+            return _Sharded(weights + buffers, 3 * part, whole, bucket)
+        case "zero2":
+            return _Sharded(weights + buffers, 3 * part, -(-whole // n), bucket)
+        case "zero2_offload":
+            return _Sharded(weights + buffers, 0, 0, bucket, host=5 * part)
+        case "zero3":
+            return _Sharded(parts, 2 * part, part, engines * bucket + gathered)
+        case "zero3_offload":
+            return _Sharded(parts, 0, 0, engines * bucket + gathered, host=4 * part)
+        case "fsdp2":
+            return _Sharded(parts, 2 * part, -(-whole // n) + whole, weights)

@@ -1,0 +1,46 @@
+"""One process of a training run that tells what it allocates: `torchrun ... step_memory.py FILE ARGUMENTS`.
+
+Writes the peak of all bytes alive in an update, from the first tensor of the run on, to FILE, rank 0's.
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+
+
+def main():
+    from sgxl_t.training.config_file import parse_config
+    from sgxl_t.training.data import open_loader
+    from sgxl_t.training.runtime import Runtime
+    from sgxl_t.training.trainer import Trainer
+
+    target, *arguments = sys.argv[1:]
+    config = parse_config(arguments)
+    runtime = Runtime(deterministic=False)
+    with torch.profiler.profile(profile_memory=True) as profiler:
+        trainer = Trainer(config, runtime, config.folder())
+        loader = trainer.loader = open_loader(trainer)
+        trainer.update(trainer.next_rounds(loader))
+        rounds = trainer.next_rounds(loader)
+        with torch.profiler.record_function("measured update"):
+            trainer.update(rounds)
+    if runtime.is_main:
+        Path(target).write_text(str(peak(profiler, "measured update")))
+    runtime.finish()
+
+
+def peak(profiler, name):
+    """Most bytes alive at once between begin and end of the named block."""
+    events = profiler.profiler.kineto_results.events()
+    start = min(event.start_ns() for event in events if event.name() == name)
+    live = most = 0
+    for event in sorted((e for e in events if e.name() == "[memory]"), key=lambda event: event.start_ns()):
+        live += event.nbytes()
+        if event.start_ns() >= start:
+            most = max(most, live)
+    return most
+
+
+if __name__ == "__main__":
+    main()
