@@ -16,8 +16,8 @@ from sgxl_t.training.snapshots import generate
 
 ENTRIES = 64
 """Entries of each parameter that stand for it, so that a look at a large network copies little."""
-CONDITIONS, LATENTS = 6, 6
-"""Pictures of each of these conditions from each of these latents."""
+PICTURES, CONDITIONS = 36, 6
+"""Pictures in all, of at most so many conditions, each from the same latents."""
 SIDE = 16
 """Pictures are compared at this side in pixels at most: fine noise is no variety."""
 
@@ -70,7 +70,9 @@ class Variety:
     def __init__(self, conditions: Sequence[Any], real: Tensor, *, z_dim: int, seed: int) -> None:
         """conditions: as the run's condition encodes them. real: uint8 [N, 3, R, R], pictures of the data."""
         self.given = list(dict.fromkeys(conditions))[:CONDITIONS]
-        self.z = torch.randn(LATENTS, z_dim, generator=torch.Generator().manual_seed(seed))
+        self.z = torch.randn(
+            PICTURES // len(self.given), z_dim, generator=torch.Generator().manual_seed(seed)
+        )
         self.real = _spread(_reduced(real)[None])
 
     def __call__(self, generator: nn.Module, condition: Condition) -> dict[str, float]:

@@ -1,0 +1,328 @@
+"""Health of a run: each warning begins on a bad course, is over on a good one, survives resume, is shown."""
+
+import json
+import math
+import time
+
+import pytest
+import torch
+from tiny_runs import tiny_run
+from torch import nn
+
+from sgxl_t.cli.info import describe
+from sgxl_t.conditioning import ClassCondition
+from sgxl_t.conditioning.condition import NoCondition
+from sgxl_t.training import trainer
+from sgxl_t.training.config import EmaConfig
+from sgxl_t.training.config_file import parse_config
+from sgxl_t.training.ema import Ema
+from sgxl_t.training.health import Health, read_health, rules_of, warnings_on
+from sgxl_t.training.health_numbers import AverageWatch, Variety
+from sgxl_t.training.report import write_run_report
+from sgxl_t.training.tracking import newest_numbers, read_stats
+from sgxl_t.training.train import main
+
+TICK = {
+    "signs/real": 0.51,
+    "signs/fake": -0.53,
+    "scores/real": 0.86,
+    "scores/fake": -0.89,
+    "skipped_steps": 0,
+    "loader_share": 0.03,
+    "ema/followed": 0.9,
+}
+SNAPSHOT = {"variety/samples": 0.6, "variety/conditions": 1.2}
+CASES = {
+    "d_too_strong": (
+        "class",
+        {"signs/real": 0.99, "signs/fake": -0.97},
+        "the discriminator is too strong",
+        "0.970",
+    ),
+    "saturated": (
+        "class",
+        {"scores/fake": -40},
+        "the discriminator's scores are saturated",
+        "40.0",
+    ),
+    "average_stands": ("class", {"ema/followed": 0}, "the average of the generator does not move", "0.0000"),
+    "loader_bound": (
+        "class",
+        {"loader_share": 0.6},
+        "training waits for the data",
+        "0.60",
+    ),
+    "too_alike": ("text", {"variety/samples": 0.01}, "samples of one caption are too alike", "0.010"),
+    "condition_ignored": ("text", {"variety/conditions": 0.01}, "captions are ignored", "0.010"),
+}
+
+
+class Course:
+    """A run's health as ticks or snapshots come in, one kimg apart."""
+
+    def __init__(self, folder, cond="class", *, kimg=0, **settings):
+        self.folder, self.kimg = folder, kimg
+        arguments = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
+        self.rules = rules_of(parse_config(["--cond", cond, *arguments]))
+        stats = [line for line in read_stats(folder / "stats.jsonl") if line["images"] <= kimg * 1000]
+        self.health = Health(folder, self.rules, images_seen=kimg * 1000, stats=stats)
+
+    def goes(self, *lines):
+        for line in lines:
+            self.kimg += 1
+            line = {"images": 1000 * self.kimg, **line}
+            with (self.folder / "stats.jsonl").open("a") as stream:
+                stream.write(json.dumps(line) + "\n")
+            self.health.take(line)
+        return [(entry["rule"], entry["state"], entry["kimg"]) for entry in read_health(self.folder)]
+
+
+def good_and_bad(changes):
+    good = SNAPSHOT if changes.keys() <= SNAPSHOT.keys() else TICK
+    return good, {**good, **changes}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_warning_begins_and_ends_once_and_only_after_some_in_a_row(name, tmp_path, caplog):
+    caplog.set_level("INFO")
+    cond, changes, words, number = CASES[name]
+    good, bad = good_and_bad(changes)
+    course = Course(tmp_path, cond)
+    patience = next(rule.patience for rule in course.rules if rule.name == name)
+    assert patience > 1
+    assert course.goes(*[good] * 4, *[bad] * (patience - 1), good, *[bad] * (patience - 1)) == []
+    begun = (name, "begins", course.kimg + 1)
+    assert course.goes(bad) == [begun]
+    assert course.goes(*[bad] * 5, *[good] * (patience - 1)) == [begun]
+    over = (name, "over", course.kimg + 1)
+    assert course.goes(*[good] * 5) == [begun, over]
+    said = [record for record in caplog.records if words in record.getMessage()]
+    assert [record.levelname for record in said] == ["WARNING", "INFO"]
+    assert said[0].getMessage().startswith(f"{begun[2]:.1f} kimg: ")
+    assert f" {number}" in said[0].getMessage()
+    assert ", should be at " in said[0].getMessage()
+    assert said[1].getMessage().startswith(f"{over[2]:.1f} kimg: over: ")
+
+
+@pytest.mark.parametrize("cond", ["class", "text", "none"])
+def test_a_healthy_course_is_silent(cond, tmp_path, caplog):
+    assert Course(tmp_path, cond).goes(*[TICK, SNAPSHOT] * 6) == []
+    assert caplog.records == []
+
+
+def test_a_value_between_the_limits_changes_nothing(tmp_path):
+    course = Course(tmp_path)
+    bad, between = {**TICK, "loader_share": 0.4}, {**TICK, "loader_share": 0.22}
+    assert course.goes(*[between] * 5) == []
+    assert course.goes(*[bad] * 3, *[between] * 9) == [("loader_bound", "begins", 8)]
+
+
+def test_snapshots_between_ticks_do_not_break_their_row(tmp_path):
+    bad = {**TICK, "loader_share": 0.4}
+    assert Course(tmp_path).goes(bad, SNAPSHOT, bad, SNAPSHOT, bad) == [("loader_bound", "begins", 5)]
+
+
+def test_skipped_steps_count_since_the_tick_before(tmp_path):
+    course = Course(tmp_path)
+    skips = [{**TICK, "skipped_steps": count} for count in (2, 2, 3, 5, 9, 9, 9, 9)]
+    assert course.goes(*skips) == [("steps_skipped", "begins", 5), ("steps_skipped", "over", 8)]
+    assert (
+        "gradients are not finite: steps skipped since the tick before: 4" in read_health(tmp_path)[0]["text"]
+    )
+
+
+def test_the_relativistic_loss_lets_scores_drift_together(tmp_path):
+    drifted = {**TICK, "scores/real": -41.0, "scores/fake": -43.0, "signs/real": -1.0, "signs/fake": -1.0}
+    loss = {"objective.loss": "relativistic"}
+    assert Course(tmp_path, **loss).goes(*[drifted] * 4) == []
+    apart = {**drifted, "scores/real": -10.0}
+    assert Course(tmp_path, kimg=4, **loss).goes(*[apart] * 3) == [("saturated", "begins", 7)]
+
+
+def test_numbers_that_are_not_finite_neither_warn_nor_crash(tmp_path):
+    broken = {**TICK, "scores/real": math.nan, "scores/fake": math.nan, "signs/real": math.nan}
+    assert Course(tmp_path).goes(*[broken] * 4) == []
+
+
+# Resume -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stop", range(1, 12))
+def test_a_resumed_course_equals_a_straight_one(stop, tmp_path):
+    bad = {**TICK, "signs/real": 0.99, "signs/fake": -0.99, "skipped_steps": 1}
+    good = {**TICK, "skipped_steps": 1}
+    lines = [TICK, bad, bad, bad, bad, good, good, good, bad, bad, bad, bad]
+    for name in ("straight", "parts"):
+        (tmp_path / name).mkdir()
+    straight = Course(tmp_path / "straight").goes(*lines)
+    assert [state for _, state, _ in straight] == ["begins", "over", "begins"]
+    Course(tmp_path / "parts").goes(*lines[:stop], *[bad] * 5)  # five lines past the checkpoint are lost
+    assert Course(tmp_path / "parts", kimg=stop).goes(*lines[stop:]) == straight
+
+
+def test_a_line_cut_by_a_crash_is_left_out(tmp_path):
+    bad = {**TICK, "loader_share": 0.4}
+    Course(tmp_path).goes(*[bad] * 3)
+    with (tmp_path / "health.jsonl").open("a") as stream:
+        stream.write('{"images": 30')
+    assert Course(tmp_path, kimg=3).goes(*[bad] * 9) == [("loader_bound", "begins", 3)]
+
+
+# Where it is shown ------------------------------------------------------------------------------------------
+
+
+def test_the_report_says_what_goes_on_what_is_over_and_when_nothing_was_noticed(tmp_path):
+    assert "Health" not in write_run_report(tmp_path).read_text(), "a run from before the rules"
+    course = Course(tmp_path)
+    assert "Nothing noticed." in write_run_report(tmp_path).read_text()
+    course.goes(*[{**TICK, "loader_share": 0.4}] * 3)
+    page = write_run_report(tmp_path).read_text()
+    assert "Still so:" in page
+    assert "training waits for the data: its share of the time is 0.40" in page
+    course.goes(*[TICK] * 3)
+    page = write_run_report(tmp_path).read_text()
+    assert "All that was noticed is over." in page
+    assert "over: training waits for the data: its share of the time is 0.03" in page
+    assert page.count("<h2>Health</h2>") == 1
+
+
+def test_info_names_the_warnings_that_go_on(tmp_path):
+    (tmp_path / "config.yaml").write_text("cond: class\n")
+    course = Course(tmp_path)
+    course.goes(*[{**TICK, "loader_share": 0.4, "signs/real": 1, "signs/fake": -1}] * 3, *[TICK] * 2)
+    found = describe(str(tmp_path))
+    assert len(found["warnings"]) == 2
+    assert found["warnings"][0].startswith("the discriminator is too strong")
+    course.goes(TICK, SNAPSHOT)
+    found = describe(str(tmp_path))
+    assert found["warnings"] == []
+    assert found["newest_numbers"] == {"images": 7000, **TICK, **SNAPSHOT}
+
+
+# Numbers ----------------------------------------------------------------------------------------------------
+
+
+def test_an_average_follows_or_stands():
+    network = nn.Sequential(nn.Linear(4, 300), nn.Linear(300, 4))
+    network[1].requires_grad_(False)
+    follows, stands = (Ema(network, EmaConfig(half_life_kimg=1, rampup=None)) for _ in range(2))
+    watches = [AverageWatch([(average, network)]) for average in (follows, stands)]
+    assert [watch.followed() for watch in watches] == [None, None]
+    with torch.no_grad():
+        network[0].weight += 1
+        network[1].weight += 100  # rests, so it does not count
+    for mine, current in zip(follows.network.parameters(), network.parameters(), strict=True):
+        mine.lerp_(current.detach(), 0.25)
+    assert watches[0].followed() == pytest.approx(0.25, rel=1e-3)
+    assert watches[1].followed() == 0
+    watches[0].start()
+    assert watches[0].followed() is None
+
+
+def test_a_network_that_rests_whole_has_no_way():
+    network = nn.Linear(2, 2).requires_grad_(False)
+    assert AverageWatch([(Ema(network, EmaConfig()), network)]).followed() is None
+
+
+class Painter(nn.Module):
+    """Plain pictures whose grey is by_latent * z + by_label * label."""
+
+    def __init__(self, by_latent, by_label):
+        super().__init__()
+        self.by_latent, self.by_label = nn.Parameter(torch.tensor(by_latent)), by_label
+
+    def forward(self, z, c, *, noise_mode, text):
+        grey = self.by_latent * z[:, 0] + (0 if c is None else self.by_label * (c - 2.5))
+        return grey.view(-1, 1, 1, 1).expand(-1, 3, 16, 16)
+
+
+def variety(by_latent, by_label, condition=None):
+    condition = condition or ClassCondition(tuple("abcdef"), torch.zeros(6, 4))
+    conditions = [None] * 4 if condition.kind == "none" else range(6)
+    real = torch.randint(
+        0, 256, (64, 3, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8
+    )
+    return Variety(conditions, real, z_dim=4, seed=0)(Painter(by_latent, by_label), condition)
+
+
+def test_variety_of_samples_and_of_conditions():
+    both, ignored, collapsed = variety(0.3, 0.2), variety(0.3, 0.0), variety(0.002, 0.2)
+    assert 0.2 < both["variety/samples"] < 1
+    assert 0.5 < both["variety/conditions"] < 2
+    assert ignored["variety/samples"] == pytest.approx(both["variety/samples"], rel=0.05)
+    assert ignored["variety/conditions"] == 0
+    assert collapsed["variety/samples"] < 0.02
+    assert collapsed["variety/conditions"] > 10
+
+
+def test_variety_of_one_picture_has_no_ratio():
+    assert variety(0.0, 0.0) == {"variety/samples": 0}
+    assert variety(0.3, 0.0, NoCondition()).keys() == {"variety/samples"}
+
+
+def test_real_pictures_that_are_all_alike_give_no_measure():
+    condition = ClassCondition(("a", "b"), torch.zeros(2, 4))
+    numbers = Variety([0, 1], torch.zeros(4, 3, 8, 8, dtype=torch.uint8), z_dim=4, seed=0)
+    assert numbers(Painter(0.3, 0.3), condition).keys() == {"variety/conditions"}
+
+
+# Whole runs -------------------------------------------------------------------------------------------------
+
+LONGER = {"schedule__kimg": 0.04, "schedule__snapshot_kimg": 0.008, "log__track_images": 0}
+
+
+def warned(folder):
+    return {entry["rule"]: entry["text"] for entry in warnings_on(read_health(folder))}
+
+
+def test_a_run_reports_the_numbers_of_its_health_and_resumes_them(tmp_path, tiny_features):
+    settings = {"deterministic": "true", **LONGER}
+    main(tiny_run(tmp_path / "run", tiny_features, **settings))
+    main(tiny_run(tmp_path / "parts", tiny_features, **{**settings, "schedule__kimg": 0.016}))
+    main(tiny_run(tmp_path / "parts", tiny_features, **settings))
+    names = ("ema/followed", "variety/samples")
+    for name in names:
+        values = [
+            [line[name] for line in read_stats(tmp_path / run / "stats.jsonl") if name in line]
+            for run in ("run", "parts")
+        ]
+        assert len(values[0]) == 5
+        assert values[0] == values[1]
+    numbers = newest_numbers(read_stats(tmp_path / "run" / "stats.jsonl"))
+    assert 0 < numbers["ema/followed"] < 2
+    assert 0 <= numbers["loader_share"] < 1
+    assert "<h2>Health</h2>" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_a_discriminator_that_runs_away_is_named(tmp_path, tiny_features, caplog):
+    main(tiny_run(tmp_path / "run", tiny_features, optimizer__d_lr=3, **LONGER))
+    assert "saturated" in warned(tmp_path / "run")
+    assert "the discriminator's scores are saturated" in caplog.text
+    assert "the discriminator&#x27;s scores are saturated" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_captions_that_are_ignored_are_named(tmp_path, tiny_features, caplog):
+    # A caption times nothing is no caption.
+    settings = {"generator__stylegan_t__text_scale": 0, "optimizer__g_lr": 0.02, **LONGER}
+    main(tiny_run(tmp_path / "run", tiny_features, cond="text", **settings))
+    assert warned(tmp_path / "run")["condition_ignored"].startswith("captions are ignored: ")
+    assert "captions are ignored" in caplog.text
+    assert "captions are ignored" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_an_average_of_far_too_long_a_half_life_is_named(tmp_path, tiny_features, caplog):
+    settings = {"ema__half_life_kimg": 10000, "ema__rampup": "null", **LONGER}
+    main(tiny_run(tmp_path / "run", tiny_features, **settings))
+    assert "lower ema.half_life_kimg, which is 10000" in warned(tmp_path / "run")["average_stands"]
+
+
+def test_a_slow_loader_is_named(tmp_path, tiny_features, monkeypatch):
+    def slowly(trainer, open_loader=trainer.open_loader):
+        for batch in open_loader(trainer):
+            time.sleep(0.5)
+            yield batch
+
+    monkeypatch.setattr(trainer, "open_loader", slowly)
+    settings = {"schedule__kimg": 0.024, "schedule__checkpoint_kimg": 1, "log__track_images": 0}
+    main(tiny_run(tmp_path / "run", tiny_features, **settings))
+    assert "Raise data.num_workers, which is 0" in warned(tmp_path / "run")["loader_bound"]
