@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
-import re
 import signal
 import threading
+import time
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from types import FrameType
@@ -35,6 +36,8 @@ class Restarting(ABC, Generic[T]):
         self._restarts = 0
         self._items: Iterator[T] | None = None
         self._processes: list[Any] = []
+        self._waiting_since: float | None = None
+        self._hung = False
         self._start()
 
     @abstractmethod
@@ -44,11 +47,16 @@ class Restarting(ABC, Generic[T]):
     def _next(self) -> T:
         while self._items is not None:
             try:
-                return _deaths.told_during(self._items)
-            except RuntimeError as error:
-                reason = _reason(error)
+                _deaths.told, self._waiting_since = True, time.monotonic()
+                reason = self._death()
                 if reason is None:
+                    return next(self._items)
+            except RuntimeError as error:
+                if not str(error).startswith("DataLoader worker ("):
                     raise
+                reason = self._death() or "ended by itself"
+            finally:
+                _deaths.told, self._waiting_since = False, None
             self._replace(reason)
         raise StopIteration
 
@@ -59,12 +67,25 @@ class Restarting(ABC, Generic[T]):
             if process.is_alive():
                 process.kill()
                 process.join(timeout=1)
+        self._processes = []
 
     def _start(self) -> None:
         before = multiprocessing.active_children()
         self._items = iter(self._open())
         self._processes = [child for child in multiprocessing.active_children() if child not in before]
         _deaths.hold_back()
+        if self._processes:
+            threading.Thread(target=_kill_the_hung, args=(weakref.ref(self),), daemon=True).start()
+
+    def _death(self) -> str | None:
+        """How a process ended that should not have; None while all are at work."""
+        codes = [process.exitcode for process in self._processes if process.exitcode is not None]
+        if not codes:
+            return None
+        if self._hung:
+            self._hung = False
+            return f"gave nothing for {HUNG_SECONDS} seconds"
+        return f"was killed by {signal.Signals(-codes[0]).name}" if codes[0] < 0 else "ended by itself"
 
     def _replace(self, reason: str) -> None:
         self.close()
@@ -85,15 +106,32 @@ class Restarting(ABC, Generic[T]):
 
 def loader_options() -> dict[str, Any]:
     """Arguments of a DataLoader that Restarting looks after and that hands items on as they are."""
-    return {"collate_fn": _as_it_is, "timeout": HUNG_SECONDS, "worker_init_fn": _leave_ctrl_c}
+    return {"collate_fn": _as_it_is, "worker_init_fn": _leave_ctrl_c}
+
+
+def _kill_the_hung(reference: weakref.ref[Restarting[Any]]) -> None:
+    """Looks after the processes of one start. Torch's own time limit does not hold while it is being handed
+    the memory of a batch by a process that has stopped."""
+    loader = reference()
+    processes = loader._processes if loader else []
+    while loader is not None and loader._processes is processes:
+        since = loader._waiting_since
+        if since is not None and time.monotonic() - since > HUNG_SECONDS:
+            loader._hung = True
+            for process in processes:
+                process.kill()
+            return
+        loader = None  # nobody else may need it any more
+        time.sleep(HUNG_SECONDS / 10)
+        loader = reference()
 
 
 class _Deaths:
     """Stands before torch's handler of SIGCHLD, which raises in the main thread when a process has died."""
 
     def __init__(self) -> None:
+        self.told = False
         self._torch: Any = None
-        self._listening = self._pending = False
 
     def hold_back(self) -> None:
         """Takes the place of torch's handler; without effect outside the main thread, which has none."""
@@ -104,40 +142,13 @@ class _Deaths:
             self._torch = current
             signal.signal(signal.SIGCHLD, self._handle)
 
-    def told_during(self, items: Iterator[T]) -> T:
-        """The next item; RuntimeError when a process has died since the one before, or dies meanwhile."""
-        try:
-            self._listening = True
-            if self._pending:
-                self._pending = False
-                self._torch(signal.SIGCHLD, None)
-            return next(items)
-        finally:
-            self._listening = False
-
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._listening:
+        if self.told:
             self._torch(number, frame)
-        else:
-            self._pending = True
 
 
 _deaths = _Deaths()
 """One for each process, like its signal handlers."""
-
-
-def _reason(error: BaseException | None) -> str | None:
-    """What happened to a loader process; None for errors of any other kind."""
-    texts = []
-    while error is not None:
-        texts.append(str(error))
-        error = error.__cause__ or error.__context__
-    if texts[0].startswith("DataLoader timed out"):
-        return f"gave nothing for {HUNG_SECONDS} seconds"
-    if not texts[0].startswith("DataLoader worker ("):
-        return None
-    named = re.search(r"is killed by signal: ([^.\n]+)", "\n".join(texts))
-    return f"was ended by a signal: {named[1].strip()}" if named else "ended unexpectedly"
 
 
 def _as_it_is(item: Any) -> Any:

@@ -10,21 +10,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from crashes import final_state
 from tiny_runs import tiny_run
 
-from sgxl_t.training.checkpoint import load_newest
 from sgxl_t.training.exit_codes import INTERRUPTED
 from sgxl_t.training.tracking import read_stats
 from sgxl_t.training.train import main
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "train.py"
-
-
-def final_state(folder):
-    _, parts, state = load_newest(folder / "checkpoints")
-    return {
-        f"{part}/{name}": value for part, tensors in parts.items() for name, value in tensors.items()
-    }, state
 
 
 def losses(folder):
