@@ -28,7 +28,7 @@ def launch(arguments, *, config="cpu2", timeout=240):
 
 def torchrun(arguments, *, mode="ddp", script="scripts/train.py", timeout=240):
     """Two processes without Accelerate's launcher, which takes seconds to start."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     return _run([*command, str(script), *arguments], MODES[mode], timeout)
 
 

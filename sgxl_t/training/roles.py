@@ -48,17 +48,15 @@ class Role:
         self._in_a_row = torch.zeros((), device=device)
 
     @contextmanager
-    def training_only(self, *others: Role) -> Iterator[None]:
-        """Only this network's parameters take gradients inside the block."""
-        for other in others:
-            for parameter in other.trainable:
-                parameter.requires_grad_(False)
+    def resting(self) -> Iterator[None]:
+        """This network's parameters take no gradients inside the block, another one's phase."""
+        for parameter in self.trainable:
+            parameter.requires_grad_(False)
         try:
             yield
         finally:
-            for other in others:
-                for parameter in other.trainable:
-                    parameter.requires_grad_(True)
+            for parameter in self.trainable:
+                parameter.requires_grad_(True)
 
     def round(self, *, last: bool) -> AbstractContextManager[None]:
         """Around forward and backward of one round: gradients travel between processes in the last only."""

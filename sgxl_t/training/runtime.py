@@ -204,10 +204,11 @@ def _accelerator() -> Any:
 
     if torch.cuda.is_available():
         return Accelerator(kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)])
+    launched = "LOCAL_RANK" in os.environ
     group = InitProcessGroupKwargs(backend="gloo", timeout=PATIENCE)
     if not _asked_for("DEEPSPEED"):
-        return Accelerator(cpu=True, kwargs_handlers=[group])
-    if "LOCAL_RANK" not in os.environ:
+        return Accelerator(cpu=True, kwargs_handlers=[group] if launched else [])
+    if not launched:
         raise ValueError(
             "DeepSpeed needs a launcher: start through accelerate launch with a file of configs/launch/"
         )

@@ -5,8 +5,8 @@ Experimental: it is wrapped as a whole, so all weights are gathered during its f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -25,6 +25,14 @@ class ShardedRole(Role):
 
         fully_shard(network, mesh=mesh)
         super().__init__(network, network, make_optimizer(network), mean=mean)
+
+    @contextmanager
+    def resting(self) -> Iterator[None]:
+        """See Role. Gathered weights keep what they were told when first gathered, so gradients are dropped."""
+        try:
+            yield
+        finally:
+            self.optimizer.zero_grad(set_to_none=True)
 
     def round(self, *, last: bool) -> AbstractContextManager[None]:
         """See Role."""

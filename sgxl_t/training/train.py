@@ -73,6 +73,7 @@ def run(config: TrainConfig) -> int:
         minutes = config.schedule.watchdog_minutes
         with watched(config.folder(), minutes, rank=runtime.rank, world_size=runtime.world_size):
             finished = _train(config, runtime)
+            runtime.wait()  # a process that leaves early can take the others' connections with it
     finally:
         runtime.finish()
     return 0 if finished else INTERRUPTED

@@ -131,7 +131,7 @@ class Trainer:
         kept: list[Any] = []
         for phase in self.objective.phases(self.iteration, self.images_seen):
             role, other = (self.d, self.g) if phase == "d" else (self.g, self.d)
-            with role.training_only(other):
+            with other.resting():
                 for part in self.statistics.over(rounds):
                     with role.round(last=part is rounds[-1]):
                         with self.runtime.autocast():

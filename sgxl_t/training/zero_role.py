@@ -107,7 +107,7 @@ class ZeroRole(Role):
         return self._gathered() if self.stage == 3 else nullcontext()
 
     def _gathered(self, modifier_rank: int | None = None) -> AbstractContextManager[None]:
-        from deepspeed.zero import GatheredParameters
+        from deepspeed.runtime.zero import GatheredParameters
 
         context: AbstractContextManager[None] = GatheredParameters(
             list(self.raw.parameters()), modifier_rank=modifier_rank
@@ -121,8 +121,6 @@ class ZeroRole(Role):
 
     def load_weights(self, tensors: Mapping[str, Tensor]) -> None:
         """See Role."""
-        from deepspeed.utils import safe_set_full_fp32_param
-
         if self.stage < 3:
             self.raw.load_state_dict(tensors)
             self._zero.refresh_fp32_params()
@@ -131,7 +129,7 @@ class ZeroRole(Role):
             self.raw.load_state_dict(tensors)
         for name, parameter in self.raw.named_parameters():
             if parameter.requires_grad:
-                safe_set_full_fp32_param(parameter, tensors[name].to(parameter.device))
+                _set_sharded(parameter, tensors[name])
 
     def moments(self) -> dict[str, Tensor]:
         """See Role."""
@@ -149,8 +147,6 @@ class ZeroRole(Role):
 
     def load_moments(self, tensors: Mapping[str, Tensor], *, partly: bool = False) -> None:
         """See Role."""
-        from deepspeed.utils import safe_set_full_optimizer_state
-
         trained = dict(self._trained())
         unknown = {key.rpartition(".")[0] for key in tensors} - set(trained)
         if unknown and not partly:
@@ -163,7 +159,7 @@ class ZeroRole(Role):
             for moment in MOMENTS:
                 value = tensors.get(f"{name}.{moment}")
                 if value is not None and value.shape == _shape(parameter):
-                    safe_set_full_optimizer_state(parameter, value.to(parameter.device), moment)
+                    _set_sharded(parameter, value, moment)
 
     def _make_states(self, step: Tensor) -> None:
         """States of zeros for every flat shard, as the first step would make them."""
@@ -185,6 +181,32 @@ class ZeroRole(Role):
     def _trained(self) -> list[tuple[str, nn.Parameter]]:
         own = dict(self.raw.named_parameters())
         return [(name, own[name]) for name in self._names]
+
+
+def _set_sharded(parameter: nn.Parameter, value: Tensor, moment: str | None = None) -> None:
+    """Sets the master weight or a moment of a parameter from its whole tensor, on all processes."""
+    from deepspeed.utils import (
+        safe_set_full_optimizer_state,
+        safe_set_local_fp32_param,
+        safe_set_local_optimizer_state,
+    )
+
+    value = value.to(parameter.device)
+    shard = getattr(parameter, "ds_tensor", None)
+    if shard is None:
+        assert moment is not None, "stages 1 and 2 refresh their master weights at once"
+        safe_set_full_optimizer_state(parameter, value, moment)
+        return
+    # Stage 3 pads parameters to equal shards, which its setters of whole tensors do not expect.
+    count, rank = int(shard.ds_numel), torch.distributed.get_rank()
+    flat = torch.nn.functional.pad(
+        value.flatten(), (0, count * torch.distributed.get_world_size() - value.numel())
+    )
+    mine = flat.narrow(0, count * rank, count)
+    if moment is None:
+        safe_set_local_fp32_param(parameter, mine)
+    else:
+        safe_set_local_optimizer_state(parameter, mine, moment)
 
 
 def _shape(parameter: nn.Parameter) -> torch.Size:
