@@ -2,9 +2,12 @@
 
 import hashlib
 import json
+import shutil
 
 import pytest
 import torch
+from crashes import assert_same_run
+from tiny_runs import tiny_run
 
 from sgxl_t.training.checkpoint import (
     flatten_optimizer,
@@ -12,6 +15,7 @@ from sgxl_t.training.checkpoint import (
     restore_optimizer,
     save_checkpoint,
 )
+from sgxl_t.training.train import main
 
 
 def write(root, kimg, value, keep=2):
@@ -84,6 +88,38 @@ def test_a_manifest_reads_nothing_outside_its_folder(tmp_path, name, caplog):
     assert "outside is missing" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        ('{"format": 1, "files": {}}', "does not list state.json"),
+        ('{"format": 1, "files": []}', "does not list state.json"),
+        ('{"format": 1, "files": [1]}', "garbled"),
+        ('{"format": 1}', "garbled"),
+        ('{"format": 2, "files": {}}', "format 2 instead of 1"),
+        ("[]", "garbled"),
+        ("", "garbled"),
+        ("\0" * 99, "garbled"),
+    ],
+)
+def test_a_manifest_of_other_content(tmp_path, content, named, caplog):
+    write(tmp_path, 1.0, 1)
+    (write(tmp_path, 2.0, 2) / "manifest.json").write_text(content)
+    assert load_newest(tmp_path)[2]["images_seen"] == 1
+    assert named in caplog.text
+
+
+@pytest.mark.parametrize("keep", [1, 2])
+def test_damaged_ones_ahead_never_push_out_whole_ones(tmp_path, keep):
+    """Going on from before them, the run writes checkpoints of fewer images than theirs."""
+    write(tmp_path, 1.0, 1, keep=3)
+    for kimg in (3.0, 4.0):
+        (write(tmp_path, kimg, 3, keep=3) / "state.json").unlink()
+    assert load_newest(tmp_path)[2]["images_seen"] == 1
+    write(tmp_path, 2.0, 2, keep=keep)
+    assert load_newest(tmp_path)[2]["images_seen"] == 2
+    assert sorted(path.name for path in tmp_path.iterdir())[-1] == "kimg_0000002.000"
+
+
 def test_when_none_is_whole_the_user_is_asked(tmp_path):
     (write(tmp_path, 1.0, 1) / "a.safetensors").unlink()
     with pytest.raises(ValueError, match=r"no checkpoint in .* is whole .*a\.safetensors is missing"):
@@ -95,6 +131,108 @@ def test_a_write_that_fails_leaves_the_ones_before(tmp_path):
     with pytest.raises(TypeError):
         save_checkpoint(tmp_path, 2.0, {"a": {"x": torch.ones(1)}}, {"bad": object()}, keep=1)
     assert [path.name for path in tmp_path.iterdir()] == ["kimg_0000001.000"]
+
+
+RUN = {
+    "deterministic": "true",
+    "schedule__snapshot_kimg": 0.008,
+    "objective__pl_weight": 0.25,
+    "objective__pl_start_kimg": 0,
+}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, tiny_features):
+    """A run with checkpoints at 16 and 24 images, and the same one unbroken to 32."""
+    root = tmp_path_factory.mktemp("runs")
+    main(tiny_run(root / "short", tiny_features, schedule__kimg=0.024, **RUN))
+    main(tiny_run(root / "unbroken", tiny_features, schedule__kimg=0.032, **RUN))
+    return root / "short", root / "unbroken"
+
+
+def newest_of(run):
+    return max((run / "checkpoints").iterdir())
+
+
+def files_of(checkpoint):
+    return sorted(path.relative_to(checkpoint) for path in checkpoint.rglob("*") if path.is_file())
+
+
+def spoil(path, damage):
+    data = bytearray(path.read_bytes())
+    if damage == "truncated":
+        path.write_bytes(bytes(data[: len(data) // 2]))
+    elif damage == "flipped":
+        data[len(data) // 2] ^= 4
+        path.write_bytes(bytes(data))
+    elif damage == "deleted":
+        path.unlink()
+    else:
+        path.write_bytes(b"\x93garbage\0" * (len(data) // 9 + 1))
+
+
+DAMAGES = ("truncated", "flipped", "deleted", "garbage")
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_every_file_of_a_checkpoint_is_needed(damage, runs, tmp_path, caplog):
+    checkpoint = newest_of(runs[0])
+    files = files_of(checkpoint)
+    assert len(files) > 12
+    root = tmp_path / "checkpoints"
+    for name in files:
+        shutil.copytree(runs[0] / "checkpoints", root)
+        spoil(root / checkpoint.name / name, damage)
+        caplog.clear()
+        folder, _, state = load_newest(root)
+        assert (folder.name, state["images_seen"]) == ("kimg_0000000.016", 16), name
+        assert f"checkpoint {checkpoint.name} is damaged" in caplog.text
+        assert str(name) in caplog.text or name.name == "manifest.json"
+        shutil.rmtree(root)
+
+
+def goes_on(name, damage, runs, tmp_path, features, caplog):
+    """A damaged run, and the same command: it ends as the unbroken one."""
+    run = tmp_path / "run"
+    shutil.copytree(runs[0], run)
+    spoil(newest_of(run) / name, damage)
+    caplog.set_level("INFO")
+    caplog.clear()
+    main(tiny_run(run, features, schedule__kimg=0.032, **RUN))
+    assert "kimg_0000000.016 at 0.0 kimg" in caplog.text
+    assert_same_run(run, runs[1])
+    shutil.rmtree(run)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"), [("optimizer_g.safetensors", "flipped"), ("manifest.json", "deleted")]
+)
+def test_a_run_goes_on_from_the_checkpoint_before(name, damage, runs, tmp_path, tiny_features, caplog):
+    goes_on(name, damage, runs, tmp_path, tiny_features, caplog)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_run_goes_on_whatever_file_is_damaged(damage, runs, tmp_path, tiny_features, caplog):
+    for name in files_of(newest_of(runs[0])):
+        goes_on(name, damage, runs, tmp_path, tiny_features, caplog)
+
+
+def test_a_run_without_a_whole_checkpoint_says_so(runs, tmp_path, tiny_features, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(runs[0], run)
+    first, second = sorted((run / "checkpoints").iterdir())
+    spoil(first / "network_d.safetensors", "truncated")
+    spoil(second / "state.json", "deleted")
+    with pytest.raises(SystemExit) as caught:
+        main(tiny_run(run, tiny_features, schedule__kimg=0.032, **RUN))
+    error = capsys.readouterr().err
+    assert caught.value.code == 2
+    assert error.count("\n") == 1
+    assert "no checkpoint in" in error
+    assert f"{first.name}: network_d.safetensors does not match its manifest" in error
+    assert f"{second.name}: state.json is missing" in error
+    assert len(list((run / "checkpoints").iterdir())) == 2
 
 
 def updated(steps, state=None):
