@@ -104,8 +104,8 @@ def test_tokens_are_read_once_for_all_phases(tmp_path, tiny_features, monkeypatc
 
     monkeypatch.setattr(ClipModel, "encode_with_tokens", counted)
     main(tiny_run(tmp_path, tiny_features, **ON))
-    # Two updates, one grid of two captions, and the tracked pictures in one batch.
-    assert len(reads) == 4
+    # Two updates, one grid of two captions, the tracked pictures in one batch, and the variety's captions.
+    assert len(reads) == 5
 
 
 def test_phases_keep_attending(tmp_path, tiny_features):
