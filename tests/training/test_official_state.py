@@ -18,6 +18,7 @@ from sgxl_t.networks.official_names import FEATURES, feature_reference, head_nam
 from sgxl_t.networks.projector import RandomProjector
 from sgxl_t.networks.vit_adapter import VitAdapter
 from sgxl_t.training.config_file import parse_config
+from sgxl_t.training.roles import Role
 from sgxl_t.training.state import restore_state
 
 NAMES = ["deit_base_distilled_patch16_224", "tf_efficientnet_lite0_1"]
@@ -86,7 +87,7 @@ def test_trainer_goes_on_from_an_imported_state(tmp_path, narrow, capsys):
 
     fresh = {"g": tiny_model("class", "sgxl-tiny-16")[0], "d": discriminator_for(trained.condition).heads}
     roles = {
-        name: SimpleNamespace(raw=one, optimizer=torch.optim.Adam(one.parameters()), skipped_steps=1)
+        name: Role(one, one, torch.optim.Adam(one.parameters()), mean=lambda value: value)
         for name, one in fresh.items()
     }
     loaded = {}
