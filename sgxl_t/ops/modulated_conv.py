@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sgxl_t.ops import winograd
+from sgxl_t.ops.formulation import conv_form
 from sgxl_t.ops.precision import own_precision
 from sgxl_t.ops.resample import filter_size, upfirdn2d
 
@@ -20,6 +22,13 @@ def _check(x: Tensor, weight: Tensor, s: Tensor) -> None:
             f"x {tuple(x.shape)}, weight {tuple(weight.shape)} and style {tuple(s.shape)} do not fit: "
             "give [N, I, H, W], [O, I, k, k] and [N, I]"
         )
+
+
+def _conv(x: Tensor, factor: Tensor, weight: Tensor, padding: int) -> Tensor:
+    """x times factor [N, I] per channel, correlated with weight [O, I, k, k] in the form chosen for it."""
+    if conv_form(x, weight) == "winograd":
+        return winograd.conv2d(x * factor.to(x.dtype)[:, :, None, None], weight.to(x.dtype), padding)
+    return F.conv2d(_styled(x, factor, weight), weight.to(x.dtype), padding=padding)
 
 
 def _styled(x: Tensor, factor: Tensor, weight: Tensor) -> Tensor:
@@ -74,7 +83,7 @@ def modulated_conv_sg3(
         s = s * s.square().mean().rsqrt()
         scale = _demodulation(weight, s, normalize=True)
     factor = s if input_gain is None else s * input_gain
-    y = F.conv2d(_styled(x, factor, weight), weight.to(x.dtype), padding=padding)
+    y = _conv(x, factor, weight, padding)
     return y if scale is None else y * scale.to(y.dtype)[:, :, None, None]
 
 
@@ -104,9 +113,12 @@ def modulated_conv(
     if up < 1 or down < 1 or (up > 1 and down > 1):
         raise ValueError(f"up={up}, down={down}: both must be positive and one of them 1")
     scale = _demodulation(weight, s.to(weight.dtype)) if demodulate else None
-    y = _resampled_conv(
-        _styled(x, s, weight), weight.to(x.dtype), up, down, padding, resample_filter, flip_weight
-    )
+    if up == down == 1:
+        y = _conv(x, s, weight if flip_weight else weight.flip((2, 3)), padding)
+    else:
+        y = _resampled_conv(
+            _styled(x, s, weight), weight.to(x.dtype), up, down, padding, resample_filter, flip_weight
+        )
     if scale is not None:
         y = y * scale.to(y.dtype)[:, :, None, None]
     return y if noise is None else y + noise.to(y.dtype)
@@ -130,8 +142,6 @@ def _resampled_conv(
         ]
         return upfirdn2d(y, f, padding=fir, gain=up**2)
     weight = weight if flip_weight else weight.flip((2, 3))
-    if down > 1:
-        fir = [(kx - down + 1) // 2, (kx - down) // 2, (ky - down + 1) // 2, (ky - down) // 2]
-        x = upfirdn2d(x, f, padding=[p + padding for p in fir])
-        return F.conv2d(x, weight, stride=down)
-    return F.conv2d(x, weight, padding=padding)
+    fir = [(kx - down + 1) // 2, (kx - down) // 2, (ky - down + 1) // 2, (ky - down) // 2]
+    x = upfirdn2d(x, f, padding=[p + padding for p in fir])
+    return F.conv2d(x, weight, stride=down)

@@ -1,0 +1,127 @@
+"""Which of several equal formulations the operators use, chosen for a block of code or for the whole process.
+
+The forms differ in speed, memory and rounding, not in what they compute. Without a choice every operator uses
+the form that needs no compiler and rounds least: direct convolution, band filters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+ConvForm = Literal["direct", "winograd"]
+FilterForm = Literal["band", "compiled", "triton"]
+
+
+@dataclass(frozen=True)
+class Formulation:
+    """A choice of forms.
+
+    conv: `winograd` computes 3x3 convolutions of stride 1 in float32 (largest error about 1e-5 of the largest
+    result) with a quarter of the multiplications. filter: `compiled` and `triton` compute filtered leaky
+    ReLUs without storing the activation's side of every sample; both need a compiler and fall back to `band`
+    with a warning. always: take the chosen form also where it was measured to be slower, as tests and
+    benchmarks do. ValueError for unknown names.
+    """
+
+    conv: ConvForm = "direct"
+    filter: FilterForm = "band"
+    always: bool = False
+
+    def __post_init__(self) -> None:
+        for name, value, known in (
+            ("conv", self.conv, get_args(ConvForm)),
+            ("filter", self.filter, get_args(FilterForm)),
+        ):
+            if value not in known:
+                raise ValueError(f"{name}={value!r} is no known form: use one of {', '.join(known)}")
+
+
+_process = Formulation()
+_block: ContextVar[Formulation | None] = ContextVar("formulation", default=None)
+
+
+def current() -> Formulation:
+    """The choice of the surrounding `use` of this thread, otherwise that of the process."""
+    chosen = None if torch.compiler.is_compiling() else _block.get()
+    return _process if chosen is None else chosen
+
+
+@contextmanager
+def use(
+    conv: ConvForm | None = None, filter: FilterForm | None = None, always: bool | None = None
+) -> Iterator[Formulation]:
+    """Changes the given fields inside a `with` block, in this thread (or task) only; blocks nest.
+
+    Backward passes keep the form of their forward pass wherever they run. Code that autograd runs again in a
+    thread of its own (checkpointed layers on a GPU) sees the choice of the process: see `set_default`.
+    """
+    token = _block.set(_changed(current(), conv, filter, always))
+    try:
+        yield current()
+    finally:
+        _block.reset(token)
+
+
+def set_default(
+    conv: ConvForm | None = None, filter: FilterForm | None = None, always: bool | None = None
+) -> Formulation:
+    """Changes the given fields for all threads of the process outside `use`; returns the choice before."""
+    global _process
+    before, _process = _process, _changed(_process, conv, filter, always)
+    return before
+
+
+def _changed(
+    old: Formulation, conv: ConvForm | None, filter: FilterForm | None, always: bool | None
+) -> Formulation:
+    """`old` with the fields that are not None."""
+    return replace(
+        old,
+        conv=old.conv if conv is None else conv,
+        filter=old.filter if filter is None else filter,
+        always=old.always if always is None else always,
+    )
+
+
+def conv_form(x: Tensor, weight: Tensor) -> ConvForm:
+    """Form of a convolution of stride 1 of x [N, I, H, W] with weight [O, I, k, k]."""
+    choice = current()
+    known = weight.shape[2:] == (3, 3) and x.dtype in (torch.float32, torch.float64)
+    if choice.conv == "direct" or not known or _lowered(x):
+        return "direct"
+    return "winograd" if choice.always or _winograd_pays(x, weight) else "direct"
+
+
+def filter_form(x: Tensor) -> FilterForm:
+    """Form of a filtered leaky ReLU of x [N, C, H, W]."""
+    choice, kind = current(), x.device.type
+    if choice.filter == "band" or kind not in ("cpu", "cuda") or x.numel() == 0:
+        return "band"
+    if torch.compiler.is_compiling():
+        return "band"
+    if choice.filter == "triton" and kind == "cpu" and not choice.always:
+        return "band"
+    return choice.filter
+
+
+_SMALLEST_CHANNELS = 256
+_SMALLEST_SIDE = 8
+
+
+def _winograd_pays(x: Tensor, weight: Tensor) -> bool:
+    """Whether Winograd's form was measured to be faster."""
+    large = min(weight.shape[:2]) >= _SMALLEST_CHANNELS and min(x.shape[2:]) >= _SMALLEST_SIDE
+    return large and x.device.type == "cpu"
+
+
+def _lowered(x: Tensor) -> bool:
+    """Whether autocast wants convolutions of x in half precision."""
+    kind = x.device.type
+    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)

@@ -1,0 +1,187 @@
+"""Winograd's convolution against the plain one: values, gradients, caches, and where it is chosen."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from ops_cases import F64, assert_equal_to_second_order, normal
+from torch import Tensor
+
+from sgxl_t.ops import formulation, modulated_conv, reference, winograd
+
+
+@pytest.mark.parametrize("padding", [0, 1, 2])
+@pytest.mark.parametrize("size", [(8, 8), (7, 9), (5, 14), (3, 3)])
+def test_equals_plain_convolution(size: tuple[int, int], padding: int) -> None:
+    assert_equal_to_second_order(
+        lambda x, w: winograd.conv2d(x, w, padding),
+        lambda x, w: F.conv2d(x, w, padding=padding),
+        [normal(2, 3, *size), normal(4, 3, 3, 3)],
+    )
+
+
+@pytest.mark.parametrize("elements", [1, 36 * 4 * 3 * 2, 36 * 4 * 3 * 7])
+def test_does_not_depend_on_chunks(elements: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(winograd, "_CPU_ELEMENTS", elements)
+    assert_equal_to_second_order(
+        lambda x, w: winograd.conv2d(x, w, 1),
+        lambda x, w: F.conv2d(x, w, padding=1),
+        [normal(3, 3, 9, 11), normal(4, 3, 3, 3)],
+    )
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_error_in_single_precision_at_the_size_of_a_layer(layout: torch.memory_format) -> None:
+    x, weight = normal(1, 1024, 12, 12, requires_grad=False), normal(64, 1024, 3, 3, requires_grad=False)
+    ours = winograd.conv2d(x.float().contiguous(memory_format=layout), weight.float(), 2)
+    exact = F.conv2d(x, weight, padding=2)
+    torch.testing.assert_close(ours.double(), exact, rtol=0, atol=1e-5 * exact.abs().max().item())
+    assert (ours.double() - exact).norm() < 4e-6 * exact.norm()
+
+
+def test_weights_changed_in_place_are_noticed() -> None:
+    x, weight = normal(1, 2, 6, 6, requires_grad=False), normal(2, 2, 3, 3, requires_grad=False)
+    for step in (lambda: weight.mul_(2), lambda: weight.copy_(weight.flip(0)), lambda: None):
+        step()
+        torch.testing.assert_close(winograd.conv2d(x, weight), F.conv2d(x, weight))
+        torch.testing.assert_close(winograd.conv2d(x, weight), F.conv2d(x, weight))
+    weight.data = normal(2, 2, 3, 3, seed=3, requires_grad=False)
+    torch.testing.assert_close(winograd.conv2d(x, weight), F.conv2d(x, weight))
+
+
+def test_transformed_weights_are_kept_for_sampling_only_and_go_with_their_weight() -> None:
+    winograd.forget()
+    x, weight = normal(1, 2, 6, 6), normal(2, 2, 3, 3)
+    winograd.conv2d(x, weight).sum().backward()
+    assert len(winograd._weight_cache) == 0
+    with torch.no_grad():
+        winograd.conv2d(x, weight)
+        first = winograd._weight_cache[weight][2]
+        winograd.conv2d(x, weight)
+    assert winograd._weight_cache[weight][2] is first
+    with torch.inference_mode():
+        winograd.conv2d(x, weight)
+    assert winograd._weight_cache[weight][2] is first
+    del weight
+    assert len(winograd._weight_cache) == 0
+
+
+def test_weights_kept_in_inference_mode_serve_training_too() -> None:
+    x, weight = normal(1, 2, 6, 6), normal(2, 2, 3, 3, requires_grad=False)
+    with torch.inference_mode():
+        winograd.conv2d(x, weight)
+    (grad,) = torch.autograd.grad(winograd.conv2d(x, weight).square().sum(), x)
+    (plain,) = torch.autograd.grad(F.conv2d(x, weight).square().sum(), x)
+    torch.testing.assert_close(grad, plain)
+
+
+def test_keeps_nothing_but_input_and_weight_for_the_backward_pass() -> None:
+    kept: list[Tensor] = []
+    x, weight = normal(1, 2, 6, 6), normal(2, 2, 3, 3)
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        winograd.conv2d(x, weight)
+    assert [t.shape for t in kept] == [x.shape, weight.shape]
+
+
+def test_empty_batches_stay_empty() -> None:
+    assert winograd.conv2d(torch.empty(0, 2, 6, 6), torch.ones(4, 2, 3, 3), 1).shape == (0, 4, 6, 6)
+
+
+@pytest.mark.parametrize(
+    ("x", "weight"),
+    [
+        (torch.ones(1, 2, 6, 6), torch.ones(4, 2, 1, 1)),
+        (torch.ones(1, 3, 6, 6), torch.ones(4, 2, 3, 3)),
+        (torch.ones(1, 2, 6, 6).half(), torch.ones(4, 2, 3, 3).half()),
+        (torch.ones(1, 2, 2, 2), torch.ones(4, 2, 3, 3)),
+    ],
+)
+def test_mistakes_are_named(x: Tensor, weight: Tensor) -> None:
+    with pytest.raises(ValueError, match=r"give|pad more"):
+        winograd.conv2d(x, weight)
+
+
+@pytest.mark.parametrize("demodulate", [True, False])
+def test_modulated_conv_sg3_in_winograd_form(demodulate: bool) -> None:
+    gain = torch.rand(4, dtype=F64) + 0.5
+    args: dict[str, Any] = {"demodulate": demodulate, "padding": 2, "input_gain": gain}
+
+    def call(*inputs: Tensor) -> Tensor:
+        with formulation.use(conv="winograd", always=True):
+            return modulated_conv.modulated_conv_sg3(*inputs, **args)
+
+    inputs = [normal(2, 4, 5, 6), normal(3, 4, 3, 3), normal(2, 4)]
+    assert_equal_to_second_order(call, lambda *a: reference.modulated_conv_sg3(*a, **args), inputs)
+
+
+@pytest.mark.parametrize("flip_weight", [True, False])
+@pytest.mark.parametrize(("kernel", "up", "down"), [(3, 1, 1), (3, 2, 1), (3, 1, 2), (1, 1, 1)])
+def test_modulated_conv_in_winograd_form(kernel: int, up: int, down: int, flip_weight: bool) -> None:
+    args: dict[str, Any] = {"up": up, "down": down, "padding": kernel // 2, "flip_weight": flip_weight}
+
+    def call(*inputs: Tensor) -> Tensor:
+        with formulation.use(conv="winograd", always=True):
+            return modulated_conv.modulated_conv(*inputs, **args)
+
+    inputs = [normal(2, 4, 6, 6), normal(3, 4, kernel, kernel), normal(2, 4)]
+    assert_equal_to_second_order(call, lambda *a: reference.modulated_conv(*a, **args), inputs)
+
+
+def form(channels: int = 512, size: int = 16, kernel: int = 3, dtype: torch.dtype = torch.float32) -> str:
+    x = torch.empty(1, channels, size, size, dtype=dtype)
+    return formulation.conv_form(x, torch.empty(channels, channels, kernel, kernel))
+
+
+def test_winograd_is_taken_only_when_asked_for_and_where_it_pays() -> None:
+    assert form() == "direct"
+    with formulation.use(conv="winograd"):
+        assert form() == "winograd"
+        assert form(channels=16) == form(size=2) == "direct"
+        assert form(kernel=1) == form(dtype=torch.bfloat16) == "direct"
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert form() == "direct"
+        with formulation.use(always=True):
+            assert form(channels=16) == "winograd"
+        with formulation.use(conv="direct"):
+            assert form() == "direct"
+        assert form() == "winograd"
+    assert form() == "direct"
+
+
+def test_a_block_ends_with_an_error_too() -> None:
+    with pytest.raises(RuntimeError), formulation.use(conv="winograd"):
+        raise RuntimeError
+    assert form() == "direct"
+
+
+def test_blocks_concern_their_own_thread_and_defaults_all() -> None:
+    seen: list[str] = []
+
+    def look() -> None:
+        thread = threading.Thread(target=lambda: seen.append(form()))
+        thread.start()
+        thread.join()
+
+    with formulation.use(conv="winograd"):
+        look()
+    before = formulation.set_default(conv="winograd")
+    look()
+    formulation.set_default(conv=before.conv, filter=before.filter, always=before.always)
+    look()
+    assert seen == ["direct", "winograd", "direct"]
+
+
+def test_unknown_forms_are_named() -> None:
+    with pytest.raises(ValueError, match=r"conv='fft'.*direct, winograd"):
+        formulation.Formulation(conv="fft")  # type: ignore[arg-type]
+    with (
+        pytest.raises(ValueError, match=r"filter='cuda'.*band, compiled, triton"),
+        formulation.use(
+            filter="cuda"  # type: ignore[arg-type]
+        ),
+    ):
+        pass
