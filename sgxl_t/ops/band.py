@@ -7,10 +7,10 @@ needs, the product visits no inserted zeros and computes no samples that decimat
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -80,6 +80,13 @@ class Band:
         """Whether the map returns its input."""
         return self.axis.identity and self.taps is None and self.gain == 1
 
+    def correlated(self, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """Taps [K] in the order of a correlation, with the gain; float64 for that dtype, else float32."""
+        taps = _IDENTITY_TAPS if self.taps is None else self.taps
+        wide = torch.float64 if dtype == torch.float64 else torch.float32
+        key = ("correlated", self.axis.flip, self.gain, wide, device)
+        return _kept(taps, key, lambda: _correlated(self, taps, wide, device))
+
     def product(self, x: Tensor) -> Tensor:
         """x [size, M] to [out_size, M], contiguous, without recording gradients."""
         if self.identity:
@@ -116,36 +123,49 @@ def _factors(f: Tensor) -> tuple[Tensor, Tensor] | None:
 
 
 _factor_cache: MutableMapping[Tensor, tuple[int, tuple[Tensor, Tensor] | None]] = WeakTensorKeyDictionary()
-_Entries = dict[tuple[object, ...], list[_Block]]
-_block_cache: MutableMapping[Tensor, tuple[int, _Entries]] = WeakTensorKeyDictionary()
+_Entries = dict[tuple[object, ...], Any]
+_made_cache: MutableMapping[Tensor, tuple[int, _Entries]] = WeakTensorKeyDictionary()
+_Made = TypeVar("_Made")
 
 
-def _blocks(band: Band, dtype: torch.dtype, device: torch.device) -> list[_Block]:
-    """Blocks of a band, kept for as long as its taps live unchanged.
+def _kept(taps: Tensor, key: tuple[object, ...], make: Callable[[], _Made]) -> _Made:
+    """What `make` returns, kept under `key` for as long as the taps live unchanged.
 
     Filters are few and long-lived (buffers of layers), so the cache hangs on the tensor itself: two filters
     never share an entry, and no value has to be read back from a GPU to tell them apart.
     """
-    taps = _IDENTITY_TAPS if band.taps is None else band.taps
     if torch.compiler.is_compiling() or taps.is_inference():
-        return _build_blocks(band, taps, dtype, device)
-    version, entries = _block_cache.get(taps, (-1, {}))
+        return make()
+    version, entries = _made_cache.get(taps, (-1, {}))
     if version != taps._version:
         entries = {}
-        _block_cache[taps] = taps._version, entries
-    key = (band.axis, band.gain, dtype, device)
+        _made_cache[taps] = taps._version, entries
     if key not in entries:
         with torch.inference_mode(False):
-            entries[key] = _build_blocks(band, taps, dtype, device)
-    return entries[key]
+            entries[key] = make()
+    made: _Made = entries[key]
+    return made
+
+
+def _blocks(band: Band, dtype: torch.dtype, device: torch.device) -> list[_Block]:
+    """Blocks of a band, kept with its taps."""
+    taps = _IDENTITY_TAPS if band.taps is None else band.taps
+    key = (band.axis, band.gain, dtype, device)
+    return _kept(taps, key, lambda: _build_blocks(band, taps, dtype, device))
+
+
+@torch.no_grad()
+def _correlated(band: Band, taps: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The taps as `Band.correlated` promises them."""
+    taps = taps.to(device, dtype)
+    return (taps if band.axis.flip else taps.flip(0)) * band.gain
 
 
 @torch.no_grad()
 def _build_blocks(band: Band, taps: Tensor, dtype: torch.dtype, device: torch.device) -> list[_Block]:
     """Cuts the matrix into blocks of about equal height."""
     axis = band.axis
-    taps = taps.to(device, torch.float64 if dtype == torch.float64 else torch.float32)
-    taps = (taps if axis.flip else taps.flip(0)) * band.gain
+    taps = _correlated(band, taps, torch.float64 if dtype == torch.float64 else torch.float32, device)
     span = max(2 * (axis.taps // axis.up), _MIN_SPAN)
     count = max(round(axis.out_size * axis.down / axis.up / span), 1)
     edges = [axis.out_size * i // count for i in range(count + 1)]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import torch
@@ -10,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sgxl_t.ops.bias_act import bias_act
+from sgxl_t.ops.formulation import filter_form
 from sgxl_t.ops.planes import BandPair, Chunk, band_planes, split
 from sgxl_t.ops.resample import band_pair, upfirdn2d
 
@@ -49,14 +52,14 @@ def filtered_lrelu(
         second = band_pair((*x.shape[:2], *size), fd, down=down)
         if second is not None:
             first = first._replace(vertical=first.vertical.scaled(gain))
-            plan = _Plan(first, second, slope, clamp, split(x, first.largest_plane))
-            return _FilteredLrelu.apply(x, x.new_zeros(x.shape[1]) if b is None else b.to(x.dtype), plan)
+            plan = Plan(first, second, slope, clamp, split(x, first.largest_plane))
+            return _planned(x, x.new_zeros(x.shape[1]) if b is None else b.to(x.dtype), plan)
     x = upfirdn2d(bias_act(x, b), fu, up=up, padding=padding, gain=up**2)
     x = bias_act(x, act="linear" if slope == 1 else "lrelu", alpha=slope, gain=gain, clamp=clamp)
     return upfirdn2d(x, fd, down=down)
 
 
-class _Plan(NamedTuple):
+class Plan(NamedTuple):
     """Everything but the tensors: both pairs of maps, the activation and the chunks."""
 
     up: BandPair
@@ -65,9 +68,35 @@ class _Plan(NamedTuple):
     clamp: float | None
     chunks: list[Chunk]
 
-    def transposed(self) -> _Plan:
+    def transposed(self) -> Plan:
         """The plan of the adjoint, in which the maps change places."""
         return self._replace(up=self.down.transposed(), down=self.up.transposed())
+
+
+def _planned(x: Tensor, b: Tensor, plan: Plan) -> Tensor:
+    """The plan in the form chosen for x, or with band products where that form cannot run.
+
+    The other forms are imported when they are first wanted: they load compilers.
+    """
+    form = filter_form(x)
+    if form == "compiled":
+        from sgxl_t.ops import filtered_lrelu_compiled as compiled
+
+        if compiled.available(x.device):
+            return compiled.compiled_lrelu(x, b, plan)
+    if form == "triton":
+        if find_spec("triton") is not None:
+            from sgxl_t.ops import filtered_lrelu_triton as kernels
+
+            if kernels.available(x):
+                return kernels.triton_lrelu(x, b, plan)
+        warnings.warn(
+            f"filter=triton cannot run on {x.dtype} on {x.device.type}: band filters are used instead; it "
+            "needs the package triton, a GPU and at most float32",
+            stacklevel=3,
+        )
+    y: Tensor = _FilteredLrelu.apply(x, b, plan)
+    return y
 
 
 class _FilteredLrelu(torch.autograd.Function):
@@ -78,7 +107,7 @@ class _FilteredLrelu(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, b: Tensor, plan: _Plan) -> Tensor:
+    def forward(ctx: Any, x: Tensor, b: Tensor, plan: Plan) -> Tensor:
         sides: list[Tensor] = []
         clamped = False
 
@@ -117,7 +146,7 @@ class _Slopes(torch.autograd.Function):
     """The activation replaced by its slopes: linear, and its gradient is the same operator transposed."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, plan: _Plan, *sides: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, plan: Plan, *sides: Tensor) -> Tensor:
         def scale(z: Tensor, number: int) -> Tensor:
             side = sides[number].to(z.dtype)
             z = torch.ops.aten.leaky_relu_backward(z, side, plan.slope, False)
