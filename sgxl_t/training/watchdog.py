@@ -104,6 +104,12 @@ class Watchdog:
             "checkpoint"
         )
 
+    def _speaks(self, behind: list[int]) -> bool:
+        """Rank 0 does, for all; where it hangs itself, the others."""
+        if 0 in behind and len(behind) < self.world_size:
+            return self.rank not in behind
+        return self.rank == 0
+
     def _overdue(self, rank: int) -> bool:
         limit = self.minutes * 60 * (LONG if self._beats[rank].long else 1)
         return time.monotonic() - self._since[rank] > limit
@@ -116,7 +122,7 @@ class Watchdog:
     def _watch(self) -> None:
         while not self._stop.wait(self.poll):
             if behind := self.behind():
-                self._end(self.sentence(behind), speaks=self.rank == 0 or 0 in behind)
+                self._end(self.sentence(behind), speaks=self._speaks(behind))
             elif self._called:
                 self._end("", speaks=False)
             elif time.monotonic() - self._answered > self.minutes * 60 and self.world_size > 1:
