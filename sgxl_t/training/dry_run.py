@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import torch
+
 from sgxl_t.networks.configs import GeneratorConfig
 from sgxl_t.training.config import TrainConfig
 from sgxl_t.training.memory_estimate import StepBytes, estimate_step
@@ -27,11 +29,13 @@ Not counted: the device's own context, workspaces of its libraries, fragments, m
 
 @dataclass(frozen=True)
 class Launch:
-    """How the command was started: processes, their precision, and whether a launcher started them."""
+    """How the command was started: processes, their precision, whether a launcher started them, and whether
+    they work on GPUs."""
 
     processes: int
     precision: str
     launched: bool
+    gpu: bool = True
 
 
 def print_report(config: TrainConfig) -> None:
@@ -47,14 +51,15 @@ def launch() -> Launch:
     if precision is None and world_size == 1:
         return Launch(PLAIN_PROCESSES, PLAIN_PRECISION, launched=False)
     processes = world_size if world_size > 1 else PLAIN_PROCESSES
-    return Launch(processes, precision or "no", launched=world_size > 1)
+    launched = world_size > 1
+    return Launch(processes, precision or "no", launched, gpu=not launched or torch.cuda.is_available())
 
 
 def report(config: TrainConfig, started: Launch) -> str:
     """The whole text. Stages of equal needs share a table."""
     groups: dict[str, list[str]] = {}
     notes: dict[str, None] = {}
-    for label, one, below in _stages(config):
+    for label, one, below in stages_of(config):
         table, found = _table(one, below, started)
         groups.setdefault(table, []).append(label)
         notes.update(dict.fromkeys(found))
@@ -68,7 +73,8 @@ def _opening(started: Launch) -> str:
     )
     words = [
         "Memory of each process in GiB, estimated from shapes: nothing was trained, written or downloaded.",
-        f"Modes of several processes are for {started.processes} of them, activations in {precision}"
+        f"Modes of several processes are for {started.processes} of them"
+        f"{' on GPUs' if started.gpu else ' on a CPU'}, activations in {precision}"
         + ("." if started.launched else " (start it through accelerate launch to choose these)."),
     ]
     return "\n".join(words)
@@ -80,7 +86,7 @@ def _stage_names(labels: list[str]) -> str:
     return f"{'stage' if len(labels) == 1 else 'stages'} {', '.join(labels)}: "
 
 
-def _stages(config: TrainConfig) -> Iterator[tuple[str, TrainConfig, GeneratorConfig | None]]:
+def stages_of(config: TrainConfig) -> Iterator[tuple[str, TrainConfig, GeneratorConfig | None]]:
     """Name, configuration and generator below of every stage that a run would train."""
     if not config.stages:
         yield "", config, None
@@ -107,7 +113,12 @@ def _table(
         key = images, rounds == 1
         if key not in needs:
             needs[key] = estimate_step(
-                config, images, one_round=rounds == 1, precision=started.precision, below=below
+                config,
+                images,
+                one_round=rounds == 1,
+                precision=started.precision,
+                gpu=started.gpu,
+                below=below,
             )
         part = share(needs[key], mode, world_size, rounds)
         rows.append(_row(name, part, launch_file(mode, world_size)))

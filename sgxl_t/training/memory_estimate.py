@@ -76,15 +76,17 @@ def estimate_step(
     *,
     one_round: bool = False,
     precision: str = "no",
+    gpu: bool = False,
     below: GeneratorConfig | None = None,
 ) -> StepBytes:
     """A run without stages, or one stage, in rounds of so many images on a process.
 
     one_round: updates have one round; the estimate then is for these alone. precision: of autocast, as launch
-    files write it: no, bf16 or fp16. below: generator of the stage before, where it grows by heads.
-    ValueError for sizes that do not fit or that cannot be told.
+    files write it: no, bf16 or fp16. gpu: working memory as there, else as on this machine's CPU. below:
+    generator of the stage before, where it grows by heads. ValueError for sizes that do not fit or that
+    cannot be told.
     """
-    shapes = Shapes()
+    shapes = Shapes(gpu=gpu)
     sketches = sketch_networks(config, shapes, below)
     rehearsal = _Rehearsal(config, shapes, sketches, images, precision)
     networks = {"g": sketches.generator, "d": sketches.discriminator.heads}
@@ -188,8 +190,7 @@ class _Rehearsal:
     def _round(self, name: Phase) -> int:
         """Forward and backward of one round; bytes at the peak above those at the begin."""
         start = self.shapes.live
-        with self.shapes:
-            self.shapes.restart()
+        with self.shapes.running():
             with self._autocast():
                 loss = self._loss(name)
             (loss / 2).backward()

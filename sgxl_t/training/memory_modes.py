@@ -35,7 +35,7 @@ LIVE_PARAMETERS = 1_000_000_000
 FLOAT = 4
 """Bytes of a number: weights, gradients and moments are float32 in all modes, whatever maps are."""
 WRAPPED = ("g", "d")
-"""Roles that a back end shards or synchronises; a text tower stays whole on every process."""
+"""Roles that a back end shards or synchronises where they learn; all else stays whole on every process."""
 
 
 @dataclass(frozen=True)
@@ -98,11 +98,11 @@ def launch_file(mode: Mode, world_size: int) -> str:
 
 
 def _in_phase(step: StepBytes, phase: PhaseBytes, mode: Mode, world_size: int, rounds: int) -> Share:
-    wrapped = [step.networks[name] for name in WRAPPED]
-    learning = step.networks["d" if phase.name == "d" else "g"]
+    wrapped = {name: step.networks[name] for name in WRAPPED if step.networks[name].trained}
+    rest = [network for name, network in step.networks.items() if name not in wrapped]
     text = None if phase.name == "d" else step.networks.get("text")
-    rest = [network for name, network in step.networks.items() if name not in WRAPPED]
-    sharded = _sharded(wrapped, learning, mode, world_size)
+    learning = wrapped.get("d" if phase.name == "d" else "g", NetworkBytes(0, 0, 0))
+    sharded = _sharded(list(wrapped.values()), learning, mode, world_size)
     # A rank keeps no whole gradients, so it never saves by their growing while the maps go.
     divided = mode in ("zero2", "zero3", "zero2_offload", "zero3_offload", "fsdp2")
     return Share(
@@ -128,13 +128,14 @@ class _Sharded:
 
 
 def _sharded(wrapped: list[NetworkBytes], learning: NetworkBytes, mode: Mode, n: int) -> _Sharded:
-    """Generator and heads together. learning: the one of the two that the phase trains."""
+    """Generator and heads together, as far as they learn at all. learning: the one that the phase trains."""
     weights, buffers = sum(one.weights for one in wrapped), sum(one.buffers for one in wrapped)
-    trained, whole, bucket = sum(one.trained for one in wrapped), learning.trained, REDUCE_BUCKET * FLOAT
+    trained, whole = sum(one.trained for one in wrapped), learning.trained
+    bucket = REDUCE_BUCKET * FLOAT
     moments, part = 2 * trained, -(-trained // n)
     parts = buffers - (-weights // n)
     # Stage 3 keeps its buckets and its parts of the gradients of both networks all the time.
-    engines = sum(one.trained > 0 for one in wrapped)
+    standing, passing = len(wrapped) * bucket, bucket if whole else 0
     gathered = sum(min(one.weights, LIVE_PARAMETERS * FLOAT) for one in wrapped)
     match mode:
         case "single":
@@ -142,14 +143,14 @@ def _sharded(wrapped: list[NetworkBytes], learning: NetworkBytes, mode: Mode, n:
         case "ddp":
             return _Sharded(weights + buffers, moments, whole, trained)
         case "zero1":
-            return _Sharded(weights + buffers, 3 * part, whole, bucket)
+            return _Sharded(weights + buffers, 3 * part, whole, passing)
         case "zero2":
-            return _Sharded(weights + buffers, 3 * part, -(-whole // n), bucket)
+            return _Sharded(weights + buffers, 3 * part, -(-whole // n), passing)
         case "zero2_offload":
-            return _Sharded(weights + buffers, 0, 0, bucket, host=5 * part)
+            return _Sharded(weights + buffers, 0, 0, passing, host=5 * part)
         case "zero3":
-            return _Sharded(parts, 2 * part, part, engines * bucket + gathered)
+            return _Sharded(parts, 2 * part, part, standing + gathered)
         case "zero3_offload":
-            return _Sharded(parts, 0, 0, engines * bucket + gathered, host=4 * part)
+            return _Sharded(parts, 0, 0, standing + gathered, host=4 * part)
         case "fsdp2":
             return _Sharded(parts, 2 * part, -(-whole // n) + whole, weights)

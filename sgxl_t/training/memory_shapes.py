@@ -19,6 +19,8 @@ from torch.utils._pytree import tree_leaves
 SMALL = 1 << 14
 """Tensors of at most so many numbers stay real while networks are built: filters, whose values decide how
 they are applied."""
+GPU_THREADS = 512
+"""With so many threads a CPU's filters would work in pieces as large as a GPU's (see ops/planes.py)."""
 
 _aten = torch.ops.aten
 _WITHOUT_VALUES = (_aten.empty.memory_format, _aten.empty_strided.default)
@@ -28,16 +30,18 @@ class Shapes(TorchDispatchMode):
     """Inside, an operation in which a fake tensor takes part knows shapes, types and strides alone.
 
     Random draws, indices and filters stay real, so that code that reads them works; weights and maps cost
-    nothing. Fake tensors are tensors of the CPU: operations and autocast are chosen as there. Where a
+    nothing. Fake tensors are tensors of the CPU, so operations and autocast are chosen as there. Where a
     program reads one fake number, it gets 1.0, 0 or True.
 
+    gpu: filters work in the large pieces and on the longer ways that they take on a GPU.
     live, peak: bytes of the tensors made inside that are not gone yet, and the most that these have been.
     Whatever else holds on to a tensor counts (a graph, a gradient), as on a device; memory that an operation
     takes and gives back within itself does not.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, gpu: bool = False) -> None:
         super().__init__()
+        self._gpu = gpu
         self.live = self.peak = 0
         self._fake = FakeTensorMode(allow_non_fake_inputs=True)
         self._building = False
@@ -50,7 +54,7 @@ class Shapes(TorchDispatchMode):
         given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         fake = any(isinstance(tensor, FakeTensor) for tensor in given)
         if fake and func is _aten._local_scalar_dense.default:
-            return _some_number(given[0].dtype)
+            return self._some_number(given[0].dtype)
         large = not given and self._is_large(func, args)
         if fake or large:
             kwargs.pop("generator", None)  # nothing is drawn
@@ -60,6 +64,20 @@ class Shapes(TorchDispatchMode):
             if isinstance(made, Tensor):
                 self._count(made)
         return result
+
+    def _some_number(self, dtype: torch.dtype) -> float | int | bool:
+        if dtype == torch.bool:
+            return True
+        # Filters ask how large their maps are, to leave out the clamp; a GPU is not asked.
+        return (math.inf if self._gpu else 1.0) if dtype.is_floating_point else 0
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Inside, operations run on shapes and are counted; the peak begins anew."""
+        threads = GPU_THREADS if self._gpu else torch.get_num_threads()
+        with self, mock.patch.object(torch, "get_num_threads", return_value=threads):
+            self.peak = self.live
+            yield
 
     def _is_large(self, func: Any, args: tuple[Any, ...]) -> bool:
         """Whether a tensor that is made from no other one shall be fake."""
@@ -87,10 +105,6 @@ class Shapes(TorchDispatchMode):
         """These tensors, and views of them, do not count: they were there before."""
         for tensor in tensors:
             self._count(tensor, free=True)
-
-    def restart(self) -> None:
-        """The peak from here on."""
-        self.peak = self.live
 
     @contextmanager
     def building(self) -> Iterator[None]:
@@ -161,12 +175,6 @@ def _converter() -> Callable[..., nn.Module]:
         return module
 
     return apply
-
-
-def _some_number(dtype: torch.dtype) -> float | int | bool:
-    if dtype == torch.bool:
-        return True
-    return 1.0 if dtype.is_floating_point else 0
 
 
 def tensors_of(network: nn.Module) -> list[Tensor]:
