@@ -24,7 +24,9 @@ def _parser() -> Any:
     from jsonargparse import ActionConfigFile, ArgumentParser
 
     parser = ArgumentParser(
-        prog="train", description="Trains a StyleGAN-XL or StyleGAN-T.", exit_on_error=False
+        prog="train",
+        description="Trains a StyleGAN-XL or StyleGAN-T. With --dry-run, says what memory that would need.",
+        exit_on_error=False,
     )
     parser.add_argument("--config", action=ActionConfigFile, help="YAML file; later flags win")
     parser.add_class_arguments(TrainConfig, None, as_group=False)
