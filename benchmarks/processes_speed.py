@@ -51,8 +51,9 @@ def speed(folder: Path, features: Path, *, processes: int, threads: int, mode: s
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     if done.returncode:
         sys.exit(done.stderr[-2000:])
-    ticks = [line["images_per_second"] for line in read_stats(folder / "stats.jsonl")]
-    return statistics.median([value for value in ticks if value is not None][1:])
+    lines = read_stats(folder / "stats.jsonl")
+    ticks = [line["images_per_second"] for line in lines if "images_per_second" in line]
+    return statistics.median(ticks[1:])
 
 
 def main() -> None:

@@ -74,7 +74,7 @@ def test_killed_twenty_times_at_random(seed, tmp_path, tiny_features):
 @pytest.mark.slow
 def test_two_processes_killed_at_once(tmp_path, tiny_features):
     settings = {**QUICK, "batch__per_device": 4, "schedule__kimg": 0.16, "schedule__snapshot_kimg": 0.08}
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **MODES["ddp"]}
 
     def begin(folder):
