@@ -26,7 +26,9 @@ def test_equals_plain_convolution(size: tuple[int, int], padding: int) -> None:
 
 @pytest.mark.parametrize("elements", [1, 36 * 4 * 3 * 2, 36 * 4 * 3 * 7])
 def test_does_not_depend_on_chunks(elements: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(winograd, "_CPU_ELEMENTS", elements)
+    for name in ("_CPU_ELEMENTS", "_CPU_ELEMENTS_TRAINING", "_CPU_WEIGHT_ELEMENTS"):
+        monkeypatch.setattr(winograd, name, elements)
+    monkeypatch.setattr(winograd, "_PART_MULTIPLE", 1)
     assert_equal_to_second_order(
         lambda x, w: winograd.conv2d(x, w, 1),
         lambda x, w: F.conv2d(x, w, padding=1),
