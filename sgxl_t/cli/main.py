@@ -24,6 +24,7 @@ COMMANDS = {
     "import": ("sgxl_t.cli.import_official", "Turn an official StyleGAN-XL pickle into a model folder."),
     "features": ("sgxl_t.cli.features", "Train, list and inspect local feature networks."),
     "info": ("sgxl_t.cli.info", "Say what a model, data set or run folder holds."),
+    "bench": ("sgxl_t.cli.bench", "Measure this machine against plain forms of the same formulas."),
     "doctor": ("sgxl_t.cli.doctor", "Say what this machine can do."),
 }
 """Name to the module that holds the command under the same name, and its line in the help."""

@@ -1,0 +1,107 @@
+"""`sgxl-t bench`: measures this machine, prints ratios."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+EXAMPLES = """\b
+Examples:
+  sgxl-t bench --quick
+  sgxl-t bench --threads 1 --only "filtered_lrelu-*" --json filters.json
+  sgxl-t bench --threads 1 --only sgxl-imagenet-16 --variant default --variant winograd --mode forward
+  sgxl-t bench --threads 1 --only "sgt-lite-*" --against ../older-checkout"""
+
+NO_ROW = 1
+"""Exit code when a row is missing, because its result differs from the reference's or it could not run."""
+
+
+@click.command(epilog=EXAMPLES)
+@click.option("--quick", is_flag=True, help="Small cases, under a minute; their names end in -quick.")
+@click.option("--json", "file", metavar="FILE", help="Write all rows as a list into FILE.")
+@click.option("--only", multiple=True, metavar="PATTERN", help="Names to measure (repeat it) [default: all].")
+@click.option("--batch", type=click.IntRange(1), multiple=True, metavar="N", help="Batch sizes, of 1 and 4.")
+@click.option(
+    "--dtype", type=click.Choice(["float32", "bfloat16"]), multiple=True, help="Of ours [default: both]."
+)
+@click.option(
+    "--mode", type=click.Choice(["forward", "forward_backward"]), multiple=True, help="[default: both]"
+)
+@click.option(
+    "--variant",
+    multiple=True,
+    default=("default",),
+    show_default=True,
+    metavar="NAME",
+    help="Formulations, such as winograd, compiled, compiled+winograd; `all` for those of this machine.",
+)
+@click.option("--repeats", type=int, default=7, show_default=True, help="Turns of each side.")
+@click.option(
+    "--threads",
+    type=click.IntRange(0),
+    default=0,
+    help="Threads; 1 is timed by the clock of the process, which other programs hardly move "
+    "[default: as torch chooses, by the clock on the wall].",
+)
+@click.option("--device", default="cpu", show_default=True, metavar="NAME", help="cpu, cuda, cuda:1.")
+@click.option(
+    "--against", metavar="PATH", help="Another version to compare with: a checkout or site-packages folder."
+)
+@click.option("--same-dtype", is_flag=True, help="Run the reference in the dtype of the row, not in float32.")
+@click.option("--list", "listed", is_flag=True, help="Only print the names of the cases.")
+def bench(file: str | None, listed: bool, **asked: Any) -> int:
+    """Measures operators, layers and whole generators, forward and with gradients, time and memory.
+
+    The reference is the same network with the same weights on the plain operators of sgxl_t.ops.reference in
+    float32. Both run in one process in turns; a row appears only when their results agree. Times are medians.
+    Exit code 1: a row is missing, and the reason was printed.
+    """
+    from sgxl_t.sampling.bench.cases import find_cases
+    from sgxl_t.sampling.bench.measure import measure
+    from sgxl_t.sampling.bench.request import check
+    from sgxl_t.sampling.bench.rows import HEADER, line
+    from sgxl_t.sampling.files import check_file, save_whole
+
+    request = _request(asked)
+    if listed:
+        for case in find_cases(request.quick, request.only or ("*",)):
+            click.echo(case.name)
+        return 0
+    check(request)
+    if file is not None:
+        check_file(file)
+    missing: list[str] = []
+    rows = []
+    for row in measure(request, missing.append):
+        if not rows:
+            click.echo(HEADER)
+        rows.append(row)
+        click.echo(line(row))
+    for sentence in missing:
+        click.echo(f"sgxl-t: {sentence}", err=True)
+    if file is not None:
+        text = json.dumps([row.as_json() for row in rows], indent=1) + "\n"
+        save_whole(file, lambda stream: stream.write(text.encode()))
+        click.echo(f"wrote {file}: {len(rows)} rows")
+    return NO_ROW if missing else 0
+
+
+def _request(asked: dict[str, Any]) -> Any:
+    """Options to a request; `all` becomes the formulations of the device."""
+    import torch
+
+    from sgxl_t.sampling.bench.request import BenchRequest
+    from sgxl_t.sampling.bench.variants import variants
+
+    for name in ("batch", "dtype", "mode", "variant"):
+        plural = "batches" if name == "batch" else f"{name}s"
+        asked[plural] = tuple(dict.fromkeys(asked.pop(name)))
+    try:
+        known = variants(torch.device(asked["device"]))
+    except RuntimeError:
+        raise ValueError(f"--device {asked['device']} is no device: use cpu or cuda") from None
+    if "all" in asked["variants"]:
+        asked["variants"] = tuple(known)
+    return BenchRequest(**asked)

@@ -1,0 +1,90 @@
+"""Rows of the result: what the JSON file holds and what the terminal shows."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One measured run. Times are medians in milliseconds; a ratio above 1 is faster than the reference."""
+
+    name: str
+    resolution: int
+    """Side of the result in pixels."""
+    batch: int
+    dtype: str
+    variant: str
+    """Formulation of the operators."""
+    mode: str
+    """forward or forward_backward (gradients of all weights and inputs)."""
+    ms: float
+    reference_ms: float
+    ratio: float
+    """reference_ms / ms."""
+    error: float
+    """Difference from the reference: the largest value for an operator's forward pass, else Euclidean."""
+    spread: float
+    """Inter-quartile range of the times over their median."""
+    reference_spread: float
+    ratio_low: float
+    """First quartile of the ratios of neighbouring turns."""
+    ratio_high: float
+    """Third quartile of the same."""
+    reference: str
+    """What it was compared with: "plain float32" (sgxl_t.ops.reference) or the folder of --against."""
+    first_ms: float
+    """The first call, with compilation where there is any."""
+    repeats: int
+    clock: str
+    """cpu (time of the process), wall or cuda (events)."""
+    threads: int
+    device: str
+    torch: str
+    load: float
+    """Processes that wanted a core when the row began, in the mean of a minute."""
+    gflop: float
+    """Arithmetic of one run by the direct convolution; polyphase filters for a filter alone."""
+    gflop_per_s: float
+    gemm_gflop_per_s: float
+    """A matrix product of this dtype here, by the faster library of torch and the same clock."""
+    gb_per_s: float | None
+    """Traffic that cannot be avoided over the time; known for filters."""
+    copy_gb_per_s: float
+    """A copy on this machine, reads and writes counted."""
+    saved_mib: float
+    """Kept for the backward pass, weights excluded."""
+    reference_saved_mib: float
+    peak_mib: float
+    """Largest memory of one run above what was there before."""
+    reference_peak_mib: float
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values; four digits are more than a measurement has."""
+        return {
+            key: float(f"{value:.4g}") if isinstance(value, float) else value
+            for key, value in asdict(self).items()
+        }
+
+
+HEADER = (
+    f"{'name':34} {'batch':>5} {'dtype':8} {'variant':12} {'mode':7} {'ms':>9} {'reference':>9} {'ratio':>6} "
+    f"{'quartiles':>11} {'error':>7} {'GFLOP/s (GEMM)':>15} {'GB/s (copy)':>12} {'saved MiB':>12} "
+    f"{'peak MiB':>12}"
+)
+
+
+def line(row: Row) -> str:
+    """The row under HEADER; memory is ours / the reference's."""
+    cells = [
+        f"{row.name:34} {row.batch:5} {row.dtype:8} {row.variant:12}",
+        f"{'forward' if row.mode == 'forward' else 'fwd+bwd':7}",
+        f"{row.ms:9.1f} {row.reference_ms:9.1f} {row.ratio:6.2f}",
+        f"{f'{row.ratio_low:.2f}-{row.ratio_high:.2f}':>11} {row.error:7.0e}",
+        f"{f'{row.gflop_per_s:.0f} ({row.gemm_gflop_per_s:.0f})':>15}",
+        f"{f'{row.gb_per_s:.1f} ({row.copy_gb_per_s:.1f})' if row.gb_per_s else '':>12}",
+        f"{f'{row.saved_mib:.3g}/{row.reference_saved_mib:.3g}' if row.mode != 'forward' else '':>12}",
+        f"{f'{row.peak_mib:.3g}/{row.reference_peak_mib:.3g}':>12}",
+    ]
+    return " ".join(cells)

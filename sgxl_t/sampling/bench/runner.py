@@ -1,0 +1,117 @@
+"""One side of a comparison: a workload in one dtype, one mode and one formulation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from .memory import Memory, measure_memory
+from .timing import timed
+from .workloads import Workload
+
+Formulation = Callable[[], AbstractContextManager[Any]]
+WARM_UP = 10
+"""Calls before a GPU is timed."""
+
+
+class Runner:
+    """Runs a workload; `mode` is forward (nothing recorded) or forward_backward (gradients of all leaves)."""
+
+    def __init__(
+        self,
+        work: Workload,
+        mode: str,
+        dtype: torch.dtype,
+        clock: str,
+        formulation: Formulation = nullcontext,
+    ) -> None:
+        self.work, self.mode, self.dtype, self.clock = work, mode, dtype, clock
+        self.formulation = formulation
+        self.device = (work.maps + work.others)[0].device
+        learns = mode == "forward_backward"
+        inputs = [x.detach().to(dtype) for x in work.maps] + [x.detach() for x in work.others]
+        self.inputs = [x.requires_grad_(learns and x.is_floating_point()) for x in inputs]
+        self.leaves = [x for x in self.inputs if x.requires_grad]
+        if learns:
+            self.leaves += [weight.requires_grad_() for weight in work.weights]
+        self._cotangent: Tensor | None = None
+
+    def run(self) -> list[Tensor]:
+        """The result, or the gradients of sum(result * fixed noise)."""
+        with self.formulation():
+            if self.mode == "forward":
+                with torch.inference_mode():
+                    return [self._forward()]
+            y = self._forward()
+            if self._cotangent is None:
+                stream = torch.Generator().manual_seed(9)
+                self._cotangent = torch.randn(y.shape, generator=stream).to(y)
+            slopes = torch.autograd.grad(y, self.leaves, self._cotangent, allow_unused=True)
+            return [slope for slope in slopes if slope is not None]
+
+    def outputs(self) -> list[Tensor]:
+        """What `run` returns, in float32."""
+        return [x.float() for x in self.run()]
+
+    def time(self, loops: int = 1) -> float:
+        """Milliseconds of one run."""
+        return timed(self.run, self.clock, loops)
+
+    def warm_up(self) -> None:
+        """Brings a GPU to its steady state; a CPU is in it after the runs before."""
+        if self.device.type == "cuda":
+            for _ in range(WARM_UP):
+                self.run()
+
+    def memory(self) -> tuple[list[Tensor], Memory]:
+        """Outputs and memory of one run."""
+        found, memory = measure_memory(self.run, self.work.constants, self.device)
+        return [x.float() for x in found], memory
+
+    def gflop(self) -> float:
+        """Arithmetic of one run by the direct convolution: the backward pass counts twice the forward one."""
+        forward = self.work.gflop
+        if forward is None:
+            with FlopCounterMode(display=False) as counter, torch.no_grad():
+                self._forward()
+            counts = counter.get_flop_counts()["Global"]
+            forward = sum(count for call, count in counts.items() if "convolution" in str(call)) / 1e9
+        return forward * (3 if self.mode == "forward_backward" else 1)
+
+    def _forward(self) -> Tensor:
+        mixed = self.work.mixed and self.dtype != torch.float32
+        context = torch.autocast(self.device.type, self.dtype) if mixed else nullcontext()
+        with context:
+            return self.work.call(*self.inputs)
+
+
+class GraphRunner(Runner):
+    """The forward pass as one CUDA graph: the launches of all kernels cost what one does."""
+
+    _graph: torch.cuda.CUDAGraph | None = None
+    _result: list[Tensor]
+
+    def run(self) -> list[Tensor]:
+        """The result, in the memory that the graph writes to."""
+        if self._graph is None:
+            self._capture()
+        assert self._graph is not None
+        self._graph.replay()
+        return self._result
+
+    def _capture(self) -> None:
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(3):
+                super().run()
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self._result = super().run()
+        self._graph = graph

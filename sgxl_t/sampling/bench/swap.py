@@ -1,0 +1,52 @@
+"""The reference network: the same modules with the same weights, run by the plain operators.
+
+Only operators change: what a network does between them (a fused sum, a folded factor) stays as it is, so the
+ratios credit nothing but the operators.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+from torch import Tensor
+
+from sgxl_t.networks import layers_t, synthesis_xl
+from sgxl_t.ops import reference, resample
+
+
+def _modulated_conv_sg3(
+    x: Tensor, weight: Tensor, s: Tensor, *, input_gain: Tensor | None = None, **options: Any
+) -> Tensor:
+    """The plain form wants one dtype; mixed precision gives maps and weights of two."""
+    gain = None if input_gain is None else input_gain.to(x.dtype)
+    return reference.modulated_conv_sg3(x, weight.to(x.dtype), s.to(x.dtype), input_gain=gain, **options)
+
+
+def _modulated_conv(x: Tensor, weight: Tensor, s: Tensor, **options: Any) -> Tensor:
+    """As above."""
+    return reference.modulated_conv(x, weight.to(x.dtype), s.to(x.dtype), **options)
+
+
+PLACES: tuple[tuple[ModuleType, str, Callable[..., Tensor]], ...] = (
+    (synthesis_xl, "filtered_lrelu", reference.filtered_lrelu),
+    (synthesis_xl, "modulated_conv_sg3", _modulated_conv_sg3),
+    (layers_t, "modulated_conv", _modulated_conv),
+    (resample, "upfirdn2d", reference.upfirdn2d),  # upsample2d calls it by this name
+)
+"""Where networks look their operators up: module, name and the plain form."""
+
+
+@contextmanager
+def reference_operators() -> Iterator[None]:
+    """Inside, every network of this process runs on the plain operators; not for several threads."""
+    kept = [(module, name, getattr(module, name)) for module, name, _ in PLACES]
+    try:
+        for module, name, plain in PLACES:
+            setattr(module, name, plain)
+        yield
+    finally:
+        for module, name, own in kept:
+            setattr(module, name, own)

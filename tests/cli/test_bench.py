@@ -1,0 +1,269 @@
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+from test_main import call
+
+from sgxl_t.cli.bench import bench
+from sgxl_t.networks import synthesis_xl
+from sgxl_t.sampling.bench import cases, job, machine, measure, swap
+from sgxl_t.sampling.bench.machine import Roof
+from sgxl_t.sampling.bench.memory import measure_memory
+from sgxl_t.sampling.bench.other import OtherVersion
+from sgxl_t.sampling.bench.runner import Runner
+from sgxl_t.sampling.bench.timing import REPEATS, loops_for, quartiles
+from sgxl_t.sampling.bench.variants import formulation, runner_class, variants
+from sgxl_t.sampling.bench.workloads import filter_workload, generator_workload
+
+CPU = torch.device("cpu")
+ROOT = Path(__file__).parents[2]
+PROMISED = {"name", "resolution", "batch", "dtype", "variant", "mode"}
+PROMISED |= {"ms", "reference_ms", "ratio", "error", "spread"}
+SMALL = ("bench", "--quick", "--threads", "1", "--only", "filtered_lrelu-38-82-36-*")
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch):
+    """Turns of no length, and a machine that is not measured."""
+    monkeypatch.setattr(job, "SHORTEST_QUICK", 0.0)
+    monkeypatch.setattr(measure, "measure_roof", lambda *_, **__: Roof(50.0, 5.0))
+
+
+def test_rows_have_what_is_promised(capsys, tmp_path):
+    file = tmp_path / "rows.json"
+    code, out, err = call(capsys, *SMALL, "--json", str(file))
+    assert code == 0, err
+    rows = json.loads(file.read_text())
+    assert [(row["mode"], row["dtype"]) for row in rows] == [
+        (mode, dtype) for mode in ("forward", "forward_backward") for dtype in ("float32", "bfloat16")
+    ]
+    for row in rows:
+        assert row.keys() >= PROMISED
+        assert row["name"] == "filtered_lrelu-38-82-36-c32-quick"
+        assert (row["resolution"], row["batch"], row["variant"], row["clock"]) == (36, 1, "default", "cpu")
+        assert row["ratio"] == pytest.approx(row["reference_ms"] / row["ms"], rel=2e-3)
+        assert row["ratio_low"] <= row["ratio_high"]
+        assert row["error"] <= (1e-4 if row["dtype"] == "float32" else 5e-2)
+        assert row["reference"] == "plain float32"
+        assert row["repeats"] == REPEATS
+    assert all(name in out for name in ("ratio", "filtered_lrelu-38-82-36-c32-quick", str(file)))
+
+
+def test_networks_run_in_all_modes_and_dtypes(capsys, tmp_path):
+    file = tmp_path / "rows.json"
+    asked = ("--only", "sg*-tiny-*", "--batch", "1", "--json", str(file))
+    code, _, err = call(capsys, "bench", "--quick", "--threads", "1", *asked)
+    assert code == 0, err
+    rows = json.loads(file.read_text())
+    assert {row["name"] for row in rows} == {"sgxl-tiny-16-quick", "sgt-tiny-32-quick"}
+    assert len(rows) == 8
+    assert all(row["gflop"] > 0 and row["peak_mib"] > 0 for row in rows)
+    training = [row for row in rows if row["mode"] == "forward_backward"]
+    assert all(0 < row["saved_mib"] <= row["peak_mib"] for row in training)
+    assert all(row["saved_mib"] == 0 for row in rows if row["mode"] == "forward")
+
+
+def test_unequal_results_make_no_row(capsys, tmp_path, monkeypatch):
+    right = synthesis_xl.filtered_lrelu
+    monkeypatch.setattr(synthesis_xl, "filtered_lrelu", lambda *a, **k: right(*a, **k) * 1.001)
+    file = tmp_path / "rows.json"
+    code, out, err = call(capsys, *SMALL, "--mode", "forward", "--json", str(file))
+    assert code == 1
+    assert json.loads(file.read_text())[0]["dtype"] == "bfloat16"  # whose rounding is larger than that
+    assert "float32 default: no row, it differs from the reference by 1.0e-03, more than 1e-05" in err
+    assert " float32 " not in out
+
+
+def test_an_error_that_is_no_number_makes_no_row(capsys, tmp_path, monkeypatch):
+    right = synthesis_xl.filtered_lrelu
+    monkeypatch.setattr(synthesis_xl, "filtered_lrelu", lambda *a, **k: right(*a, **k) * float("nan"))
+    file = tmp_path / "rows.json"
+    assert call(capsys, *SMALL, "--json", str(file))[0] == 1
+    assert json.loads(file.read_text()) == []
+
+
+@pytest.mark.parametrize("model", ["sgxl-tiny-16", "sgt-tiny-32"])
+def test_reference_network_draws_the_same_pictures_by_other_operators(model, monkeypatch):
+    work = generator_workload(model, 2, CPU)
+    used = set()
+
+    def noting(name, plain):
+        def noted(*arguments, **options):
+            used.add(name)
+            return plain(*arguments, **options)
+
+        return noted
+
+    places = [(module, name, noting(name, plain)) for module, name, plain in swap.PLACES]
+    monkeypatch.setattr(swap, "PLACES", places)
+    ours = Runner(work, "forward", torch.float32, "wall").outputs()[0]
+    assert not used
+    theirs = Runner(work, "forward", torch.float32, "wall", swap.reference_operators).outputs()[0]
+    again = Runner(work, "forward", torch.float32, "wall").outputs()[0]
+    assert torch.equal(ours, again)
+    assert not torch.equal(ours, theirs)
+    assert (ours - theirs).norm() / theirs.norm() < 1e-5
+    alias_free = {"filtered_lrelu", "modulated_conv_sg3"}
+    assert used == (alias_free if model.startswith("sgxl") else {"modulated_conv", "upfirdn2d"})
+
+
+def test_operators_come_back_after_an_error():
+    before = [getattr(module, name) for module, name, _ in swap.PLACES]
+    with pytest.raises(RuntimeError), swap.reference_operators():
+        raise RuntimeError
+    assert [getattr(module, name) for module, name, _ in swap.PLACES] == before
+
+
+def test_residual_branches_count_in_the_pictures():
+    work = generator_workload("sgt-tiny-16", 1, CPU)
+    picture = Runner(work, "forward", torch.float32, "wall").outputs()[0]
+    gamma = next(weight for weight in work.weights if weight.ndim == 4 and weight.shape[0] == 1)
+    with torch.no_grad():
+        gamma.zero_()
+    other = Runner(work, "forward", torch.float32, "wall").outputs()[0]
+    assert (picture - other).norm() / picture.norm() > 1e-3
+
+
+def test_another_version_takes_the_place_of_the_reference(capsys, tmp_path):
+    file = tmp_path / "rows.json"
+    options = ("--dtype", "float32", "--against", str(ROOT), "--json", str(file))
+    code, _, err = call(capsys, *SMALL, *options)
+    assert code == 0, err
+    rows = json.loads(file.read_text())
+    assert len(rows) == 2
+    for row in rows:
+        assert row["reference"] == str(ROOT)
+        assert row["error"] == 0
+        assert 1 / 3 < row["ratio"] < 3
+        assert row["saved_mib"] == row["reference_saved_mib"]
+
+
+def test_another_version_is_really_another(tmp_path):
+    package = tmp_path / "sgxl_t"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    request = {"name": "sgt-tiny-32-quick", "batch": 1, "mode": "forward", "dtype": "float32"}
+    request |= {"clock": "cpu", "quick": True, "device": "cpu", "file": str(tmp_path / "a.pt")}
+    with OtherVersion(tmp_path, 1) as other, pytest.raises(RuntimeError, match="No module named"):
+        other.ask(do="prepare", key="a", **request)
+
+
+def test_interrupt_leaves_no_file_and_no_changed_operator(capsys, tmp_path, monkeypatch):
+    own = synthesis_xl.filtered_lrelu
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(job, "alternate", interrupted)
+    code, _, err = call(capsys, *SMALL, "--json", str(tmp_path / "rows.json"))
+    assert (code, err.splitlines()[-1]) == (130, "interrupted")
+    assert list(tmp_path.iterdir()) == []
+    assert synthesis_xl.filtered_lrelu is own
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--only", "nothing-*"), "fits no case"),
+        (("--repeats", "3"), "too few"),
+        (("--variant", "magic"), "unknown"),
+        (("--against", "/nowhere"), "holds no sgxl_t"),
+        (("--device", "magic"), "no device"),
+        (("--device", "meta"), "no clock"),
+        (("--batch", "3"), "no case"),
+        (("--json", "/proc/rows.json"), "cannot be written"),
+    ],
+)
+def test_mistakes_are_one_sentence(capsys, options, words):
+    code, out, err = call(capsys, "bench", "--quick", *options)
+    assert (code, out) == (2, "")
+    assert words in err.splitlines()[-1]
+
+
+def test_cases_are_listed_and_begin_with_what_they_measure(capsys):
+    code, out, _ = call(capsys, "bench", "--list")
+    assert code == 0
+    names = out.split()
+    assert "sgxl-imagenet-256" in names
+    assert all(name.startswith(("filtered_lrelu", "modulated_conv", "sgxl-", "sgt-")) for name in names)
+    assert all(case.name.endswith("-quick") for case in cases.quick_cases())
+    assert "sgxl-imagenet-256" not in [case.name for case in cases.find_cases(False)]
+
+
+def test_sizes_of_the_filters_are_those_of_layers():
+    for wanted, channels in cases.FILTERS.items():
+        work = filter_workload(wanted, 2, 1, CPU)
+        assert work.call(*work.maps, *work.others).shape == (1, 2, wanted[2], wanted[2])
+        assert work.gflop > 0
+        assert channels <= 1024
+    with pytest.raises(ValueError, match="no layer"):
+        filter_workload((1, 2, 3), 2, 1, CPU)
+
+
+def test_variants_choose_the_forms_they_name():
+    from sgxl_t.ops.formulation import current
+
+    assert variants(CPU)[0] == "default"
+    assert "triton" not in variants(CPU)
+    assert "cuda-graph" in variants(torch.device("cuda"))
+    with formulation("compiled+winograd", always=False)():
+        assert (current().conv, current().filter) == ("winograd", "compiled")
+    with formulation("default", always=True)():
+        assert (current().conv, current().filter) == ("direct", "band")
+    assert runner_class("winograd", "forward", "bfloat16") is None
+    assert runner_class("cuda-graph", "forward_backward", "float32") is None
+
+
+def test_memory_counts_storages_once_and_no_weights():
+    weight = torch.randn(1000, 1000, requires_grad=True)
+    x = torch.randn(500, 1000, requires_grad=True)
+
+    def run():
+        y = x @ weight  # keeps x and the weight
+        return (y * y[:]).sum()  # keeps y, twice
+
+    _, memory = measure_memory(run, [weight], CPU)
+    assert memory.saved == pytest.approx(2 * 500 * 1000 * 4 / 2**20)
+    assert memory.peak == pytest.approx(2 * 500 * 1000 * 4 / 2**20, rel=0.3)
+
+
+def test_roof_and_quartiles(monkeypatch):
+    monkeypatch.setattr(machine, "SHORTEST", 1.0)
+    roof = machine.measure_roof(torch.float32, CPU, "wall", small=True)
+    assert roof.gemm > 1
+    assert roof.copy > 0.1
+    assert quartiles([1.0, 2.0, 3.0, 4.0, 5.0]) == (2.0, 3.0, 4.0)
+    assert quartiles([1.0, 2.0, 3.0, 4.0, 5.0]).spread == pytest.approx(2 / 3)
+    assert (loops_for(100, 60), loops_for(7, 60)) == (1, 9)
+    assert machine.load() >= 0
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_script_for_gpus_asks_for_what_there_is(tmp_path, quick):
+    """With an interpreter that notes what it is asked for."""
+    stub, log = tmp_path / "python", tmp_path / "log"
+    stub.write_text(f'#!/bin/bash\nprintf "%s\\t" "$@" >>{log}\necho >>{log}\n')
+    stub.chmod(0o755)
+    command = ["bash", ROOT / "benchmarks" / "gpu.sh", tmp_path / "out", *["--quick"] * quick]
+    done = subprocess.run(command, env={**os.environ, "PYTHON": str(stub)}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    machine_call, *calls = [line.split("\t")[:-1] for line in log.read_text().splitlines()]
+    assert Path(machine_call[0]).is_file()
+    assert len(calls) == 8
+    for words in calls:
+        assert words[:3] == ["-m", "sgxl_t.cli", "bench"]
+        asked = bench.make_context("bench", words[3:]).params
+        assert asked["quick"] == quick
+        assert asked["device"] == ("cpu" if quick else "cuda")
+        assert cases.find_cases(quick, asked["only"])
+        assert set(asked["variant"]) <= {"all", *variants(torch.device(asked["device"]))}
+        assert Path(asked["file"]).parent == tmp_path / "out"
+
+
+def test_script_for_gpus_wants_a_folder():
+    done = subprocess.run(["bash", ROOT / "benchmarks" / "gpu.sh"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "usage" in done.stderr
