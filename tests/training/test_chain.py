@@ -71,6 +71,7 @@ def test_a_chain_runs_by_itself_and_says_where_it_stands(finished):
     page = (finished / "report.html").read_text()
     assert "data:image/png;base64" in page
     assert "32 px" in page
+    assert page.count("<h2>Health of ") == 2
 
 
 def test_what_a_stage_keeps_is_bit_identical_before_and_after(finished):
