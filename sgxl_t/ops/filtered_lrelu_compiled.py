@@ -20,7 +20,10 @@ from torch import Tensor
 
 from sgxl_t.ops.band import AxisMap
 from sgxl_t.ops.filtered_lrelu import Plan
-from sgxl_t.ops.planes import BandPair
+from sgxl_t.ops.planes import BandPair, Chunk
+
+_CPU_BYTES = 1 << 19
+_CPU_VECTOR = 16
 
 _Axes = tuple[AxisMap, AxisMap]
 _Run = Callable[..., Tensor]
@@ -94,26 +97,45 @@ def _run(
     source = x if v is None else v
     nhwc = source.is_contiguous(memory_format=torch.channels_last) and not source.is_contiguous()
     last = nhwc or x.device.type == "cpu"
-    order = (0, 2, 3, 1) if last else (0, 1, 2, 3)
-    images = [image.permute(order).contiguous() for image in (x, v) if image is not None]
-    program = _Program(
-        1 if last else 2,
-        _axes(plan.up),
-        _axes(first),
-        _axes(second),
-        plan.slope,
-        plan.clamp,
-        v is not None,
-        tuple(images[0].shape),
-        x.dtype,
-        x.device,
-    )
+    size = second.vertical.axis.out_size, second.horizontal.axis.out_size
+    layout = torch.channels_last if nhwc else torch.contiguous_format
+    y = torch.empty((*x.shape[:2], *size), dtype=x.dtype, device=x.device, memory_format=layout)
     taps = [*_taps(plan.up, x), *_taps(first, x), *_taps(second, x)]
-    y = _compiled(program)(images, b.detach(), taps)
-    if not last:
-        return y
-    y = y.permute(0, 3, 1, 2)
-    return y if nhwc else y.contiguous()
+    for chunk in _chunks(x, first.largest_plane):
+        images = [image[chunk] for image in (x, v) if image is not None]
+        if last:
+            images = [image.permute(0, 2, 3, 1) for image in images]
+        images = [image.contiguous() for image in images]
+        program = _Program(
+            1 if last else 2,
+            _axes(plan.up),
+            _axes(first),
+            _axes(second),
+            plan.slope,
+            plan.clamp,
+            v is not None,
+            tuple(images[0].shape),
+            x.dtype,
+            x.device,
+        )
+        z = _compiled(program)(images, b.detach()[chunk.channels], taps)
+        y[chunk] = z.permute(0, 3, 1, 2) if last else z
+    return y
+
+
+def _chunks(x: Tensor, largest_plane: int) -> list[Chunk]:
+    """On a CPU, channels of one sample that fit into the second-level cache; elsewhere all of x.
+
+    All chunks have one width, so one program serves any number of samples and channels: the last one reaches
+    back into the one before where the width does not divide the channels.
+    """
+    samples, channels = x.shape[:2]
+    if x.device.type != "cpu":
+        return [Chunk(slice(0, samples), slice(0, channels))]
+    planes = _CPU_BYTES // (largest_plane * x.element_size())
+    width = min(max(planes // _CPU_VECTOR, 1) * _CPU_VECTOR, channels)
+    starts = [min(start, channels - width) for start in range(0, channels, width)]
+    return [Chunk(slice(n, n + 1), slice(c, c + width)) for n in range(samples) for c in starts]
 
 
 def _axes(pair: BandPair) -> _Axes:

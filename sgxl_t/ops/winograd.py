@@ -166,7 +166,8 @@ class _Weight(torch.autograd.Function):
             v, m = _windows(padded, chunk).transpose(1, 2), _spread(cells, chunk).transpose(1, 2)
             for part in _parts(y.shape[1], x.shape[1], x.device):
                 u = products(m[:, part], v)
-                w[part].flatten(0, 1).addmm_(u.flatten(1).T, _kron("G", x))
+                # Turned round afterwards: a product with nine columns is twice as slow.
+                w[part].flatten(0, 1).add_((_kron("G", x).T @ u.flatten(1)).T)
         return w.unflatten(2, (3, 3))
 
     @staticmethod
@@ -262,7 +263,7 @@ def _weight_parts(w: Tensor, keep: bool, transposed: bool = False) -> Iterator[t
         yield slice(None), u.transpose(1, 2) if transposed else u
         return
     w = w.detach().transpose(0, 1) if transposed else w.detach()
-    for part in _parts(*w.shape[:2], w.device):
+    for part in _parts(w.shape[0], w.shape[1], w.device):
         yield part, _transform(w[part])
 
 

@@ -48,6 +48,19 @@ def test_programs_equal_plain_form(case: str, layout: torch.memory_format) -> No
 
 
 @pytest.mark.usefixtures("uncompiled")
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_programs_do_not_depend_on_chunks(
+    layout: torch.memory_format, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Two channels at a time; of five channels the last chunk reaches back into the one before.
+    monkeypatch.setattr(filtered_lrelu_compiled, "_CPU_BYTES", 0)
+    monkeypatch.setattr(filtered_lrelu_compiled, "_CPU_VECTOR", 2)
+    x = normal(3, 5, 10, 9).detach().contiguous(memory_format=layout).requires_grad_()
+    compare("clamped", x, normal(5))
+    assert {program.shape[-1] for program in filtered_lrelu_compiled._programs} == {2}
+
+
+@pytest.mark.usefixtures("uncompiled")
 def test_programs_keep_input_and_bias_only() -> None:
     kept: list[Tensor] = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):

@@ -10,7 +10,7 @@ import torch
 from golden_cases import assert_golden, descriptions, tensors
 from torch import Tensor
 
-from sgxl_t.ops import filters, resample
+from sgxl_t.ops import filtered_lrelu_compiled, filters, formulation, resample
 from sgxl_t.ops.bias_act import bias_act
 from sgxl_t.ops.blur import gaussian_blur
 from sgxl_t.ops.diff_augment import diff_augment
@@ -86,6 +86,28 @@ CALLS: dict[str, Callable[[dict[str, Tensor], dict[str, Any]], Tensor | None]] =
 @pytest.mark.parametrize(("name", "entry"), [case for name in CALLS for case in subcases(name)])
 def test_operation_golden(name: str, entry: dict[str, Any]) -> None:
     check(name, entry, CALLS[name])
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize(
+    ("name", "entry"), [case for name in ("ops_modconv_sg3", "t_modconv") for case in subcases(name)]
+)
+def test_modulated_conv_golden_in_winograd_form(name: str, entry: dict[str, Any]) -> None:
+    with formulation.use(conv="winograd", always=True):
+        check(name, entry, CALLS[name])
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize(("name", "entry"), subcases("ops_filtered_lrelu"))
+def test_filtered_lrelu_golden_in_compiled_form(
+    name: str, entry: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The programs as they are written: compiling each takes seconds.
+    monkeypatch.setattr(torch, "compile", lambda call, **options: call)
+    monkeypatch.setattr(filtered_lrelu_compiled, "_programs", {})
+    monkeypatch.setattr(filtered_lrelu_compiled, "_works", {})
+    with formulation.use(filter="compiled", always=True):
+        check(name, entry, CALLS[name])
 
 
 @pytest.mark.golden

@@ -133,7 +133,7 @@ def test_modulated_conv_in_winograd_form(kernel: int, up: int, down: int, flip_w
     assert_equal_to_second_order(call, lambda *a: reference.modulated_conv(*a, **args), inputs)
 
 
-def form(channels: int = 512, size: int = 16, kernel: int = 3, dtype: torch.dtype = torch.float32) -> str:
+def form(channels: int = 512, size: int = 32, kernel: int = 3, dtype: torch.dtype = torch.float32) -> str:
     x = torch.empty(1, channels, size, size, dtype=dtype)
     return formulation.conv_form(x, torch.empty(channels, channels, kernel, kernel))
 
@@ -142,7 +142,8 @@ def test_winograd_is_taken_only_when_asked_for_and_where_it_pays() -> None:
     assert form() == "direct"
     with formulation.use(conv="winograd"):
         assert form() == "winograd"
-        assert form(channels=16) == form(size=2) == "direct"
+        assert form(channels=16) == form(size=16) == "direct"
+        assert form(channels=1024, size=16) == "winograd"
         assert form(kernel=1) == form(dtype=torch.bfloat16) == "direct"
         with torch.autocast("cpu", dtype=torch.bfloat16):
             assert form() == "direct"
@@ -152,6 +153,15 @@ def test_winograd_is_taken_only_when_asked_for_and_where_it_pays() -> None:
             assert form() == "direct"
         assert form() == "winograd"
     assert form() == "direct"
+
+
+def test_winograd_needs_larger_batches_where_weights_are_trained() -> None:
+    weight = torch.empty(512, 512, 3, 3, requires_grad=True)
+    with formulation.use(conv="winograd"):
+        assert formulation.conv_form(torch.empty(1, 512, 32, 32), weight) == "direct"
+        assert formulation.conv_form(torch.empty(4, 512, 32, 32), weight) == "winograd"
+        with torch.no_grad():
+            assert formulation.conv_form(torch.empty(1, 512, 32, 32), weight) == "winograd"
 
 
 def test_a_block_ends_with_an_error_too() -> None:
