@@ -22,14 +22,13 @@ QUICK = {
     "schedule__checkpoint_kimg": 0.008,
     "schedule__snapshot_kimg": 0.016,
 }
-LONG = {**QUICK, "schedule__kimg": 0.48, "schedule__checkpoint_kimg": 0.024, "schedule__snapshot_kimg": 0.048}
+LONG = {**QUICK, "schedule__kimg": 0.72, "schedule__checkpoint_kimg": 0.024, "schedule__snapshot_kimg": 0.048}
 
 
 def unbroken(tmp_path, features, settings):
-    """Folder of the run that nobody disturbed, and the seconds that it took."""
-    began = time.monotonic()
+    """Folder of the run that nobody disturbed."""
     assert finish(tiny_run(tmp_path / "unbroken", features, **settings), tmp_path / "unbroken.log") == 0
-    return tmp_path / "unbroken", time.monotonic() - began
+    return tmp_path / "unbroken"
 
 
 def kill_while_saving(tmp_path, features, moments, number):
@@ -39,7 +38,7 @@ def kill_while_saving(tmp_path, features, moments, number):
         killed = functools.partial(die_saving, moment, number)
         assert finish(arguments, log, killed) == -signal.SIGKILL, log.read_text()
     assert finish(arguments, log) == 0, log.read_text()
-    assert_same_run(tmp_path / "run", unbroken(tmp_path, features, QUICK)[0])
+    assert_same_run(tmp_path / "run", unbroken(tmp_path, features, QUICK))
 
 
 def test_killed_three_times_while_it_writes_checkpoints(tmp_path, tiny_features):
@@ -53,22 +52,27 @@ def test_killed_at_every_moment_of_writing_a_checkpoint(tmp_path, tiny_features)
         kill_while_saving(tmp_path / moment, tiny_features, (moment,), 3)
 
 
+def newest(run):
+    return max((run / "checkpoints").glob("kimg_*"), default=None)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_killed_twenty_times_at_random(seed, tmp_path, tiny_features):
-    expected, seconds = unbroken(tmp_path, tiny_features, LONG)
-    arguments, log = tiny_run(tmp_path / "run", tiny_features, **LONG), tmp_path / "run.log"
+    """Eight times within a start, twelve times between a new checkpoint and the one after the next."""
+    run, log = tmp_path / "run", tmp_path / "run.log"
     draw, reached = random.Random(seed), set()
-    for _ in range(20):  # from the first moments of a start to a quarter of the run behind it
-        process = start(arguments, log)
-        process.join(draw.uniform(0.05, 0.35) * seconds)
+    for in_start in draw.sample([True] * 8 + [False] * 12, 20):
+        before, process = newest(run), start(tiny_run(run, tiny_features, **LONG), log)
+        while not in_start and process.is_alive() and newest(run) == before:
+            time.sleep(0.002)
+        process.join(draw.uniform(0, 3) if in_start else draw.uniform(0, 0.15))
         process.kill()
         process.join()
-        newest = max((tmp_path / "run" / "checkpoints").glob("kimg_*"), default=None)
-        reached.add(newest.name if newest else None)
-    assert finish(arguments, log) == 0, log.read_text()
-    assert len(reached) > 3, "the run was hardly ever killed in the middle"
-    assert_same_run(tmp_path / "run", expected)
+        reached.add(newest(run))
+    assert finish(tiny_run(run, tiny_features, **LONG), log) == 0, log.read_text()
+    assert len(reached) > 8, "the run was hardly ever killed in the middle"
+    assert_same_run(run, unbroken(tmp_path, tiny_features, LONG))
 
 
 @pytest.mark.slow
