@@ -136,7 +136,9 @@ def _sharded(wrapped: list[NetworkBytes], learning: NetworkBytes, mode: Mode, n:
     parts = buffers - (-weights // n)
     # Stage 3 keeps its buckets and its parts of the gradients of both networks all the time.
     standing, passing = len(wrapped) * bucket, bucket if whole else 0
-    gathered = sum(min(one.weights, LIVE_PARAMETERS * FLOAT) for one in wrapped)
+    # Measured on two processes: of the network that learns it holds two more copies while it does.
+    copies = [*wrapped, learning, learning]
+    gathered = sum(min(one.weights, LIVE_PARAMETERS * FLOAT) for one in copies)
     match mode:
         case "single":
             return _Sharded(weights + buffers, moments, whole, 0)

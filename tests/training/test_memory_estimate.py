@@ -9,6 +9,7 @@ processes are measured from the first tensor on, in processes of their own (test
 """
 
 import gc
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -17,11 +18,12 @@ import pytest
 import torch
 from launches import torchrun
 
+from sgxl_t.training import memory_modes
 from sgxl_t.training.config_file import parse_config
 from sgxl_t.training.data import open_loader
 from sgxl_t.training.dry_run import Launch, report, stages_of
 from sgxl_t.training.memory_estimate import estimate_step
-from sgxl_t.training.memory_modes import FLOAT, LAUNCH_FILES, NAMES, REDUCE_BUCKET, share
+from sgxl_t.training.memory_modes import LAUNCH_FILES, NAMES, share
 from sgxl_t.training.memory_shapes import bytes_of, tensors_of
 from sgxl_t.training.runtime import Runtime
 from sgxl_t.training.train import main
@@ -151,7 +153,8 @@ def test_each_phase_takes_what_was_estimated(measured):
         names = ("d",) if phase.name == "d" else tuple(name for name in estimate.networks if name != "d")
         gradients = sum(estimate.networks[name].trained for name in names)
         expected = gradients + phase.beside(rounds)
-        assert measure(trainer, (phase.name,)) == pytest.approx(expected, rel=TOLERANCE), phase.name
+        taken = measure(trainer, (phase.name,))
+        assert expected == pytest.approx(taken, rel=TOLERANCE), phase.name
 
 
 def test_a_whole_update_takes_what_was_estimated(measured):
@@ -161,17 +164,18 @@ def test_a_whole_update_takes_what_was_estimated(measured):
     standing = part.weights + part.frozen + part.averages + part.moments
     batch = rounds * estimate.batch
     peak = measure(trainer, names)
-    assert peak == pytest.approx(part.total - standing - batch, rel=TOLERANCE)
-    assert standing + batch + peak == pytest.approx(part.total, rel=TOLERANCE)
+    assert part.total - standing - batch == pytest.approx(peak, rel=TOLERANCE)
+    assert part.total == pytest.approx(standing + batch + peak, rel=TOLERANCE)
 
 
 PROCESSES = {"ddp": "ddp", "zero1": "zero1", "zero2": "zero2", "zero3": "zero3", "fsdp": "fsdp2"}
 """Modes of tests/launches.py by the names of the estimate."""
+SMALL_BUCKET = 1_000_000
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", PROCESSES)
-def test_a_process_of_two_takes_what_was_estimated(mode, tmp_path, tiny_features):
+def test_a_process_of_two_takes_what_was_estimated(mode, tmp_path, tiny_features, monkeypatch):
     values = {
         **TEXT,
         "conditioning.text_encoder": f"local:{tiny_features / 'clip'}",
@@ -181,13 +185,19 @@ def test_a_process_of_two_takes_what_was_estimated(mode, tmp_path, tiny_features
     }
     arguments = [part for name, value in values.items() for part in (f"--{name}", str(value))]
     config = parse_config(arguments)
+    if mode.startswith("zero"):
+        # DeepSpeed's own buckets are far larger than these networks: they would hide what is measured here.
+        monkeypatch.setattr(memory_modes, "REDUCE_BUCKET", SMALL_BUCKET)
+        settings = {"stage": int(mode[-1]), "reduce_bucket_size": SMALL_BUCKET}
+        file = tmp_path / "deepspeed.json"
+        file.write_text(json.dumps({"zero_optimization": settings}))
+        monkeypatch.setenv("ACCELERATE_DEEPSPEED_CONFIG_FILE", str(file))
     target = tmp_path / "peak"
-    answer = torchrun([str(target), *arguments], mode=mode, script=ROOT / "tests" / "step_memory.py")
+    script = ROOT / "tests" / "step_memory.py"
+    answer = torchrun([str(target), *arguments], mode=mode, script=script, timeout=900)
     assert answer.returncode == 0, answer.stderr
     part = share(estimate_step(config, 2), PROCESSES[mode], 2, config.rounds(2))
-    # DeepSpeed's buckets are far larger than these networks: they would hide what is measured here.
-    buckets = {"zero1": 1, "zero2": 1, "zero3": 2}.get(mode, 0) * REDUCE_BUCKET * FLOAT
-    assert int(target.read_text()) - buckets == pytest.approx(part.total - buckets, rel=TOLERANCE)
+    assert part.total == pytest.approx(int(target.read_text()), rel=TOLERANCE)
 
 
 def test_the_largest_configuration_is_estimated_within_small_memory(tmp_path):
