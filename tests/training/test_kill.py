@@ -86,7 +86,7 @@ def test_two_processes_killed_at_once(tmp_path, tiny_features):
         return subprocess.Popen(arguments, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
 
     run, expected = tmp_path / "run", tmp_path / "unbroken"
-    assert begin(expected).wait(timeout=240) == 0
+    assert begin(expected).wait(timeout=300) == 0
     killed = begin(run)
     limit = time.monotonic() + 120
     while len(list((run / "checkpoints").glob("kimg_*"))) < 2 and time.monotonic() < limit:
@@ -95,7 +95,7 @@ def test_two_processes_killed_at_once(tmp_path, tiny_features):
         os.kill(pid, signal.SIGKILL)
     killed.wait()
     assert 0 < final_state(run)[1]["images_seen"] < 160
-    assert begin(run).wait(timeout=240) == 0
+    assert begin(run).wait(timeout=300) == 0
     assert_same_run(run, expected)
 
 
