@@ -10,7 +10,6 @@ from typing import Any
 
 from sgxl_t.training.config import TrainConfig
 
-
 SHORT = {"--data": "--data.source", "--max-minutes": "--schedule.max_minutes"}
 """Flags that are typed often."""
 

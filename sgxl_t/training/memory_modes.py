@@ -8,6 +8,7 @@ from typing import Literal
 from sgxl_t.training.config import TrainConfig
 from sgxl_t.training.launch_check import refuse_second_order
 from sgxl_t.training.memory_estimate import NetworkBytes, PhaseBytes, StepBytes
+from sgxl_t.training.zero_role import LIVE_PARAMETERS, REDUCE_BUCKET
 
 Mode = Literal["single", "ddp", "zero1", "zero2", "zero3", "zero2_offload", "zero3_offload", "fsdp2"]
 NAMES: dict[Mode, str] = {
@@ -28,10 +29,6 @@ LAUNCH_FILES: dict[Mode, dict[int, str]] = {
 }
 """Under configs/launch/, by the number of processes."""
 
-REDUCE_BUCKET = 500_000_000
-"""Numbers in DeepSpeed's buffer for gradients on their way, unless `reduce_bucket_size` says otherwise."""
-LIVE_PARAMETERS = 1_000_000_000
-"""Gathered numbers of a network that DeepSpeed's stage 3 keeps at most (`stage3_max_live_parameters`)."""
 FLOAT = 4
 """Bytes of a number: weights, gradients and moments are float32 in all modes, whatever maps are."""
 WRAPPED = ("g", "d")

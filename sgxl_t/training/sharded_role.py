@@ -28,7 +28,7 @@ class ShardedRole(Role):
 
     @contextmanager
     def resting(self) -> Iterator[None]:
-        """See Role. Gathered weights keep what they were told when first gathered, so gradients are dropped."""
+        """See Role. Gathered weights keep what they were told at first, so their gradients are dropped."""
         try:
             yield
         finally:

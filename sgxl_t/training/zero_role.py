@@ -18,6 +18,13 @@ from torch import Tensor, nn
 from sgxl_t.training.roles import MakeOptimizer, Mean, Role
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
+REDUCE_BUCKET = 50_000_000
+"""Numbers in the buffer for gradients on their way, unless `reduce_bucket_size` says otherwise."""
+LIVE_PARAMETERS = 100_000_000
+"""Gathered numbers that stage 3 keeps at most, unless `stage3_max_live_parameters` says otherwise.
+
+DeepSpeed's own billion would keep the whole of every generator here.
+"""
 
 
 def prepare_deepspeed(device_type: str) -> None:
@@ -64,7 +71,11 @@ def zero_settings(
             "dtype": "bfloat16",
             "lower_precision_safe_modules": [],  # gradients travel in float32
         },
-        "zero_optimization": {"reduce_bucket_size": 500_000_000, **zero},
+        "zero_optimization": {
+            "reduce_bucket_size": REDUCE_BUCKET,
+            "stage3_max_live_parameters": LIVE_PARAMETERS,
+            **zero,
+        },
     }
 
 

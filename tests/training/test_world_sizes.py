@@ -53,7 +53,7 @@ def weights(folder):
 
 
 def scale_of(name, tensors):
-    """The largest number of a tensor; of moments, the largest of their kind, as some gradients are only noise.
+    """The largest number of a tensor; of moments, the largest of their kind, as some gradients are noise.
 
     A bias before batch norm has none: what is left of its gradient is rounding.
     """
