@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import IO, Any
 
 import click
 
@@ -61,8 +61,8 @@ def bench(file: str | None, listed: bool, **asked: Any) -> int:
     from sgxl_t.sampling.bench.cases import find_cases
     from sgxl_t.sampling.bench.measure import measure
     from sgxl_t.sampling.bench.request import check
-    from sgxl_t.sampling.bench.rows import HEADER, line
-    from sgxl_t.sampling.files import check_file, save_whole
+    from sgxl_t.sampling.bench.rows import HEADER, Row, line
+    from sgxl_t.sampling.files import check_file
 
     request = _request(asked)
     if listed:
@@ -73,7 +73,7 @@ def bench(file: str | None, listed: bool, **asked: Any) -> int:
     if file is not None:
         check_file(file)
     missing: list[str] = []
-    rows = []
+    rows: list[Row] = []
     for row in measure(request, missing.append):
         if not rows:
             click.echo(HEADER)
@@ -82,10 +82,19 @@ def bench(file: str | None, listed: bool, **asked: Any) -> int:
     for sentence in missing:
         click.echo(f"sgxl-t: {sentence}", err=True)
     if file is not None:
-        text = json.dumps([row.as_json() for row in rows], indent=1) + "\n"
-        save_whole(file, lambda stream: stream.write(text.encode()))
+        _write(file, [row.as_json() for row in rows])
         click.echo(f"wrote {file}: {len(rows)} rows")
     return NO_ROW if missing else 0
+
+
+def _write(file: str, rows: list[dict[str, Any]]) -> None:
+    """The whole file or none."""
+    from sgxl_t.sampling.files import save_whole
+
+    def write(stream: IO[bytes]) -> None:
+        stream.write((json.dumps(rows, indent=1) + "\n").encode())
+
+    save_whole(file, write)
 
 
 def _request(asked: dict[str, Any]) -> Any:

@@ -110,8 +110,8 @@ class Job:
             bar.update()
             outputs, memory = runner.memory()
             bar.update()
-        except RuntimeError as error:
-            self.missing.append(f"{label}: no row, {first_line(error)}")
+        except RuntimeError as failure:
+            self.missing.append(f"{label}: no row, {first_line(failure)}")
             return None
         largest = self.case.operator and self.mode == "forward"
         error = largest_error(outputs, expected) if largest else relative_error(outputs, expected)

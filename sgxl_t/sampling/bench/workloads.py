@@ -81,7 +81,7 @@ def _seeded() -> Iterator[None]:
 
 
 def _of_network(network: nn.Module, device: torch.device, call: Callable[..., Tensor]) -> Workload:
-    parameters = list(network.parameters())
+    parameters: list[Tensor] = list(network.parameters())
     constants = [*parameters, *network.buffers()]
     return Workload(call, [], [], parameters, constants, mixed=True)
 
