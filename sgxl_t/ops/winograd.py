@@ -12,15 +12,15 @@ matrices and the image laid out as [36, tiles, channels].
 
 from __future__ import annotations
 
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.weak import WeakTensorKeyDictionary
 
+from sgxl_t.ops.frozen import FrozenCache, frozen
 from sgxl_t.ops.gemm import products
 from sgxl_t.ops.precision import own_precision
 
@@ -92,7 +92,7 @@ def conv2d(x: Tensor, weight: Tensor, padding: int = 0) -> Tensor:
     grid = _Grid(x.shape[0], x.shape[2], x.shape[3], padding)
     if padding < 0 or min(grid.out_size) < 1:
         raise ValueError(f"padding={padding} leaves nothing of {x.shape[2]}x{x.shape[3]} pixels: pad more")
-    keep = not (torch.is_grad_enabled() and weight.requires_grad)
+    keep = frozen(weight)
     with own_precision(x):
         y: Tensor = _Output.apply(x, weight, grid, keep)
     return y
@@ -249,17 +249,13 @@ def _add_windows(cells: Tensor, windows: Tensor) -> None:
             target[:low, :side, :, down : down + height, right : right + width] += part
 
 
-_Entry = tuple[int, int, Tensor]
-_weight_cache: MutableMapping[Tensor, _Entry] = WeakTensorKeyDictionary()
-
-
 def _weight_parts(w: Tensor, keep: bool, transposed: bool = False) -> Iterator[tuple[slice, Tensor]]:
     """Slices of the outputs of w [O, I, 3, 3] and their U [36, slice, I]; transposed: with O and I exchanged.
 
     A weight that is kept comes whole, others part by part, so that no transformed weight leaves the caches.
     """
     if keep:
-        u = _kept_transform(w)
+        u = _transforms(w)
         yield slice(None), u.transpose(1, 2) if transposed else u
         return
     w = w.detach().transpose(0, 1) if transposed else w.detach()
@@ -267,26 +263,17 @@ def _weight_parts(w: Tensor, keep: bool, transposed: bool = False) -> Iterator[t
         yield part, _transform(w[part])
 
 
-def _kept_transform(w: Tensor) -> Tensor:
-    """U [36, O, I] of w [O, I, 3, 3], remembered with the weight."""
-    if torch.compiler.is_compiling() or w.is_inference():
-        return _transform(w.detach())
-    version, address, u = _weight_cache.get(w, (-1, 0, w))
-    if version != w._version or address != w.data_ptr():
-        with torch.inference_mode(False), torch.no_grad():
-            u = _transform(w.detach())
-        _weight_cache[w] = w._version, w.data_ptr(), u
-    return u
-
-
 def _transform(w: Tensor) -> Tensor:
     """U [36, O, I] of w [O, I, 3, 3]."""
     return (_kron("G", w) @ w.reshape(-1, 9).T).view(_WINDOW**2, *w.shape[:2])
 
 
+_transforms = FrozenCache(_transform)
+
+
 def forget() -> None:
     """Frees the transformed weights of all layers."""
-    _weight_cache.clear()
+    _transforms.clear()
 
 
 def _kron(name: str, like: Tensor) -> Tensor:

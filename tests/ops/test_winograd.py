@@ -59,17 +59,17 @@ def test_transformed_weights_are_kept_for_sampling_only_and_go_with_their_weight
     winograd.forget()
     x, weight = normal(1, 2, 6, 6), normal(2, 2, 3, 3)
     winograd.conv2d(x, weight).sum().backward()
-    assert len(winograd._weight_cache) == 0
+    assert len(winograd._transforms) == 0
     with torch.no_grad():
         winograd.conv2d(x, weight)
-        first = winograd._weight_cache[weight][2]
+        first = winograd._transforms(weight)
         winograd.conv2d(x, weight)
-    assert winograd._weight_cache[weight][2] is first
+        assert winograd._transforms(weight) is first
     with torch.inference_mode():
         winograd.conv2d(x, weight)
-    assert winograd._weight_cache[weight][2] is first
+        assert winograd._transforms(weight) is first
     del weight
-    assert len(winograd._weight_cache) == 0
+    assert len(winograd._transforms) == 0
 
 
 def test_weights_kept_in_inference_mode_serve_training_too() -> None:
