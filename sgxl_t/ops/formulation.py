@@ -99,6 +99,10 @@ def conv_form(x: Tensor, weight: Tensor) -> ConvForm:
     return "winograd" if choice.always or _winograd_pays(x, weight) else "direct"
 
 
+# Compiled filters against band filters on a CPU (one thread, float32; band time / compiled time, forward, and
+# forward with backward): 1.6 and 1.4 at 38 -> 36 pixels, 1.6 and 1.6 at 86 -> 84, 2.2 and 1.3 at 150 -> 148,
+# 1.5 and 1.8 with up-sampling by 4 at 38 pixels, 1.0 and 1.4 with 8 channels only. So they have no lower limit
+# of size. Triton's kernels were checked, not timed.
 def filter_form(x: Tensor) -> FilterForm:
     """Form of a filtered leaky ReLU of x [N, C, H, W]."""
     choice, kind = current(), x.device.type
@@ -116,12 +120,12 @@ def filter_form(x: Tensor) -> FilterForm:
 #   1024 channels: 1.4 at 10 pixels, 1.7 at 18, 1.5 to 1.8 at 36, 1.6 at 36 in batches of 4
 #   512 channels: 0.96 at 16 pixels, 1.2 at 32; 256 channels: 0.95 at 32; 128 channels: 0.85 at 64
 # Forward and backward with gradients of the weight:
-#   1024 channels: 0.6 at 10 pixels, 0.8 at 18, 1.1 at 36, 1.8 at 36 in batches of 4
+#   1024 channels: 0.6 at 10 pixels, 0.8 at 18, 1.2 at 36, 1.8 at 36 in batches of 4
 #   512 channels: 0.45 at 16 pixels, 0.9 at 32; 256 channels: 1.2 at 32; 128 channels: 1.1 at 64
 # Rows are (channels from here on, tiles of 4x4 pixels in the batch from here on) where it wins. Other devices
 # were not measured, so the direct form stays there.
 _WINOGRAD_SAMPLING = ((768, 9), (512, 64))
-_WINOGRAD_TRAINING = ((128, 128),)
+_WINOGRAD_TRAINING = ((128, 80),)
 
 
 def _winograd_pays(x: Tensor, weight: Tensor) -> bool:

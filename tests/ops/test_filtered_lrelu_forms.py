@@ -102,12 +102,11 @@ def test_all_cases_compiled(case: str) -> None:
 
 @pytest.mark.slow
 def test_more_shapes_than_the_compiler_counts() -> None:
+    # One program too many for a code object would be an error, since nothing may run uncompiled.
     for size in range(8, 20):
         x, b = normal(1, 2, size, size, requires_grad=False), normal(2, requires_grad=False)
         ours = compiled(x, SKEW, SKEW[:4], b, up=2, down=2, padding=3)
         assert_close(ours, reference.filtered_lrelu(x, SKEW, SKEW[:4], b, up=2, down=2, padding=3))
-    counters = torch._dynamo.utils.counters["unimplemented"]
-    assert not any("limit" in reason for reason in counters)
 
 
 def test_without_a_compiler_band_filters_are_used_with_one_warning(monkeypatch: pytest.MonkeyPatch) -> None:
