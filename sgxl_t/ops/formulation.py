@@ -101,8 +101,8 @@ def conv_form(x: Tensor, weight: Tensor) -> ConvForm:
 
 # Compiled filters against band filters on a CPU (one thread, float32; band time / compiled time, forward, and
 # forward with backward): 1.6 and 1.4 at 38 -> 36 pixels, 1.6 and 1.6 at 86 -> 84, 2.2 and 1.3 at 150 -> 148,
-# 1.5 and 1.8 with up-sampling by 4 at 38 pixels, 1.0 and 1.4 with 8 channels only. So they have no lower limit
-# of size. Triton's kernels were checked, not timed.
+# 1.5 and 1.8 with up-sampling by 4 at 38 pixels, 1.0 and 1.4 with 8 channels only. So they have no lower
+# limit of size. Triton's kernels were checked, not timed.
 def filter_form(x: Tensor) -> FilterForm:
     """Form of a filtered leaky ReLU of x [N, C, H, W]."""
     choice, kind = current(), x.device.type
