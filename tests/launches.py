@@ -15,6 +15,7 @@ MODES = {
     "zero2": {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": "2"},
     "zero3": {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": "3"},
     "fsdp": {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"},
+    "fp16": {"ACCELERATE_MIXED_PRECISION": "fp16"},
 }
 """What an accelerate config of each back end puts into the environment."""
 

@@ -162,6 +162,22 @@ def test_the_launch_file_of_zero_2_trains(tmp_path, tiny_features):
     assert (tmp_path / "run" / "best" / "generator.safetensors").is_file()
 
 
+@pytest.mark.slow
+def test_float16_keeps_its_loss_scale_over_a_restart(tmp_path, tiny_features):
+    scales = []
+    for updates in (2, 4):
+        arguments = run_of("text", tmp_path / "run", tiny_features, schedule__kimg=updates * 0.008)
+        result = torchrun(arguments, mode="fp16")
+        assert result.returncode == 0, result.stderr[-3000:]
+        tensors, state = weights(tmp_path / "run")
+        scales.append(state["loss_scale"])
+    assert "resumed from" in result.stderr
+    before, after = (sum(scale[name]["_growth_tracker"] for name in ("g", "d")) for scale in scales)
+    assert after > before > 0  # whole steps are counted on
+    assert 0 < scales[1]["g"]["scale"] <= scales[0]["g"]["scale"]
+    assert all(bool(torch.isfinite(value).all()) for value in tensors.values() if value.is_floating_point())
+
+
 def test_zero_3_refuses_second_order_penalties(tmp_path, tiny_features):
     result = torchrun(run_of("class", tmp_path / "run", tiny_features), mode="zero3")
     assert result.returncode != 0
