@@ -71,7 +71,7 @@ def test_killed_twenty_times_at_random(seed, tmp_path, tiny_features):
         process.join()
         reached.add(newest(run))
     assert finish(tiny_run(run, tiny_features, **LONG), log) == 0, log.read_text()
-    assert len(reached) > 8, "the run was hardly ever killed in the middle"
+    assert len(reached) > 4, "the run was hardly ever killed in the middle"
     assert_same_run(run, unbroken(tmp_path, tiny_features, LONG))
 
 
