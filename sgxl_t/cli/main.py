@@ -54,7 +54,8 @@ class LazyGroup(click.Group):
 def cli() -> None:
     """Fast one-pass image GANs: train on your own pictures, sample from text or classes.
 
-    Every command has --help. Exit codes: 0 done, 2 a mistake in the request, 130 interrupted.
+    Every command has --help. Exit codes: 0 done, 2 a mistake in the request, 130 interrupted; training has
+    more (docs/faults.md), so that a scheduler knows when to start it again.
     """
 
 

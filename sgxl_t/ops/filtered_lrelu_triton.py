@@ -11,7 +11,7 @@ switched on (TRITON_INTERPRET=1 before the first import of triton).
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import triton
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from sgxl_t.ops.filtered_lrelu import Plan
 from sgxl_t.ops.planes import BandPair
+from sgxl_t.ops.recomputed_lrelu import recomputed_lrelu
 
 _MID_ELEMENTS = 1 << 28
 # Inputs that a tile reads along an axis, counted on the finer of its two grids.
@@ -32,8 +33,7 @@ def triton_lrelu(x: Tensor, b: Tensor, plan: Plan) -> Tensor:
 
     dtype float32, float16 or bfloat16. Only x and b are kept for the backward pass.
     """
-    y: Tensor = _Activated.apply(x, b, plan)
-    return y
+    return recomputed_lrelu(x, b, plan, _run)
 
 
 def available(x: Tensor) -> bool:
@@ -41,36 +41,6 @@ def available(x: Tensor) -> bool:
     if x.dtype not in (torch.float32, torch.float16, torch.bfloat16):
         return False
     return x.device.type == "cuda" or (x.device.type == "cpu" and bool(triton.knobs.runtime.interpret))
-
-
-class _Activated(torch.autograd.Function):
-    """Up, activation, down."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, b: Tensor, plan: Plan) -> Tensor:
-        ctx.save_for_backward(x, b)
-        ctx.plan = plan
-        return _run(plan, x, b, plan.up, plan.down)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
-        grad = _Slopes.apply(grads[0], *ctx.saved_tensors, ctx.plan, True)
-        return grad, grad.sum((0, 2, 3)), None
-
-
-class _Slopes(torch.autograd.Function):
-    """The operator with its slopes at (x, b) instead of the activation, or its adjoint: linear in v."""
-
-    @staticmethod
-    def forward(ctx: Any, v: Tensor, x: Tensor, b: Tensor, plan: Plan, adjoint: bool) -> Tensor:
-        ctx.save_for_backward(x, b)
-        ctx.plan, ctx.adjoint = plan, adjoint
-        turned = plan.transposed() if adjoint else plan
-        return _run(plan, x, b, turned.up, turned.down, v)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        return _Slopes.apply(grads[0], *ctx.saved_tensors, ctx.plan, not ctx.adjoint), None, None, None, None
 
 
 class _Map(NamedTuple):
