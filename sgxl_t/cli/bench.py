@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import IO, Any
 
 import click
@@ -12,7 +13,8 @@ Examples:
   sgxl-t bench --quick
   sgxl-t bench --threads 1 --only "filtered_lrelu-*" --json filters.json
   sgxl-t bench --threads 1 --only sgxl-imagenet-16 --variant default --variant winograd --mode forward
-  sgxl-t bench --threads 1 --only "sgt-lite-*" --against ../older-checkout"""
+  sgxl-t bench --threads 1 --only "sgt-lite-*" --against ../older-checkout
+  sgxl-t bench --threads 1 --stages sgxl-imagenet-256 --dtype float32 --json stages.json"""
 
 NO_ROW = 1
 """Exit code when a row is missing, because its result differs from the reference's or it could not run."""
@@ -50,6 +52,12 @@ NO_ROW = 1
     "--against", metavar="PATH", help="Another version to compare with: a checkout or site-packages folder."
 )
 @click.option("--same-dtype", is_flag=True, help="Run the reference in the dtype of the row, not in float32.")
+@click.option(
+    "--stages",
+    metavar="MODEL",
+    help="Instead of cases: every layer of a model such as sgxl-imagenet-256 and of the networks before it, "
+    "time, arithmetic and rate beside a matrix product.",
+)
 @click.option("--list", "listed", is_flag=True, help="Only print the names of the cases.")
 def bench(file: str | None, listed: bool, **asked: Any) -> int:
     """Measures operators, layers and whole generators, forward and with gradients, time and memory.
@@ -59,9 +67,7 @@ def bench(file: str | None, listed: bool, **asked: Any) -> int:
     Exit code 1: a row is missing, and the reason was printed.
     """
     from sgxl_t.sampling.bench.cases import find_cases
-    from sgxl_t.sampling.bench.measure import measure
     from sgxl_t.sampling.bench.request import check
-    from sgxl_t.sampling.bench.rows import HEADER, Row, line
     from sgxl_t.sampling.files import check_file
 
     request = _request(asked)
@@ -73,18 +79,31 @@ def bench(file: str | None, listed: bool, **asked: Any) -> int:
     if file is not None:
         check_file(file)
     missing: list[str] = []
-    rows: list[Row] = []
-    for row in measure(request, missing.append):
-        if not rows:
-            click.echo(HEADER)
-        rows.append(row)
-        click.echo(line(row))
+    rows = _show(request, missing.append)
     for sentence in missing:
         click.echo(f"sgxl-t: {sentence}", err=True)
     if file is not None:
-        _write(file, [row.as_json() for row in rows])
+        _write(file, rows)
         click.echo(f"wrote {file}: {len(rows)} rows")
     return NO_ROW if missing else 0
+
+
+def _show(request: Any, tell: Callable[[str], None]) -> list[dict[str, Any]]:
+    """Measures, prints each row when it is there, returns all for JSON."""
+    from sgxl_t.sampling.bench import measure, rows, stage_rows
+
+    tables: dict[bool, tuple[Any, str, Any]] = {
+        False: (measure.measure, rows.HEADER, rows.line),
+        True: (measure.measure_stages, stage_rows.STAGE_HEADER, stage_rows.stage_line),
+    }
+    source, header, line = tables[request.stages is not None]
+    found: list[dict[str, Any]] = []
+    for row in source(request, tell):
+        if not found:
+            click.echo(header)
+        found.append(row.as_json())
+        click.echo(line(row))
+    return found
 
 
 def _write(file: str, rows: list[dict[str, Any]]) -> None:

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 
 import torch
 
+from . import stages
 from .cases import DTYPES
 from .job import Job, Side, first_line
-from .machine import Roof, load, measure_roof
+from .machine import Roof, device_name, load, measure_roof
 from .other import OtherVersion
 from .request import BenchRequest, check
 from .rows import Row
 from .runner import Runner
+from .stage_rows import StageRow
 from .timing import clock_name, quartiles
 
 
 def measure(request: BenchRequest, tell: Callable[[str], None]) -> Iterator[Row]:
     """Rows one after the other. tell: gets one sentence for every row that there is not, and why."""
     cases = check(request)
-    before = torch.get_num_threads(), torch.backends.cudnn.allow_tf32
-    torch.set_num_threads(request.threads or before[0])
-    torch.backends.cudnn.allow_tf32 = False  # float32 means float32
-    try:
+    with settings(request):
         threads, device = torch.get_num_threads(), torch.device(request.device)
         clock = clock_name(device, threads)
         dtypes = [dtype for dtype in DTYPES if dtype in (request.dtypes or DTYPES)]
@@ -47,6 +46,23 @@ def measure(request: BenchRequest, tell: Callable[[str], None]) -> Iterator[Row]
                         tell(sentence)
                     yield from _rows(job, sides, roofs, began)
                     del job, sides  # before the next workload takes its memory
+
+
+def measure_stages(request: BenchRequest, tell: Callable[[str], None]) -> Iterator[StageRow]:
+    """The same for the layers, stages and networks on the way to the model that `request.stages` names."""
+    check(request)
+    with settings(request):
+        yield from stages.measure_stages(request, tell)
+
+
+@contextmanager
+def settings(request: BenchRequest) -> Iterator[None]:
+    """Threads as asked; float32 means float32."""
+    before = torch.get_num_threads(), torch.backends.cudnn.allow_tf32
+    torch.set_num_threads(request.threads or before[0])
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
     finally:
         torch.set_num_threads(before[0])
         torch.backends.cudnn.allow_tf32 = before[1]
@@ -86,7 +102,7 @@ def _row(job: Job, side: Side, roof: Roof, gflop: float, began: float) -> Row:
         repeats=job.request.repeats,
         clock=job.clock,
         threads=torch.get_num_threads(),
-        device=_device_name(job.request.device),
+        device=device_name(job.request.device),
         torch=torch.__version__,
         load=began,
         gflop=gflop,
@@ -99,7 +115,3 @@ def _row(job: Job, side: Side, roof: Roof, gflop: float, began: float) -> Row:
         peak_mib=side.memory.peak,
         reference_peak_mib=reference.memory.peak,
     )
-
-
-def _device_name(device: str) -> str:
-    return torch.cuda.get_device_name(device) if device.startswith("cuda") else device

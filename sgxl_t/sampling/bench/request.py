@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import torch
 
 from .cases import MODES, Case, find_cases
+from .schedule import stages_of
 from .timing import REPEATS
-from .variants import variants
+from .variants import CUDA_GRAPH, variants
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,8 @@ class BenchRequest:
     """Folder of another version, which takes the place of the plain operators."""
     same_dtype: bool = False
     """Let the reference run in the dtype of each row instead of float32; errors are still against float32."""
+    stages: str | None = None
+    """A model whose layers are measured stage by stage instead of the cases."""
     progress: bool = True
 
     def jobs(self, case: Case) -> list[tuple[int, str]]:
@@ -58,7 +61,25 @@ def check(request: BenchRequest) -> list[Case]:
             raise ValueError(
                 f"--variant {name} is unknown on {request.device}: use {', '.join(variants(device))}"
             )
+    if request.stages is not None:
+        _check_stages(request)
+        return []
     cases = find_cases(request.quick, request.only)
     if not any(request.jobs(case) for case in cases):
         raise ValueError("no case has that batch and mode: leave out --batch or --mode, or choose others")
     return cases
+
+
+def _check_stages(request: BenchRequest) -> None:
+    """ValueError for options that mean nothing to the table of stages, and for models without stages."""
+    stages_of(str(request.stages))
+    options = {
+        "--only": request.only,
+        "--mode forward_backward": "forward_backward" in request.modes,
+        "--against": request.against,
+        "--same-dtype": request.same_dtype,
+        f"--variant {CUDA_GRAPH}": CUDA_GRAPH in request.variants,
+    }
+    for name, given in options.items():
+        if given:
+            raise ValueError(f"{name} means nothing to --stages, which times single layers: leave it out")

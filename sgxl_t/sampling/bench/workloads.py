@@ -47,6 +47,22 @@ def sizes(spec: LayerSpec) -> tuple[int, int, int]:
     return entering, entering * spec.up_factor + sum(spec.padding) - spec.up_taps + 1, spec.out_size
 
 
+def conv_gflop(spec: LayerSpec, batch: int) -> float:
+    """Arithmetic of the layer's convolution over its zero-padded input, computed directly."""
+    weights = spec.in_channels * spec.out_channels * spec.kernel**2
+    return 2 * batch * weights * sizes(spec)[0] ** 2 / 1e9
+
+
+def filter_gflop(spec: LayerSpec, channels: int, batch: int) -> float:
+    """Multiply-adds of polyphase filters: nothing inserted, nothing thrown away; separable unless radial."""
+    side, mid, out = sizes(spec)
+    enlarge = spec.up_taps / spec.up_factor * (mid * side + mid * mid) if spec.up_taps > 1 else 0
+    reduce = spec.down_taps * (mid * out + out * out) if spec.down_taps > 1 else 0
+    if spec.use_radial_filters:
+        reduce = spec.down_taps**2 * out * out
+    return 2 * batch * channels * (enlarge + reduce) / 1e9
+
+
 def layer_of(wanted: tuple[int, int, int], channels: int) -> LayerSpec:
     """The layer of the ImageNet chain with these sides, with as many channels as asked."""
     kept, head = all_layers(model_config(FIR_MODEL))
@@ -110,20 +126,16 @@ def filter_workload(
             clamp=spec.conv_clamp,
         )
 
-    side, mid, out = wanted
+    side, _, out = wanted
     x = _random(batch, channels, side, side, seed=0, device=device)
     b = 0.1 * _random(channels, seed=1, device=device)
-    # Multiply-adds of separable polyphase filters: nothing inserted, nothing thrown away.
-    enlarge = spec.up_taps / spec.up_factor * (mid * side + mid * mid)
-    reduce = spec.down_taps * (mid * out + out * out)
-    planes = batch * channels
     return Workload(
         call,
         [x],
         [b],
         constants=constants,
-        gflop=2 * planes * (enlarge + reduce) / 1e9,
-        megabytes=2 * planes * (side**2 + out**2) / 1e6,
+        gflop=filter_gflop(spec, channels, batch),
+        megabytes=2 * batch * channels * (side**2 + out**2) / 1e6,
     )
 
 

@@ -1,0 +1,70 @@
+"""One layer of an alias-free generator, and its convolution and its filtered leaky ReLU by themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sgxl_t.networks import synthesis_xl
+from sgxl_t.networks.schedule_xl import LayerSpec
+
+from .runner import Formulation
+
+PARTS = ("conv", "filter", "whole")
+"""What is timed of a layer; the whole has the affine map of the style and the bookkeeping as well."""
+OPERATORS = {"conv": "modulated_conv_sg3", "filter": "filtered_lrelu"}
+"""Names by which the layer calls them."""
+
+
+class LayerParts:
+    """A layer with random weights of its true widths, and the calls that it makes.
+
+    The operators get the very arguments that the layer gives them: they are noted during one run of it.
+    """
+
+    def __init__(self, spec: LayerSpec, w_dim: int, batch: int, dtype: torch.dtype, device: str) -> None:
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(0)
+            self.layer = synthesis_xl.SynthesisLayer(spec, w_dim).to(device)
+            x = torch.randn(batch, spec.in_channels, spec.in_size, spec.in_size)
+            w = torch.randn(batch, w_dim)
+        self.dtype, self.device = dtype, torch.device(device)
+        self.x, self.w = x.to(device, dtype), w.to(device)
+        self._calls: dict[str, Callable[[], Tensor]] = {}
+        with torch.inference_mode(), _noting(self._calls):
+            self._whole()
+        self._calls["whole"] = self._whole
+
+    def run(self, part: str, formulation: Formulation) -> Tensor:
+        """One of PARTS in a formulation, as sampling runs it: nothing is recorded."""
+        with torch.inference_mode(), formulation():
+            return self._calls[part]()
+
+    def _whole(self) -> Tensor:
+        mixed = self.dtype != torch.float32
+        with torch.autocast(self.device.type, self.dtype) if mixed else nullcontext():
+            y: Tensor = self.layer(self.x, self.w)
+            return y
+
+
+@contextmanager
+def _noting(calls: dict[str, Callable[[], Tensor]]) -> Iterator[None]:
+    """Inside, the operators of a layer leave their arguments in `calls`."""
+    own = {part: getattr(synthesis_xl, name) for part, name in OPERATORS.items()}
+
+    def noted(part: str, *arguments: Any, **options: Any) -> Tensor:
+        calls[part] = partial(own[part], *arguments, **options)
+        return calls[part]()
+
+    try:
+        for part, name in OPERATORS.items():
+            setattr(synthesis_xl, name, partial(noted, part))
+        yield
+    finally:
+        for part, name in OPERATORS.items():
+            setattr(synthesis_xl, name, own[part])
