@@ -161,7 +161,7 @@ def stage_line(row: StageRow) -> str:
     """The row under STAGE_HEADER."""
     cells = [
         f"{row.kind:7} {row.resolution:4} {row.layer:16} {row.layers:6} {row.batch:5} {row.dtype:8}",
-        f"{row.variant:17} {row.ms:9.2f} {row.conv_ms:9.2f} {row.filter_ms:9.2f} {row.gflop:8.1f}",
+        f"{row.variant:17} {row.ms:9.2f} {row.conv_ms:9.2f} {row.filter_ms:9.2f} {row.gflop:8.3g}",
         f"{row.gflop_per_s:8.0f} {row.conv_gflop_per_s:7.0f} {row.filter_gflop_per_s:7.0f}",
         f"{row.gemm_gflop_per_s:7.0f} {row.conv_share:9.2f} {row.lowest_share:6.2f}",
     ]

@@ -14,7 +14,7 @@ from sgxl_t.networks.registry import model_config
 from sgxl_t.networks.schedule_xl import LayerSpec
 
 from .cases import DTYPES
-from .job import SHORTEST, SHORTEST_QUICK, first_line
+from .job import SHORTEST, SHORTEST_QUICK
 from .layer_parts import PARTS, LayerParts
 from .machine import Product, load, matrix_product
 from .request import BenchRequest
@@ -31,25 +31,22 @@ def measure_stages(request: BenchRequest, tell: Callable[[str], None]) -> Iterat
     """
     assert request.stages is not None
     config, stages = model_config(request.stages), stages_of(request.stages)
-    distinct = {
-        cost(spec): (stage.side, spec) for stage in reversed(stages) for spec in reversed(_all(stage))
-    }
+    distinct: dict[Cost, tuple[int, LayerSpec]] = {}
+    for stage in stages:
+        for spec in stage.kept + stage.added:
+            distinct.setdefault(cost(spec), (stage.side, spec))
     clock = clock_name(torch.device(request.device), torch.get_num_threads())
     for dtype in [dtype for dtype in DTYPES if dtype in (request.dtypes or DTYPES)]:
         forms = [name for name in request.variants if _runs(name, dtype, request, tell)]
         product = matrix_product(DTYPES[dtype], torch.device(request.device), clock, small=request.quick)
         for batch in request.batches or (1,):
             found: dict[Cost, dict[str, LayerTimes]] = {}
-            for key, (side, spec) in reversed(distinct.items()):
+            for key, (side, spec) in distinct.items():
                 meter = _Meter(request, config, dtype, batch, clock, product)
                 found[key] = meter.measure(spec, forms)
                 yield from (layer_row(request, side, times) for times in found[key].values())
             for form in forms:
                 yield from _sums(request, stages, {key: times[form] for key, times in found.items()})
-
-
-def _all(stage: Stage) -> list[LayerSpec]:
-    return stage.kept + stage.added
 
 
 def _sums(
@@ -58,7 +55,9 @@ def _sums(
     for stage in stages:
         yield network_row(request, "stage", stage.side, [times[cost(spec)] for spec in stage.added])
     for stage in stages:
-        yield network_row(request, "network", stage.side, [times[cost(spec)] for spec in _all(stage)])
+        yield network_row(
+            request, "network", stage.side, [times[cost(spec)] for spec in stage.kept + stage.added]
+        )
 
 
 def _runs(name: str, dtype: str, request: BenchRequest, tell: Callable[[str], None]) -> bool:
