@@ -50,11 +50,22 @@ class BandPair(NamedTuple):
         return max(v.size, v.out_size) * max(h.size, h.out_size)
 
 
+def working_dtype(x: Tensor) -> torch.dtype:
+    """The dtype in which planes of x are filtered.
+
+    On a CPU float32 for half precision, too: rounded taps and planes would add more error than the maps'
+    own rounding, and the products are few enough for it (0.9 times the speed of bfloat16).
+    """
+    if x.device.type == "cpu" and x.dtype in (torch.bfloat16, torch.float16):
+        return torch.float32
+    return x.dtype
+
+
 def split(x: Tensor, largest_plane: int) -> list[Chunk]:
     """Chunks of x [N, C, H, W] whose tensors of `largest_plane` pixels per plane stay small."""
     samples, channels = x.shape[:2]
     if x.device.type == "cpu":
-        planes = _CPU_BYTES_PER_THREAD * torch.get_num_threads() // (largest_plane * x.element_size())
+        planes = _CPU_BYTES_PER_THREAD * torch.get_num_threads() // (largest_plane * working_dtype(x).itemsize)
         planes = max(planes, _MIN_CPU_PLANES)
     else:
         planes = max(_DEVICE_ELEMENTS // largest_plane, 1)
@@ -88,6 +99,7 @@ def band_planes(
 
     middle: gets planes [W', H', planes] and the number of the chunk, and may work in place.
     """
+    dtype = working_dtype(x)
     last = first if second is None else second
     shape = (*x.shape[:2], last.vertical.axis.out_size, last.horizontal.axis.out_size)
     nhwc = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
@@ -95,11 +107,11 @@ def band_planes(
     y = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout)
     for number, chunk in enumerate(chunks):
         source = x[chunk].permute(2, 3, 0, 1)
-        z = torch.empty(source.shape, dtype=x.dtype, device=x.device)
+        z = torch.empty(source.shape, dtype=dtype, device=x.device)
         if bias is None:
             z.copy_(source)
         else:
-            torch.add(source, bias[chunk.channels], out=z)
+            torch.add(source, bias[chunk.channels].to(dtype), out=z)
         z = _product(first.vertical, first.horizontal, z.flatten(2))
         if middle is not None:
             z = middle(z, number)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from sgxl_t.networks import layers_t, synthesis_xl
@@ -18,9 +19,16 @@ from sgxl_t.ops import reference, resample
 
 
 def _modulated_conv_sg3(
-    x: Tensor, weight: Tensor, s: Tensor, *, input_gain: Tensor | None = None, **options: Any
+    x: Tensor,
+    weight: Tensor,
+    s: Tensor,
+    *,
+    input_gain: Tensor | None = None,
+    dtype: torch.dtype | None = None,
+    **options: Any,
 ) -> Tensor:
-    """The plain form wants one dtype; mixed precision gives maps and weights of two."""
+    """The plain form wants one dtype, that of the product; mixed precision gives maps and weights of two."""
+    x = x if dtype is None else x.to(dtype)
     gain = None if input_gain is None else input_gain.to(x.dtype)
     return reference.modulated_conv_sg3(x, weight.to(x.dtype), s.to(x.dtype), input_gain=gain, **options)
 
