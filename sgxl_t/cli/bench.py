@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import IO, Any
 
 import click
@@ -91,18 +92,21 @@ def bench(file: str | None, listed: bool, **asked: Any) -> int:
 def _show(request: Any, tell: Callable[[str], None]) -> list[dict[str, Any]]:
     """Measures, prints each row when it is there, returns all for JSON."""
     from sgxl_t.sampling.bench import measure, rows, stage_rows
+    from sgxl_t.sampling.bench.request import check
 
-    tables: dict[bool, tuple[Any, str, Any]] = {
-        False: (measure.measure, rows.HEADER, rows.line),
-        True: (measure.measure_stages, stage_rows.STAGE_HEADER, stage_rows.stage_line),
-    }
-    source, header, line = tables[request.stages is not None]
+    source: Any = measure.measure if request.stages is None else measure.measure_stages
+    header, line = stage_rows.STAGE_HEADER, stage_rows.stage_line
+    if request.stages is None:
+        width = max(len(case.name) for case in check(request))
+        header, line = rows.header(width), partial(rows.line, width=width)
     found: list[dict[str, Any]] = []
     for row in source(request, tell):
         if not found:
             click.echo(header)
         found.append(row.as_json())
         click.echo(line(row))
+    if found:
+        click.echo(rows.protocol(found))
     return found
 
 

@@ -1,3 +1,4 @@
+import itertools
 import json
 import os
 import subprocess
@@ -9,6 +10,8 @@ from test_main import call
 
 from sgxl_t.cli.bench import bench
 from sgxl_t.networks import synthesis_xl
+from sgxl_t.networks.registry import model_config
+from sgxl_t.networks.schedule_xl import all_layers
 from sgxl_t.sampling.bench import cases, job, machine, measure, swap
 from sgxl_t.sampling.bench.machine import Roof
 from sgxl_t.sampling.bench.memory import measure_memory
@@ -16,7 +19,7 @@ from sgxl_t.sampling.bench.other import OtherVersion
 from sgxl_t.sampling.bench.runner import Runner
 from sgxl_t.sampling.bench.timing import REPEATS, loops_for, quartiles
 from sgxl_t.sampling.bench.variants import formulation, runner_class, variants
-from sgxl_t.sampling.bench.workloads import filter_workload, generator_workload
+from sgxl_t.sampling.bench.workloads import filter_workload, generator_workload, sizes
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).parents[2]
@@ -197,8 +200,10 @@ def test_sizes_of_the_filters_are_those_of_layers():
     for wanted, channels in cases.FILTERS.items():
         work = filter_workload(wanted, 2, 1, CPU)
         assert work.call(*work.maps, *work.others).shape == (1, 2, wanted[2], wanted[2])
-        assert work.gflop > 0
-        assert channels <= 1024
+        assert work.known.gflop > 0
+        assert work.known.megabytes > 0
+        network = itertools.chain(*all_layers(model_config("sgxl-imagenet-256")))
+        assert channels == next(spec.out_channels for spec in network if sizes(spec) == wanted)
     with pytest.raises(ValueError, match="no layer"):
         filter_workload((1, 2, 3), 2, 1, CPU)
 
@@ -221,13 +226,32 @@ def test_memory_counts_storages_once_and_no_weights():
     weight = torch.randn(1000, 1000, requires_grad=True)
     x = torch.randn(500, 1000, requires_grad=True)
 
-    def run():
-        y = x @ weight  # keeps x and the weight
-        return (y * y[:]).sum()  # keeps y, twice
+    def run(watch):
+        with watch:
+            y = x @ weight  # keeps x and the weight
+            loss = (y * y[:]).sum()  # keeps y, twice
+        (y**3).sum()  # no more watched
+        return loss
 
     _, memory = measure_memory(run, [weight], CPU)
     assert memory.saved == pytest.approx(2 * 500 * 1000 * 4 / 2**20)
     assert memory.peak == pytest.approx(2 * 500 * 1000 * 4 / 2**20, rel=0.3)
+
+
+def test_memory_of_a_backward_pass_counts_what_it_frees():
+    x = torch.randn(500, 1000, requires_grad=True)
+
+    def run(watch):
+        with watch:
+            y = x
+            for _ in range(8):
+                y = y.sin()
+        return torch.autograd.grad(y.sum(), x)
+
+    _, memory = measure_memory(run, [x], CPU)
+    one = 500 * 1000 * 4 / 2**20
+    assert memory.saved == pytest.approx(7 * one)  # and x, which is excluded
+    assert memory.peak < 12 * one  # 8 results and a few gradients: those kept alive would be 16
 
 
 def test_roof_and_quartiles(monkeypatch):

@@ -34,9 +34,11 @@ class LayerParts:
             x = torch.randn(batch, spec.in_channels, spec.in_size, spec.in_size)
             w = torch.randn(batch, w_dim)
         self.dtype, self.device = dtype, torch.device(device)
-        self.x, self.w = x.to(device, dtype), w.to(device)
+        self.x, self.w = x.to(device), w.to(device)
         self._calls: dict[str, Callable[[], Tensor]] = {}
         with torch.inference_mode(), _noting(self._calls):
+            # Inside a network it is fed by a layer like itself.
+            self.x = self.x.to(self._whole().dtype)
             self._whole()
         self._calls["whole"] = self._whole
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager, nullcontext
 import torch
 
 from . import stages
+from .arithmetic import Work
 from .cases import DTYPES
 from .job import Job, Side, first_line
 from .machine import Roof, device_name, load, measure_roof
@@ -71,17 +72,17 @@ def settings(request: BenchRequest) -> Iterator[None]:
 def _rows(job: Job, sides: list[Side], roofs: dict[str, Roof], began: float) -> list[Row]:
     if not sides:
         return []
-    gflop = Runner(job.work, job.mode, torch.float32, job.clock).gflop()
-    return [_row(job, side, roofs[side.dtype], gflop, began) for side in sides]
+    done = Runner(job.work, job.mode, torch.float32, job.clock).work_done()
+    return [_row(job, side, roofs[side.dtype], done, began) for side in sides]
 
 
-def _row(job: Job, side: Side, roof: Roof, gflop: float, began: float) -> Row:
+def _row(job: Job, side: Side, roof: Roof, done: Work, began: float) -> Row:
     reference = job.references[job.request.reference_dtype(side.dtype)]
     ours, theirs = quartiles(side.times), quartiles(reference.times)
     pairs = quartiles([slow / fast for fast, slow in zip(side.times, reference.times, strict=True)])
     traffic = None
-    if job.work.megabytes is not None and job.mode == "forward":
-        traffic = job.work.megabytes * (2 if side.dtype == "float32" else 1) / ours.median
+    if job.mode == "forward":
+        traffic = done.megabytes * (2 if side.dtype == "float32" else 1) / ours.median
     return Row(
         name=job.case.name,
         resolution=job.case.resolution,
@@ -105,8 +106,8 @@ def _row(job: Job, side: Side, roof: Roof, gflop: float, began: float) -> Row:
         device=device_name(job.request.device),
         torch=torch.__version__,
         load=began,
-        gflop=gflop,
-        gflop_per_s=gflop / ours.median * 1000,
+        gflop=done.gflop,
+        gflop_per_s=done.gflop / ours.median * 1000,
         gemm_gflop_per_s=roof.gemm,
         gb_per_s=traffic,
         copy_gb_per_s=roof.copy,

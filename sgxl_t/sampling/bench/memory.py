@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import torch
@@ -21,20 +22,26 @@ class Memory(NamedTuple):
 
 
 def measure_memory(
-    run: Callable[[], Any], constants: Iterable[Tensor], device: torch.device
+    run: Callable[[AbstractContextManager[Any]], Any], constants: Iterable[Tensor], device: torch.device
 ) -> tuple[Any, Memory]:
-    """Result of `run` and its memory. constants: weights and buffers, which are there anyway."""
+    """Result of `run` and its memory. constants: weights and buffers, which are there anyway.
+
+    run: gets the context in which to run the forward pass; what the backward pass keeps for itself is not
+    held between the two.
+    """
     excluded = {_storage(tensor) for tensor in constants}
-    kept: dict[int, torch.UntypedStorage] = {}  # alive, so that no address is used twice
+    # By address, which no other tensor has as long as the graph lives. Kept alive from here they would add
+    # to the peak, since the backward pass could free none.
+    sizes: dict[int, int] = {}
 
     def pack(tensor: Tensor) -> Tensor:
         if _storage(tensor) not in excluded:
-            kept[_storage(tensor)] = tensor.untyped_storage()
+            sizes[_storage(tensor)] = tensor.untyped_storage().nbytes()
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        result, peak = _with_peak(run, device)
-    return result, Memory(sum(storage.nbytes() for storage in kept.values()) / MIB, peak)
+    hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
+    result, peak = _with_peak(lambda: run(hooks), device)
+    return result, Memory(sum(sizes.values()) / MIB, peak)
 
 
 def _storage(tensor: Tensor) -> int:

@@ -88,6 +88,8 @@ class OtherRunner:
         """request: name, batch, mode, dtype, clock, quick and device of the run."""
         self.other, self.request = other, request
         self.key = f"{request['mode']} {request['dtype']}"
+        self.watched_ms = 0.0
+        """As of a `Runner`."""
 
     def memory(self) -> tuple[list[Tensor], Memory]:
         """Outputs and memory of its first run."""
@@ -95,6 +97,7 @@ class OtherRunner:
             file = str(Path(folder) / "outputs.pt")
             answer = self.other.ask(do="prepare", key=self.key, file=file, **self.request)
             outputs = torch.load(file, weights_only=True)
+        self.watched_ms = answer["ms"]
         device = torch.device(self.request["device"])
         return [x.to(device) for x in outputs], Memory(answer["saved"], answer["peak"])
 

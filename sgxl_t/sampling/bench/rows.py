@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -50,7 +51,7 @@ class Row:
     gemm_gflop_per_s: float
     """A matrix product of this dtype here, by the faster library of torch and the same clock."""
     gb_per_s: float | None
-    """Traffic that cannot be avoided over the time; known for filters."""
+    """Traffic that cannot be avoided over the time of a forward pass: weights, maps in and out of layers."""
     copy_gb_per_s: float
     """A copy on this machine, reads and writes counted."""
     saved_mib: float
@@ -68,23 +69,46 @@ class Row:
         }
 
 
-HEADER = (
-    f"{'name':34} {'batch':>5} {'dtype':8} {'variant':12} {'mode':7} {'ms':>9} {'reference':>9} {'ratio':>6} "
-    f"{'quartiles':>11} {'error':>7} {'GFLOP/s (GEMM)':>15} {'GB/s (copy)':>12} {'saved MiB':>12} "
-    f"{'peak MiB':>12}"
-)
+def header(width: int) -> str:
+    """Names of the columns; width: of the longest name."""
+    return (
+        f"{'name':{width}} {'batch':>5} {'dtype':8} {'variant':17} {'mode':7} {'ms':>9} {'reference':>9} "
+        f"{'ratio':>6} {'quartiles':>11} {'error':>7} {'GFLOP/s (GEMM)':>15} {'GB/s (copy)':>13} "
+        f"{'saved MiB':>12} {'peak MiB':>13}"
+    )
 
 
-def line(row: Row) -> str:
-    """The row under HEADER; memory is ours / the reference's."""
+def line(row: Row, width: int) -> str:
+    """The row under the header; memory is ours / the reference's."""
+    saved = "" if row.mode == "forward" else _pair(row.saved_mib, row.reference_saved_mib)
     cells = [
-        f"{row.name:34} {row.batch:5} {row.dtype:8} {row.variant:12}",
+        f"{row.name:{width}} {row.batch:5} {row.dtype:8} {row.variant:17}",
         f"{'forward' if row.mode == 'forward' else 'fwd+bwd':7}",
-        f"{row.ms:9.1f} {row.reference_ms:9.1f} {row.ratio:6.2f}",
+        f"{row.ms:9.2f} {row.reference_ms:9.2f} {row.ratio:6.2f}",
         f"{f'{row.ratio_low:.2f}-{row.ratio_high:.2f}':>11} {row.error:7.0e}",
         f"{f'{row.gflop_per_s:.0f} ({row.gemm_gflop_per_s:.0f})':>15}",
-        f"{f'{row.gb_per_s:.1f} ({row.copy_gb_per_s:.1f})' if row.gb_per_s else '':>12}",
-        f"{f'{row.saved_mib:.3g}/{row.reference_saved_mib:.3g}' if row.mode != 'forward' else '':>12}",
-        f"{f'{row.peak_mib:.3g}/{row.reference_peak_mib:.3g}':>12}",
+        f"{f'{row.gb_per_s:.1f} ({row.copy_gb_per_s:.1f})' if row.gb_per_s else '':>13}",
+        f"{saved:>12} {_pair(row.peak_mib, row.reference_peak_mib):>13}",
     ]
     return " ".join(cells)
+
+
+def _pair(ours: float, theirs: float) -> str:
+    """MiB; tenths only where they are few."""
+    return "/".join(f"{mib:.0f}" if mib >= 10 else f"{mib:.1f}" for mib in (ours, theirs))
+
+
+def protocol(rows: Sequence[dict[str, Any]]) -> str:
+    """One sentence on how the rows were measured, from their JSON."""
+    row = rows[0]
+    clock = {
+        "cpu": "CPU time of the process",
+        "wall": "clock on the wall",
+        "cuda": "events after warming up",
+    }[row["clock"]]
+    loads = [row["load"] for row in rows]
+    return (
+        f"medians of {row['repeats']} turns in one process; {clock}; {row['threads']} "
+        f"thread{'s' * (row['threads'] > 1)}; {row['device']}; torch {row['torch']}; "
+        f"load of the machine {min(loads):g} to {max(loads):g}"
+    )

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
+from .arithmetic import Work, count
 from .memory import Memory, measure_memory
 from .timing import timed
 from .workloads import Workload
@@ -40,14 +40,17 @@ class Runner:
         if learns:
             self.leaves += [weight.requires_grad_() for weight in work.weights]
         self._cotangent: Tensor | None = None
+        self.watched_ms = 0.0
+        """Milliseconds of the run whose memory was measured, which costs some by itself."""
 
-    def run(self) -> list[Tensor]:
-        """The result, or the gradients of sum(result * fixed noise)."""
+    def run(self, watch: AbstractContextManager[Any] | None = None) -> list[Tensor]:
+        """The result, or the gradients of sum(result * fixed noise). watch: held during the forward pass."""
         with self.formulation():
             if self.mode == "forward":
                 with torch.inference_mode():
                     return [self._forward()]
-            y = self._forward()
+            with watch or nullcontext():
+                y = self._forward()
             if self._cotangent is None:
                 stream = torch.Generator().manual_seed(9)
                 self._cotangent = torch.randn(y.shape, generator=stream).to(y)
@@ -69,19 +72,24 @@ class Runner:
                 self.run()
 
     def memory(self) -> tuple[list[Tensor], Memory]:
-        """Outputs and memory of one run."""
-        found, memory = measure_memory(self.run, self.work.constants, self.device)
+        """Outputs and memory of one run, whose time `watched_ms` keeps."""
+        found: list[Tensor] = []
+
+        def once(watch: AbstractContextManager[Any]) -> None:
+            self.watched_ms = timed(lambda: found.extend(self.run(watch)), self.clock)
+
+        _, memory = measure_memory(once, self.work.constants, self.device)
         return [x.float() for x in found], memory
 
-    def gflop(self) -> float:
-        """Arithmetic of one run by the direct convolution: the backward pass counts twice the forward one."""
-        forward = self.work.gflop
-        if forward is None:
-            with FlopCounterMode(display=False) as counter, torch.no_grad():
-                self._forward()
-            counts = counter.get_flop_counts()["Global"]
-            forward = sum(count for call, count in counts.items() if "convolution" in str(call)) / 1e9
-        return forward * (3 if self.mode == "forward_backward" else 1)
+    def work_done(self) -> Work:
+        """Arithmetic of one run by the direct convolution (the backward pass counts twice the forward one),
+        and what it has to move; counted in one more run unless the workload knows.
+        """
+        if self.work.known is None:
+            with torch.no_grad():
+                self.work.known = count(self._forward, self.work.network)
+        known = self.work.known
+        return known._replace(gflop=3 * known.gflop) if self.mode == "forward_backward" else known
 
     def _forward(self) -> Tensor:
         mixed = self.work.mixed and self.dtype != torch.float32
@@ -96,8 +104,8 @@ class GraphRunner(Runner):
     _graph: torch.cuda.CUDAGraph | None = None
     _result: list[Tensor]
 
-    def run(self) -> list[Tensor]:
-        """The result, in the memory that the graph writes to."""
+    def run(self, watch: AbstractContextManager[Any] | None = None) -> list[Tensor]:
+        """The result, in the memory that the graph writes to; `watch` sees nothing of it."""
         if self._graph is None:
             self._capture()
         assert self._graph is not None

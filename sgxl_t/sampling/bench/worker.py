@@ -81,7 +81,7 @@ def _serve(runners: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
             runners[request["key"]] = runner
             outputs, memory = runner.memory()
             torch.save([x.cpu() for x in outputs], request["file"])
-            return {"saved": memory.saved, "peak": memory.peak}
+            return {"saved": memory.saved, "peak": memory.peak, "ms": runner.watched_ms}
         case "warm_up":
             runners[request["key"]].warm_up()
             return {}

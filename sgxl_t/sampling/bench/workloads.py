@@ -14,6 +14,8 @@ from sgxl_t.networks.configs import ConditionSpec
 from sgxl_t.networks.registry import build_generator, model_config
 from sgxl_t.networks.schedule_xl import LayerSpec, all_layers
 
+from .arithmetic import Work
+
 CLASSES = ConditionSpec(kind="class", dim=320, num_classes=1000)
 TEXT = ConditionSpec(kind="text", dim=768)
 FIR_MODEL = "sgxl-imagenet-256"
@@ -35,10 +37,10 @@ class Workload:
     weights: list[Tensor] = field(default_factory=list)
     constants: list[Tensor] = field(default_factory=list)
     mixed: bool = False
-    gflop: float | None = None
-    """Arithmetic of one forward call, where it is no convolution."""
-    megabytes: float | None = None
-    """What has to be read and written at least, at two bytes a number; twice that in float32."""
+    network: nn.Module | None = None
+    """What is called, where that is a module."""
+    known: Work | None = None
+    """Arithmetic and traffic of one forward call; counted when wanted where nobody knows."""
 
 
 def sizes(spec: LayerSpec) -> tuple[int, int, int]:
@@ -99,7 +101,7 @@ def _seeded() -> Iterator[None]:
 def _of_network(network: nn.Module, device: torch.device, call: Callable[..., Tensor]) -> Workload:
     parameters: list[Tensor] = list(network.parameters())
     constants = [*parameters, *network.buffers()]
-    return Workload(call, [], [], parameters, constants, mixed=True)
+    return Workload(call, [], [], parameters, constants, mixed=True, network=network)
 
 
 def filter_workload(
@@ -134,8 +136,7 @@ def filter_workload(
         [x],
         [b],
         constants=constants,
-        gflop=filter_gflop(spec, channels, batch),
-        megabytes=2 * batch * channels * (side**2 + out**2) / 1e6,
+        known=Work(filter_gflop(spec, channels, batch), 2 * x.numel() * (1 + (out / side) ** 2) / 1e6),
     )
 
 
@@ -149,7 +150,10 @@ def conv_workload(side: int, channels: int, batch: int, device: torch.device) ->
 
     x = _random(batch, channels, side, side, seed=1, device=device)
     s = 1 + 0.5 * _random(batch, channels, seed=2, device=device)
-    return Workload(call, [x], [s], [weight], [weight, gain])
+    after = side + 2
+    numbers = weight.numel() + batch * channels * (side**2 + after**2)
+    known = Work(2 * batch * weight.numel() * after**2 / 1e9, 2 * numbers / 1e6)
+    return Workload(call, [x], [s], [weight], [weight, gain], known=known)
 
 
 def layer_workload(wanted: tuple[int, int, int], channels: int, batch: int, device: torch.device) -> Workload:
