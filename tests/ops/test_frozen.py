@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from sgxl_t.ops.frozen import FrozenCache
+from sgxl_t.ops.frozen import FrozenCache, fixed, fixed_weights
 from sgxl_t.ops.modulated_conv import modulated_conv_sg3
 from sgxl_t.ops.reference import modulated_conv_sg3 as plain
 
@@ -57,3 +57,20 @@ def test_sampling_between_steps_of_training_sees_the_steps() -> None:
             torch.testing.assert_close(modulated_conv_sg3(x, weight, s), plain(x, weight, s))
         modulated_conv_sg3(x, weight, s).square().sum().backward()
         optimiser.step()
+
+
+def test_said_to_be_fixed_values_are_kept_wherever_the_weight_lies() -> None:
+    cache = FrozenCache(lambda w: w * 2)
+    # As good as a GPU here: a device whose elements cannot be looked at.
+    weight = torch.randn(4, 3, 3, 3, device="meta")
+    assert cache(weight) is not cache(weight)
+    with fixed_weights() as used:
+        value = cache(weight)
+        assert cache(weight) is value
+    assert list(used.values()) == [value]
+    with fixed_weights():
+        weight.mul_(3)
+        changed = cache(weight)
+        assert changed is not value
+        assert cache(weight) is changed
+    assert not fixed()
