@@ -59,6 +59,12 @@ class Generator(nn.Module):
             self.mapping = MappingT(config, condition, self.synthesis.num_ws)
         self.num_ws = self.synthesis.num_ws
 
+    def recompute_from(self, side: int | None) -> None:
+        """Layers of the synthesis whose results have at least this side in pixels keep their inputs alone and
+        are computed once more in backward passes; None, as at first, keeps everything.
+        """
+        self.synthesis.recompute_from = side
+
     @property
     def attends(self) -> bool:
         """Whether it attends to the tokens of captions, and so has to be given them."""

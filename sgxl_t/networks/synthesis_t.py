@@ -14,6 +14,7 @@ from sgxl_t.networks.configs import GeneratorConfig, StyleGANTConfig
 from sgxl_t.networks.fourier_input import SynthesisInput
 from sgxl_t.networks.layers import full_precision
 from sgxl_t.networks.layers_t import TAPS, ModulatedLayer, ResidualLayer, ToRGB
+from sgxl_t.networks.recompute import recomputed
 from sgxl_t.networks.synthesis_xl import compute_dtype
 from sgxl_t.networks.text_attention import TextAttention
 from sgxl_t.networks.text_tokens import Text, TextBlend
@@ -91,25 +92,34 @@ class SynthesisBlock(nn.Module):
         noise: Iterator[Tensor | None],
         dtype: torch.dtype = torch.float32,
         text: Text | None = None,
+        *,
+        recompute: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """Features [N, in, r/2, r/2] (none in the first block) and image so far -> features and image at r.
 
         ws: one w [N, w_dim] per layer and a last one for ToRGB. noise: one noise image or none per layer.
         dtype: of the features; the image is float32. text: tokens, for a block that attends to them.
+        recompute: every layer keeps its inputs alone for the backward pass.
         """
+        run = recomputed if recompute else _once
         if self.conv0 is not None:
             assert x is not None
-            x = self.conv0(x, ws[0], next(noise))
+            x = run(self.conv0, x, ws[0], next(noise))
         else:
             assert self.input is not None
             x = self.input(ws[0]).to(dtype)
         for layer, w in zip(self.convs1, ws[1:-1], strict=True):
-            x = layer(x, w, next(noise))
+            x = run(layer, x, w, next(noise))
         if self.attention is not None:
             assert text is not None
-            x = self.attention(x, text)
-        rgb = self.torgb(x, ws[-1])
+            x = run(self.attention, x, text)
+        rgb = run(self.torgb, x, ws[-1])
         return x, rgb if img is None else upsample2d(img, self.resample_filter) + rgb
+
+
+def _once(layer: nn.Module, *inputs: Any) -> Tensor:
+    result: Tensor = layer(*inputs)
+    return result
 
 
 class SynthesisT(nn.Module):
@@ -121,6 +131,7 @@ class SynthesisT(nn.Module):
         self.config = config
         self.w_dim = w_dim
         self.img_resolution = config.img_resolution
+        self.recompute_from: int | None = None
         sizes = config.stylegan_t
         if sizes.num_res_blocks < 1:
             raise ValueError(
@@ -193,9 +204,10 @@ class SynthesisT(nn.Module):
         img: Tensor | None = None
         start = 0
         with full_precision(ws.device):  # maps alone carry half precision, not styles and images
-            for number, block in enumerate(self.blocks()):
+            for number, (side, block) in enumerate(zip(self.block_resolutions, self.blocks(), strict=True)):
                 part = styles[start : start + block.num_layers + 1]
-                x, img = block(x, img, part, noise, dtype, _text_of_block(text, number))
+                recompute = self.recompute_from is not None and side >= self.recompute_from
+                x, img = block(x, img, part, noise, dtype, _text_of_block(text, number), recompute=recompute)
                 start += block.num_layers
         assert img is not None
         return img

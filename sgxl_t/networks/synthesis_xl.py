@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from sgxl_t.networks.configs import GeneratorConfig
 from sgxl_t.networks.fourier_input import SynthesisInput
 from sgxl_t.networks.layers import FullyConnected, full_precision
+from sgxl_t.networks.recompute import recomputed
 from sgxl_t.networks.schedule_xl import LayerSpec, all_layers
 from sgxl_t.ops.filtered_lrelu import filtered_lrelu
 from sgxl_t.ops.filters import lowpass_filter
@@ -26,6 +27,14 @@ def compute_dtype(x: Tensor) -> torch.dtype:
     if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
         return torch.get_autocast_dtype(kind)
     return x.dtype
+
+
+def map_dtype(x: Tensor, dtype: torch.dtype) -> torch.dtype:
+    """The dtype that maps keep between products in `dtype`.
+
+    A CPU that only samples keeps float32: its filters work in that, and four roundings a layer become two.
+    """
+    return x.dtype if x.device.type == "cpu" and not torch.is_grad_enabled() else dtype
 
 
 class SynthesisLayer(nn.Module):
@@ -77,12 +86,13 @@ class SynthesisLayer(nn.Module):
         low, high = spec.padding
         with full_precision(x.device):
             x = modulated_conv_sg3(
-                x.to(dtype),
+                x.to(map_dtype(x, dtype)),
                 self.weight,
                 style,
                 demodulate=not spec.is_torgb,
                 padding=spec.kernel - 1,
                 input_gain=self.magnitude_ema.rsqrt(),
+                dtype=dtype,
             )
             return filtered_lrelu(
                 x,
@@ -118,6 +128,7 @@ class SynthesisXL(nn.Module):
         kept, head = all_layers(config)
         self.config = config
         self.img_resolution = config.img_resolution
+        self.recompute_from: int | None = None
         self.w_dim = sizes.w_dim
         first = (kept + head)[0]
         self.input = SynthesisInput(
@@ -162,5 +173,8 @@ class SynthesisXL(nn.Module):
         first, *styles = ws.unbind(dim=1)
         x = self.input(first)
         for layer, w in zip(self.layers(), styles, strict=True):
-            x = layer(x, w)
+            x = recomputed(layer, x, w) if self._recomputes(layer) else layer(x, w)
         return x.to(torch.promote_types(ws.dtype, torch.float32)) * self.config.stylegan3.output_scale
+
+    def _recomputes(self, layer: SynthesisLayer) -> bool:
+        return self.recompute_from is not None and layer.spec.out_size >= self.recompute_from

@@ -167,6 +167,7 @@ def _networks(config: TrainConfig, source: ImageSource, stem: Generator | None) 
     discriminator = build_discriminator(
         config.discriminator, condition.spec, config.generator.img_resolution, seed=config.seed
     )
+    generator.recompute_from(config.compute.checkpoint_from)
     condition.init_tables(generator, discriminator.heads)
     if stem is not None:
         load_stem(generator, stem)

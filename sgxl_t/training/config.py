@@ -12,6 +12,7 @@ from sgxl_t.networks.configs import ConditionKind, DiscriminatorConfig, Generato
 from sgxl_t.networks.references import trained_kinds
 from sgxl_t.networks.synthesis_t import check_attention
 from sgxl_t.objectives.config import ObjectiveConfig
+from sgxl_t.training.compute_config import ComputeConfig
 from sgxl_t.training.stage_config import StageConfig, check_stages
 
 
@@ -183,6 +184,8 @@ class TrainConfig:
     """Batch sizes."""
     ema: EmaConfig = field(default_factory=EmaConfig)
     """Average of the generator."""
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
+    """Speed and memory of an update."""
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     """Length and intervals."""
     log: LogConfig = field(default_factory=LogConfig)
@@ -213,6 +216,7 @@ class TrainConfig:
     def check(self) -> None:
         """Cross-field rules; raises ValueError with the value, the rule and the way out."""
         self._check_ranges()
+        self.compute.check()
         self._check_growing()
         self._check_attention()
         if self.log.track_images > 0:

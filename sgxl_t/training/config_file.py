@@ -19,9 +19,11 @@ def preset_path(cond: str) -> Path:
     return Path(str(resources.files("sgxl_t.training") / "presets" / f"{cond}.yaml"))
 
 
-def _parser() -> Any:
-    from jsonargparse import ActionConfigFile, ArgumentParser
+def _parser(*, explained: bool = False) -> Any:
+    """explained: the help holds the line of each field, for which sources are read again."""
+    from jsonargparse import ActionConfigFile, ArgumentParser, set_parsing_settings
 
+    set_parsing_settings(docstring_parse_attribute_docstrings=explained)
     parser = ArgumentParser(
         prog="train",
         description="Trains a StyleGAN-XL or StyleGAN-T. With --dry-run, says what memory that would need.",
@@ -54,7 +56,7 @@ def parse_config(arguments: list[str] | None = None) -> TrainConfig:
     from jsonargparse import ArgumentError
 
     arguments = [_with_underscores(text) for text in (sys.argv[1:] if arguments is None else arguments)]
-    parser = _parser()
+    parser = _parser(explained=not {"-h", "--help"}.isdisjoint(arguments))
     try:
         values = parser.instantiate(parser.parse_args(_preset_arguments(arguments) + arguments))
     except (ArgumentError, TypeError) as error:

@@ -103,6 +103,7 @@ class _Sketcher:
             below = read_info(config.stem).generator
         spec, table = self._condition(encoder, grows=below is not None)
         generator = build_generator(config.generator, spec)
+        generator.recompute_from(config.compute.checkpoint_from)
         features = [self.feature_network(name) for name in config.discriminator.features]
         discriminator = build_discriminator(
             config.discriminator, spec, config.generator.img_resolution, networks=features

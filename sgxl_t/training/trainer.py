@@ -19,6 +19,7 @@ from sgxl_t.networks.text_tokens import TextTokens
 from sgxl_t.objectives.objective import Objective, Phase, Stats
 from sgxl_t.ops.images import from_uint8
 from sgxl_t.training.build import build_parts
+from sgxl_t.training.compute_config import chosen_forms
 from sgxl_t.training.config import TrainConfig
 from sgxl_t.training.data import Positions, open_loader
 from sgxl_t.training.divergence import has_diverged, roll_back, skipped_in_a_row
@@ -230,7 +231,8 @@ class Trainer:
         self.recorder.start()
         loader = self.loader = open_loader(self)
         started = time.monotonic()
-        with StopRequest() as stop, self._progress_bar(total) as bar:
+        forms = chosen_forms(self.config.compute)
+        with forms, StopRequest() as stop, self._progress_bar(total) as bar:
             done = self.images_seen >= total or self.recorder.at_rest
             while not done and not stop:
                 before = self.images_seen
