@@ -1,53 +1,119 @@
 #!/usr/bin/env bash
 # Tables of one GPU: operators, layers and networks in bfloat16 and float32 beside the plain operators in the
-# same dtype, CUDA graphs, bandwidth and matrix rates. Needs torch, click, tqdm and pillow, no installation.
+# same dtype, latency with CUDA graphs, rates stage by stage, backbones, memory. Needs torch, click, tqdm, pillow
+# and what the networks import, no installation.
 #
-#   benchmarks/gpu.sh OUT           all tables, about ten minutes; a table that fails leaves the others
-#   benchmarks/gpu.sh OUT --quick   the same calls with small cases on the CPU, to see that they work
+#   benchmarks/gpu.sh OUT                all groups, 24 minutes at most
+#   benchmarks/gpu.sh OUT GROUP...       some of them; where a call may take ten minutes only, three calls:
+#                                        operators | networks latency | training stages backbones
+#   benchmarks/gpu.sh OUT --quick ...    the same calls with small cases on the CPU, to see that they work
 #
-# PYTHON names the interpreter (python3). Each table is OUT/NAME.json and OUT/NAME.txt.
+# A table that fails, or runs past its time, leaves the others; the exit code is then 1. PYTHON names the
+# interpreter (python3). Each table is OUT/NAME.txt, with its rows as they come, and OUT/NAME.json once it is
+# whole; OUT/NAME.err holds everything else it said. OUT/memory.txt sums up the memory of all tables so far.
 set -uo pipefail
 
-if [ $# -lt 1 ] || [ $# -gt 2 ] || { [ $# -eq 2 ] && [ "$2" != --quick ]; }; then
-    echo "usage: benchmarks/gpu.sh OUT [--quick]" >&2
+all_groups=(operators networks latency training stages backbones)
+usage() {
+    echo "usage: benchmarks/gpu.sh OUT [--quick] [GROUP...], GROUP of: ${all_groups[*]}" >&2
     exit 2
-fi
-out=$1
+}
+
+[ $# -ge 1 ] && [ "${1#-}" = "$1" ] || usage
+out=$1 quick=() groups=()
+shift
+for word in "$@"; do
+    if [ "$word" = --quick ]; then
+        quick=(--quick)
+    elif [[ " ${all_groups[*]} " == *" $word "* ]]; then
+        groups+=("$word")
+    else
+        usage
+    fi
+done
+[ ${#groups[@]} -gt 0 ] || groups=("${all_groups[@]}")
 root=$(cd "$(dirname "$0")/.." && pwd)
 export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
 python=${PYTHON:-python3}
 mkdir -p "$out" || exit 2
 
-if [ "${2:-}" = --quick ]; then
-    device=cpu common=(--quick) filters='filtered_lrelu-*' layers='sgxl-layer-*' convs='modulated_conv*'
-    small='sgxl-tiny-16-quick' text='sgt-tiny-*' large='sgxl-tiny-16-quick' graphs='sgt-tiny-*'
-    all=default graph=default
+if [ ${#quick[@]} -gt 0 ]; then
+    device=cpu kernels=() compiled=default graph=default chain=sgxl-tiny-32
+    small=sgxl-tiny-16-quick trained=sgxl-tiny-16-quick large=sgxl-tiny-16-quick
+    text='sgt-tiny-*' quickest='sgt-tiny-*'
 else
-    device=cuda common=() filters='filtered_lrelu-*' layers='sgxl-layer-*' convs='modulated_conv*'
-    small='sgxl-imagenet-??' text='sgt-*' large='sgxl-imagenet-256' graphs='sgt-lite-256'
-    all=all graph=cuda-graph
+    device=cuda kernels=(--variant triton) compiled=compiled graph=cuda-graph chain=sgxl-imagenet-256
+    small='sgxl-imagenet-[136]?' trained='sgxl-imagenet-[16]?' large=sgxl-imagenet-256
+    text='sgt-*' quickest=sgt-lite-256
 fi
 
 failed=0
-table() { # NAME OPTIONS...: one call of the bench; exit code 1 says that rows are missing and why
+deadline=0
+run() { # NAME COMMAND...: into OUT/NAME.txt, within the time that the group has left
+    local name=$1 left=$((deadline - SECONDS)) code
+    shift
+    if [ "$left" -le 0 ]; then
+        echo "== $name: left out, the time of its group is spent" | tee "$out/$name.txt"
+        failed=1
+        return
+    fi
+    echo "== $name: ${*:2}"
+    timeout --kill-after=20 "$left" "$@" 2>"$out/$name.err" | tee "$out/$name.txt"
+    code=${PIPESTATUS[0]}
+    [ "$code" -ne 124 ] || echo "stopped after $left s, when the time of its group was spent" | tee -a "$out/$name.txt"
+    grep -E '^sgxl-t:|Error|Traceback' "$out/$name.err" | tee -a "$out/$name.txt"
+    return "$code"
+}
+table() { # NAME OPTIONS...: one call of the bench; its exit code 1 says that rows are missing, and why
     local name=$1
     shift
-    echo "== $name: sgxl-t bench $*"
-    "$python" -m sgxl_t.cli bench --device "$device" --json "$out/$name.json" \
-        ${common[@]+"${common[@]}"} "$@" 2>"$out/$name.err" | tee "$out/$name.txt"
-    local code=${PIPESTATUS[0]}
-    # Progress bars end in carriage returns; sentences about missing rows do not.
-    tr '\r' '\n' <"$out/$name.err" | grep -E '^sgxl-t:|Error|Traceback' | tee -a "$out/$name.txt" || true
-    [ "$code" -le 1 ] || failed=1
+    run "$name" "$python" -m sgxl_t.cli bench --device "$device" --json "$out/$name.json" \
+        ${quick[@]+"${quick[@]}"} "$@"
+    [ $? -le 1 ] || failed=1
+}
+script() { # NAME FILE OPTIONS...: a file of this folder
+    run "$1" "$python" "$root/benchmarks/$2" "${@:3}" || failed=1
+}
+forms=(--same-dtype --variant default ${kernels[@]+"${kernels[@]}"})
+
+operators() {
+    deadline=$((SECONDS + 400))
+    script machine machine.py --device "$device" ${quick[@]+"${quick[@]}"}
+    table convolutions --same-dtype --only 'modulated_conv*'
+    table layers "${forms[@]}" --only 'sgxl-layer-*'
+    table filters "${forms[@]}" --only 'filtered_lrelu-*'
+    table filters-compiled --same-dtype --variant "$compiled" --only 'filtered_lrelu-*'
+}
+networks() {
+    deadline=$((SECONDS + 330))
+    table xl "${forms[@]}" --mode forward --only "$small"
+    table t --same-dtype --mode forward --only "$text"
+    table xl-large "${forms[@]}" --mode forward --only "$large"
+    table xl-compiled --same-dtype --variant "$compiled" --mode forward --batch 4 --only "$small"
+}
+latency() {
+    deadline=$((SECONDS + 180))
+    local graphs=(--same-dtype --variant default --variant "$graph" --mode forward --batch 1)
+    table latency-t "${graphs[@]}" --only "$quickest"
+    table latency-xl "${graphs[@]}" --only "$small"
+}
+training() {
+    deadline=$((SECONDS + 270))
+    table xl-training "${forms[@]}" --mode forward_backward --only "$trained"
+    table t-training --same-dtype --mode forward_backward --only "$text"
+}
+stages() {
+    deadline=$((SECONDS + 150))
+    table stages --stages "$chain" --variant default ${kernels[@]+"${kernels[@]}"}
+}
+backbones() {
+    deadline=$((SECONDS + 110))
+    script backbones backbones_speed.py --device "$device" ${quick[@]+"${quick[@]}"}
 }
 
-"$python" "$root/benchmarks/machine.py" --device "$device" ${common[@]+"${common[@]}"} | tee "$out/machine.json" || failed=1
-table filters --same-dtype --variant "$all" --only "$filters"
-table convolutions --same-dtype --variant default --only "$convs"
-table layers --same-dtype --variant "$all" --only "$layers"
-table xl --same-dtype --variant "$all" --mode forward --only "$small"
-table xl-training --same-dtype --variant "$all" --mode forward_backward --only "$small"
-table t --same-dtype --variant default --only "$text"
-table t-graph --same-dtype --variant default --variant "$graph" --mode forward --batch 1 --only "$graphs"
-table xl-large --same-dtype --variant default --mode forward --only "$large"
+for group in "${groups[@]}"; do
+    "$group"
+done
+deadline=$((SECONDS + 30))
+script memory memory_rows.py "$out"
 exit "$failed"

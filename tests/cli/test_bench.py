@@ -1,14 +1,11 @@
 import itertools
 import json
-import os
-import subprocess
 from pathlib import Path
 
 import pytest
 import torch
 from test_main import call
 
-from sgxl_t.cli.bench import bench
 from sgxl_t.networks import synthesis_xl
 from sgxl_t.networks.registry import model_config
 from sgxl_t.networks.schedule_xl import all_layers
@@ -263,31 +260,3 @@ def test_roof_and_quartiles(monkeypatch):
     assert quartiles([1.0, 2.0, 3.0, 4.0, 5.0]).spread == pytest.approx(2 / 3)
     assert (loops_for(100, 60), loops_for(7, 60)) == (1, 9)
     assert machine.load() >= 0
-
-
-@pytest.mark.parametrize("quick", [True, False])
-def test_script_for_gpus_asks_for_what_there_is(tmp_path, quick):
-    """With an interpreter that notes what it is asked for."""
-    stub, log = tmp_path / "python", tmp_path / "log"
-    stub.write_text(f'#!/bin/bash\nprintf "%s\\t" "$@" >>{log}\necho >>{log}\n')
-    stub.chmod(0o755)
-    command = ["bash", ROOT / "benchmarks" / "gpu.sh", tmp_path / "out", *["--quick"] * quick]
-    done = subprocess.run(command, env={**os.environ, "PYTHON": str(stub)}, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    machine_call, *calls = [line.split("\t")[:-1] for line in log.read_text().splitlines()]
-    assert Path(machine_call[0]).is_file()
-    assert len(calls) == 8
-    for words in calls:
-        assert words[:3] == ["-m", "sgxl_t.cli", "bench"]
-        asked = bench.make_context("bench", words[3:]).params
-        assert asked["quick"] == quick
-        assert asked["device"] == ("cpu" if quick else "cuda")
-        assert cases.find_cases(quick, asked["only"])
-        assert set(asked["variant"]) <= {"all", *variants(torch.device(asked["device"]))}
-        assert Path(asked["file"]).parent == tmp_path / "out"
-
-
-def test_script_for_gpus_wants_a_folder():
-    done = subprocess.run(["bash", ROOT / "benchmarks" / "gpu.sh"], capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "usage" in done.stderr

@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from sgxl_t.networks import synthesis_xl
 from sgxl_t.networks.configs import ConditionSpec
 from sgxl_t.networks.registry import build_generator
-from sgxl_t.sampling.bench import stages
+from sgxl_t.sampling.bench import job, stages
 from sgxl_t.sampling.bench.layer_parts import LayerParts
 from sgxl_t.sampling.bench.machine import Product
 from sgxl_t.sampling.bench.schedule import cost, stages_of
@@ -23,7 +23,7 @@ PLAIN = formulation("default", always=False)
 def short(monkeypatch):
     """Turns of no length beside a product of no size."""
     a = torch.ones(32, 32)
-    monkeypatch.setattr(stages, "SHORTEST_QUICK", 0.0)
+    monkeypatch.setattr(job, "SHORTEST_QUICK", 0.0)
     monkeypatch.setattr(stages, "matrix_product", lambda *_, **__: Product(lambda: a @ a, 1e-3))
 
 

@@ -19,8 +19,8 @@ from .swap import reference_operators
 from .timing import alternate, loops_for, timed
 from .variants import formulation, obstacle, runner_class
 
-SHORTEST, SHORTEST_QUICK = 60.0, 15.0
-"""Milliseconds of one turn, at least."""
+SHORTEST, SHORTEST_QUICK, SHORTEST_CUDA = 60.0, 15.0, 20.0
+"""Milliseconds of one turn, at least; a GPU's events are exact."""
 LONG = 5
 """Turns that a run under the eyes of the profiler lasts when it needs no trial before its turns."""
 
@@ -128,7 +128,7 @@ class Job:
 
     def _take_turns(self, sides: Sequence[Side], bar: tqdm) -> None:
         """Times all sides."""
-        shortest = SHORTEST_QUICK if self.request.quick else SHORTEST
+        shortest = shortest_turn(self.request, self.clock)
         for side in sides:
             if self.clock != "cuda" and side.runner.watched_ms > LONG * shortest:
                 side.loops = 1  # it has run, and surely fills a turn
@@ -141,6 +141,13 @@ class Job:
         times = alternate([side.turn for side in sides], self.request.repeats, bar.update)
         for side, taken in zip(sides, times, strict=True):
             side.times = taken
+
+
+def shortest_turn(request: BenchRequest, clock: str) -> float:
+    """Milliseconds that a turn has to last, so that the clock's steps do not show."""
+    if request.quick:
+        return SHORTEST_QUICK
+    return SHORTEST_CUDA if clock == "cuda" else SHORTEST
 
 
 def first_line(error: Exception) -> str:

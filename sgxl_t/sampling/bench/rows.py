@@ -108,7 +108,7 @@ def protocol(rows: Sequence[dict[str, Any]]) -> str:
     }[row["clock"]]
     loads = [row["load"] for row in rows]
     return (
-        f"medians of {row['repeats']} turns in one process; {clock}; {row['threads']} "
+        f"medians of {row['repeats']} turns; {clock}; {row['threads']} "
         f"thread{'s' * (row['threads'] > 1)}; {row['device']}; torch {row['torch']}; "
         f"load of the machine {min(loads):g} to {max(loads):g}"
     )

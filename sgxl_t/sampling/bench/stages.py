@@ -14,10 +14,11 @@ from sgxl_t.networks.registry import model_config
 from sgxl_t.networks.schedule_xl import LayerSpec
 
 from .cases import DTYPES
-from .job import SHORTEST, SHORTEST_QUICK
+from .job import shortest_turn
 from .layer_parts import PARTS, LayerParts
 from .machine import Product, load, matrix_product
 from .request import BenchRequest
+from .runner import WARM_UP
 from .schedule import Cost, Stage, cost, stages_of
 from .stage_rows import LayerTimes, StageRow, layer_row, network_row
 from .timing import alternate, clock_name, loops_for, timed
@@ -110,7 +111,6 @@ class _Meter:
 
     def _side(self, run: Callable[[], object]) -> Callable[[], float]:
         """A turn of one call, long enough for the clock; the calls before it warm up and compile."""
-        shortest = SHORTEST_QUICK if self.request.quick else SHORTEST
-        timed(run, self.clock)
-        loops = loops_for(timed(run, self.clock), shortest)
+        timed(run, self.clock, WARM_UP if self.clock == "cuda" else 1)
+        loops = loops_for(timed(run, self.clock), shortest_turn(self.request, self.clock))
         return lambda: timed(run, self.clock, loops)
