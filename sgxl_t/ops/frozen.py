@@ -37,10 +37,11 @@ def fixed_weights() -> Iterator[Used]:
     device, and more of them.
 
     Counted are changes in place and other memory (`load_state_dict`, optimisers), not writes through
-    `weight.data`, which only a CPU notices. Gives the values used in the block; who keeps them for longer
-    than their weights live, or `clear` is called, holds on to it.
+    `weight.data`, which only a CPU notices. Gives the values used in the block, and in those inside it; who
+    keeps them for longer than their weights live, or `clear` is called, holds on to it.
     """
-    used: Used = {}
+    outer = _fixed.get()
+    used: Used = {} if outer is None else outer
     token = _fixed.set(used)
     try:
         yield used

@@ -11,11 +11,12 @@ from sgxl_t.conditioning.condition import Condition
 from sgxl_t.networks.generator import Generator
 from sgxl_t.networks.synthesis_t import SynthesisT
 from sgxl_t.networks.text_tokens import Text, TextBlend
+from sgxl_t.sampling.prompts import Prompts
 from sgxl_t.sampling.shots import Shot, Step
 
 
 def attended_text(
-    generator: Generator, condition: Condition, shots: Sequence[Shot] | Sequence[Step]
+    generator: Generator, condition: Condition | Prompts, shots: Sequence[Shot] | Sequence[Step]
 ) -> Text | None:
     """Tokens for N shots, or N pictures on the way between two; none for a generator that attends to none.
 

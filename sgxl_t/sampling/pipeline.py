@@ -3,32 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
-from itertools import islice
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from PIL import Image
-from torch import Tensor
 
 from sgxl_t.conditioning.condition import Condition
 from sgxl_t.conditioning.model_folder import DTYPES, ModelInfo, load_model, save_model
 from sgxl_t.networks.clip import ClipModel
 from sgxl_t.networks.generator import Generator
-from sgxl_t.ops.images import to_uint8
-from sgxl_t.sampling.attended import attended_text
+from sgxl_t.sampling.batches import in_batches
 from sgxl_t.sampling.best import best_pictures, check_best_of, open_scorer
 from sgxl_t.sampling.centroids import Centroids, load_centroids, save_centroids
 from sgxl_t.sampling.hub import hub_folder, upload
+from sgxl_t.sampling.machine import Machine, Precision, check_precision
 from sgxl_t.sampling.requests import check_psi, check_seeds
 from sgxl_t.sampling.shots import Mix, Shot, Step, candidates, make_mix, plan_steps, shot_label
-from sgxl_t.sampling.styles import styles
 from sgxl_t.sampling.truncation import Truncation, check_truncation
-
-Precision = Literal["fp32", "bf16", "fp16"]
-PRECISIONS: dict[str, torch.dtype | None] = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -71,7 +65,7 @@ class Pictures:
         )
 
 
-class Pipeline:
+class Pipeline(Machine):
     """Pictures from prompts, classes or nothing, by seed.
 
     A picture is a function of model, condition, seed and truncation: its latent is drawn on the CPU from its
@@ -94,13 +88,9 @@ class Pipeline:
 
         centroids: centres for truncation="centroid"; None takes those of the model folder, when it has some.
         """
-        if precision not in PRECISIONS:
-            raise ValueError(f"precision {precision!r} is unknown: use {', '.join(PRECISIONS)}")
-        self.device = choose_device(device)
-        self.generator = generator.eval().requires_grad_(False).to(self.device)
-        self.condition = condition.eval().to(self.device)
+        check_precision(precision)
+        super().__init__(generator, condition, choose_device(device), precision)
         self.info = info
-        self.precision = precision
         self._centroids = centroids
 
     @classmethod
@@ -148,7 +138,7 @@ class Pipeline:
         layers: Sequence[int] | str | None = None,
         best_of: int = 1,
         clip: ClipModel | str | None = None,
-        batch_size: int = 16,
+        batch_size: int | None = None,
     ) -> Pictures:
         """Pictures for every condition and every seed, condition by condition.
 
@@ -190,7 +180,7 @@ class Pipeline:
         layers: Sequence[int] | str | None = None,
         best_of: int = 1,
         clip: ClipModel | str | None = None,
-        batch_size: int = 16,
+        batch_size: int | None = None,
     ) -> Iterator[Picture]:
         """The pictures of a call one after the other, so that many need no more memory than one batch."""
         resolved, listed = self.condition.resolve(conditions), check_seeds(seeds)
@@ -217,7 +207,7 @@ class Pipeline:
         psi: float | Sequence[float] = 1.0,
         cutoff: int | None = None,
         truncation: Truncation = "class",
-        batch_size: int = 16,
+        batch_size: int | None = None,
     ) -> Iterator[Picture]:
         """One picture for each condition with the seed at the same place; as many seeds as conditions."""
         resolved, listed = self.condition.resolve(conditions), check_seeds(seeds)
@@ -240,7 +230,7 @@ class Pipeline:
         psi: float | Sequence[float] = 1.0,
         cutoff: int | None = None,
         truncation: Truncation = "class",
-        batch_size: int = 16,
+        batch_size: int | None = None,
     ) -> Pictures:
         """Pictures on the way from each prompt or class to the next, with `frames` between two of them.
 
@@ -259,7 +249,7 @@ class Pipeline:
         truncation: Truncation = "class",
         best_of: int = 1,
         clip: ClipModel | str | None = None,
-        batch_size: int = 16,
+        batch_size: int | None = None,
     ) -> Iterator[Picture]:
         """Pictures of shots, or of the ways between them, that were planned one by one."""
         pull = self._pull(cutoff, truncation)
@@ -288,31 +278,21 @@ class Pipeline:
         return {"cutoff": cutoff, "truncation": truncation, "centroids": centroids}
 
     def _produce(
-        self, shots: Iterable[Shot] | Iterable[Step], pull: dict[str, Any], batch_size: int
+        self, shots: Iterable[Shot] | Iterable[Step], pull: dict[str, Any], batch_size: int | None
     ) -> Iterator[Picture]:
-        if batch_size < 1:
-            raise ValueError(f"batch_size={batch_size} makes no picture: use at least 1")
-        return self._batches(iter(shots), pull, batch_size)
+        if batch_size is not None and batch_size < 1:
+            raise ValueError(f"batch_size={batch_size} makes no picture: use at least 1, or None")
+        return self._pictures(shots, pull, batch_size)
 
-    def _batches(
-        self, shots: Iterator[Shot] | Iterator[Step], pull: dict[str, Any], batch_size: int
+    def _pictures(
+        self, shots: Iterable[Shot] | Iterable[Step], pull: dict[str, Any], batch_size: int | None
     ) -> Iterator[Picture]:
-        while part := list(islice(shots, batch_size)):
-            for shot, image in zip(part, self._images(part, pull), strict=True):
-                first = shot if isinstance(shot, Shot) else shot.first
-                picture = Image.fromarray(image.permute(1, 2, 0).numpy())
-                yield Picture(picture, shot_label(self.condition, shot), first.seed, shot.psi)
-
-    @torch.no_grad()
-    def _images(self, shots: Sequence[Shot] | Sequence[Step], pull: dict[str, Any]) -> Tensor:
-        """uint8 [N, 3, R, R] on the CPU."""
-        ws = styles(self.generator, self.condition, shots, pull)
-        text = attended_text(self.generator, self.condition, shots)
-        attended = {} if text is None else {"text": text}
-        dtype = PRECISIONS[self.precision]
-        with torch.autocast(self.device.type, dtype=dtype) if dtype else nullcontext():
-            images = self.generator.synthesis(ws, noise_mode="const", **attended)
-        return to_uint8(images).cpu()
+        size = batch_size or self._painter.batch_size
+        listed: Iterator[Any] = iter(shots)
+        for shot, image in in_batches(listed, partial(self._images, pull=pull), self._fitting, size):
+            first = shot if isinstance(shot, Shot) else shot.first
+            picture = Image.fromarray(image.permute(1, 2, 0).numpy())
+            yield Picture(picture, shot_label(self.condition, shot), first.seed, shot.psi)
 
 
 def _each(psi: float | Sequence[float], count: int) -> list[float]:

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from sgxl_t.conditioning.condition import Condition
 from sgxl_t.networks.generator import Generator
+from sgxl_t.sampling.prompts import Prompts
 from sgxl_t.sampling.shots import Shot, Step
 from sgxl_t.sampling.truncation import truncated_styles
 
@@ -26,7 +27,7 @@ def latents(seeds: Sequence[int], z_dim: int) -> Tensor:
 
 def styles(
     generator: Generator,
-    condition: Condition,
+    condition: Condition | Prompts,
     shots: Sequence[Shot] | Sequence[Step],
     pull: Mapping[str, Any],
 ) -> Tensor:
@@ -38,7 +39,7 @@ def styles(
 
 
 def styles_of(
-    generator: Generator, condition: Condition, shots: Sequence[Shot], pull: Mapping[str, Any]
+    generator: Generator, condition: Condition | Prompts, shots: Sequence[Shot], pull: Mapping[str, Any]
 ) -> Tensor:
     """Styles [N, num_ws, w_dim] of N shots. pull: cutoff, truncation, centroids (see `truncated_styles`).
 
@@ -47,7 +48,11 @@ def styles_of(
     place = next(generator.parameters()).device
     z = latents([shot.seed for shot in shots], generator.z_dim).to(place)
     c = condition.encode([shot.condition for shot in shots])
-    ws = truncated_styles(generator, z, c, psi=torch.tensor([shot.psi for shot in shots]), **pull)
+    psi = torch.tensor([shot.psi for shot in shots])
+    center = None
+    if isinstance(condition, Prompts) and pull.get("truncation", "class") == "class" and (psi != 1).any():
+        center = condition.centers([shot.condition for shot in shots])
+    ws = truncated_styles(generator, z, c, psi=psi, center=center, **pull)
     mixes = {index: shot.mix for index, shot in enumerate(shots) if shot.mix is not None}
     if not mixes:
         return ws
@@ -59,7 +64,7 @@ def styles_of(
 
 
 def styles_between(
-    generator: Generator, condition: Condition, steps: Sequence[Step], pull: Mapping[str, Any]
+    generator: Generator, condition: Condition | Prompts, steps: Sequence[Step], pull: Mapping[str, Any]
 ) -> Tensor:
     """Styles [N, num_ws, w_dim] on the way between two shots, at both ends those of the shots themselves.
 

@@ -43,11 +43,13 @@ def truncated_styles(
     cutoff: int | None = None,
     truncation: Truncation = "class",
     centroids: Centroids | None = None,
+    center: Tensor | None = None,
 ) -> Tensor:
     """Styles [N, num_ws, w_dim] of latents z and conditions c: centre + psi * (w - centre).
 
     psi: one number for all samples or a tensor [N] of one each; 1 leaves w alone.
     truncation: which centre. centroids: needed for truncation="centroid" (see `check_truncation`).
+    center: [N, w_dim], what the mapping gives for c, where it is known already.
     cutoff: number of leading styles that are truncated; None truncates all.
     """
     mapping = generator.mapping
@@ -57,7 +59,7 @@ def truncated_styles(
         return ws
     w = ws[:, 0]
     if truncation == "class":
-        center = mapping.center(c).to(w).expand_as(w)
+        center = (mapping.center(c) if center is None else center).to(w).expand_as(w)
     else:
         center, width = w.clone(), free_width(generator)
         if truncation == "global":
