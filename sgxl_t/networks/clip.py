@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sgxl_t.networks.backbone_precision import Precision, reading
+from sgxl_t.networks.fused_attention import fuse_attention
 from sgxl_t.networks.local_networks import LOCAL_KINDS, MEAN, STD, SmallCNN, SmallViT
 from sgxl_t.networks.stored import (
     CONFIG,
@@ -69,6 +71,7 @@ class ClipModel(TextEncoder):
     dim: width of the shared space. image_size: side of the pictures the image tower takes, in pixels.
     model: an open_clip model whose `visual` is the image tower, or None. tokenizer: captions to int64 [N, L].
     text_config: sizes of a plain CLIP text tower, None for another make.
+    precision: of the image tower's products (see `backbone_precision.py`); texts follow the launch.
     Frozen and in eval mode as loaded; the text tower learns once its parameters take gradients again.
     """
 
@@ -88,10 +91,13 @@ class ClipModel(TextEncoder):
     ) -> None:
         super().__init__()
         self.model = model
+        if isinstance(getattr(model, "visual", None), nn.Module):
+            fuse_attention(model.visual)  # type: ignore[arg-type]
         self.tokenizer = tokenizer
         self.text_config = text_config
         self.dim = dim
         self.image_size = image_size
+        self.precision: Precision = "auto"
         # open_clip's wrappers of other libraries' towers have no such table and show no tokens.
         table = getattr(getattr(model, "text", model), "token_embedding", None)
         self.token_dim = table.embedding_dim if isinstance(table, nn.Embedding) else 0
@@ -140,7 +146,8 @@ class ClipModel(TextEncoder):
             images01 = F.interpolate(
                 images01, size=(self.image_size, self.image_size), mode="bicubic", align_corners=False
             )
-        features = self.model.encode_image((images01 - self.mean) / self.std)  # type: ignore[operator]
+        with reading(self.precision, images01.device):
+            features = self.model.encode_image((images01 - self.mean) / self.std)  # type: ignore[operator]
         return F.normalize(features.float(), dim=-1)
 
     def unknown_words(self, texts: Sequence[str]) -> list[str]:

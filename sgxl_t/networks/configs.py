@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from sgxl_t.networks.backbone_precision import Precision
+
 ConditionKind = Literal["class", "text", "none"]
 
 
@@ -201,6 +203,10 @@ class DiscriminatorConfig:
     variance, without which heads on a small CLIP need long to become confident."""
     diff_augment: str = "color,translation,cutout"
     """Differentiable augmentations before every feature network, comma separated; empty for none."""
+    precision: Precision = "auto"
+    """Of the products of frozen feature networks (and of a guiding classifier or CLIP), alike in every phase:
+    auto follows the launch's mixed precision where the processor gains by it, fp32 never lowers it, bf16
+    lowers it also in a float32 launch. Mixing layers and heads always follow the launch."""
     projected: ProjectedConfig = field(default_factory=ProjectedConfig)
     """Sizes used when family is projected."""
     dino: DinoConfig = field(default_factory=DinoConfig)

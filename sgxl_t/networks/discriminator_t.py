@@ -36,6 +36,8 @@ class TokenFeatures(nn.Module):
         self.network = network.requires_grad_(False).eval()
         self.taps = config.dino.taps or tuple(dict.fromkeys(network.tower.default_taps))
         network.tower.check_taps(self.taps)
+        network.precision = config.precision
+        network.trim(self.taps)
         self.policy = config.diff_augment
         self.crop_probability = config.dino.crop_probability
         self.crop_per_sample = config.dino.crop_per_sample

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Literal
 
 import open_clip
@@ -12,9 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sgxl_t.networks.backbone_precision import Precision, as_outside, reading
 from sgxl_t.networks.hub import fetching
 from sgxl_t.networks.local_networks import SmallCNN, SmallCNNConfig, SmallViT, SmallViTConfig, load_local
 from sgxl_t.networks.towers import Tower, tower_of
+from sgxl_t.networks.trimming import trim_tower
 
 RANDOM_SEED = 0
 """Seed of `random:` weights, so that every process and every resumed run has the same ones."""
@@ -27,6 +30,7 @@ class FeatureNetwork(nn.Module):
     reference: what it was loaded from. kind: "cnn" or "vit". channels: of the four maps, shallow to deep.
     input_size: side it was trained on, or none. fixed_size: whether it takes no other side.
     embed_dim: width of the pooled features. has_logits: whether it has a classifier.
+    precision: of its products (see `backbone_precision.py`); features leave it as what follows computes.
     """
 
     mean: Tensor
@@ -52,6 +56,8 @@ class FeatureNetwork(nn.Module):
         self.channels, self.embed_dim = self.tower.channels, self.tower.embed_dim
         self.fixed_size, self.has_logits = self.tower.fixed_size, self.tower.has_logits
         self.input_size = input_size
+        self.precision: Precision = "auto"
+        self.trimmed = False
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
         self.requires_grad_(False)
@@ -77,7 +83,9 @@ class FeatureNetwork(nn.Module):
         Nothing is resized; the network runs to its last tapped block only. A transformer gives the patch
         tokens at the ends of its four quarters, all on one grid.
         """
-        return self.tower.maps(self.normalise(images01))
+        with self.reading(images01):
+            maps = self.tower.maps(self.normalise(images01))
+        return [as_outside(x, images01) for x in maps]
 
     def tokens(self, images01: Tensor, taps: Sequence[int]) -> list[Tensor]:
         """images01 [N, 3, H, W] in [0, 1] -> [N, 1 + L, C] of every tapped block, then the embedded patches.
@@ -89,22 +97,49 @@ class FeatureNetwork(nn.Module):
             raise ValueError(
                 f"features {self.reference} is a CNN and has no tokens: name a vision transformer"
             )
-        return self.tower.tokens(self.normalise(images01), taps)
+        with self.reading(images01):
+            tokens = self.tower.tokens(self.normalise(images01), taps)
+        return [as_outside(x, images01) for x in tokens]
 
     def pooled(self, images01: Tensor) -> Tensor:
         """images01 [N, 3, H, W] in [0, 1], any size -> [N, embed_dim]."""
-        return self.tower.pooled(self.normalise(self.fit(images01)))
+        self._check_whole()
+        with self.reading(images01):
+            pooled = self.tower.pooled(self.normalise(self.fit(images01)))
+        return as_outside(pooled, images01)
 
     def logits(self, images01: Tensor) -> Tensor:
         """images01 [N, 3, H, W] in [0, 1], any size -> class scores [N, classes].
 
         ValueError where the network has no classifier.
         """
+        self._check_whole()
         if not self.has_logits:
             raise ValueError(
                 f"features {self.reference} has no classifier: name a network that was trained with labels"
             )
-        return self.tower.logits(self.normalise(self.fit(images01)))
+        with self.reading(images01):
+            logits = self.tower.logits(self.normalise(self.fit(images01)))
+        return as_outside(logits, images01)
+
+    def trim(self, taps: Sequence[int] | None = None) -> None:
+        """Drops what `tokens` at these taps (none: what `maps`) never runs; `pooled` and `logits` go with it.
+
+        For a network of a discriminator's own; others that read the same weights load them anew.
+        """
+        trim_tower(self.tower, taps)
+        self.trimmed, self.has_logits = True, False
+
+    def _check_whole(self) -> None:
+        if self.trimmed:
+            raise ValueError(
+                f"features {self.reference} were left with what a discriminator looks through: "
+                "load them anew for pooled features or class scores"
+            )
+
+    def reading(self, images: Tensor) -> AbstractContextManager[object]:
+        """Context of this network's precision."""
+        return reading(self.precision, images.device)
 
     def normalise(self, images01: Tensor) -> Tensor:
         """Subtracts the mean and divides by the standard deviation the network was trained with."""

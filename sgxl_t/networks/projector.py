@@ -133,6 +133,9 @@ class ProjectedFeatures(nn.Module):
         if not networks:
             raise ValueError("the projected discriminator was given no feature network: name at least one")
         self.policy, self.input_size = config.diff_augment, config.projected.input_size
+        for network in networks:
+            network.precision = config.precision
+            network.trim()
         self.networks = nn.ModuleList(networks)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)

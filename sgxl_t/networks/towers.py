@@ -15,6 +15,7 @@ from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from sgxl_t.networks.fused_attention import fuse_attention
 from sgxl_t.networks.local_networks import SmallCNN, SmallViT
 
 LEVELS = 4
@@ -256,6 +257,7 @@ class OpenClipViT(TransformerTower):
     def __init__(self, visual: Any) -> None:
         super().__init__()
         self.visual = visual
+        fuse_attention(visual)
         self.patch_size = int(visual.conv1.kernel_size[0])
         self.prefix_tokens = 1
         self.blocks = visual.transformer.resblocks

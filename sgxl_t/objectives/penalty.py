@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from sgxl_t.networks.backbone_precision import float32_backbones
 from sgxl_t.networks.layers import full_precision
 
 NestedTensors = list[list[Tensor]]
@@ -18,7 +19,7 @@ NestedTensors = list[list[Tensor]]
 @contextmanager
 def twice_differentiable(device: torch.device) -> Iterator[None]:
     """Float32, as half precision loses slopes, and plain attention: fused ones have no second derivative."""
-    with full_precision(device), sdpa_kernel(SDPBackend.MATH):
+    with full_precision(device), float32_backbones(), sdpa_kernel(SDPBackend.MATH):
         yield
 
 

@@ -16,6 +16,8 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from sgxl_t.networks import backbone_precision
+
 SMALL = 1 << 14
 """Tensors of at most so many numbers stay real while networks are built: filters, whose values decide how
 they are applied."""
@@ -75,7 +77,8 @@ class Shapes(TorchDispatchMode):
     def running(self) -> Iterator[None]:
         """Inside, operations run on shapes and are counted; the peak begins anew."""
         threads = GPU_THREADS if self._gpu else torch.get_num_threads()
-        with self, mock.patch.object(torch, "get_num_threads", return_value=threads):
+        on_cpu = mock.patch.object(backbone_precision, "is_cpu", return_value=not self._gpu)
+        with self, on_cpu, mock.patch.object(torch, "get_num_threads", return_value=threads):
             self.peak = self.live
             yield
 

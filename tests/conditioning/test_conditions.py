@@ -110,6 +110,18 @@ def test_captions_encode_to_unit_vectors_and_each_is_encoded_once():
     assert torch.equal(condition.encode(["a blue car"])[0], c[1])
 
 
+def test_targets_and_generator_share_one_pass_of_the_frozen_tower():
+    condition, reads = TextCondition(tiny_clip()), []
+    read = condition.original.encode_text
+    condition.original.encode_text = lambda texts: (reads.append(list(texts)), read(texts))[1]
+    target = condition.encode_target(["a red fox", "a blue car"])
+    c, tokens = condition.encode_both(["a red fox", "a blue car"])
+    assert torch.equal(c, target)
+    assert tokens is None
+    condition.encode_target(["a blue car", "a red car"])  # the next batch repeats a caption
+    assert reads == [["a red fox", "a blue car"], ["a red car"]]
+
+
 def test_trained_text_tower_conditions_the_generator_and_never_the_targets():
     condition = TextCondition(tiny_clip(), trainable=True)
     prompts = ["a red fox", "a blue car"]

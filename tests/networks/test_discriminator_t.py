@@ -406,12 +406,14 @@ def test_sides_that_the_transformer_cannot_take(reference: str, asked: int, word
 
 
 def test_taps_are_the_ends_of_the_quarters_unless_named() -> None:
-    network = load_feature_network("random:test_vit")  # six blocks
-    assert TokenFeatures(network, CONFIG, 64).taps == (0, 2, 3, 5)
-    assert TokenFeatures(load_feature_network("random:small_vit"), CONFIG, 64).taps == (0, 1, 2, 3)
-    assert TokenFeatures(network, replace(CONFIG, dino=DinoConfig(taps=(4,))), 64).n_heads == 2
+    def features(reference: str, taps: tuple[int, ...] = ()) -> TokenFeatures:
+        return TokenFeatures(load_feature_network(reference), replace(CONFIG, dino=DinoConfig(taps=taps)), 64)
+
+    assert features("random:test_vit").taps == (0, 2, 3, 5)  # six blocks
+    assert features("random:small_vit").taps == (0, 1, 2, 3)
+    assert features("random:test_vit", (4,)).n_heads == 2
     with pytest.raises(ValueError, match="use 0 to 5"):
-        TokenFeatures(network, replace(CONFIG, dino=DinoConfig(taps=(2, 6))), 64)
+        features("random:test_vit", (2, 6))
 
 
 def test_each_family_names_its_own_features_where_none_are_named() -> None:

@@ -1,0 +1,109 @@
+"""In which precision frozen networks read images: as the launch computes, or as the configuration says.
+
+Decided by what was measured (docs/backbones.md), and alike in every phase, so that real and generated images
+are seen through the same network.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
+from functools import cache
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+Precision = Literal["auto", "fp32", "bf16"]
+"""auto: as the launch, where that does not lose; fp32: never lowered; bf16: also in a float32 launch."""
+
+_in_float32: ContextVar[bool] = ContextVar("in_float32", default=False)
+
+
+@contextmanager
+def float32_backbones() -> Iterator[None]:
+    """Inside, no frozen network lowers its precision, whatever it was told: for derivatives of slopes."""
+    token = _in_float32.set(True)
+    try:
+        yield
+    finally:
+        _in_float32.reset(token)
+
+
+@contextmanager
+def reading(precision: Precision, device: torch.device) -> Iterator[None]:
+    """Context in which a frozen network computes on a device as `precision` says.
+
+    Where the device knows no autocast, nothing changes.
+    """
+    kind = device.type
+    if not torch.amp.is_autocast_available(kind):
+        yield
+        return
+    with ExitStack() as contexts:
+        if precision == "bf16":
+            contexts.enter_context(torch.autocast(kind, dtype=torch.bfloat16))
+        stays = precision == "fp32" or (precision == "auto" and is_cpu(device) and not cpu_multiplies_bf16())
+        if stays or _in_float32.get():
+            contexts.enter_context(torch.autocast(kind, enabled=False))
+        if is_cpu(device) and torch.is_autocast_enabled(kind):
+            contexts.enter_context(SlowInHalfOnCpu())
+        yield
+
+
+class SlowInHalfOnCpu(TorchFunctionMode):
+    """Inside, what a CPU does more slowly in half precision is done in float32 all the same.
+
+    These are attention and grouped (depthwise) convolutions, whose backward passes there take 2 to 4 times as
+    long in bfloat16. Results come back in the type that autocast asks for. The attention inside of
+    `nn.MultiheadAttention` is out of reach.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if not _is_slow(func, args, kwargs):
+            return func(*args, **kwargs)
+        with torch.autocast("cpu", enabled=False):
+            result = func(*map(_wide, args), **{key: _wide(value) for key, value in kwargs.items()})
+        return result.to(torch.get_autocast_dtype("cpu"))
+
+
+def _is_slow(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    if func is F.scaled_dot_product_attention:
+        return True
+    groups = kwargs.get("groups", args[6] if len(args) > 6 else 1)
+    return func is F.conv2d and groups > 1
+
+
+def _wide(value: Any) -> Any:
+    """A floating point tensor in float32; anything else as it is."""
+    return value.float() if isinstance(value, Tensor) and value.is_floating_point() else value
+
+
+def as_outside(features: Tensor, images: Tensor) -> Tensor:
+    """Features in the type that what follows computes in: that of the images, unless autocast sees to it."""
+    kind = images.device.type
+    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+        return features
+    return features.to(torch.promote_types(features.dtype, images.dtype))
+
+
+def is_cpu(device: torch.device) -> bool:
+    """Whether operations run on a CPU; an estimate of a GPU's memory has it otherwise."""
+    return device.type == "cpu"
+
+
+@cache
+def cpu_multiplies_bf16() -> bool:
+    """Whether the processor has instructions for bfloat16 products; true where torch cannot tell."""
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return True
+    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    known = [check for name in checks if (check := getattr(torch.cpu, name, None)) is not None]
+    return not known or any(check() for check in known)
