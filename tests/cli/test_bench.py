@@ -10,9 +10,11 @@ from sgxl_t.networks import synthesis_xl
 from sgxl_t.networks.registry import model_config
 from sgxl_t.networks.schedule_xl import all_layers
 from sgxl_t.sampling.bench import cases, job, machine, measure, swap
+from sgxl_t.sampling.bench.job import Job
 from sgxl_t.sampling.bench.machine import Roof
 from sgxl_t.sampling.bench.memory import measure_memory
 from sgxl_t.sampling.bench.other import OtherVersion
+from sgxl_t.sampling.bench.request import BenchRequest, check
 from sgxl_t.sampling.bench.runner import Runner
 from sgxl_t.sampling.bench.timing import REPEATS, loops_for, quartiles
 from sgxl_t.sampling.bench.variants import formulation, runner_class, variants
@@ -217,6 +219,46 @@ def test_variants_choose_the_forms_they_name():
         assert (current().conv, current().filter) == ("direct", "band")
     assert runner_class("winograd", "forward", "bfloat16") is None
     assert runner_class("cuda-graph", "forward_backward", "float32") is None
+
+
+def test_graphs_capture_the_same_call(monkeypatch):
+    """With a capture that does nothing: there is none on a CPU."""
+    captured = []
+    monkeypatch.setattr("sgxl_t.sampling.graphs.CapturedCall", lambda run: captured.append(run) or run)
+    work = generator_workload("sgxl-tiny-16", 1, CPU)
+    runner = runner_class("cuda-graph", "forward", "float32")(work, "forward", torch.float32, "wall")
+    assert torch.equal(runner.outputs()[0], Runner(work, "forward", torch.float32, "wall").outputs()[0])
+    assert torch.equal(*runner.outputs(), *runner.outputs())
+    assert len(captured) == 1
+
+
+def test_slow_sides_have_no_trial_run(monkeypatch):
+    """A side whose run under the profiler filled several turns goes straight to its turns."""
+    monkeypatch.setattr(job, "SHORTEST_QUICK", 1e-9)
+    calls = []
+    plain = Runner._forward
+    monkeypatch.setattr(Runner, "_forward", lambda self: calls.append(self) or plain(self))
+    request = BenchRequest(
+        quick=True, only=("filtered_lrelu-38-82-36-*",), modes=("forward",), progress=False
+    )
+    (case,) = check(request)
+    work = Job(case, 1, "forward", request, None, "cpu")
+    (ours,) = work.measure(["float32"])
+    reference = work.references["float32"]
+    assert calls.count(reference.runner) == 1 + REPEATS
+    assert calls.count(ours.runner) == 2 + REPEATS  # the first may compile, the second is watched
+    assert len(ours.times) == len(reference.times) == REPEATS
+
+
+def test_work_of_a_network_is_counted():
+    work = generator_workload("sgxl-tiny-16", 2, CPU)
+    done = Runner(work, "forward", torch.float32, "wall").work_done()
+    weights = sum(weight.numel() for weight in work.weights)
+    stem = itertools.chain(*all_layers(model_config("sgxl-tiny-16")))
+    maps = sum(spec.in_channels * spec.in_size**2 + spec.out_channels * spec.out_size**2 for spec in stem)
+    assert done.megabytes == pytest.approx(2 * (weights + 2 * maps) / 1e6, rel=0.1)
+    trained = Runner(work, "forward_backward", torch.float32, "wall").work_done()
+    assert trained.gflop == pytest.approx(3 * done.gflop)
 
 
 def test_memory_counts_storages_once_and_no_weights():

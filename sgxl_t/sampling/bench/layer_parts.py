@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sgxl_t.networks import synthesis_xl
 from sgxl_t.networks.schedule_xl import LayerSpec
+from sgxl_t.ops.frozen import fixed_weights
 
 from .runner import Formulation
 
@@ -43,8 +44,8 @@ class LayerParts:
         self._calls["whole"] = self._whole
 
     def run(self, part: str, formulation: Formulation) -> Tensor:
-        """One of PARTS in a formulation, as sampling runs it: nothing is recorded."""
-        with torch.inference_mode(), formulation():
+        """One of PARTS in a formulation, as sampling mode runs it: nothing recorded, values kept."""
+        with torch.inference_mode(), fixed_weights(), formulation():
             return self._calls[part]()
 
     def _whole(self) -> Tensor:

@@ -14,13 +14,22 @@ from .memory import Memory, measure_memory
 from .timing import timed
 from .workloads import Workload
 
+try:
+    from sgxl_t.ops.frozen import fixed_weights
+except ImportError:  # another version may be older than that
+    fixed_weights = nullcontext  # type: ignore[assignment]
+
 Formulation = Callable[[], AbstractContextManager[Any]]
 WARM_UP = 10
 """Calls before a GPU is timed."""
 
 
 class Runner:
-    """Runs a workload; `mode` is forward (nothing recorded) or forward_backward (gradients of all leaves)."""
+    """Runs a workload.
+
+    `mode` is forward, as sampling mode runs it (nothing recorded, values of weights kept), or
+    forward_backward (gradients of all leaves).
+    """
 
     def __init__(
         self,
@@ -47,7 +56,7 @@ class Runner:
         """The result, or the gradients of sum(result * fixed noise). watch: held during the forward pass."""
         with self.formulation():
             if self.mode == "forward":
-                with torch.inference_mode():
+                with torch.inference_mode(), fixed_weights():
                     return [self._forward()]
             with watch or nullcontext():
                 y = self._forward()
@@ -101,25 +110,15 @@ class Runner:
 class GraphRunner(Runner):
     """The forward pass as one CUDA graph: the launches of all kernels cost what one does."""
 
-    _graph: torch.cuda.CUDAGraph | None = None
-    _result: list[Tensor]
+    _graph: Callable[[], list[Tensor]] | None = None
 
     def run(self, watch: AbstractContextManager[Any] | None = None) -> list[Tensor]:
         """The result, in the memory that the graph writes to; `watch` sees nothing of it."""
         if self._graph is None:
-            self._capture()
-        assert self._graph is not None
-        self._graph.replay()
-        return self._result
+            # Here, since other versions of the package have no such file and never come here.
+            from sgxl_t.sampling.graphs import CapturedCall
 
-    def _capture(self) -> None:
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            for _ in range(3):
-                super().run()
-        torch.cuda.current_stream().wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            self._result = super().run()
-        self._graph = graph
+            # One block round all calls, so that the values of weights that it reads are kept.
+            with fixed_weights() as self._used:
+                self._graph = CapturedCall(super().run)
+        return self._graph()
