@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from sgxl_t.cli.sample_request import (
+    MachineRequest,
     asked_of,
-    demo_model,
     machine_options,
     subject_options,
     truncation_options,
@@ -60,9 +60,7 @@ def interpolate(
     strip: str | None,
     animation: str | None,
     fps: float,
-    batch_size: int,
-    device: str | None,
-    precision: Any,
+    machine: MachineRequest,
     as_json: bool,
 ) -> None:
     """Makes pictures on the way through PROMPTS, or through the classes named with --class, in their order.
@@ -81,14 +79,14 @@ def interpolate(
 
     from tqdm import tqdm
 
-    from sgxl_t.sampling.pipeline import Pipeline
     from sgxl_t.sampling.shots import plan_steps
 
-    pipe = Pipeline.from_pretrained(model or demo_model(), device=device, precision=precision)
+    pipe = machine.open(model)
     asked = asked_of(pipe, prompts, classes, lines)
     tracks = {seed: plan_steps([one.shot(seed, psi) for one in asked], frames) for seed in numbers}
     steps = [step for track in tracks.values() for step in track]
-    pictures = pipe.shoot(steps, cutoff=cutoff, truncation=truncation, batch_size=batch_size)
+    machine.speed_up(pipe, len(steps))
+    pictures = pipe.shoot(steps, cutoff=cutoff, truncation=truncation, batch_size=machine.batch_size)
     with tqdm(pictures, total=len(steps), unit="picture", delay=2, leave=False, disable=None) as bar:
         written = reel.write(bar, tracks, side=pipe.generator.img_resolution)
     if as_json:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sgxl_t.cli.sample_request import (
+    MachineRequest,
     asked_of,
-    demo_model,
     grid_label,
     machine_options,
     subject_options,
@@ -91,9 +91,7 @@ def sample(
     grid: str | None,
     sheet: str | None,
     sheet_rows: int,
-    batch_size: int,
-    device: str | None,
-    precision: Any,
+    machine: MachineRequest,
     as_json: bool,
 ) -> None:
     """Makes pictures from PROMPTS, or from the classes named with --class.
@@ -112,10 +110,9 @@ def sample(
 
     from tqdm import tqdm
 
-    from sgxl_t.sampling.pipeline import Pipeline
     from sgxl_t.sampling.shots import plan_rows
 
-    pipe = Pipeline.from_pretrained(model or demo_model(), device=device, precision=precision)
+    pipe = machine.open(model)
     asked = asked_of(pipe, prompts, classes, lines, everything=sheet is not None)
     rows = plan_rows(
         list(dict.fromkeys(asked)),
@@ -127,8 +124,9 @@ def sample(
         best_of=best_of,
     )
     shots = [shot for row in rows for shot in row.shots]
+    machine.speed_up(pipe, len(shots) * best_of)
     pictures = pipe.shoot(
-        shots, cutoff=cutoff, truncation=truncation, best_of=best_of, clip=clip, batch_size=batch_size
+        shots, cutoff=cutoff, truncation=truncation, best_of=best_of, clip=clip, batch_size=machine.batch_size
     )
     # The bar waits two seconds, so quick requests print one line only, and stays away from files and pipes.
     with tqdm(pictures, total=len(shots), unit="picture", delay=2, leave=False, disable=None) as bar:

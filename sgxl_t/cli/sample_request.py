@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial, wraps
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,9 +65,66 @@ truncation_options = _together(
     ),
     click.option("--cutoff", type=int, metavar="N", help="Truncate only the first N styles."),
 )
-machine_options = _together(
+
+
+@dataclass(frozen=True)
+class MachineRequest:
+    """What people ask of the machine; batch_size None is as many as fit."""
+
+    batch_size: int | None
+    device: str | None
+    precision: Any
+    optimize: bool
+    conv: Any
+    filter: Any
+    compile: bool
+    cuda_graphs: bool
+
+    def open(self, model: str | None) -> Pipeline:
+        """The pipeline of a model folder or Hub id, or of the demo model."""
+        from sgxl_t.sampling.pipeline import Pipeline
+
+        return Pipeline.from_pretrained(model or demo_model(), device=self.device, precision=self.precision)
+
+    def speed_up(self, pipe: Pipeline, count: int) -> None:
+        """Sampling mode for `count` pictures where it was asked for, and a line about it on stderr."""
+        if not (self.optimize or self.conv or self.filter or self.compile or self.cuda_graphs):
+            return
+        size, builds = None, self.filter in ("compiled", "triton") and pipe.device.type != "cpu"
+        if self.cuda_graphs or self.compile or builds:
+            size = min(self.batch_size or pipe.fitting_batch(), max(count, 1))
+        done = pipe.optimize(
+            conv=self.conv,
+            filter=self.filter,
+            compile=self.compile,
+            cuda_graphs=self.cuda_graphs,
+            batch_size=size,
+            progress=partial(click.echo, err=True),
+        )
+        click.echo(str(done), err=True)
+
+
+def _batch_size(context: click.Context, option: click.Parameter, value: str) -> int | None:
+    """Number, or None for auto; a click error otherwise."""
+    if value == "auto":
+        return None
+    try:
+        number = int(value)
+    except ValueError:
+        raise click.BadParameter(f"batch_size={value[:20]!r} is no number: use one from 1, or auto") from None
+    if number < 1:
+        raise click.BadParameter(f"batch_size={number} makes no picture: use at least 1, or auto")
+    return number
+
+
+_MACHINE_OPTIONS = _together(
     click.option(
-        "--batch-size", type=int, default=16, show_default=True, metavar="N", help="Pictures at a time."
+        "--batch-size",
+        default="auto",
+        show_default=True,
+        metavar="N",
+        callback=_batch_size,
+        help="Pictures at a time; auto: as many as fit into memory, up to 16.",
     ),
     click.option(
         "--device", metavar="NAME", help="cpu, cuda, cuda:1, mps [default: cuda where there is one]."
@@ -73,8 +132,34 @@ machine_options = _together(
     click.option(
         "--precision", type=click.Choice(["fp32", "bf16", "fp16"]), default="fp32", show_default=True
     ),
+    click.option(
+        "--optimize", is_flag=True, help="Sampling mode: keep what does not depend on the seed; exact."
+    ),
+    click.option(
+        "--conv",
+        type=click.Choice(["direct", "winograd"]),
+        help="With --optimize: winograd is faster for wide layers on a CPU, errors about 1e-5.",
+    ),
+    click.option(
+        "--filter",
+        type=click.Choice(["band", "compiled", "triton"]),
+        help="With --optimize: filters by a compiler, or as Triton kernels on a GPU.",
+    ),
+    click.option("--compile", is_flag=True, help="With --optimize: compile the synthesis, for long runs."),
+    click.option("--cuda-graphs", is_flag=True, help="With --optimize: launch the synthesis as one graph."),
     click.option("--json", "as_json", is_flag=True, help="Print what was written as JSON."),
 )
+
+
+def machine_options(command: Callable[..., None]) -> Any:
+    """Decorator: options about the machine, which `command` gets as `machine`, and `as_json`."""
+
+    @wraps(command)
+    def call(**options: Any) -> None:
+        machine = MachineRequest(**{name: options.pop(name) for name in MachineRequest.__annotations__})
+        command(machine=machine, **options)
+
+    return _MACHINE_OPTIONS(call)
 
 
 def demo_model() -> str:

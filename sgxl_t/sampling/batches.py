@@ -64,8 +64,8 @@ def in_batches(
 ) -> Iterator[tuple[Item, Made]]:
     """Each item with what `make` makes of it, batch by batch. size: None takes what fits.
 
-    Where a GPU's memory runs out the batch is halved, and what was made before is not lost. ValueError where
-    one picture alone does not fit.
+    Where memory runs out the batch is halved, and what was made before is not lost. ValueError where one
+    picture alone does not fit.
     """
     automatic, size = size is None, size or fitting.now()
     part: list[Item] = []
@@ -73,7 +73,9 @@ def in_batches(
         now = part[:size]
         try:
             made: Sequence[Made] | None = fitting.watch(make, now)
-        except torch.OutOfMemoryError:
+        except Exception as error:
+            if not _out_of_memory(error):
+                raise
             made = None  # handled outside of this block, where no traceback holds tensors any more
         if made is None:
             if len(now) == 1:
@@ -89,3 +91,12 @@ def in_batches(
         yield from zip(now, made, strict=True)
         if automatic and not part:
             size = fitting.now()
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Whether an allocation failed; only CUDA's allocator has an exception of its own."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(
+        words in str(error) for words in ("out of memory", "can't allocate memory")
+    )

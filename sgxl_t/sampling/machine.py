@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -51,6 +51,7 @@ class Machine:
         compile: bool = False,
         cuda_graphs: bool = False,
         batch_size: int | None = None,
+        progress: Callable[[str], None] | None = None,
     ) -> Optimized:
         """From now on keeps all that does not depend on the latent; returns (and prints as) what was done.
 
@@ -59,12 +60,14 @@ class Machine:
         compile: torch.compile of the synthesis. cuda_graphs: it is launched as a whole. All but the first
         cost seconds to minutes now. batch_size: what code is compiled or captured for (the last two take 1
         unless given); other numbers of pictures are filled up or cut. Weights may change afterwards in any
-        way that torch counts (`load_state_dict`, optimisers), not through `.data` on a GPU. ValueError for
-        what cannot run here.
+        way that torch counts (`load_state_dict`, optimisers), not through `.data` on a GPU. progress: gets a
+        line before compilation begins. ValueError for what cannot run here.
         """
         size = batch_size or 1 if compile or cuda_graphs else batch_size
         choice = Optimized(conv, filter, compile, cuda_graphs, size)
         check_choice(choice, self.device, self.precision)
+        if progress is not None and choice.compiles:
+            progress("compiling, which can take minutes ...")
         painter = FastPainter(self.generator, PRECISIONS[self.precision], choice)
         done = prepare(painter, *self._trial())
         self._painter = painter

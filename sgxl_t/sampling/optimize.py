@@ -168,8 +168,14 @@ class _Graph:
 def prepare(painter: FastPainter, ws: Tensor, text: Text | None) -> Optimized:
     """Paints one picture of ws [1, num_ws, w_dim], which fills caches and compiles; what came of it."""
     start = time.perf_counter()
-    with fixed_weights() as used:
-        painter(ws, text)
+    try:
+        with fixed_weights() as used:
+            painter(ws, text)
+    except torch.OutOfMemoryError:
+        raise ValueError(
+            f"the memory of {painter.device} does not hold batches of {painter.batch_size or 1}: use a "
+            "smaller batch_size, or another device"
+        ) from None
     seconds = time.perf_counter() - start
     size = sum(value.numel() * value.element_size() for value in used.values())
     return replace(painter.choice, kept=len(used), kept_bytes=size, seconds=seconds)

@@ -204,6 +204,42 @@ def test_words_the_encoder_never_saw_are_named(capsys, models):
     assert "does not know: zeppelin" in err
 
 
+@pytest.mark.parametrize("command", ["sample", "interpolate"])
+def test_sampling_mode_gives_the_same_files_and_a_line_about_itself(capsys, models, tmp_path, command):
+    words = [command, "a red fox", "a blue car", "--model", models["text"], "--device", "cpu"]
+    assert call(capsys, *words, "--out", "plain")[0] == 0
+    extra = ["--optimize", "--conv", "winograd", "--batch-size", "2"]
+    code, out, err = call(capsys, *words, "--out", "fast", *extra, "--json")
+    assert code == 0
+    assert len(json.loads(out)["pictures"]) == len(names(tmp_path / "fast"))
+    assert err.startswith("optimised: ")
+    assert err.endswith(" s\n")
+    assert names(tmp_path / "fast") == names(tmp_path / "plain")
+    for name in names(tmp_path / "fast"):
+        made = [np.asarray(Image.open(tmp_path / kind / name)).astype(int) for kind in ("plain", "fast")]
+        assert np.abs(made[0] - made[1]).max() <= 1
+
+
+@pytest.mark.slow
+def test_compilation_is_announced_and_its_seconds_are_told(capsys, models):
+    words = [
+        "sample",
+        "a red fox",
+        "--model",
+        models["text"],
+        "--seeds",
+        "0-2",
+        "--compile",
+        "--device",
+        "cpu",
+    ]
+    code, _, err = call(capsys, *words)
+    assert code == 0
+    told = err.splitlines()
+    assert told[0] == "compiling, which can take minutes ..."
+    assert "synthesis compiled, batches of 3; compiled in " in told[-1]
+
+
 MISTAKES = {
     "seeds backwards": (["fox", "--seeds", "5-2"], "runs backwards: write 2-5"),
     "seeds junk": (["fox", "--seeds", "abc"], "cannot be read"),
@@ -214,6 +250,10 @@ MISTAKES = {
     "class for a text model": (["--class", "fox"], "needs a class model"),
     "no prompt file": (["--prompts", "none.txt"], "none.txt is no file"),
     "no batch": (["fox", "--batch-size", "0"], "batch_size=0"),
+    "batch of words": (["fox", "--batch-size", "many"], "batch_size='many' is no number"),
+    "graphs on a CPU": (["fox", "--cuda-graphs", "--device", "cpu"], "CUDA graphs need an NVIDIA GPU"),
+    "triton on a CPU": (["fox", "--filter", "triton", "--device", "cpu"], "filter=triton needs a GPU"),
+    "compiled winograd": (["fox", "--compile", "--conv", "winograd", "--device", "cpu"], "not conv=winograd"),
     "no device": (["fox", "--device", "abacus"], "'abacus' is not available"),
     "no precision": (["fox", "--precision", "fp8"], "fp8"),
     "no folder": (["fox", "--out", "/proc/none/out"], "cannot be written"),
