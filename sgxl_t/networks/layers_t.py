@@ -77,7 +77,9 @@ class ModulatedLayer(nn.Module):
         """The layer for an input that carries the factor `scale`; its output carries the same factor.
 
         Noise, bias and clamp take the factor too: demodulation does not see x, the activation is homogeneous.
+        For the same reason its gain acts before it, where it costs nothing.
         """
+        added = scale * self.act_gain
         y = modulated_conv(
             x,
             self.weight,
@@ -85,14 +87,13 @@ class ModulatedLayer(nn.Module):
             up=self.up,
             padding=1,
             resample_filter=self.resample_filter if self.up > 1 else None,
+            noise=None if noise is None else noise * (self.noise_strength * added),
+            bias=self.bias * added,
+            gain=self.act_gain,
             flip_weight=self.up == 1,  # stored weights of upsampling layers are turned round
         )
-        # In place: nothing before needs y for its gradient, and fresh maps cost more than the sums.
-        if noise is not None:
-            y = y.add_((noise * (self.noise_strength * scale)).to(y.dtype))
-        y = y.add_((self.bias * scale).to(y.dtype).view(-1, 1, 1))
         clamp = None if self.clamp is None else self.clamp * scale
-        return bias_act(y, act="lrelu", gain=self.act_gain, clamp=clamp)
+        return bias_act(y, act="lrelu", gain=1.0, clamp=clamp, inplace=True)
 
 
 class ResidualLayer(ModulatedLayer):

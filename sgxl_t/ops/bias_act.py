@@ -41,14 +41,15 @@ def bias_act(
     gain: float | None = None,
     clamp: float | None = None,
     dim: int = 1,
+    inplace: bool = False,
 ) -> Tensor:
     """clamp(gain * act(x + b), -clamp, clamp), of the shape and dtype of x.
 
     x: any shape. b: [x.shape[dim]], added along axis `dim`. act: linear, relu, lrelu, tanh, sigmoid, elu,
     selu, softplus or swish. alpha: slope of lrelu (default 0.2). gain: default sqrt(2) for relu, lrelu and
-    swish, 1 otherwise. clamp: limit after the gain; None disables. ValueError for an unknown act, a bias
-    that does not fit or a negative clamp. (Karras et al. 2020, "Analyzing and Improving the Image Quality
-    of StyleGAN", appendix B.)
+    swish, 1 otherwise. clamp: limit after the gain; None disables. inplace: x may be overwritten (lrelu).
+    ValueError for an unknown act, a bias that does not fit or a negative clamp. (Karras et al. 2020,
+    "Analyzing and Improving the Image Quality of StyleGAN", appendix B.)
     """
     if act not in _ACTIVATIONS:
         raise ValueError(f"act={act!r} is unknown: use one of {', '.join(_ACTIVATIONS)}")
@@ -63,8 +64,12 @@ def bias_act(
         shape = [1] * x.ndim
         shape[dim] = -1
         x = x + b.to(x.dtype).reshape(shape)
-    x = kind.call(x, kind.alpha if alpha is None else alpha)
+    alpha = kind.alpha if alpha is None else alpha
+    x = F.leaky_relu(x, alpha, inplace=True) if inplace and act == "lrelu" else kind.call(x, alpha)
     gain = kind.gain if gain is None else gain
     if gain != 1:
         x = x * gain
-    return x if clamp is None else x.clamp(-clamp, clamp)
+    if clamp is None:
+        return x
+    # Its gradient takes one pass where that of `clamp` takes four, but needs what it was given.
+    return F.hardtanh(x, -clamp, clamp, inplace=inplace and not torch.is_grad_enabled())

@@ -121,11 +121,12 @@ def filter_form(x: Tensor) -> FilterForm:
 #   512 channels: 0.96 at 16 pixels, 1.2 at 32; 256 channels: 0.95 at 32; 128 channels: 0.85 at 64
 # Forward and backward with gradients of the weight:
 #   1024 channels: 0.6 at 10 pixels, 0.8 at 18, 1.2 at 36, 1.8 at 36 in batches of 4
-#   512 channels: 0.45 at 16 pixels, 0.9 at 32; 256 channels: 1.2 at 32; 128 channels: 1.1 at 64
+#   512 channels: 0.45 at 16 pixels, 0.9 at 32, 1.25 at 64; 256 channels: 1.2 at 32, 1.0 at 128
+#   128 channels: 1.1 at 64, 0.5 at 256
 # Rows are (channels from here on, tiles of 4x4 pixels in the batch from here on) where it wins. Other devices
 # were not measured, so the direct form stays there.
 _WINOGRAD_SAMPLING = ((768, 9), (512, 64))
-_WINOGRAD_TRAINING = ((128, 80),)
+_WINOGRAD_TRAINING = ((256, 80),)
 
 
 def _winograd_pays(x: Tensor, weight: Tensor) -> bool:

@@ -113,6 +113,8 @@ def modulated_conv(
     resample_filter: Tensor | None = None,
     demodulate: bool = True,
     noise: Tensor | None = None,
+    bias: Tensor | None = None,
+    gain: float = 1.0,
     flip_weight: bool = True,
 ) -> Tensor:
     """Weight of every sample; zeros, convolution, FIR filter (or FIR filter, strided convolution)."""
@@ -138,7 +140,9 @@ def modulated_conv(
             high + (ky - up) // 2,
         ]
         y = upfirdn2d(y, resample_filter, padding=fir, gain=up**2)
-    return y if noise is None else y + noise
+    y = y * gain
+    y = y if noise is None else y + noise
+    return y if bias is None else y + bias[:, None, None]
 
 
 def gaussian_blur(x: Tensor, sigma: float) -> Tensor:

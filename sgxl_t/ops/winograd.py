@@ -106,10 +106,11 @@ class _Output(torch.autograd.Function):
         ctx.save_for_backward(x if ctx.needs_input_grad[1] else None, w)
         ctx.grid, ctx.keep = grid, keep
         padded, y = _padded(x, grid), x.new_empty(grid.samples, *_cells(grid), w.shape[0])
-        for chunk in grid.chunks(max(w.shape[:2]), _chunk_elements(x, keep)):
+        parts = _WeightParts(w, keep)
+        for chunk in grid.chunks(max(w.shape[:2]), _chunk_elements(x, parts)):
             v = _windows(padded, chunk)
             target = y[chunk.samples, chunk.top : chunk.bottom].permute(2, 4, 0, 1, 3, 5)
-            for part, u in _weight_parts(w, keep):
+            for part, u in parts:
                 tiles = _kron("A", x).T @ products(v, u).flatten(1)
                 target[..., part].copy_(tiles.view(*target.shape[:-1], -1))
         height, width = grid.out_size
@@ -134,10 +135,11 @@ class _Input(torch.autograd.Function):
         cells, (rows, columns) = _celled(y, grid), grid.tiles
         # Windows reach two pixels into the next cell, so there is one more row and column of cells.
         x = y.new_zeros(grid.samples, rows + 1, _TILE, columns + 1, _TILE, w.shape[1])
-        for chunk in grid.chunks(max(w.shape[:2]), _chunk_elements(y, keep)):
+        parts = _WeightParts(w, keep, transposed=True)
+        for chunk in grid.chunks(max(w.shape[:2]), _chunk_elements(y, parts)):
             v, height = _spread(cells, chunk), chunk.bottom - chunk.top
             target = x[chunk.samples, chunk.top : chunk.bottom + 1]
-            for part, u in _weight_parts(w, keep, transposed=True):
+            for part, u in parts:
                 windows = _kron("B", y) @ products(v, u).flatten(1)
                 shape = _WINDOW, _WINDOW, len(target), height, columns, u.shape[1]
                 _add_windows(target[..., part], windows.view(shape))
@@ -162,7 +164,7 @@ class _Weight(torch.autograd.Function):
         ctx.grid = grid
         padded, cells = _padded(x, grid), _celled(y, grid)
         w = x.new_zeros(y.shape[1], x.shape[1], 9)
-        for chunk in grid.chunks(max(x.shape[1], y.shape[1]), _chunk_elements(x, keep=False)):
+        for chunk in grid.chunks(max(x.shape[1], y.shape[1]), _chunk_elements(x)):
             v, m = _windows(padded, chunk).transpose(1, 2), _spread(cells, chunk).transpose(1, 2)
             for part in _parts(y.shape[1], x.shape[1], x.device):
                 u = products(m[:, part], v)
@@ -179,11 +181,11 @@ class _Weight(torch.autograd.Function):
         return dx, dy, None
 
 
-def _chunk_elements(x: Tensor, keep: bool) -> int:
-    """Elements of the largest transformed chunk of an image."""
+def _chunk_elements(x: Tensor, parts: _WeightParts | None = None) -> int:
+    """Elements of the largest transformed chunk of an image: small where no weight is transformed for it."""
     if x.device.type != "cpu":
         return _DEVICE_ELEMENTS
-    return _CPU_ELEMENTS if keep else _CPU_ELEMENTS_TRAINING
+    return _CPU_ELEMENTS if parts is not None and parts.whole else _CPU_ELEMENTS_TRAINING
 
 
 def _parts(count: int, others: int, device: torch.device) -> Iterator[slice]:
@@ -249,18 +251,33 @@ def _add_windows(cells: Tensor, windows: Tensor) -> None:
             target[:low, :side, :, down : down + height, right : right + width] += part
 
 
-def _weight_parts(w: Tensor, keep: bool, transposed: bool = False) -> Iterator[tuple[slice, Tensor]]:
+class _WeightParts:
     """Slices of the outputs of w [O, I, 3, 3] and their U [36, slice, I]; transposed: with O and I exchanged.
 
-    A weight that is kept comes whole, others part by part, so that no transformed weight leaves the caches.
+    whole: there is one part, made once: a weight that is kept, or a small one. Of others each pass makes the
+    parts anew, so that no transformed weight leaves the caches.
     """
-    if keep:
-        u = _transforms(w)
-        yield slice(None), u.transpose(1, 2) if transposed else u
-        return
-    w = w.detach().transpose(0, 1) if transposed else w.detach()
-    for part in _parts(w.shape[0], w.shape[1], w.device):
-        yield part, _transform(w[part])
+
+    def __init__(self, w: Tensor, keep: bool, transposed: bool = False) -> None:
+        self.keep, self.transposed = keep, transposed
+        self.w = w if keep else w.detach().transpose(0, 1) if transposed else w.detach()
+        self.slices = list(_parts(self.w.shape[0], self.w.shape[1], w.device))
+        self.whole = keep or len(self.slices) == 1
+        self._made = self._whole() if self.whole else None
+
+    def _whole(self) -> Tensor:
+        if not self.keep:
+            return _transform(self.w)
+        u = _transforms(self.w)
+        return u.transpose(1, 2) if self.transposed else u
+
+    def __iter__(self) -> Iterator[tuple[slice, Tensor]]:
+        """Each slice with its transform."""
+        if self._made is not None:
+            yield slice(None), self._made
+            return
+        for part in self.slices:
+            yield part, _transform(self.w[part])
 
 
 def _transform(w: Tensor) -> Tensor:
