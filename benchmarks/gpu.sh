@@ -40,11 +40,11 @@ mkdir -p "$out" || exit 2
 if [ ${#quick[@]} -gt 0 ]; then
     device=cpu kernels=() compiled=default graph=default chain=sgxl-tiny-32
     small=sgxl-tiny-16-quick trained=sgxl-tiny-16-quick large=sgxl-tiny-16-quick
-    text='sgt-tiny-*' quickest='sgt-tiny-*'
+    text='sgt-tiny-*' quickest='sgt-tiny-*' passes=(--batch 1 --turns 2 --only EfficientNet)
 else
     device=cuda kernels=(--variant triton) compiled=compiled graph=cuda-graph chain=sgxl-imagenet-256
     small='sgxl-imagenet-[136]?' trained='sgxl-imagenet-[16]?' large=sgxl-imagenet-256
-    text='sgt-*' quickest=sgt-lite-256
+    text='sgt-*' quickest=sgt-lite-256 passes=(--batch 1 8)
 fi
 
 failed=0
@@ -108,7 +108,7 @@ stages() {
 }
 backbones() {
     deadline=$((SECONDS + 110))
-    script backbones backbones_speed.py --device "$device" ${quick[@]+"${quick[@]}"}
+    script backbones backbones_speed.py --device "$device" --json "$out/backbones.json" "${passes[@]}"
 }
 
 for group in "${groups[@]}"; do

@@ -54,6 +54,12 @@ NO_ROW = 1
 )
 @click.option("--same-dtype", is_flag=True, help="Run the reference in the dtype of the row, not in float32.")
 @click.option(
+    "--keep-memory",
+    is_flag=True,
+    help="Give no memory back while measuring: large results then cost no fresh pages of the system, which "
+    "slow the plain forms most.",
+)
+@click.option(
     "--stages",
     metavar="MODEL",
     help="Instead of cases: every layer of a model such as sgxl-imagenet-256 and of the networks before it, "

@@ -1,5 +1,8 @@
 import itertools
 import json
+import platform
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -51,6 +54,9 @@ def test_rows_have_what_is_promised(capsys, tmp_path):
         assert row["error"] <= (1e-4 if row["dtype"] == "float32" else 5e-2)
         assert row["reference"] == "plain float32"
         assert row["repeats"] == REPEATS
+        assert 0 <= row["system_share"] <= 1
+        assert 0 <= row["reference_system_share"] <= 1
+        assert not row["keeps_memory"]
     assert all(name in out for name in ("ratio", "filtered_lrelu-38-82-36-c32-quick", str(file)))
 
 
@@ -141,6 +147,8 @@ def test_another_version_takes_the_place_of_the_reference(capsys, tmp_path):
         assert row["error"] == 0
         assert 1 / 3 < row["ratio"] < 3
         assert row["saved_mib"] == row["reference_saved_mib"]
+        assert row["system_share"] >= 0
+        assert row["reference_system_share"] is None
 
 
 def test_another_version_is_really_another(tmp_path):
@@ -259,6 +267,44 @@ def test_work_of_a_network_is_counted():
     assert done.megabytes == pytest.approx(2 * (weights + 2 * maps) / 1e6, rel=0.1)
     trained = Runner(work, "forward_backward", torch.float32, "wall").work_done()
     assert trained.gflop == pytest.approx(3 * done.gflop)
+
+
+FRESH = """
+import resource
+import torch
+from sgxl_t.sampling.bench.allocator import SystemTime, keep_memory
+def faults():
+    for turn in range(8):
+        if turn == 4:
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        torch.ones(2**24)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+torch.set_num_threads(1)
+system = SystemTime()
+with system:
+    before = faults()
+keep_memory()
+print(before, faults(), system.share)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+def test_kept_memory_costs_no_fresh_pages():
+    done = subprocess.run([sys.executable, "-c", FRESH], capture_output=True, text=True, check=True)
+    fresh, kept, share = map(float, done.stdout.split())
+    assert kept < fresh / 10
+    assert 0 < share < 1
+
+
+def test_memory_is_kept_where_asked(capsys, tmp_path, monkeypatch):
+    kept = []
+    monkeypatch.setattr(measure, "keep_memory", lambda: kept.append(True))
+    file = tmp_path / "rows.json"
+    options = ("--keep-memory", "--mode", "forward", "--dtype", "float32", "--json", str(file))
+    code, out, err = call(capsys, *SMALL, *options)
+    assert (code, kept) == (0, [True]), err
+    assert json.loads(file.read_text())[0]["keeps_memory"]
+    assert "memory kept" in out
 
 
 def test_memory_counts_storages_once_and_no_weights():

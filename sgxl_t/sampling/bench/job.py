@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from .allocator import SystemTime
 from .cases import DTYPES, Case
 from .equality import LIMITS, largest_error, relative_error
 from .memory import Memory
@@ -37,10 +38,18 @@ class Side:
     error: float = 0.0
     loops: int = 0
     times: Sequence[float] = ()
+    system: SystemTime = field(default_factory=SystemTime)
 
     def turn(self) -> float:
         """Milliseconds of one run."""
-        return self.runner.time(self.loops)
+        with self.system:
+            return self.runner.time(self.loops)
+
+    @property
+    def system_share(self) -> float | None:
+        """Of the turns; None for another process and for a GPU."""
+        own = isinstance(self.runner, Runner) and self.runner.device.type == "cpu"
+        return self.system.share if own else None
 
 
 class Job:

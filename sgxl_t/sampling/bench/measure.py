@@ -8,6 +8,7 @@ from contextlib import contextmanager, nullcontext
 import torch
 
 from . import stages
+from .allocator import keep_memory
 from .arithmetic import Work
 from .cases import DTYPES
 from .job import Job, Side, first_line
@@ -27,7 +28,9 @@ def measure(request: BenchRequest, tell: Callable[[str], None]) -> Iterator[Row]
         threads, device = torch.get_num_threads(), torch.device(request.device)
         clock = clock_name(device, threads)
         dtypes = [dtype for dtype in DTYPES if dtype in (request.dtypes or DTYPES)]
-        opened = OtherVersion(request.against, threads) if request.against else nullcontext()
+        opened = (
+            OtherVersion(request.against, threads, request.keep_memory) if request.against else nullcontext()
+        )
         with opened as other:
             roofs = {
                 dtype: measure_roof(DTYPES[dtype], device, clock, small=request.quick) for dtype in dtypes
@@ -58,10 +61,12 @@ def measure_stages(request: BenchRequest, tell: Callable[[str], None]) -> Iterat
 
 @contextmanager
 def settings(request: BenchRequest) -> Iterator[None]:
-    """Threads as asked; float32 means float32."""
+    """Threads as asked; float32 means float32. Memory that shall be kept is kept to the end."""
     before = torch.get_num_threads(), torch.backends.cudnn.allow_tf32
     torch.set_num_threads(request.threads or before[0])
     torch.backends.cudnn.allow_tf32 = False
+    if request.keep_memory:
+        keep_memory()
     try:
         yield
     finally:
@@ -98,6 +103,9 @@ def _row(job: Job, side: Side, roof: Roof, done: Work, began: float) -> Row:
         reference_spread=theirs.spread,
         ratio_low=pairs.low,
         ratio_high=pairs.high,
+        system_share=side.system_share,
+        reference_system_share=reference.system_share,
+        keeps_memory=job.request.keep_memory,
         reference=job.request.against or f"plain {reference.dtype}",
         first_ms=side.first_ms,
         repeats=job.request.repeats,

@@ -20,7 +20,7 @@ from .memory import Memory
 class OtherVersion:
     """A process whose `sgxl_t` comes from another folder; use it in a `with` block."""
 
-    def __init__(self, folder: str | Path, threads: int) -> None:
+    def __init__(self, folder: str | Path, threads: int, keep_memory: bool = False) -> None:
         """folder: a checkout or a site-packages folder, the one that holds `sgxl_t`. ValueError otherwise."""
         self.folder = Path(folder).resolve()
         if not (self.folder / "sgxl_t" / "__init__.py").is_file():
@@ -40,7 +40,7 @@ class OtherVersion:
             start_new_session=True,
         )
         try:
-            found = self.ask(do="start", threads=threads)["from"]
+            found = self.ask(do="start", threads=threads, keep_memory=keep_memory)["from"]
             if Path(found) != self.folder / "sgxl_t":
                 raise ValueError(
                     f"--against {folder}: Python took sgxl_t from {found} instead, so run without "

@@ -32,6 +32,8 @@ class BenchRequest:
     """Folder of another version, which takes the place of the plain operators."""
     same_dtype: bool = False
     """Let the reference run in the dtype of each row instead of float32; errors are still against float32."""
+    keep_memory: bool = False
+    """Give no memory back to the system, so that large results cost no fresh pages."""
     stages: str | None = None
     """A model whose layers are measured stage by stage instead of the cases."""
     progress: bool = True

@@ -33,6 +33,11 @@ class Row:
     """First quartile of the ratios of neighbouring turns."""
     ratio_high: float
     """Third quartile of the same."""
+    system_share: float | None
+    """Part of our CPU time that the operating system took, mostly to give fresh memory; where it is known."""
+    reference_system_share: float | None
+    keeps_memory: bool
+    """Whether the process gave no memory back (--keep-memory), which makes that part small."""
     reference: str
     """What it was compared with: "plain float32" (sgxl_t.ops.reference) or the folder of --against."""
     first_ms: float
@@ -74,12 +79,12 @@ def header(width: int) -> str:
     return (
         f"{'name':{width}} {'batch':>5} {'dtype':8} {'variant':17} {'mode':7} {'ms':>9} {'reference':>9} "
         f"{'ratio':>6} {'quartiles':>11} {'error':>7} {'GFLOP/s (GEMM)':>15} {'GB/s (copy)':>13} "
-        f"{'saved MiB':>12} {'peak MiB':>13}"
+        f"{'saved MiB':>12} {'peak MiB':>13} {'system %':>8}"
     )
 
 
 def line(row: Row, width: int) -> str:
-    """The row under the header; memory is ours / the reference's."""
+    """The row under the header; memory and the system's part of the time are ours / the reference's."""
     saved = "" if row.mode == "forward" else _pair(row.saved_mib, row.reference_saved_mib)
     cells = [
         f"{row.name:{width}} {row.batch:5} {row.dtype:8} {row.variant:17}",
@@ -89,6 +94,7 @@ def line(row: Row, width: int) -> str:
         f"{f'{row.gflop_per_s:.0f} ({row.gemm_gflop_per_s:.0f})':>15}",
         f"{f'{row.gb_per_s:.1f} ({row.copy_gb_per_s:.1f})' if row.gb_per_s else '':>13}",
         f"{saved:>12} {_pair(row.peak_mib, row.reference_peak_mib):>13}",
+        f"{'/'.join(_percent(share) for share in (row.system_share, row.reference_system_share)):>8}",
     ]
     return " ".join(cells)
 
@@ -96,6 +102,10 @@ def line(row: Row, width: int) -> str:
 def _pair(ours: float, theirs: float) -> str:
     """MiB; tenths only where they are few."""
     return "/".join(f"{mib:.0f}" if mib >= 10 else f"{mib:.1f}" for mib in (ours, theirs))
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.0f}"
 
 
 def protocol(rows: Sequence[dict[str, Any]]) -> str:
@@ -110,5 +120,5 @@ def protocol(rows: Sequence[dict[str, Any]]) -> str:
     return (
         f"medians of {row['repeats']} turns; {clock}; {row['threads']} "
         f"thread{'s' * (row['threads'] > 1)}; {row['device']}; torch {row['torch']}; "
-        f"load of the machine {min(loads):g} to {max(loads):g}"
+        f"{'memory kept; ' * row['keeps_memory']}load of the machine {min(loads):g} to {max(loads):g}"
     )

@@ -83,6 +83,8 @@ class StageRow:
     repeats: int
     device: str
     torch: str
+    keeps_memory: bool
+    """Whether the process gave no memory back (--keep-memory)."""
     load: float
     """Processes that wanted a core when the measurement began, in the mean of a minute."""
 
@@ -145,6 +147,7 @@ def _row(request: BenchRequest, kind: str, side: int, layers: Sequence[LayerTime
         repeats=request.repeats,
         device=device_name(request.device),
         torch=torch.__version__,
+        keeps_memory=request.keep_memory,
         load=first.load,
         **more,
     )

@@ -75,6 +75,9 @@ def _serve(runners: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
     match request["do"]:
         case "start":
             torch.set_num_threads(request["threads"])
+            if request["keep_memory"]:
+                _load_cases()
+                import_module(f"{NAME}.allocator").keep_memory()
             return {"from": str(Path(sgxl_t.__file__).resolve().parent)}
         case "prepare":
             runner = _runner(request)
