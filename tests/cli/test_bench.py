@@ -274,8 +274,8 @@ import resource
 import torch
 from sgxl_t.sampling.bench.allocator import SystemTime, keep_memory
 def faults():
-    for turn in range(8):
-        if turn == 4:
+    for turn in range(32):
+        if turn == 24:  # blocks of the heap settle first
             before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         torch.ones(2**24)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
