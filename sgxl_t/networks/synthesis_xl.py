@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Literal, cast
 
 import torch
@@ -49,6 +50,7 @@ class SynthesisLayer(nn.Module):
     magnitude_ema: Tensor
     up_filter: Tensor | None
     down_filter: Tensor | None
+    lrelu: Callable[..., Tensor] = staticmethod(filtered_lrelu)
 
     def __init__(self, spec: LayerSpec, w_dim: int) -> None:
         super().__init__()
@@ -94,7 +96,7 @@ class SynthesisLayer(nn.Module):
                 input_gain=self.magnitude_ema.rsqrt(),
                 dtype=dtype,
             )
-            return filtered_lrelu(
+            return self.lrelu(
                 x,
                 self.up_filter,
                 self.down_filter,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 import time
 import warnings
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 
 from sgxl_t.networks.generator import Generator
+from sgxl_t.networks.synthesis_xl import SynthesisLayer
 from sgxl_t.networks.text_tokens import Text
 from sgxl_t.ops import formulation
 from sgxl_t.ops.formulation import ConvForm, FilterForm, Formulation
@@ -197,9 +199,8 @@ def check_choice(choice: Optimized, device: torch.device, precision: str) -> Non
         )
     if choice.filter == "triton" and (device.type != "cuda" or find_spec("triton") is None):
         raise ValueError(f"filter=triton needs a GPU and Triton, not {device}: use compiled, or leave it out")
-    if choice.compile and (choice.conv == "winograd" or choice.filter in ("compiled", "triton")):
-        other = "conv=winograd" if choice.conv == "winograd" else f"filter={choice.filter}"
-        raise ValueError(f"compile takes the default forms and not {other}: leave one of both out")
+    if choice.compile and choice.conv == "winograd":
+        raise ValueError("compile takes the direct convolution and not conv=winograd: leave one of both out")
     if choice.compiles and choice.filter != "triton":
         _check_compiler(device)
 
@@ -216,10 +217,20 @@ def _check_compiler(device: torch.device) -> None:
 
 
 def _compiled(generator: Generator) -> Callable[..., Tensor]:
+    """The synthesis compiled, with the weights of the generator.
+
+    Filters stay outside of the compiled code: they have compiled forms of their own, and torch 2.15 takes the
+    strides of a sum into permuted memory for those of its terms.
+    """
     import torch._dynamo
 
     config: Any = torch._dynamo.config
     config.recompile_limit = max(config.recompile_limit, PROGRAMS)
     config.accumulated_recompile_limit = max(config.accumulated_recompile_limit, 4 * PROGRAMS)
-    made: Callable[..., Tensor] = torch.compile(generator.synthesis, dynamic=False)
+    shared = (*generator.synthesis.parameters(), *generator.synthesis.buffers())
+    twin = copy.deepcopy(generator.synthesis, {id(tensor): tensor for tensor in shared})
+    for layer in twin.modules():
+        if isinstance(layer, SynthesisLayer):
+            layer.lrelu = torch.compiler.disable(layer.lrelu)
+    made: Callable[..., Tensor] = torch.compile(twin, dynamic=False)
     return made
