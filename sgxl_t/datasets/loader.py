@@ -29,6 +29,7 @@ def batches(
     num_workers: int = 0,
     caption_dropout: float = 0.0,
     position: dict[str, Any] | None = None,
+    ahead: int = 0,
 ) -> IndexedBatches | StreamBatches:
     """Batches without end, of `batch_size` pictures each, for one rank.
 
@@ -37,6 +38,7 @@ def batches(
     order of one process with batches of `world_size * batch_size`: rank r takes the r-th part of each.
     Of several captions of a picture one is drawn each time, as a function of seed and place in that order.
     caption_dropout: share of captions, in [0, 1], that are replaced by an empty text.
+    ahead: batches that loader processes shall hold ready together; each holds two at least.
     Shards are streamed instead (see StreamBatches, which is what they return): position is where this rank
     was, and without one the order begins afresh, as a function of (seed, rank, images seen).
     """
@@ -58,6 +60,7 @@ def batches(
             num_workers=num_workers,
             caption_dropout=caption_dropout,
             position=position,
+            ahead=ahead,
         )
     return IndexedBatches(
         source,
@@ -68,6 +71,7 @@ def batches(
         images_seen=images_seen,
         num_workers=num_workers,
         caption_dropout=caption_dropout,
+        ahead=ahead,
     )
 
 
@@ -85,9 +89,11 @@ class IndexedBatches(Restarting["Batch | str"], Iterator[Batch]):
         images_seen: int,
         num_workers: int,
         caption_dropout: float,
+        ahead: int,
     ) -> None:
         self.seed, self.caption_dropout = seed, caption_dropout
         self._views, self._num_workers, self._batch_size = _Views(source, seed), num_workers, batch_size
+        self._ahead = ahead
         self._first, self._step = images_seen + rank * batch_size, batch_size * world_size
         super().__init__()
 
@@ -102,9 +108,7 @@ class IndexedBatches(Restarting["Batch | str"], Iterator[Batch]):
         places = self._places()
         if self._num_workers == 0:
             return map(self._views.batch, places)
-        return DataLoader(
-            self._views, batch_sampler=places, num_workers=self._num_workers, **loader_options()
-        )
+        return DataLoader(self._views, batch_sampler=places, **loader_options(self._num_workers, self._ahead))
 
     def _places(self) -> Iterator[list[Place]]:
         """Places of each batch from here on, in one endless sequence of seeded permutations."""

@@ -43,9 +43,10 @@ class StreamBatches(Restarting[Delivery], Iterator[Batch]):
         num_workers: int,
         caption_dropout: float,
         position: dict[str, Any] | None,
+        ahead: int,
     ) -> None:
         self.source, self.seed, self.caption_dropout = source, seed, caption_dropout
-        self.workers = max(1, num_workers)
+        self.workers, self._ahead = max(1, num_workers), ahead
         self._images, self._step = images_seen + rank * batch_size, batch_size * world_size
         self.readers = world_size * self.workers
         self._fixed = {"readers": self.readers, "order": source.order_key()}
@@ -79,7 +80,7 @@ class StreamBatches(Restarting[Delivery], Iterator[Batch]):
         reader = _Reader(self, batch_size=self._batch_size, part=self._part)
         if self._num_workers == 0:
             return reader
-        return DataLoader(reader, batch_size=None, num_workers=self._num_workers, **loader_options())
+        return DataLoader(reader, batch_size=None, **loader_options(self._num_workers, self._ahead))
 
 
 class _Reader(IterableDataset):

@@ -104,9 +104,17 @@ class Restarting(ABC, Generic[T]):
         self._start()
 
 
-def loader_options() -> dict[str, Any]:
-    """Arguments of a DataLoader that Restarting looks after and that hands items on as they are."""
-    return {"collate_fn": _as_it_is, "worker_init_fn": _leave_ctrl_c}
+def loader_options(num_workers: int, ahead: int) -> dict[str, Any]:
+    """Arguments of a DataLoader that Restarting looks after and that hands items on as they are.
+
+    num_workers: processes, at least one. ahead: items that they hold ready together, at least two each.
+    """
+    return {
+        "num_workers": num_workers,
+        "prefetch_factor": max(2, -(-ahead // num_workers)),
+        "collate_fn": _as_it_is,
+        "worker_init_fn": _leave_ctrl_c,
+    }
 
 
 def _kill_the_hung(reference: weakref.ref[Restarting[Any]]) -> None:

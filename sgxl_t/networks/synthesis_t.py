@@ -219,9 +219,8 @@ class SynthesisT(nn.Module):
         """
         sides = [layer.resolution for layer in self.noisy_layers()]
         source = device if rng is None else rng.device
-        flat = torch.randn(sum(batch * side * side for side in sides), generator=rng, device=source).to(
-            device
-        )
+        flat = torch.randn(sum(batch * side * side for side in sides), generator=rng, device=source)
+        flat = flat.to(device, non_blocking=True)
         pieces = flat.split([batch * side * side for side in sides])
         return [piece.view(batch, 1, side, side) for piece, side in zip(pieces, sides, strict=True)]
 

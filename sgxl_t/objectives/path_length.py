@@ -39,5 +39,5 @@ class PathLength:
 def path_noise(shape: tuple[int, ...], rng: torch.Generator | None, device: torch.device) -> Tensor:
     """The random image [N, C, H, W] that probes the generator: normal, divided by sqrt(H * W)."""
     source = rng.device if rng is not None else device
-    noise = torch.randn(shape, generator=rng, device=source).to(device)
+    noise = torch.randn(shape, generator=rng, device=source).to(device, non_blocking=True)
     return noise / (shape[-1] * shape[-2]) ** 0.5

@@ -17,6 +17,9 @@ from sgxl_t.training.runtime import Runtime
 if TYPE_CHECKING:
     from sgxl_t.training.trainer import Trainer
 
+AHEAD_BYTES = 256 * 2**20
+"""Pictures that the loader processes of one training process hold ready, at most; shared memory is scarce."""
+
 Positions = list[dict[str, Any]]
 """Where the readers of each rank are, rank after rank, as JSON values."""
 
@@ -97,8 +100,15 @@ def open_loader(trainer: Trainer) -> WatchedBatches:
         num_workers=trainer.config.data.num_workers,
         caption_dropout=trainer.config.data.caption_dropout,
         position=position,
+        ahead=_batches_ahead(trainer),
     )
     return WatchedBatches(opened, trainer)
+
+
+def _batches_ahead(trainer: Trainer) -> int:
+    """Those of the next update, so that it finds them when this one ends."""
+    size = trainer.round_images * 3 * trainer.config.generator.img_resolution**2
+    return min(trainer.rounds, AHEAD_BYTES // size)
 
 
 def positions_of(loader: Iterator[Batch] | None, runtime: Runtime) -> Positions | None:

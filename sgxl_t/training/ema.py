@@ -36,5 +36,6 @@ class Ema:
         """Moves the average by one update of `batch_images` images, towards the network's whole tensors."""
         weight = 1 - ema_decay(self.config, batch_images, images_seen)
         torch._foreach_lerp_(list(self.network.parameters()), [p.detach() for p in parameters], weight)
-        for mine, current in zip(self.network.buffers(), buffers, strict=True):
-            mine.copy_(current)
+        copies, current = list(self.network.buffers()), list(buffers)
+        if copies:
+            torch._foreach_copy_(copies, current)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from sgxl_t.networks.configs import GeneratorConfig
 from sgxl_t.networks.text_tokens import TextTokens
 from sgxl_t.objectives.objective import Objective, Phase
+from sgxl_t.ops.images import from_uint8
 from sgxl_t.training.config import TrainConfig
 from sgxl_t.training.memory_networks import Sketches, sketch_networks
 from sgxl_t.training.memory_shapes import Shapes, bytes_of, tensors_of
@@ -56,7 +57,8 @@ class StepBytes:
     """Bytes of one process before a launch mode divides any of them.
 
     networks: by role, g, d, and text where the generator has a text tower of its own. averages: the moving
-    averages. frozen: networks that never learn, and class vectors, by name. batch: the pictures of one round.
+    averages. frozen: networks that never learn, and class vectors, by name. batch: the pictures of one round,
+    on a GPU beside those of the next update's round.
     images: of a round. parameters: of the generator.
     """
 
@@ -101,7 +103,7 @@ def estimate_step(
         networks=sizes,
         averages=bytes_of(tensor for network in averaged for tensor in tensors_of(network)),
         frozen=_frozen(config, sketches),
-        batch=bytes_of([rehearsal.real]),
+        batch=bytes_of([rehearsal.pixels]) * (2 if gpu else 1),
         phases=phases,
         images=images,
         parameters=sum(parameter.numel() for parameter in sketches.generator.parameters()),
@@ -158,7 +160,7 @@ class _Rehearsal:
             id(network): [p for p in network.parameters() if p.requires_grad] for network in self._learners()
         }
         side = config.generator.img_resolution
-        self.real = shapes.tensor((images, 3, side, side))
+        self.pixels = shapes.tensor((images, 3, side, side), torch.uint8)
         self.labels = torch.zeros(images, dtype=torch.int64) if config.cond == "class" else None
         self.c_heads = self._target()
         self.kept: list[Any] = []
@@ -213,7 +215,7 @@ class _Rehearsal:
                 heads,
                 features,
                 sketches.generator,
-                self.real,
+                from_uint8(self.pixels),
                 self.c_heads,
                 z,
                 0,
@@ -236,7 +238,7 @@ class _Rehearsal:
             text_features=self._guide_target(),
             c_heads=self.c_heads,
             kept_features=self.kept if shared else None,
-            real=self.real,
+            real=from_uint8(self.pixels) if config.objective.loss == "relativistic" else None,
         )[0]
 
     def _autocast(self) -> AbstractContextManager[Any]:
@@ -290,7 +292,7 @@ class _Rehearsal:
         stem = None if sketches.stem is None else sketches.stem.stem
         networks = [*self._learners(), *(network for network in (*frozen, stem) if network is not None)]
         tensors = [tensor for network in networks for tensor in tensors_of(network)]
-        return [*tensors, self.real, *_leaves(self.kept)]
+        return [*tensors, self.pixels, *_leaves(self.kept)]
 
 
 def _leaves(features: Sequence[Any]) -> list[Tensor]:

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch._utils import _unflatten_dense_tensors
 
 Part = TypeVar("Part")
 
@@ -37,35 +38,37 @@ class RunningStatistics:
         moving = [(name, buffer) for name, buffer in named if name.rpartition(".")[2] in NAMES]
         tables = [buffer for name, buffer in moving if _is_class_table(name, buffer)]
         self._tensors = [*tables, *(b for n, b in moving if not _is_class_table(n, b)), *further]
-        self._tables = len(tables)
+        self._table_size = sum(table.numel() for table in tables)
         self._mean = mean
         self._world_size = world_size
 
     @torch.no_grad()
     def over(self, rounds: list[Part]) -> Iterator[Part]:
         """The rounds of one phase, one after the other, for a loop that passes them through the networks."""
-        before = [tensor.clone() for tensor in self._tensors]
-        total: list[Tensor] = []
+        if not self._tensors:
+            yield from rounds
+            return
+        before, total = self._flat(), torch.zeros(())
         for number, part in enumerate(rounds):
             if number:
-                torch._foreach_copy_(self._tensors, before)
+                self._fill(before)
             yield part
-            if number:
-                torch._foreach_add_(total, self._tensors)
-            else:
-                total = [tensor.clone() for tensor in self._tensors]
-        if self._tensors:
-            self._put_together(before, total, len(rounds))
+            total = total + self._flat() if number else self._flat()
+        self._put_together(before, total, len(rounds))
 
-    def _put_together(self, before: list[Tensor], total: list[Tensor], rounds: int) -> None:
-        flat = self._mean(torch.cat([tensor.flatten() for tensor in total]) / rounds)
-        means = flat.split([tensor.numel() for tensor in total])
-        finite = torch.isfinite(flat).all()
-        for number, (mine, old, mean) in enumerate(zip(self._tensors, before, means, strict=True)):
-            new = mean.view_as(mine)
-            if number < self._tables:
-                new = old + (new - old) * (rounds * self._world_size)
-            mine.copy_(torch.where(finite, new, old))
+    def _flat(self) -> Tensor:
+        """A copy of all values as one vector: the tensors are many and small."""
+        return torch.cat([tensor.flatten() for tensor in self._tensors])
+
+    def _fill(self, values: Tensor) -> None:
+        torch._foreach_copy_(self._tensors, _unflatten_dense_tensors(values, self._tensors))
+
+    def _put_together(self, before: Tensor, total: Tensor, rounds: int) -> None:
+        new = self._mean(total / rounds)
+        finite = torch.isfinite(new).all()
+        tables, old = new[: self._table_size], before[: self._table_size]
+        new = torch.cat([old + (tables - old) * (rounds * self._world_size), new[self._table_size :]])
+        self._fill(torch.where(finite, new, before))
 
 
 def _is_class_table(name: str, buffer: Tensor) -> bool:

@@ -56,6 +56,7 @@ class Runtime:
                 "launch through torchrun or accelerate with a file from configs/launch/"
             )
         self.mode = self._find_mode()
+        self._asked: _Answer | None = None
         if deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
             torch.use_deterministic_algorithms(True)
@@ -163,6 +164,19 @@ class Runtime:
         torch.distributed.all_reduce(value)
         return bool(value > 0)
 
+    def soon(self, flag: bool) -> bool:
+        """Like `any` of the flags of the call before, False at first: nothing waits for work on the device.
+
+        Asked after every update, it lets processes go on while their devices work on this one. One process
+        gets its own flag.
+        """
+        if self.world_size == 1:
+            return flag
+        asked = torch.tensor(float(flag)).to(self.device, non_blocking=True)
+        torch.distributed.all_reduce(asked)
+        before, self._asked = self._asked, _Answer(asked)
+        return before is not None and before.read()
+
     def gather_objects(self, value: Any) -> list[Any]:
         """One Python object of each process, rank after rank."""
         if self.world_size == 1:
@@ -191,6 +205,24 @@ class Runtime:
         """Leaves the process group."""
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
+
+
+class _Answer:
+    """A number on its way from the device."""
+
+    def __init__(self, number: Tensor) -> None:
+        self._number, self._arrived = number, None
+        if number.is_cuda:
+            self._number = torch.empty_like(number, device="cpu", pin_memory=True)
+            self._number.copy_(number, non_blocking=True)
+            self._arrived = torch.cuda.Event()
+            self._arrived.record()
+
+    def read(self) -> bool:
+        """Whether it is above 0; waits for the work that the device had when the number set out."""
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        return bool(self._number > 0)
 
 
 def _asked_for(back_end: str) -> bool:

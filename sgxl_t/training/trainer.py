@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +14,14 @@ from tqdm import tqdm
 
 from sgxl_t.conditioning.text_condition import TextCondition
 from sgxl_t.datasets.base import Batch
-from sgxl_t.networks.text_tokens import TextTokens
 from sgxl_t.objectives.objective import Objective, Phase, Stats
-from sgxl_t.ops.images import from_uint8
 from sgxl_t.training.build import build_parts
 from sgxl_t.training.compute_config import chosen_forms
 from sgxl_t.training.config import TrainConfig
 from sgxl_t.training.data import Positions, open_loader
 from sgxl_t.training.divergence import has_diverged, roll_back, skipped_in_a_row
 from sgxl_t.training.ema import Ema
+from sgxl_t.training.intake import Intake, Round, Taken
 from sgxl_t.training.interrupt import StopRequest
 from sgxl_t.training.recorder import Recorder
 from sgxl_t.training.roles import Role
@@ -35,28 +33,6 @@ from sgxl_t.training.together import main_writes
 log = logging.getLogger("sgxl_t")
 
 BAR = "{desc}: {percentage:3.0f}% {n:.1f}/{total:.1f} kimg [{elapsed}<{remaining}] {postfix}"
-
-
-Taken = tuple[Tensor | None, TextTokens | None]
-"""A generator's condition, and the tokens that it attends to, if it does."""
-
-
-@dataclass
-class Round:
-    """One round's share of a batch on this process, on the device.
-
-    real: [N, 3, R, R] in [-1, 1]. given: labels or captions as the condition encodes them. c: what heads
-    project on. taken: c and tokens as the generator takes them, encoded once for all phases; none where its
-    text tower learns. position: of its first image in the order of all processes, the key of its random
-    streams.
-    """
-
-    real: Tensor
-    given: Any
-    c: Tensor | None
-    taken: Taken | None
-    labels: Tensor | None
-    position: int
 
 
 class Trainer:
@@ -101,6 +77,7 @@ class Trainer:
             mean=runtime.mean,
             world_size=runtime.world_size,
         )
+        self.intake = Intake(runtime.device)
         self.recorder = Recorder(self)
 
     def _prepare(self, network: nn.Module, lr: float, *, follows: Role | None = None) -> Role:
@@ -135,19 +112,24 @@ class Trainer:
             with other.resting():
                 for part in self.statistics.over(rounds):
                     with role.round(last=part is rounds[-1]):
-                        with self.runtime.autocast():
-                            loss, stats = self.loss(phase, part, kept)
-                        role.backward(loss, len(rounds))
-                    self.recorder.collect(stats)
+                        self.recorder.collect(self._learn(role, phase, part, kept))
                 role.step()
         self._average()
         self.images_seen += self.config.batch.images
         self.iteration += 1
 
+    def _learn(self, role: Role, phase: Phase, part: Round, kept: list[Any]) -> Stats:
+        """Forward and backward pass of one round; the graph is gone when it returns."""
+        with self.runtime.autocast():
+            loss, stats = self.loss(phase, part, kept)
+        role.backward(loss, self.rounds)
+        return stats
+
     def loss(self, phase: Phase, part: Round, kept: list[Any]) -> tuple[Tensor, Stats]:
         """Loss of one round in one phase; randomness is a function of seed, phase and position alone."""
         rng = stream(self.seed, phase, part.position)
-        z = torch.randn(len(part.real), self.g.raw.z_dim, generator=rng).to(self.runtime.device)
+        z = torch.randn(len(part.pixels), self.g.raw.z_dim, generator=rng)
+        z = z.to(self.runtime.device, non_blocking=True)
         share = self.config.objective.share_fakes
         drawn_before = phase == "d" and share
         with torch.set_grad_enabled(phase != "d"):
@@ -168,7 +150,7 @@ class Trainer:
                 text_features=self.condition.guide_target(part.c),
                 c_heads=part.c,
                 kept_features=kept if share else None,
-                real=part.real,
+                real=part.real if self.config.objective.loss == "relativistic" else None,
             )
         return self.objective.d_loss(
             self.d.engine,
@@ -200,23 +182,25 @@ class Trainer:
         chunk = self.round_images * self.runtime.world_size
         first = self.images_seen + self.runtime.rank * self.round_images
         take = self.recorder.next_batch
-        return [self._round(take(loader), first + n * chunk) for n in range(self.rounds)]
+        with self.intake.beside():
+            rounds = [self._round(take(loader), first + n * chunk) for n in range(self.rounds)]
+        return self.intake.hand_over(rounds)
 
     def _round(self, batch: Batch, position: int) -> Round:
-        real = from_uint8(batch.images.to(self.runtime.device, non_blocking=True))
+        pixels = self.intake.send(batch.images)
         given = self.condition.take(batch)
         c = self.condition.encode_target(given)
         c = None if c is None else c.to(self.runtime.device)
-        labels = None if batch.labels is None else batch.labels.to(self.runtime.device)
+        labels = None if batch.labels is None else self.intake.send(batch.labels)
         taken = None
         if not self.text:
             with torch.no_grad():
                 taken = self._encode(given)
-        return Round(real, given, c, taken, labels, position)
+        return Round(pixels, given, c, taken, labels, position)
 
     def _encode(self, given: Any) -> Taken:
         c, text = self.condition.encode_both(given)
-        return None if c is None else c.to(self.runtime.device), text
+        return None if c is None else c.to(self.runtime.device, non_blocking=True), text
 
     def _taken(self, part: Round) -> Taken:
         """What the generator takes; through a text tower that learns, it changes from phase to phase."""
@@ -233,17 +217,17 @@ class Trainer:
         started = time.monotonic()
         forms = chosen_forms(self.config.compute)
         with forms, StopRequest() as stop, self._progress_bar(total) as bar:
-            done = self.images_seen >= total or self.recorder.at_rest
-            while not done and not stop:
+            done, ending = self.images_seen >= total or self.recorder.at_rest, False
+            while not done and not ending:
                 before = self.images_seen
                 self._set_learning_rates(total)
                 self.update(self.next_rounds(loader))
                 minutes = (time.monotonic() - started) / 60
                 out_of_time = schedule.max_minutes is not None and minutes >= schedule.max_minutes
-                stop.requested = self.runtime.any(stop.requested or out_of_time)
+                ending = self.runtime.soon(stop.requested or out_of_time)
                 done = self.images_seen >= total
                 bar.update((self.images_seen - before) / 1000)
-                if self._due(schedule.tick_kimg, before) or done or stop:
+                if self._due(schedule.tick_kimg, before) or done or ending:
                     bar.set_postfix_str(self.recorder.tick())
                     if has_diverged(self):
                         roll_back(self)
@@ -255,7 +239,7 @@ class Trainer:
                     self.recorder.snapshot()
                     done = done or self.recorder.at_rest
                 due = self._due(schedule.checkpoint_kimg, before) and not skipped_in_a_row(self)
-                if due or done or stop:
+                if due or done or ending:
                     with main_writes(self.runtime, self.folder, "a checkpoint"):
                         save_state(self)
                     self.rolled_back = False
