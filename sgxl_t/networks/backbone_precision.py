@@ -75,6 +75,8 @@ class SlowInHalfOnCpu(TorchFunctionMode):
 
 
 def _is_slow(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    if not args or not isinstance(args[0], Tensor) or args[0].dtype == torch.float64:
+        return False  # autocast leaves float64 alone
     if func is F.scaled_dot_product_attention:
         return True
     groups = kwargs.get("groups", args[6] if len(args) > 6 else 1)

@@ -176,6 +176,9 @@ def _networks(config: TrainConfig, source: ImageSource, stem: Generator | None) 
     classified = config.cond == "class" and config.objective.cls_weight > 0
     classifier = load_feature_network(config.conditioning.classifier) if classified else None
     guiding_clip = encoder.guide if encoder is not None and guided else None
+    for guide in (classifier, guiding_clip):
+        if guide is not None:
+            guide.precision = config.discriminator.precision
     guiding_stem = StemView(stem) if stem and config.objective.stem_weight > 0 else None
     return Parts(source, condition, generator, discriminator, classifier, guiding_clip, guiding_stem)
 

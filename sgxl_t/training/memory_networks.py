@@ -109,10 +109,14 @@ class _Sketcher:
             config.discriminator, spec, config.generator.img_resolution, networks=features
         )
         classified = config.cond == "class" and config.objective.cls_weight > 0
+        classifier = self.feature_network(config.conditioning.classifier) if classified else None
+        for guide in (classifier, None if encoder is None else encoder.guide):
+            if guide is not None:
+                guide.precision = config.discriminator.precision
         return Sketches(
             generator=generator,
             discriminator=discriminator,
-            classifier=self.feature_network(config.conditioning.classifier) if classified else None,
+            classifier=classifier,
             encoder=encoder,
             own=own,
             stem=self._stem(generator, spec, below),

@@ -131,6 +131,8 @@ def test_attention_and_depthwise_convolutions_stay_in_float32_on_a_cpu():
         convolved = conv(x)
         attended = F.scaled_dot_product_attention(q, q, q)
         dense = F.conv2d(x, torch.ones(1, 8, 1, 1))
+        exact = F.scaled_dot_product_attention(*[q.double()] * 3)
+    assert exact.dtype == torch.float64
     assert torch.equal(convolved, conv(x).to(HALF))
     assert torch.equal(attended, F.scaled_dot_product_attention(q, q, q).to(HALF))
     assert torch.equal(dense, F.conv2d(x.to(HALF), torch.ones(1, 8, 1, 1, dtype=HALF)))

@@ -46,6 +46,7 @@ def test_a_written_configuration_repeats_itself(tmp_path):
         (["--batch.images", "0"], "batch.images=0"),
         (["--schedule.kimg", "-1"], "schedule.kimg=-1"),
         (["--conditioning.train_text_encoder", "true"], "train_text_encoder"),
+        (["--discriminator.precision", "half"], "discriminator.precision"),
         (["--discriminator.family", "dino", "--discriminator.features", "[a:b, c:d]"], "2 networks"),
         (["--objective.order", "d_first"], "share_fakes"),
         (["--config", "no/such/file.yaml"], "no/such/file.yaml"),

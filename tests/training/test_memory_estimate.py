@@ -18,13 +18,14 @@ import pytest
 import torch
 from launches import torchrun
 
+from sgxl_t.networks import backbone_precision
 from sgxl_t.training import memory_modes
 from sgxl_t.training.config_file import parse_config
 from sgxl_t.training.data import open_loader
 from sgxl_t.training.dry_run import Launch, report, stages_of
 from sgxl_t.training.memory_estimate import estimate_step
 from sgxl_t.training.memory_modes import LAUNCH_FILES, NAMES, share
-from sgxl_t.training.memory_shapes import bytes_of, tensors_of
+from sgxl_t.training.memory_shapes import Shapes, bytes_of, tensors_of
 from sgxl_t.training.runtime import Runtime
 from sgxl_t.training.train import main
 from sgxl_t.training.trainer import Trainer
@@ -73,6 +74,8 @@ RUNS = {
     "class in two rounds with shared fakes": ({**CLASS, "objective.share_fakes": "true"}, 2, "no"),
     "text in two rounds": (TEXT, 2, "no"),
     "text in one round of bfloat16": (TEXT, 1, "bf16"),
+    "class in one round of bfloat16": (CLASS, 1, "bf16"),
+    "text in one round, frozen networks in bfloat16": ({**TEXT, "discriminator.precision": "bf16"}, 1, "no"),
 }
 
 
@@ -141,6 +144,20 @@ def test_what_stays_is_counted_to_the_byte(measured):
     else:
         frozen.append(trainer.condition.table)
     assert sum(estimate.frozen.values()) == bytes_of(frozen)
+
+
+def test_guiding_networks_compute_as_the_discriminators_do(measured):
+    _, trainer, _ = measured
+    guides = trainer.objective.guides
+    asked = trainer.config.discriminator.precision
+    assert {guide.precision for guide in (guides.classifier, guides.clip) if guide is not None} <= {asked}
+    assert (guides.clip is not None) == (trainer.config.cond == "text")
+
+
+def test_an_estimate_of_a_gpu_takes_no_detours_of_a_cpu():
+    for gpu in (False, True):
+        with Shapes(gpu=gpu).running():
+            assert backbone_precision.is_cpu(torch.device("cpu")) is not gpu
 
 
 def test_each_phase_takes_what_was_estimated(measured):
