@@ -1,0 +1,199 @@
+"""Times a discriminator's frozen networks: precision, layout, stopping at the last tap, gradients of weights.
+
+    taskset -c 1 env OMP_NUM_THREADS=1 python benchmarks/backbones_speed.py [--json FILE] [--markdown FILE]
+
+Networks of timm with random weights, images of 224 pixels. All forms of a network take turns in one process,
+A B C A B C, and every time is compared with that of the plain float32 form in the same turn: medians and
+quartiles of these ratios. One thread reads the CPU time of the process, which other programs move little; a
+GPU is waited for. An update is what a training step asks of a network: one pass of real and generated images
+without gradients, one of generated images and back to them. Beside the times stands the error of every form
+against float32, in the Euclidean norm: of its worst map, and of the images' gradient.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sgxl_t.networks.feature_networks import FeatureNetwork, load_feature_network
+
+NETWORKS = {
+    "DeiT-base distilled": "deit_base_distilled_patch16_224",
+    "EfficientNet-lite0": "tf_efficientnet_lite0",
+    "DINO ViT-S/16": "vit_small_patch16_224",
+}
+SIDE = 224
+REFERENCE = "float32"
+Read = Callable[[Tensor], list[Tensor]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 4], help="images in a pass")
+    parser.add_argument("--turns", type=int, default=7, help="turns of every form")
+    parser.add_argument("--only", default="", help="part of a network's name")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--json", type=Path, help="file to write")
+    parser.add_argument("--markdown", type=Path, help="file to write")
+    options = parser.parse_args()
+    rows: list[dict[str, Any]] = []
+    for label, name in NETWORKS.items():
+        if options.only in label:
+            forms = forms_of(name, options.device)
+            for batch in options.batch:
+                rows += compare(label, forms, batch, options.turns, options.device)
+    table = as_markdown(rows)
+    print(table)
+    if options.markdown:
+        options.markdown.write_text(table + "\n")
+    if options.json:
+        machine = {"machine": platform.machine(), "torch": torch.__version__, "device": options.device}
+        result = {**machine, "threads": torch.get_num_threads(), "rows": rows}
+        options.json.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def forms_of(name: str, device: str) -> dict[str, Read]:
+    """The network as a discriminator holds it in float32, and the other forms of it."""
+    whole = load_feature_network(f"random:{name}").to(device)
+    plain, half, learning = (copy.deepcopy(whole) for _ in range(3))
+    for network in (plain, half, learning):
+        network.trim()
+    half.precision = "bf16"
+    for parameter in learning.tower.parameters():
+        parameter.requires_grad_(True)
+    forms: dict[str, Read] = {REFERENCE: plain.maps, "bfloat16": half.maps}
+    if plain.kind == "cnn":
+        forms["float32, NCHW"] = channels_first(plain)
+    return {**forms, "float32, whole": to_the_end(whole), "float32, weights learn": learning.maps}
+
+
+def channels_first(network: FeatureNetwork) -> Read:
+    """The same network in torch's usual layout."""
+    twin = copy.deepcopy(network).to(memory_format=torch.contiguous_format)
+    return lambda images: twin.tower.maps((images - twin.mean) / twin.std)
+
+
+def to_the_end(network: FeatureNetwork) -> Read:
+    """The same maps from a network that runs on to its class scores."""
+    model: Any = network.tower.model
+    taps = list(getattr(network.tower, "levels", network.tower.default_taps))
+
+    def read(images: Tensor) -> list[Tensor]:
+        last, maps = model.forward_intermediates(network.normalise(images), indices=taps)
+        model.forward_head(last)
+        return maps
+
+    return read
+
+
+def forward(read: Read, images: Tensor) -> None:
+    """Real images of the discriminator's phase."""
+    with torch.no_grad():
+        read(images)
+
+
+def there_and_back(read: Read, images: Tensor) -> Tensor:
+    """Generated images of the generator's phase; returns their gradient."""
+    images = images.clone().requires_grad_()
+    torch.stack([x.float().square().mean().sqrt() for x in read(images)]).sum().backward()
+    assert images.grad is not None
+    return images.grad
+
+
+def update(read: Read, images: Tensor) -> None:
+    """Both phases of a training step."""
+    there_and_back(read, images)
+    forward(read, torch.cat([images, images]))
+
+
+MODES: dict[str, Callable[[Read, Tensor], object]] = {
+    "forward": forward,
+    "forward + backward": there_and_back,
+    "update": update,
+}
+
+
+def compare(label: str, forms: dict[str, Read], batch: int, turns: int, device: str) -> list[dict[str, Any]]:
+    """One row for every form and mode."""
+    images = torch.rand(batch, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)).to(device)
+    errors = {name: error(read, forms[REFERENCE], images) for name, read in forms.items()}
+    rows = []
+    for mode, work in MODES.items():
+        times: dict[str, list[float]] = {name: [] for name in forms}
+        for turn in range(turns + 1):  # the first one warms up
+            for name, read in forms.items():
+                seconds = timed(lambda read=read, work=work: work(read, images), device)
+                if turn:
+                    times[name].append(seconds)
+        rows += [
+            {"network": label, "batch": batch, "mode": mode, "form": name, **errors[name], **figures}
+            for name, figures in ((name, ratios(times, name)) for name in forms)
+        ]
+        print(label, batch, mode, {row["form"]: row["ratio"] for row in rows if row["mode"] == mode})
+    return rows
+
+
+def error(read: Read, reference: Read, images: Tensor) -> dict[str, float]:
+    """Relative, of the worst map and of the images' gradient."""
+    with torch.no_grad():
+        pairs = list(zip(read(images), reference(images), strict=True))
+    pairs = [(x.double(), y.double()) for x, y in pairs]
+    slopes = [there_and_back(form, images).double() for form in (read, reference)]
+    return {
+        "map_error": max(((x - y).norm() / y.norm()).item() for x, y in pairs),
+        "gradient_error": ((slopes[0] - slopes[1]).norm() / slopes[1].norm()).item(),
+    }
+
+
+def timed(work: Callable[[], object], device: str) -> float:
+    """Seconds of the process on a CPU with one thread, else on the wall."""
+    clock = time.process_time if device == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
+    if device != "cpu":
+        torch.cuda.synchronize()
+    start = clock()
+    work()
+    if device != "cpu":
+        torch.cuda.synchronize()
+    return clock() - start
+
+
+def ratios(times: dict[str, list[float]], name: str) -> dict[str, float]:
+    """Median milliseconds; how many times as fast as the reference, with quartiles over turns."""
+    speeds = [a / b for a, b in zip(times[REFERENCE], times[name], strict=True)]
+    low, middle, high = statistics.quantiles(speeds, n=4)
+    return {
+        "ms": round(1e3 * statistics.median(times[name]), 2),
+        "ratio": round(middle, 3),
+        "ratio_low": round(low, 3),
+        "ratio_high": round(high, 3),
+    }
+
+
+def as_markdown(rows: list[dict[str, Any]]) -> str:
+    """A line for every form of a network and batch, a column for every mode."""
+    lines = ["| network | batch | form | " + " | ".join(MODES) + " | error of maps, gradient |"]
+    lines.append("|---|--:|---|" + "--:|" * (len(MODES) + 1))
+    kinds = dict.fromkeys((row["network"], row["batch"], row["form"]) for row in rows)
+    for kind in kinds:
+        found = [row for row in rows if (row["network"], row["batch"], row["form"]) == kind]
+        if kind[2] == REFERENCE:
+            cells = [f"{row['ms']:.0f} ms" for row in found]
+        else:
+            cells = [f"{row['ratio']:.2f} ({row['ratio_low']:.2f}-{row['ratio_high']:.2f})" for row in found]
+        errors = f"{found[0]['map_error']:.0e}, {found[0]['gradient_error']:.0e}"
+        lines.append(f"| {kind[0]} | {kind[1]} | {kind[2]} | " + " | ".join([*cells, errors]) + " |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
