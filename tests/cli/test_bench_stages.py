@@ -91,9 +91,9 @@ def test_stages_are_the_networks_on_the_way():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_parts_are_the_calls_of_the_layer(dtype):
     spec = stages_of("sgxl-tiny-16")[0].added[0]
-    own = synthesis_xl.modulated_conv_sg3, synthesis_xl.filtered_lrelu
+    own = synthesis_xl.modulated_conv_sg3, synthesis_xl.SynthesisLayer.lrelu
     parts = LayerParts(spec, 64, 2, dtype, "cpu")
-    assert (synthesis_xl.modulated_conv_sg3, synthesis_xl.filtered_lrelu) == own
+    assert (synthesis_xl.modulated_conv_sg3, synthesis_xl.SynthesisLayer.lrelu) == own
     whole, filtered = parts.run("whole", PLAIN), parts.run("filter", PLAIN)
     assert torch.equal(whole, filtered)
     assert parts.run("conv", PLAIN).shape == (2, 32, spec.in_size + 2, spec.in_size + 2)

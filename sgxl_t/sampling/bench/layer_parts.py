@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -15,11 +16,15 @@ from sgxl_t.networks.schedule_xl import LayerSpec
 from sgxl_t.ops.frozen import fixed_weights
 
 from .runner import Formulation
+from .swap import exchanged
 
 PARTS = ("conv", "filter", "whole")
 """What is timed of a layer; the whole has the affine map of the style and the bookkeeping as well."""
-OPERATORS = {"conv": "modulated_conv_sg3", "filter": "filtered_lrelu"}
-"""Names by which the layer calls them."""
+OPERATORS: dict[str, tuple[ModuleType | type, str]] = {
+    "conv": (synthesis_xl, "modulated_conv_sg3"),
+    "filter": (synthesis_xl.SynthesisLayer, "lrelu"),
+}
+"""Where the layer looks its operators up."""
 
 
 class LayerParts:
@@ -55,19 +60,16 @@ class LayerParts:
             return y
 
 
-@contextmanager
-def _noting(calls: dict[str, Callable[[], Tensor]]) -> Iterator[None]:
+def _noting(calls: dict[str, Callable[[], Tensor]]) -> AbstractContextManager[None]:
     """Inside, the operators of a layer leave their arguments in `calls`."""
-    own = {part: getattr(synthesis_xl, name) for part, name in OPERATORS.items()}
 
-    def noted(part: str, *arguments: Any, **options: Any) -> Tensor:
-        calls[part] = partial(own[part], *arguments, **options)
-        return calls[part]()
+    def noted(part: str, operator: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def run(*arguments: Any, **options: Any) -> Tensor:
+            calls[part] = partial(operator, *arguments, **options)
+            return calls[part]()
 
-    try:
-        for part, name in OPERATORS.items():
-            setattr(synthesis_xl, name, partial(noted, part))
-        yield
-    finally:
-        for part, name in OPERATORS.items():
-            setattr(synthesis_xl, name, own[part])
+        return run
+
+    return exchanged(
+        [(owner, name, noted(part, getattr(owner, name))) for part, (owner, name) in OPERATORS.items()]
+    )

@@ -6,7 +6,7 @@ ratios credit nothing but the operators.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
@@ -38,23 +38,32 @@ def _modulated_conv(x: Tensor, weight: Tensor, s: Tensor, **options: Any) -> Ten
     return reference.modulated_conv(x, weight.to(x.dtype), s.to(x.dtype), **options)
 
 
-PLACES: tuple[tuple[ModuleType, str, Callable[..., Tensor]], ...] = (
+PLACES: tuple[tuple[ModuleType | type, str, Callable[..., Tensor]], ...] = (
     (synthesis_xl, "filtered_lrelu", reference.filtered_lrelu),
+    (synthesis_xl.SynthesisLayer, "lrelu", reference.filtered_lrelu),
     (synthesis_xl, "modulated_conv_sg3", _modulated_conv_sg3),
     (layers_t, "modulated_conv", _modulated_conv),
     (resample, "upfirdn2d", reference.upfirdn2d),  # upsample2d calls it by this name
 )
-"""Where networks look their operators up: module, name and the plain form."""
+"""Where networks (and the workloads of single operators) look them up: module or class, name, plain form."""
 
 
 @contextmanager
 def reference_operators() -> Iterator[None]:
     """Inside, every network of this process runs on the plain operators; not for several threads."""
-    kept = [(module, name, getattr(module, name)) for module, name, _ in PLACES]
+    with exchanged(PLACES):
+        yield
+
+
+@contextmanager
+def exchanged(places: Iterable[tuple[ModuleType | type, str, Callable[..., Tensor]]]) -> Iterator[None]:
+    """Inside, the functions of modules and classes at these places are others."""
+    places = list(places)
+    kept = [(owner, name, vars(owner)[name]) for owner, name, _ in places]
     try:
-        for module, name, plain in PLACES:
-            setattr(module, name, plain)
+        for owner, name, other in places:
+            setattr(owner, name, staticmethod(other) if isinstance(owner, type) else other)
         yield
     finally:
-        for module, name, own in kept:
-            setattr(module, name, own)
+        for owner, name, own in kept:
+            setattr(owner, name, own)
