@@ -9,14 +9,15 @@ from torch import Tensor
 
 LIMITS = {
     ("float32", "forward"): 1e-5,
-    ("float32", "forward_backward"): 1e-3,
+    ("float32", "forward_backward"): 3e-3,
     ("bfloat16", "forward"): 5e-2,
     ("bfloat16", "forward_backward"): 2e-1,
 }
 """Largest relative error by dtype and mode.
 
 Gradients are compared by their Euclidean norm: rounding turns the slope of the few activations that lie at
-the kink, and every layer behind adds its own.
+the kink, and every layer behind adds its own (the plain form is as far from float64). Equality of gradients
+proper is tested in float64.
 """
 
 
