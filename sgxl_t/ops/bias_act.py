@@ -69,7 +69,6 @@ def bias_act(
     gain = kind.gain if gain is None else gain
     if gain != 1:
         x = x * gain
-    if clamp is None:
-        return x
     # Its gradient takes one pass where that of `clamp` takes four, but needs what it was given.
-    return F.hardtanh(x, -clamp, clamp, inplace=inplace and not torch.is_grad_enabled())
+    free = inplace and not torch.is_grad_enabled()
+    return x if clamp is None else F.hardtanh(x, -clamp, clamp, inplace=free)

@@ -140,8 +140,7 @@ def modulated_conv(
             high + (ky - up) // 2,
         ]
         y = upfirdn2d(y, resample_filter, padding=fir, gain=up**2)
-    y = y * gain
-    y = y if noise is None else y + noise
+    y = y * gain + (0 if noise is None else noise)
     return y if bias is None else y + bias[:, None, None]
 
 
