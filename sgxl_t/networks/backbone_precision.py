@@ -58,8 +58,8 @@ def reading(precision: Precision, device: torch.device) -> Iterator[None]:
 class SlowInHalfOnCpu(TorchFunctionMode):
     """Inside, what a CPU does more slowly in half precision is done in float32 all the same.
 
-    These are attention and grouped (depthwise) convolutions, whose backward passes there take 2 to 4 times as
-    long in bfloat16. Results come back in the type that autocast asks for. The attention inside of
+    These are attention, which there and back takes 1.6 to 3.7 times as long in bfloat16, and grouped (depthwise)
+    convolutions, for their backward pass (docs/backbones.md). Results come back in the type that autocast asks for. The attention inside of
     `nn.MultiheadAttention` is out of reach.
     """
 
