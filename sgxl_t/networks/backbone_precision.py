@@ -58,9 +58,9 @@ def reading(precision: Precision, device: torch.device) -> Iterator[None]:
 class SlowInHalfOnCpu(TorchFunctionMode):
     """Inside, what a CPU does more slowly in half precision is done in float32 all the same.
 
-    These are attention, which there and back takes 1.6 to 3.7 times as long in bfloat16, and grouped (depthwise)
-    convolutions, for their backward pass (docs/backbones.md). Results come back in the type that autocast asks for. The attention inside of
-    `nn.MultiheadAttention` is out of reach.
+    These are attention, which there and back takes 1.6 to 3.7 times as long in bfloat16, and grouped
+    (depthwise) convolutions, for their backward pass (docs/backbones.md). Results come back in the type that
+    autocast asks for. The attention inside of `nn.MultiheadAttention` is out of reach.
     """
 
     def __torch_function__(
