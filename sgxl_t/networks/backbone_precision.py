@@ -35,10 +35,11 @@ def float32_backbones() -> Iterator[None]:
 
 
 @contextmanager
-def reading(precision: Precision, device: torch.device) -> Iterator[None]:
+def reading(precision: Precision, device: torch.device, *, depthwise: bool = False) -> Iterator[None]:
     """Context in which a frozen network computes on a device as `precision` says.
 
-    Where the device knows no autocast, nothing changes.
+    depthwise: the network has grouped convolutions, so `auto` keeps float32 on a CPU: half of its work stays
+    there anyway, and its gradients lose most. Where the device knows no autocast, nothing changes.
     """
     kind = device.type
     if not torch.amp.is_autocast_available(kind):
@@ -47,8 +48,8 @@ def reading(precision: Precision, device: torch.device) -> Iterator[None]:
     with ExitStack() as contexts:
         if precision == "bf16":
             contexts.enter_context(torch.autocast(kind, dtype=torch.bfloat16))
-        stays = precision == "fp32" or (precision == "auto" and is_cpu(device) and not cpu_multiplies_bf16())
-        if stays or _in_float32.get():
+        loses = is_cpu(device) and (depthwise or not cpu_multiplies_bf16())
+        if precision == "fp32" or (precision == "auto" and loses) or _in_float32.get():
             contexts.enter_context(torch.autocast(kind, enabled=False))
         if is_cpu(device) and torch.is_autocast_enabled(kind):
             contexts.enter_context(SlowInHalfOnCpu())

@@ -58,6 +58,7 @@ class FeatureNetwork(nn.Module):
         self.input_size = input_size
         self.precision: Precision = "auto"
         self.trimmed = False
+        self.depthwise = any(isinstance(part, nn.Conv2d) and part.groups > 1 for part in model.modules())
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
         self.requires_grad_(False)
@@ -139,7 +140,7 @@ class FeatureNetwork(nn.Module):
 
     def reading(self, images: Tensor) -> AbstractContextManager[object]:
         """Context of this network's precision."""
-        return reading(self.precision, images.device)
+        return reading(self.precision, images.device, depthwise=self.depthwise)
 
     def normalise(self, images01: Tensor) -> Tensor:
         """Subtracts the mean and divides by the standard deviation the network was trained with."""

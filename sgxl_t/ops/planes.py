@@ -65,8 +65,8 @@ def split(x: Tensor, largest_plane: int) -> list[Chunk]:
     """Chunks of x [N, C, H, W] whose tensors of `largest_plane` pixels per plane stay small."""
     samples, channels = x.shape[:2]
     if x.device.type == "cpu":
-        planes = _CPU_BYTES_PER_THREAD * torch.get_num_threads() // (largest_plane * working_dtype(x).itemsize)
-        planes = max(planes, _MIN_CPU_PLANES)
+        plane_bytes = largest_plane * working_dtype(x).itemsize
+        planes = max(_CPU_BYTES_PER_THREAD * torch.get_num_threads() // plane_bytes, _MIN_CPU_PLANES)
     else:
         planes = max(_DEVICE_ELEMENTS // largest_plane, 1)
     rows = max(planes // max(channels, 1), 1)
