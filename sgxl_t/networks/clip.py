@@ -114,7 +114,7 @@ class ClipModel(TextEncoder):
         return self if self.has_image_tower else None
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
-        tokens = self.tokenizer(list(texts)).to(self.mean.device)
+        tokens = self.tokenizer(list(texts)).to(self.mean.device, non_blocking=True)
         return self.encode_tokens(tokens)
 
     def encode_tokens(self, tokens: Tensor) -> Tensor:
@@ -122,7 +122,7 @@ class ClipModel(TextEncoder):
         return F.normalize(self.model.encode_text(tokens).float(), dim=-1)  # type: ignore[operator]
 
     def encode_with_tokens(self, texts: Sequence[str]) -> tuple[Tensor, TextTokens]:
-        ids = self.tokenizer(list(texts)).to(self.mean.device)
+        ids = self.tokenizer(list(texts)).to(self.mean.device, non_blocking=True)
         states = self.model.forward_intermediates(  # type: ignore[operator]
             text=ids, text_indices=1, normalize_intermediates=True
         )

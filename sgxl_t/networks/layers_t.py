@@ -62,7 +62,10 @@ class ModulatedLayer(nn.Module):
         self.bias = nn.Parameter(torch.zeros(out_channels))
         self.affine = StyleAffine(w_dim, in_channels)
         if use_noise:
-            self.noise_strength = nn.Parameter(torch.zeros([]))
+            # Stored as a scalar, as published; held as one element, since back ends cannot shard scalars.
+            self.noise_strength = nn.Parameter(torch.zeros(1))
+            self.register_load_state_dict_pre_hook(_read_strength)
+            self.register_state_dict_post_hook(_stored_strength)
             self.register_buffer("noise_const", torch.randn(resolution, resolution))
         self.register_buffer("resample_filter", setup_filter(TAPS, separable=True), persistent=False)
 
@@ -94,6 +97,19 @@ class ModulatedLayer(nn.Module):
         )
         clamp = None if self.clamp is None else self.clamp * scale
         return bias_act(y, act="lrelu", gain=1.0, clamp=clamp, inplace=True)
+
+
+def _read_strength(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    name = f"{prefix}noise_strength"
+    if name in state:
+        state[name] = state[name].reshape(1)
+
+
+def _stored_strength(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """A strength that is spread over processes stays as it is."""
+    name = f"{prefix}noise_strength"
+    if type(state.get(name)) is Tensor and state[name].numel() == 1:
+        state[name] = state[name].reshape(())
 
 
 class ResidualLayer(ModulatedLayer):

@@ -157,7 +157,7 @@ def _blocks(band: Band, dtype: torch.dtype, device: torch.device) -> list[_Block
 @torch.no_grad()
 def _correlated(band: Band, taps: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
     """The taps as `Band.correlated` promises them."""
-    taps = taps.to(device, dtype)
+    taps = taps.to(device, dtype, non_blocking=True)
     return (taps if band.axis.flip else taps.flip(0)) * band.gain
 
 

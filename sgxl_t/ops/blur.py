@@ -39,4 +39,4 @@ def gaussian_blur(x: Tensor, sigma: float) -> Tensor:
         return x
     offset = torch.arange(-radius, radius + 1, dtype=torch.float64)
     taps = torch.exp2(-((offset / sigma) ** 2))
-    return filter2d(x, (taps / taps.sum()).to(x))
+    return filter2d(x, (taps / taps.sum()).to(x, non_blocking=True))

@@ -69,15 +69,14 @@ def draw_augmentation(
     draws: dict[str, Tensor] = {}
 
     def integers(low: int, high: int) -> Tensor:
-        return torch.randint(low, high + 1, (count, 1, 1), generator=generator, device=generator.device).to(
-            device
-        )
+        drawn = torch.randint(low, high + 1, (count, 1, 1), generator=generator, device=generator.device)
+        return drawn.to(device, non_blocking=True)
 
     for step in parse_policy(policy):
         if step == "color":
             for name in ("brightness", "saturation", "contrast"):
                 drawn = torch.rand(count, 1, 1, 1, generator=generator, device=generator.device)
-                draws[name] = drawn.to(device)
+                draws[name] = drawn.to(device, non_blocking=True)
         for name, size in (("h", height), ("w", width)):
             if step == "translation":
                 reach = int(size * _TRANSLATION + 0.5)

@@ -84,7 +84,9 @@ def _whole(tensor: Tensor) -> Tensor:
 
 
 def _like(value: Tensor, own: Tensor | None) -> Tensor:
-    """value spread over the processes as `own` is, where their shapes agree."""
-    if not isinstance(own, DTensor) or value.shape != own.shape:
+    """value spread over the processes as `own` is, where their shapes agree (a scalar fits one element)."""
+    scalar = isinstance(own, DTensor) and own.numel() == 1 and value.ndim == 0
+    if not isinstance(own, DTensor) or not (scalar or value.shape == own.shape):
         return value
-    return distribute_tensor(value.to(own.device), own.device_mesh, own.placements)
+    value = value.to(own.device).reshape(own.shape)
+    return distribute_tensor(value, own.device_mesh, own.placements)

@@ -189,7 +189,7 @@ def test_the_estimate_follows_the_choice(tmp_path, tiny_features):
 @pytest.mark.parametrize("mode", ["ddp", "zero2", "zero3", "fsdp"])
 def test_two_processes_end_at_the_same_weights(mode, tmp_path, tiny_features):
     for name, more in (("plain", {}), ("saving", {"compute__checkpoint_from": 8})):
-        settings = {"batch__per_device": 2, "generator__stylegan_t__use_noise": "false", **more}
+        settings = {"batch__per_device": 2, "generator__stylegan_t__use_noise": "true", **more}
         arguments = tiny_run(tmp_path / name, tiny_features, **settings)
         answer = torchrun(arguments, mode=mode)
         assert answer.returncode == 0, answer.stderr
