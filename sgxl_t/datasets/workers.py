@@ -51,8 +51,9 @@ class Restarting(ABC, Generic[T]):
                 reason = self._death()
                 if reason is None:
                     return next(self._items)
-            except RuntimeError as error:
-                if not str(error).startswith("DataLoader worker ("):
+            except (RuntimeError, EOFError, ConnectionError) as error:
+                # The last two: it ended while it was handing over the memory of a batch.
+                if isinstance(error, RuntimeError) and not str(error).startswith("DataLoader worker ("):
                     raise
                 reason = self._death() or "ended by itself"
             finally:

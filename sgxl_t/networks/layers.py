@@ -55,8 +55,8 @@ class FullyConnected(nn.Module):
         """x: [N, in_features] -> [N, out_features], float32 (float64 stays float64)."""
         with full_precision(x.device):
             dtype = torch.promote_types(x.dtype, torch.float32)
-            x = x.to(dtype) * self.weight_gain  # cheaper than a scaled copy of the weight
-            weight = self.weight.to(dtype)
+            x = x.to(dtype)
+            weight = self.weight.to(dtype) * self.weight_gain
             bias = None if self.bias is None else self.bias.to(dtype) * self.bias_gain
             if self.act == "linear":
                 return F.linear(x, weight, bias)

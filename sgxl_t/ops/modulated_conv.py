@@ -68,7 +68,7 @@ class _Energies(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, w: Tensor) -> Tensor:
         ctx.save_for_backward(w)
-        return torch.linalg.vector_norm(w, dim=(2, 3)).square_()
+        return w.square().sum((2, 3))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
