@@ -113,7 +113,7 @@ def test_a_watched_stem_shows_the_latents_that_the_generator_saw(heads):
     view.watch(generator)
     z, c = torch.randn(3, 16), torch.tensor([0, 4, 2])
     for part in (slice(0, 3), slice(1, 3)):
-        generator(z[part], c[part])
-        with torch.no_grad():  # as the view does: recording gradients takes other, equal, forms of operators
+        with torch.no_grad():  # recording gradients takes other, equal, forms of operators
+            generator(z[part], c[part])
             assert torch.equal(view.images(), stem(z[part], c[part]))
     assert not view.images().requires_grad
