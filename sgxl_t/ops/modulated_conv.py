@@ -55,7 +55,8 @@ def _styled(
     times at 48 to 128 channels and 8 to 32 pixels, 1.1 to 1.3 times with up-sampling), but at 1024 channels
     its backward pass takes 1.9 times as long. Transposed convolutions of 512 channels: 1.0 to 1.4 times
     forward, 0.6 to 1.0 times with the backward pass. Layers of 300 to 430 channels at 276 pixels: 1.1 to
-    1.3 times forward, filters included; of 860 at 148 pixels 0.9 times. Other devices keep the layout that they are given.
+    1.3 times forward, filters included; of 860 at 148 pixels 0.9 times. Other devices keep the layout that
+    they are given.
     """
     x = (x * factor.to(x.dtype)[:, :, None, None]).to(dtype)
     if x.device.type != "cpu":
