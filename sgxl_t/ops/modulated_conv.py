@@ -109,7 +109,8 @@ def modulated_conv_sg3(
     weight: [O, I, k, k], correlated with x, zero padding. s: [N, I]. input_gain: scalar, [I] or [N, I], a
     factor on x that demodulation does not undo. demodulate: weight rows are first scaled to mean square 1,
     and styles by the RMS over the *whole batch*, so a sample's result depends (through the epsilon only) on
-    its batch mates. Demodulation is computed in the dtype of the weight, also under autocast.
+    its batch mates. Demodulation is computed in the dtype of the weight, also under autocast. dtype: of the
+    product alone, None for that of x; the result has the dtype of x.
 
     The weight is never copied per sample. With the energies Q[o, i] = sum_k weight[o, i, k]^2 the
     demodulation is d = r rsqrt(r^2 sum_i s_i^2 Q_oi + 1e-8), r_o^2 = I k^2 / sum_i Q_oi, and y = d
@@ -147,9 +148,9 @@ def modulated_conv(
     weight: [O, I, k, k]; s: [N, I]. flip_weight: True correlates, False convolves. up: zero insertion
     before the convolution and `resample_filter` (gain up^2) after it; down: `resample_filter` before it and
     a stride. padding: zero padding of the convolution in pixels of its finer grid; k // 2 keeps H' = H * up
-    / down. noise: added after demodulation, any shape that broadcasts to the result. No per-sample weight
-    is made (see `modulated_conv_sg3`). ValueError when shapes do not fit or up and down are both above 1.
-    (Karras et al. 2020, section 2.2 and B.)
+    / down. gain: factor on the demodulated result. noise: added after that, any shape that broadcasts to
+    the result; bias [O] as well. No per-sample weight is made (see `modulated_conv_sg3`). ValueError when
+    shapes do not fit or up and down are both above 1. (Karras et al. 2020, section 2.2 and B.)
     """
     _check(x, weight, s)
     if up < 1 or down < 1 or (up > 1 and down > 1):
@@ -161,15 +162,16 @@ def modulated_conv(
         styled = _styled(x, s, weight, x.dtype, transposed=up > 1)
         weight = rounded(weight, x.dtype)
         y = _resampled_conv(styled, weight, up, down, padding, resample_filter, flip_weight)
-    y = _scaled(y, gain if scale is None else scale * gain, bias)
+    if scale is not None or gain != 1 or bias is not None:
+        y = _scaled(y, s.new_full((1, 1), gain) if scale is None else scale * gain, bias)
     return y if noise is None else y.add_(noise.to(y.dtype))
 
 
-def _scaled(y: Tensor, factor: Tensor | float, bias: Tensor | None) -> Tensor:
-    """y times a factor (a number or [N, O]) plus bias [O] in one pass; overwrites y unless gradients are
-    recorded: fresh maps cost more than the work on them."""
-    if isinstance(factor, float):
-        factor = y.new_full((1, 1), factor)
+def _scaled(y: Tensor, factor: Tensor, bias: Tensor | None) -> Tensor:
+    """y times factor [N, O] or [1, 1] plus bias [O] in one pass.
+
+    Overwrites y unless gradients are recorded: fresh maps cost more than the work on them.
+    """
     factor, free = factor.to(y.dtype)[:, :, None, None], not torch.is_grad_enabled()
     if bias is None:
         return y.mul_(factor) if free else y * factor

@@ -158,6 +158,32 @@ def test_modulated_conv_equals_plain_form(kernel: int, up: int, down: int, flip_
     )
 
 
+@pytest.mark.parametrize("demodulate", [True, False])
+def test_gain_and_bias_of_modulated_conv_equal_the_plain_form(demodulate: bool) -> None:
+    args: dict[str, Any] = {"padding": 1, "demodulate": demodulate, "gain": 2}
+    tensors = [normal(2, 4, 6, 6), normal(3, 4, 3, 3), normal(2, 4), normal(3), normal(6, 6)]
+
+    def ours(*a: Tensor) -> Tensor:
+        return modulated_conv.modulated_conv(*a[:3], bias=a[3], noise=a[4], **args)
+
+    def plain(*a: Tensor) -> Tensor:
+        return reference.modulated_conv(*a[:3], bias=a[3], noise=a[4], **args)
+
+    assert_equal_to_second_order(ours, plain, tensors)
+    kept = [tensor.clone() for tensor in tensors]
+    with torch.no_grad():  # works in place, on nothing of the caller's
+        torch.testing.assert_close(ours(*tensors), plain(*tensors))
+    assert all(torch.equal(one, other) for one, other in zip(tensors, kept, strict=True))
+
+
+def test_a_product_in_half_precision_leaves_maps_in_float32() -> None:
+    x, weight, s = torch.randn(1, 8, 9, 9), torch.randn(6, 8, 3, 3), torch.rand(1, 8) + 0.5
+    plain = reference.modulated_conv_sg3(x, weight, s, padding=2)
+    ours = modulated_conv.modulated_conv_sg3(x, weight, s, padding=2, dtype=torch.bfloat16)
+    assert ours.dtype == torch.float32
+    assert 1e-4 < (ours - plain).norm() / plain.norm() < 1e-2
+
+
 def test_wide_layers_give_the_same_in_either_memory_layout() -> None:
     x, weight, s = torch.randn(1, 300, 4, 4), torch.randn(300, 300, 3, 3), torch.randn(1, 300)
     for layout in (torch.contiguous_format, torch.channels_last):

@@ -67,11 +67,13 @@ class Row:
     reference_peak_mib: float
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values; four digits are more than a measurement has."""
-        return {
-            key: float(f"{value:.4g}") if isinstance(value, float) else value
-            for key, value in asdict(self).items()
-        }
+        """See `plain`."""
+        return plain(asdict(self))
+
+
+def plain(values: dict[str, Any]) -> dict[str, Any]:
+    """Values of a row for JSON; four digits are more than a measurement has."""
+    return {key: float(f"{v:.4g}") if isinstance(v, float) else v for key, v in values.items()}
 
 
 def header(width: int) -> str:

@@ -12,6 +12,7 @@ from sgxl_t.networks.schedule_xl import LayerSpec
 
 from .machine import device_name
 from .request import BenchRequest
+from .rows import plain
 from .timing import quartiles
 from .workloads import conv_gflop, filter_gflop
 
@@ -89,11 +90,8 @@ class StageRow:
     """Processes that wanted a core when the measurement began, in the mean of a minute."""
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values; four digits are more than a measurement has."""
-        return {
-            key: float(f"{value:.4g}") if isinstance(value, float) else value
-            for key, value in asdict(self).items()
-        }
+        """See `rows.plain`."""
+        return plain(asdict(self))
 
 
 def _share(times: LayerTimes) -> float:
