@@ -87,14 +87,10 @@ class Band:
         key = ("correlated", self.axis.flip, self.gain, wide, device)
         return _kept(taps, key, lambda: _correlated(self, taps, wide, device))
 
-    def product(self, x: Tensor) -> Tensor:
-        """x [size, M] to [out_size, M], contiguous, without recording gradients."""
-        if self.identity:
-            return x
-        y = x.new_empty(self.axis.out_size, x.shape[1])
+    def product(self, x: Tensor, out: Tensor) -> None:
+        """x [size, M] to out [out_size, M], without recording gradients."""
         for block in _blocks(self, x.dtype, x.device):
-            torch.mm(block.matrix, x[block.low : block.high], out=y[block.first : block.last])
-        return y
+            torch.mm(block.matrix, x[block.low : block.high], out=out[block.first : block.last])
 
 
 def separate(f: Tensor | None) -> tuple[Tensor | None, Tensor | None] | None:

@@ -149,8 +149,10 @@ class _Slopes(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, plan: Plan, *sides: Tensor) -> Tensor:
         def scale(z: Tensor, number: int) -> Tensor:
             side = sides[number].to(z.dtype)
-            z = torch.ops.aten.leaky_relu_backward(z, side, plan.slope, False)
-            return z if plan.clamp is None else torch.ops.aten.hardtanh_backward(z, side, -1.5, 1.5)
+            torch.ops.aten.leaky_relu_backward.grad_input(z, side, plan.slope, False, grad_input=z)
+            if plan.clamp is not None:
+                torch.ops.aten.hardtanh_backward.grad_input(z, side, -1.5, 1.5, grad_input=z)
+            return z
 
         ctx.plan = plan
         ctx.save_for_backward(*sides)
