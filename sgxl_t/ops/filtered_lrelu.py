@@ -111,17 +111,16 @@ class _FilteredLrelu(torch.autograd.Function):
         sides: list[Tensor] = []
         clamped = False
 
-        def activate(z: Tensor, number: int) -> Tensor:
+        def activate(z: Tensor, spare: Tensor, number: int) -> None:
             nonlocal clamped
             if any(ctx.needs_input_grad):
-                sides.append(torch.sign(z).to(torch.int8))
+                sides.append(torch.sign(z, out=spare).to(torch.int8))
             F.leaky_relu(z, plan.slope, inplace=True)
             if plan.clamp is not None:
                 if sides and _may_exceed(z, plan.clamp):
                     clamped = True
                     sides[-1] *= 1 + (z.abs() > plan.clamp).to(torch.int8)
                 z.clamp_(-plan.clamp, plan.clamp)
-            return z
 
         y = band_planes(x, plan.chunks, plan.up, activate, plan.down, b)
         ctx.plan = plan if clamped else plan._replace(clamp=None)
@@ -147,12 +146,11 @@ class _Slopes(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, plan: Plan, *sides: Tensor) -> Tensor:
-        def scale(z: Tensor, number: int) -> Tensor:
-            side = sides[number].to(z.dtype)
+        def scale(z: Tensor, spare: Tensor, number: int) -> None:
+            side = spare.copy_(sides[number])
             torch.ops.aten.leaky_relu_backward.grad_input(z, side, plan.slope, False, grad_input=z)
             if plan.clamp is not None:
                 torch.ops.aten.hardtanh_backward.grad_input(z, side, -1.5, 1.5, grad_input=z)
-            return z
 
         ctx.plan = plan
         ctx.save_for_backward(*sides)

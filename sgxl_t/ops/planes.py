@@ -95,6 +95,10 @@ class _Buffers:
         self._both.reverse()
         return self._both[0][: math.prod(shape)].view(shape)
 
+    def spare(self, z: Tensor) -> Tensor:
+        """Memory of the shape of z that z, the last thing taken, does not fill."""
+        return self._both[1][: z.numel()].view(z.shape)
+
     def product(self, band: Band, z: Tensor) -> Tensor:
         """z [A, B, planes] to [A', B, planes]."""
         if band.identity:
@@ -113,13 +117,13 @@ def band_planes(
     x: Tensor,
     chunks: list[Chunk],
     first: BandPair,
-    middle: Callable[[Tensor, int], Tensor] | None = None,
+    middle: Callable[[Tensor, Tensor, int], object] | None = None,
     second: BandPair | None = None,
     bias: Tensor | None = None,
 ) -> Tensor:
     """`second`(`middle`(`first`(x + bias))) chunk by chunk; x [N, C, H, W], bias [C], no gradients recorded.
 
-    middle: gets planes [W', H', planes] and the number of the chunk, and may work in place.
+    middle: works in place on planes [W', H', planes]; gets them, as much spare memory and the chunk's number.
     """
     dtype = working_dtype(x)
     last = first if second is None else second
@@ -138,7 +142,7 @@ def band_planes(
             torch.add(source, bias[chunk.channels].to(dtype), out=z)
         z = buffers.products(first.vertical, first.horizontal, z.flatten(2))
         if middle is not None:
-            z = middle(z, number)
+            middle(z, buffers.spare(z), number)
         target = y[chunk].permute(2, 3, 0, 1)
         z = z.transpose(0, 1) if second is None else buffers.products(second.horizontal, second.vertical, z)
         target.copy_(z.unflatten(2, target.shape[2:]))
