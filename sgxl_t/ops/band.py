@@ -80,6 +80,12 @@ class Band:
         """Whether the map returns its input."""
         return self.axis.identity and self.taps is None and self.gain == 1
 
+    @property
+    def norm(self) -> float:
+        """The largest factor by which the map enlarges the largest magnitude (row sum of magnitudes)."""
+        taps = _IDENTITY_TAPS if self.taps is None else self.taps
+        return _kept(taps, ("norm", self.axis.up, self.gain), lambda: _norm(taps, self.axis.up) * abs(self.gain))
+
     def correlated(self, dtype: torch.dtype, device: torch.device) -> Tensor:
         """Taps [K] in the order of a correlation, with the gain; float64 for that dtype, else float32."""
         taps = _IDENTITY_TAPS if self.taps is None else self.taps
@@ -148,6 +154,12 @@ def _blocks(band: Band, dtype: torch.dtype, device: torch.device) -> list[_Block
     taps = _IDENTITY_TAPS if band.taps is None else band.taps
     key = (band.axis, band.gain, dtype, device)
     return _kept(taps, key, lambda: _build_blocks(band, taps, dtype, device))
+
+
+@torch.no_grad()
+def _norm(taps: Tensor, up: int) -> float:
+    """Largest sum of magnitudes of the taps that meet in one sample."""
+    return max(float(taps[phase::up].abs().sum()) for phase in range(up))
 
 
 @torch.no_grad()

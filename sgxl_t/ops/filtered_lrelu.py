@@ -109,21 +109,20 @@ class _FilteredLrelu(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, b: Tensor, plan: Plan) -> Tensor:
         sides: list[Tensor] = []
-        clamped = False
+        if any(ctx.needs_input_grad) and not _reaches_clamp(x, b, plan):
+            plan = plan._replace(clamp=None)
 
         def activate(z: Tensor, spare: Tensor, number: int) -> None:
-            nonlocal clamped
             if any(ctx.needs_input_grad):
                 sides.append(torch.sign(z, out=spare).to(torch.int8))
             F.leaky_relu(z, plan.slope, inplace=True)
             if plan.clamp is not None:
-                if sides and _may_exceed(z, plan.clamp):
-                    clamped = True
+                if sides:
                     sides[-1] *= 1 + (z.abs() > plan.clamp).to(torch.int8)
                 z.clamp_(-plan.clamp, plan.clamp)
 
         y = band_planes(x, plan.chunks, plan.up, activate, plan.down, b)
-        ctx.plan = plan if clamped else plan._replace(clamp=None)
+        ctx.plan = plan
         ctx.save_for_backward(*sides)
         return y
 
@@ -133,12 +132,16 @@ class _FilteredLrelu(torch.autograd.Function):
         return grad, grad.sum((0, 2, 3)), None
 
 
-def _may_exceed(z: Tensor, limit: float) -> bool:
-    """False only where it is known without waiting for a device that all of z lies within the limit."""
-    if z.device.type != "cpu":
+def _reaches_clamp(x: Tensor, b: Tensor, plan: Plan) -> bool:
+    """False only where it is known without waiting for a device that the clamp cuts nothing."""
+    if plan.clamp is None or not x.numel():
+        return False
+    if x.device.type != "cpu":
         return True
-    low, high = torch.aminmax(z)
-    return not (-limit <= float(low) and float(high) <= limit)
+    low, high = torch.aminmax(x)
+    largest = max(-float(low), float(high)) + float(b.abs().max())
+    largest *= plan.up.vertical.norm * plan.up.horizontal.norm * max(abs(plan.slope), 1)
+    return not largest < plan.clamp
 
 
 class _Slopes(torch.autograd.Function):

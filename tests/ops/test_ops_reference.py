@@ -58,6 +58,24 @@ def test_filtered_lrelu_does_not_depend_on_chunks(
     )
 
 
+@pytest.mark.parametrize("taps", [UP, SKEW, -SKEW])
+@pytest.mark.parametrize("sample", [12, 13])
+@pytest.mark.parametrize("share", [0.999, 1.001])
+def test_clamp_that_only_the_worst_image_reaches(taps: Tensor, sample: int, share: float) -> None:
+    # Every tap that meets in one upsampled sample finds the sign that enlarges the sample most.
+    up: dict[str, Any] = {"up": 2, "padding": [9, 8, 9, 8]}
+    x = normal(1, 1, 12, 12)
+    enlarged = reference.upfirdn2d(x, taps, gain=4, **up)[0, 0, sample, sample]
+    signs = torch.autograd.grad(enlarged, x)[0].sign()
+    x = torch.where(signs == 0, x.sign(), signs).detach().requires_grad_()
+    worst = reference.upfirdn2d(x, taps, gain=4 * 2**0.5, **up)[0, 0, sample, sample].item()
+    assert_equal_to_second_order(
+        lambda x, b: filtered_lrelu.filtered_lrelu(x, taps, DOWN, b, down=2, clamp=worst * share, **up),
+        lambda x, b: reference.filtered_lrelu(x, taps, DOWN, b, down=2, clamp=worst * share, **up),
+        [x, torch.zeros(1, dtype=F64, requires_grad=True)],
+    )
+
+
 @pytest.mark.parametrize("size", [16, 38, 86, 150])
 def test_filtered_lrelu_in_blocks_at_layer_sizes(size: int) -> None:
     args: dict[str, Any] = {"up": 2, "down": 2, "padding": [9, 8, 9, 8], "clamp": 256}
