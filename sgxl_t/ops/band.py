@@ -84,7 +84,8 @@ class Band:
     def norm(self) -> float:
         """The largest factor by which the map enlarges the largest magnitude (row sum of magnitudes)."""
         taps = _IDENTITY_TAPS if self.taps is None else self.taps
-        return _kept(taps, ("norm", self.axis.up, self.gain), lambda: _norm(taps, self.axis.up) * abs(self.gain))
+        up = self.axis.up
+        return abs(self.gain) * _kept(taps, ("norm", up), lambda: _norm(taps, up))
 
     def correlated(self, dtype: torch.dtype, device: torch.device) -> Tensor:
         """Taps [K] in the order of a correlation, with the gain; float64 for that dtype, else float32."""
