@@ -55,12 +55,10 @@ class FullyConnected(nn.Module):
         """x: [N, in_features] -> [N, out_features], float32 (float64 stays float64)."""
         with full_precision(x.device):
             dtype = torch.promote_types(x.dtype, torch.float32)
-            x = x.to(dtype)
-            weight = self.weight.to(dtype) * self.weight_gain
+            # A product with a scaled weight would keep that copy for its gradient.
+            y = F.linear(x.to(dtype), self.weight.to(dtype)) * self.weight_gain
             bias = None if self.bias is None else self.bias.to(dtype) * self.bias_gain
-            if self.act == "linear":
-                return F.linear(x, weight, bias)
-            return bias_act(F.linear(x, weight), bias, act=self.act)
+            return bias_act(y, bias, act=self.act)
 
     def extra_repr(self) -> str:
         """Sizes for print(module)."""
