@@ -52,13 +52,13 @@ class FullyConnected(nn.Module):
         self.bias_gain = lr_multiplier
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: [N, in_features] -> [N, out_features], float32 (float64 stays float64)."""
+        """x: [..., in_features] -> [..., out_features], float32 (float64 stays float64)."""
         with full_precision(x.device):
             dtype = torch.promote_types(x.dtype, torch.float32)
             # A product with a scaled weight would keep that copy for its gradient.
             y = F.linear(x.to(dtype), self.weight.to(dtype)) * self.weight_gain
             bias = None if self.bias is None else self.bias.to(dtype) * self.bias_gain
-            return bias_act(y, bias, act=self.act)
+            return bias_act(y, bias, act=self.act, dim=-1)
 
     def extra_repr(self) -> str:
         """Sizes for print(module)."""

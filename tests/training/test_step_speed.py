@@ -55,7 +55,7 @@ RUNS = {
     "class, penalty": {"cond": "class", "generator": "stylegan3", "objective__gradient_penalty": 1},
 }
 ON_A_CPU_ALONE = {
-    ("ops/filtered_lrelu.py", "_may_exceed"): "asks how large a map is; other devices are not asked",
+    ("ops/filtered_lrelu.py", "_reaches_clamp"): "asks how large a map is; other devices are not asked",
     ("ops/frozen.py", "_unchanged"): "compares elements of a weight; of other devices' weights none are kept",
 }
 """Read-backs that lie behind a question for the device's type."""
