@@ -10,6 +10,7 @@ import time
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
+from multiprocessing.connection import wait
 from types import FrameType
 from typing import Any, Generic, TypeVar
 
@@ -47,17 +48,18 @@ class Restarting(ABC, Generic[T]):
     def _next(self) -> T:
         while self._items is not None:
             try:
-                _deaths.told, self._waiting_since = True, time.monotonic()
-                reason = self._death()
-                if reason is None:
-                    return next(self._items)
+                try:
+                    _deaths.told, self._waiting_since = True, time.monotonic()
+                    reason = self._death()
+                    if reason is None:
+                        return next(self._items)
+                finally:  # within the other: the death of a second process may interrupt this line
+                    _deaths.told, self._waiting_since = False, None
             except (RuntimeError, EOFError, ConnectionError) as error:
                 # The last two: it ended while it was handing over the memory of a batch.
                 if isinstance(error, RuntimeError) and not str(error).startswith("DataLoader worker ("):
                     raise
-                reason = self._death() or "ended by itself"
-            finally:
-                _deaths.told, self._waiting_since = False, None
+                reason = self._death(patience=1) or "ended by itself"
             self._replace(reason)
         raise StopIteration
 
@@ -71,6 +73,7 @@ class Restarting(ABC, Generic[T]):
         self._processes = []
 
     def _start(self) -> None:
+        self._hung = False
         before = multiprocessing.active_children()
         self._items = iter(self._open())
         self._processes = [child for child in multiprocessing.active_children() if child not in before]
@@ -78,15 +81,17 @@ class Restarting(ABC, Generic[T]):
         if self._processes:
             threading.Thread(target=_kill_the_hung, args=(weakref.ref(self),), daemon=True).start()
 
-    def _death(self) -> str | None:
-        """How a process ended that should not have; None while all are at work."""
-        codes = [process.exitcode for process in self._processes if process.exitcode is not None]
-        if not codes:
+    def _death(self, patience: float = 0) -> str | None:
+        """How a process ended that should not have, waiting so many seconds; None while all are at work."""
+        ended = wait([process.sentinel for process in self._processes], patience)
+        processes = [process for process in self._processes if process.sentinel in ended]
+        if not processes:
             return None
         if self._hung:
-            self._hung = False
             return f"gave nothing for {HUNG_SECONDS} seconds"
-        return f"was killed by {signal.Signals(-codes[0]).name}" if codes[0] < 0 else "ended by itself"
+        processes[0].join()  # its pipes close a moment before it has an exit code
+        code = processes[0].exitcode
+        return f"was killed by {signal.Signals(-code).name}" if code < 0 else "ended by itself"
 
     def _replace(self, reason: str) -> None:
         self.close()

@@ -20,6 +20,14 @@ def digits():
     return open_source("digits", resolution=8)
 
 
+@pytest.fixture(autouse=True)
+def no_process_is_left_to_the_next_test():
+    yield
+    for child in multiprocessing.active_children():
+        child.kill()
+        child.join()
+
+
 def expected(source, count):
     return list(itertools.islice(batches(source, batch_size=4, seed=3), count))
 
@@ -81,16 +89,44 @@ def test_a_process_killed_while_a_batch_is_awaited(digits, monkeypatch):
     assert_equal(taken, list(itertools.islice(batches(digits, batch_size=2, seed=3), 3)))
 
 
-def test_a_process_that_hangs_is_replaced(digits, monkeypatch, caplog):
+@pytest.mark.parametrize("count", [1, 2])
+def test_processes_that_hang_are_replaced(count, digits, monkeypatch, caplog):
     monkeypatch.setattr(workers, "HUNG_SECONDS", 2)
-    loader = batches(digits, batch_size=4, seed=3, num_workers=1)
+    loader = batches(digits, batch_size=4, seed=3, num_workers=count)
     taken = [next(loader)]
-    signalled(loader, signal.SIGSTOP)
+    for number in range(count):
+        signalled(loader, signal.SIGSTOP, number)
     taken += [next(loader) for _ in range(5)]
     assert_equal(taken, expected(digits, 6))
     assert "gave nothing for 2 seconds" in caplog.text
     loader.close()
     assert processes() == []
+
+
+def fall_silent_and_die():
+    os.closerange(3, 1024)
+    time.sleep(0.3)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Silent(workers.Restarting[int]):
+    """Hands on 7, after a process that ended amid its handing over."""
+
+    def _open(self):
+        if self._restarts:
+            return [7]
+        multiprocessing.get_context("fork").Process(target=fall_silent_and_die).start()
+        return map(self.fail, [7])
+
+    def fail(self, _):
+        raise EOFError
+
+
+def test_a_process_whose_pipes_close_before_it_is_dead_is_named(caplog):
+    silent = Silent()
+    assert silent._next() == 7
+    assert "a loader process was killed by SIGKILL" in caplog.text
+    silent.close()
 
 
 def test_the_fourth_death_ends_it_with_a_sentence(digits):
