@@ -117,7 +117,7 @@ def band_planes(
     x: Tensor,
     chunks: list[Chunk],
     first: BandPair,
-    middle: Callable[[Tensor, Tensor, int], object] | None = None,
+    middle: Callable[[Tensor, Tensor, int], None] | None = None,
     second: BandPair | None = None,
     bias: Tensor | None = None,
 ) -> Tensor:
