@@ -16,9 +16,9 @@ import sgxl_t
 from sgxl_t.conditioning.class_condition import ClassCondition
 from sgxl_t.conditioning.condition import Condition, NoCondition
 from sgxl_t.conditioning.config_json import config_from_dict, config_to_dict
-from sgxl_t.conditioning.folder_io import whole_folder
 from sgxl_t.conditioning.model_card import model_card
 from sgxl_t.conditioning.text_condition import TextCondition
+from sgxl_t.files.whole import whole_folder
 from sgxl_t.networks.condition_input import check_condition
 from sgxl_t.networks.configs import ConditionSpec, GeneratorConfig
 from sgxl_t.networks.generator import Generator

@@ -7,10 +7,14 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sgxl_t.files.terminal import visible
+
 Item = tuple[str, str, str]
 """Name, reason and detail of one rejected item."""
 
 FILTERED = "left out by the filter"
+NAMES_TOLD = 3
+"""Names that a line of the summary gives as examples."""
 
 
 class RejectedItemError(ValueError):
@@ -20,6 +24,14 @@ class RejectedItemError(ValueError):
         super().__init__(f"{reason}: {detail}" if detail else reason)
         self.reason = reason
         self.detail = detail
+
+
+@dataclass
+class Unused:
+    """Things of one kind that were found and not used: how many, and the first names as examples."""
+
+    count: int = 0
+    names: list[str] = field(default_factory=list)
 
 
 class FilteredItemError(RejectedItemError):
@@ -36,11 +48,14 @@ class Rejects:
     limit: largest share of rejected items among all items, in [0, 1]; above it `check` raises ValueError.
     items: (name, reason, detail) in the order found. notes: counts of things that were not rejected:
     repaired (for example captions cut at the length limit), or left out by the filter.
+    unused: what was found beside the pictures and not used, by reason, such as files of other kinds, labels
+    and captions that no rule takes; it does not count against the limit.
     """
 
     limit: float = 0.1
     items: list[Item] = field(default_factory=list)
     notes: Counter[str] = field(default_factory=Counter)
+    unused: dict[str, Unused] = field(default_factory=dict)
     _names: set[str] = field(default_factory=set)
     _log: Path | None = None
     _told: int = 0
@@ -69,6 +84,27 @@ class Rejects:
     def note(self, what: str) -> None:
         """Count something that was repaired and kept."""
         self.notes[what] += 1
+
+    def pass_over(self, reason: str, name: str) -> None:
+        """Count something that was found and is not used; reason: a clause such as "file of no known kind"."""
+        unused = self.unused.setdefault(reason, Unused())
+        unused.count += 1
+        if len(unused.names) < NAMES_TOLD:
+            unused.names.append(name)
+
+    def summary(self) -> list[str]:
+        """All that was rejected, not used or repaired, a line each, in the same words everywhere.
+
+        `prepare`, `info`, `evaluate` and the start of a run print these lines.
+        """
+        lines = []
+        for reason, count in self.by_reason().items():
+            names = [name for name, why, _ in self.items if why == reason][:NAMES_TOLD]
+            lines.append(f"rejected: {count} x {reason} ({_examples(names, count)})")
+        for reason, unused in self.unused.items():
+            lines.append(f"not used: {unused.count} x {reason} ({_examples(unused.names, unused.count)})")
+        lines.extend(f"note: {count} x {what}" for what, count in self.notes.items())
+        return lines
 
     def by_reason(self) -> dict[str, int]:
         """Rejected items per reason, most frequent first."""
@@ -106,6 +142,10 @@ class Rejects:
         for name, reason, detail in items:
             self.add(name, RejectedItemError(reason, detail))
         self.notes.update(notes)
+
+
+def _examples(names: list[str], count: int) -> str:
+    return ", ".join(map(visible, names)) + (", ..." if count > len(names) else "")
 
 
 def _line(name: str, reason: str, detail: str) -> str:

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sgxl_t.conditioning.folder_io import whole_folder
 from sgxl_t.conditioning.model_folder import CONFIG, WEIGHTS
+from sgxl_t.files.whole import whole_folder
 
 log = logging.getLogger("sgxl_t")
 

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from sgxl_t.conditioning.folder_io import whole_folder
 from sgxl_t.conditioning.model_folder import read_info
 from sgxl_t.datasets.base import ImageSource
+from sgxl_t.files.whole import whole_folder
 from sgxl_t.training import watchdog
 from sgxl_t.training.chain_judgement import judge_stage
 from sgxl_t.training.chain_report import write_chain_report

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from sgxl_t.conditioning.folder_io import whole_file
+from sgxl_t.files.whole import whole_file
 from sgxl_t.networks.stored import read_json
 from sgxl_t.training.stages import Stage
 from sgxl_t.training.tracking import read_stats

@@ -20,8 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from sgxl_t.conditioning.folder_io import whole_folder
 from sgxl_t.datasets import ImageSource
+from sgxl_t.files.whole import whole_folder
 from sgxl_t.networks.clip import ClipModel, TextTowerConfig, load_clip, local_clip
 from sgxl_t.networks.local_networks import SmallCNN, SmallCNNConfig, SmallViT, SmallViTConfig, save_local
 from sgxl_t.networks.stored import write_json

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sgxl_t.conditioning.folder_io import whole_file
+from sgxl_t.files.whole import whole_file
 
 if TYPE_CHECKING:
     from sgxl_t.training.config import TrainConfig

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sgxl_t.conditioning.folder_io import whole_file
+from sgxl_t.files.whole import whole_file
 from sgxl_t.training.health import read_health, warnings_on
 from sgxl_t.training.tracking import newest_numbers, read_stats
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from sgxl_t import __version__
-from sgxl_t.conditioning.folder_io import put_back, whole_file
+from sgxl_t.files.whole import put_back, whole_file
 from sgxl_t.training.config import TrainConfig
 from sgxl_t.training.config_file import write_config
 from sgxl_t.training.disk import is_full

@@ -14,8 +14,8 @@ from torchvision.transforms.functional import to_pil_image
 from torchvision.utils import make_grid
 
 from sgxl_t.conditioning.condition import Condition
-from sgxl_t.conditioning.folder_io import whole_file
 from sgxl_t.datasets.base import ImageSource
+from sgxl_t.files.whole import whole_file
 from sgxl_t.metrics.fakes import GeneratorFakes
 from sgxl_t.metrics.plateau import PlateauMonitor
 from sgxl_t.metrics.real_cache import RealCache, RealSide

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from sgxl_t.conditioning.folder_io import whole_file
+from sgxl_t.files.whole import whole_file
 
 
 class Tracker:

@@ -5,8 +5,8 @@ import signal
 
 import pytest
 
-from sgxl_t.conditioning import folder_io
-from sgxl_t.conditioning.folder_io import put_back, whole_file, whole_folder
+from sgxl_t.files import whole
+from sgxl_t.files.whole import put_back, whole_file, whole_folder
 
 
 def fill(folder, text):
@@ -27,7 +27,7 @@ def names(folder):
 @pytest.mark.parametrize("swaps", [True, False])
 def test_a_folder_is_replaced_whole(swaps, tmp_path, monkeypatch):
     if not swaps:
-        monkeypatch.setattr(folder_io, "_exchange", lambda *_: False)
+        monkeypatch.setattr(whole, "_exchange", lambda *_: False)
     fill(tmp_path / "best", "old")
     (tmp_path / "best" / "more").write_text("of the old one")
     fill(tmp_path / "best", "new")
@@ -39,7 +39,7 @@ def test_a_folder_is_replaced_whole(swaps, tmp_path, monkeypatch):
 @pytest.mark.parametrize("swaps", [True, False])
 def test_an_error_leaves_the_old_folder(swaps, tmp_path, monkeypatch):
     if not swaps:
-        monkeypatch.setattr(folder_io, "_exchange", lambda *_: False)
+        monkeypatch.setattr(whole, "_exchange", lambda *_: False)
     fill(tmp_path / "best", "old")
     with pytest.raises(RuntimeError):
         fill_half(whole_folder(tmp_path / "best", mark="mark"), tmp_path / "best")
@@ -52,7 +52,7 @@ def test_the_swap_leaves_no_instant_without_the_folder(tmp_path):
     for name in ("one", "other"):
         (tmp_path / name).mkdir()
         (tmp_path / name / name).touch()
-    if not folder_io._exchange(tmp_path / "one", tmp_path / "other"):
+    if not whole._exchange(tmp_path / "one", tmp_path / "other"):
         pytest.skip("the file system of the temporary folder cannot swap folders")
     assert names(tmp_path / "one") == ["other"]
     assert names(tmp_path / "other") == ["one"]
@@ -61,7 +61,7 @@ def test_the_swap_leaves_no_instant_without_the_folder(tmp_path):
 @pytest.mark.parametrize("call", [1, 2])
 def test_a_kill_at_a_rename_is_repaired(call, tmp_path, monkeypatch):
     fill(tmp_path / "best", "old")
-    monkeypatch.setattr(folder_io, "_exchange", lambda *_: False)
+    monkeypatch.setattr(whole, "_exchange", lambda *_: False)
     child = os.fork()
     if child == 0:
         rename, calls = os.rename, [0]

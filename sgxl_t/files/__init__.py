@@ -1,0 +1,1 @@
+"""Files on disk: written whole, opened safely, read without trust, shown without harm."""
