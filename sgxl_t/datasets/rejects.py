@@ -86,7 +86,7 @@ class Rejects:
         self.notes[what] += 1
 
     def pass_over(self, reason: str, name: str) -> None:
-        """Count something that was found and is not used; reason: a clause such as "file of no known kind"."""
+        """Count something found and not used; reason: a few words such as "file of no known kind"."""
         unused = self.unused.setdefault(reason, Unused())
         unused.count += 1
         if len(unused.names) < NAMES_TOLD:
