@@ -1,4 +1,4 @@
-"""`sgxl-t import`: a published StyleGAN-XL pickle to a model folder."""
+"""`sgxl-t import`: a pickle of the StyleGAN-XL or StyleGAN-T release to a model folder."""
 
 from __future__ import annotations
 
@@ -42,29 +42,38 @@ def import_official(
     dtype: str,
     as_json: bool,
 ) -> None:
-    """Turn FILE, a pickle of the StyleGAN-XL release, into the model folder DEST.
+    """Turn FILE, a pickle of the StyleGAN-XL or StyleGAN-T release, into the model folder DEST.
 
-    The pickle is read as data: the code inside is not run, and a file that asks for anything beyond tensors
-    and plain values is refused. Kernels, filters, padding, clamps and names of layers come from the file.
+    The pickle is read as data and nothing inside is ever run: tensors and plain values are taken, all else
+    counts for nothing, and a file that lacks one the generator needs is refused. Kernels, filters, padding,
+    clamps and names of layers come from the file.
     """
     import json
 
-    from sgxl_t.conditioning.model_folder import save_model
-    from sgxl_t.conditioning.official.importer import (
-        condition_for,
-        import_discriminator,
-        import_generator,
-        provenance,
-        read_official,
-    )
+    from sgxl_t.conditioning.official.file import read_official
+    from sgxl_t.files.regular import open_regular
 
     names = None if labels is None else _names(Path(labels))
-    with open(file, "rb") as source:
+    with open_regular(file) as source:
         stored = read_official(file, source)
+        # What is no such file has been refused before these load all libraries.
+        from sgxl_t.conditioning.model_folder import save_model
+        from sgxl_t.conditioning.official.importer import (
+            check_training_state,
+            condition_for,
+            import_discriminator,
+            import_generator,
+            import_text_encoder,
+            provenance,
+        )
+
         generator = import_generator(stored)
-        condition = condition_for(generator.condition, names, stored.data_name())
-        facts = provenance(stored, licence)
+        encoder = import_text_encoder(stored)
+        condition = condition_for(generator.condition, names, stored.data_name(), encoder)
+        facts = provenance(stored, generator, licence)
         # Everything is read before anything is written.
+        if training_state:
+            check_training_state(stored, generator)
         trained = import_generator(stored, which="G") if training_state else None
         discriminator = import_discriminator(stored, generator.condition) if training_state else None
         save_model(dest, generator, condition, facts, dtype="float16" if dtype == "float16" else "float32")

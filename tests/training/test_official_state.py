@@ -130,7 +130,7 @@ def test_states_that_do_not_fit_leave_nothing_behind(tmp_path, narrow, capsys):
     whole = official_generator(generator)
     plain = official_content(generator, G=whole)
     path = tmp_path / "n.pkl"
-    refused(write_with_discriminator(path, plain), tmp_path / "m", capsys, "holds no D")
+    refused(write_with_discriminator(path, plain), tmp_path / "m", capsys, "holds no training state (no D)")
     discriminator = discriminator_for(generator.condition)
     for names, words in [(["vgg16", NAMES[1]], "vgg16"), (NAMES, "cls")]:
         stored = official_discriminator(discriminator, names)

@@ -26,7 +26,7 @@ def read_generator(module: Module, *, limit: int) -> Generator:
     """
     if module.kind not in CLASSES:
         raise RefusedError(
-            f"holds a {module.kind[:60]!r} as {module.where}, which is no StyleGAN-XL generator"
+            f"holds a {module.kind[:60]!r} as {module.where}, which is a generator of neither release"
         )
     synthesis, mapping = module.child("synthesis"), module.child("mapping")
     layers = read_layers(synthesis)
