@@ -18,7 +18,7 @@ from torch import Tensor
 from sgxl_t.conditioning.official.builders import read_pickle
 from sgxl_t.conditioning.official.stream import BoundedReader
 from sgxl_t.conditioning.official.tree import Module
-from sgxl_t.conditioning.official.unpickler import CutError, RefusedError
+from sgxl_t.conditioning.official.values import CutError, RefusedError
 from sgxl_t.files.terminal import visible
 
 IMAGENET_CLASSES = 1000

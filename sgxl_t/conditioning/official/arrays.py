@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from sgxl_t.conditioning.official.stream import Blob
-from sgxl_t.conditioning.official.unpickler import RefusedError, shown
+from sgxl_t.conditioning.official.values import RefusedError, shown
 
 MAX_ARRAY = 4096
 """Numbers in one array; those of networks hold a picture size or less than 200 sampling rates."""

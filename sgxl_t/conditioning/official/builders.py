@@ -9,14 +9,8 @@ from typing import Any
 from sgxl_t.conditioning.official.arrays import dill_array, dtype, new_array, scalar
 from sgxl_t.conditioning.official.storages import parameter, storage, tensor, tensor_from_type
 from sgxl_t.conditioning.official.stream import BoundedReader
-from sgxl_t.conditioning.official.unpickler import (
-    DataUnpickler,
-    Named,
-    Record,
-    RefusedError,
-    budget_for,
-    plain_key,
-)
+from sgxl_t.conditioning.official.unpickler import DataUnpickler
+from sgxl_t.conditioning.official.values import Named, Record, RefusedError, budget_for, plain_key
 
 MAX_SIZE = 64
 """Longest torch.Size; tensors have eight dimensions at most, and a list can be named again and again."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,13 +18,14 @@ from sgxl_t.conditioning.official.builders import read_pickle
 from sgxl_t.conditioning.official.storages import StoredTensor
 from sgxl_t.conditioning.official.stream import BoundedReader
 from sgxl_t.conditioning.official.tree import Module
-from sgxl_t.conditioning.official.unpickler import CutError, Record, RefusedError
+from sgxl_t.conditioning.official.values import CutError, Record, RefusedError
 from sgxl_t.files.terminal import visible
 
 MAX_FILE_BYTES = 16 * 2**30
 """Largest file that is read; the published ones with discriminator have about two."""
 ARCHIVES = {b"PK": "a zip", b"\x1f\x8b": "a gzip", b"BZh": "a bzip2", b"\xfd7zXZ": "an xz"}
 COUNTERS = ("cur_nimg", "batch_idx", "best_fid", "pl_mean")
+MAX_COUNT = 1e15
 
 
 @dataclass(frozen=True)
@@ -78,9 +80,12 @@ class OfficialFile:
 
 def _counter(counters: Module, name: str) -> float:
     value = counters.get(name)
-    if isinstance(value, StoredTensor) and value.shape in ((), (1,)):
-        return float(value.read().flatten()[0].item())
-    return counters.number(name, limit=1e15)
+    if not isinstance(value, StoredTensor):
+        return counters.number(name, limit=MAX_COUNT)
+    number = float(value.read().flatten()[0].item()) if value.shape in ((), (1,)) else math.nan
+    if not abs(number) <= MAX_COUNT:
+        raise RefusedError(f"gives {counters.where}.{name} no number (a tensor of shape {list(value.shape)})")
+    return number
 
 
 def read_official(path: str | Path, source: BinaryIO) -> OfficialFile:

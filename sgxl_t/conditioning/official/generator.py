@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sgxl_t.conditioning.official.layers import fit_config, read_layers
 from sgxl_t.conditioning.official.tree import Module, tensors_of
-from sgxl_t.conditioning.official.unpickler import RefusedError
+from sgxl_t.conditioning.official.values import RefusedError
 from sgxl_t.networks.configs import ConditionSpec, GeneratorConfig
 from sgxl_t.networks.generator import Generator
 from sgxl_t.networks.official_names import generator_from_official

@@ -12,7 +12,7 @@ from torch import Tensor
 from sgxl_t.conditioning.official.generator import check_shapes
 from sgxl_t.conditioning.official.storages import StoredTensor
 from sgxl_t.conditioning.official.tree import Module, tensors_of
-from sgxl_t.conditioning.official.unpickler import RefusedError
+from sgxl_t.conditioning.official.values import RefusedError
 from sgxl_t.networks.clip import ClipModel, TextTowerConfig, local_clip
 from sgxl_t.networks.configs import ConditionSpec, GeneratorConfig, StyleGANTConfig
 from sgxl_t.networks.generator import Generator

@@ -11,7 +11,7 @@ from sgxl_t.conditioning.official.discriminator import StoredDiscriminator, read
 from sgxl_t.conditioning.official.file import OfficialFile
 from sgxl_t.conditioning.official.generator import read_generator
 from sgxl_t.conditioning.official.generator_t import is_generator_t, read_generator_t, read_text_tower
-from sgxl_t.conditioning.official.unpickler import RefusedError
+from sgxl_t.conditioning.official.values import RefusedError
 from sgxl_t.conditioning.text_condition import TextCondition
 from sgxl_t.files.terminal import visible
 from sgxl_t.networks.clip import ClipModel
@@ -41,8 +41,9 @@ def refused(file: OfficialFile, which: str, error: RefusedError) -> ValueError:
     )
 
 
-def check_training_state(file: OfficialFile, generator: Generator) -> None:
-    """ValueError for a file that training cannot go on from. generator: the file's average one."""
+def check_training_state(file: OfficialFile, generator: Generator) -> dict[str, float]:
+    """The counters of a file that training can go on from; ValueError for any other. generator: the file's
+    average one."""
     missing = [name for name in ("G", "D") if file.content.get(name) is None]
     if missing:
         raise ValueError(
@@ -54,6 +55,7 @@ def check_training_state(file: OfficialFile, generator: Generator) -> None:
             f"{file.path} holds a StyleGAN-T network and --training-state goes on with those of StyleGAN-XL: "
             "nothing was written, leave --training-state out to import the average generator alone"
         )
+    return file.progress()
 
 
 def import_generator(file: OfficialFile, *, which: str = "G_ema") -> Generator:

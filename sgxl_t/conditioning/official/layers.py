@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 from sgxl_t.conditioning.official.tree import Module
-from sgxl_t.conditioning.official.unpickler import RefusedError, shown
+from sgxl_t.conditioning.official.values import RefusedError, shown
 from sgxl_t.networks.configs import GeneratorConfig, StyleGAN3Config, SuperresStage
 from sgxl_t.networks.schedule_xl import UP_FACTORS, LayerSpec, all_layers, grow, stem_layers
 

@@ -15,15 +15,8 @@ import torch
 from torch import Tensor
 
 from sgxl_t.conditioning.official.stream import Blob
-from sgxl_t.conditioning.official.unpickler import (
-    OPCODE_BYTES,
-    Budget,
-    DataUnpickler,
-    Named,
-    Record,
-    RefusedError,
-    read_bytes,
-)
+from sgxl_t.conditioning.official.unpickler import OPCODE_BYTES, DataUnpickler, read_bytes
+from sgxl_t.conditioning.official.values import Budget, Named, Record, RefusedError
 
 MAGIC = 0x1950A86A20F9469CFC6C
 PROTOCOL = 1001

@@ -9,7 +9,7 @@ import numpy as np
 
 from sgxl_t.conditioning.official.arrays import Array
 from sgxl_t.conditioning.official.storages import StoredTensor
-from sgxl_t.conditioning.official.unpickler import Record, RefusedError, shown
+from sgxl_t.conditioning.official.values import Record, RefusedError, shown
 
 MAX_DEPTH = 32
 MAX_MODULES = 20_000
