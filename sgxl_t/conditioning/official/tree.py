@@ -14,6 +14,7 @@ from sgxl_t.conditioning.official.values import Record, RefusedError, shown
 MAX_DEPTH = 32
 MAX_MODULES = 20_000
 MAX_TENSORS = 10_000
+MAX_SIDE = 65_536
 
 
 class Module:
@@ -63,7 +64,8 @@ class Module:
         """One side of a square, stored as one number or as (width, height)."""
         value = self.get(name)
         sides = list(value) if isinstance(value, list | tuple) else [value]
-        if len(sides) not in (1, 2) or any(type(side) is not int for side in sides) or len(set(sides)) != 1:
+        whole = all(type(side) is int and 0 <= side <= MAX_SIDE for side in sides)
+        if len(sides) not in (1, 2) or not whole or len(set(sides)) != 1:
             raise RefusedError(f"gives {self.where}.{name} no square size ({shown(value)})")
         return int(sides[0])
 

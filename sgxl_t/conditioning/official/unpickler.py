@@ -36,6 +36,8 @@ MAX_TEXT_BYTES = 4 * 2**20
 travels with each network."""
 MAX_NUMBER_BYTES = 64
 """Longest whole number that is read; larger ones take for ever to print, and networks have none."""
+NAME_BYTES = 256
+"""What a name costs: two lines or texts, and the object."""
 OPCODE_BYTES = 128
 """Memory that one instruction takes at most, besides what is counted by its size."""
 
@@ -99,6 +101,7 @@ class DataUnpickler(pickle._Unpickler):
 
     def find_class(self, module: str, name: str) -> Named:
         """A builder, or a name that builds nothing."""
+        self.budget.charge(NAME_BYTES + len(module) + len(name))
         return self.lookup(module, name)
 
     def persistent_load(self, pid: Any) -> Any:
@@ -113,6 +116,8 @@ class DataUnpickler(pickle._Unpickler):
 
     def _call(self, function: Any, arguments: Any) -> Any:
         if isinstance(function, Named) and isinstance(arguments, tuple):
+            # What a builder goes through costs as much as what it makes, which may be less.
+            self.budget.charge(sys.getsizeof(arguments) + sum(map(sys.getsizeof, arguments)))
             value = function.make(arguments)
         else:
             value = Record(function.name if isinstance(function, Named | Record) else "a call")
