@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import logging
-import os
-import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
+from sgxl_t.files.tensors import write_tensors
+from sgxl_t.files.whole import whole_file
 from sgxl_t.networks.text_encoder import TextEncoder
 
 log = logging.getLogger(__name__)
@@ -69,13 +67,9 @@ def _read(path: Path, shape: tuple[int, int]) -> Tensor | None:
 
 
 def _write(path: Path, features: Tensor) -> None:
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({KEY: features}, aside)
-        os.replace(aside, path)
+        with whole_file(path) as aside:
+            write_tensors(aside, {KEY: features})
     except (OSError, SafetensorError) as error:
         log.warning("captions could not be stored in %s: %s", path.parent, error)
-    finally:
-        with contextlib.suppress(OSError):
-            aside.unlink()

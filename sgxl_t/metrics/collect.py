@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from sgxl_t.files.whole import whole_file
 from sgxl_t.metrics.processes import Processes
 from sgxl_t.metrics.resize import lanczos_uint8
 from sgxl_t.metrics.stats import Moments
@@ -115,9 +115,8 @@ class Partial:
             moments.save(self.folder / f"moments{number}-{tag}.npz")
         self._pieces.append(tag)
         state = {"key": self.key, "done": collection.done, "pieces": self._pieces}
-        aside = self.folder / "state.tmp"
-        aside.write_text(json.dumps(state))
-        os.replace(aside, self.folder / "state.json")
+        with whole_file(self.folder / "state.json") as aside:
+            aside.write_text(json.dumps(state))
         for old in self.folder.glob("moments*.npz"):
             if not old.stem.endswith(tag):
                 old.unlink()

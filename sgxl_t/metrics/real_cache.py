@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ import torch
 from torch import Tensor
 
 from sgxl_t.datasets.base import ImageSource
+from sgxl_t.files.whole import whole_file
 from sgxl_t.metrics.collect import Gathered, Need
 from sgxl_t.metrics.protocol import VERSION
 from sgxl_t.metrics.stats import Moments, load_moments
@@ -117,14 +116,9 @@ class RealCache:
 
 def _save_rows(path: Path, rows: Tensor, facts: Mapping[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with aside.open("xb") as file:
-            about = np.asarray(json.dumps(dict(facts), sort_keys=True))
-            np.savez(file, rows=rows.float().numpy(), metadata=about)
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+    with whole_file(path) as aside, aside.open("xb") as file:
+        about = np.asarray(json.dumps(dict(facts), sort_keys=True))
+        np.savez(file, rows=rows.float().numpy(), metadata=about)
 
 
 def _load_rows(path: Path) -> tuple[Tensor, dict[str, Any]]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import secrets
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,8 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from sgxl_t.files.whole import whole_file
 
 _BLOCK = 1024
 """Rows per update of the sums: few large products are faster than many small ones."""
@@ -198,21 +198,15 @@ def save_moments(moments: Moments, path: str | Path, metadata: dict[str, Any] | 
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with aside.open("xb") as file:
-            np.savez(
-                file,
-                n=np.int64(moments.n),
-                nonfinite=np.int64(moments.nonfinite),
-                mean=moments.mean.numpy(),
-                m2=moments.m2.numpy(),
-                metadata=np.asarray(json.dumps(metadata or {}, sort_keys=True)),
-            )
-        os.replace(aside, path)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
+    with whole_file(path) as aside, aside.open("xb") as file:
+        np.savez(
+            file,
+            n=np.int64(moments.n),
+            nonfinite=np.int64(moments.nonfinite),
+            mean=moments.mean.numpy(),
+            m2=moments.m2.numpy(),
+            metadata=np.asarray(json.dumps(metadata or {}, sort_keys=True)),
+        )
 
 
 def load_moments(path: str | Path) -> tuple[Moments, dict[str, Any]]:

@@ -17,10 +17,12 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from sgxl_t.files.tensors import write_tensors
+from sgxl_t.files.whole import whole_file
 from sgxl_t.metrics.extractors.base import COUNTERS
 from sgxl_t.metrics.extractors.known import KNOWN
 from sgxl_t.networks import hub
@@ -136,14 +138,10 @@ def _download(url: str, wanted: str) -> WeightsFile:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A file to write beside `path`, which takes its name when all went well and is removed otherwise."""
+    """`whole_file` in a folder that is made when missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with whole_file(path) as part:
         yield part
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def load_weights(
@@ -167,7 +165,7 @@ def load_weights(
     fill(module, adapt(tensors), source.path)
     # A cache that cannot be written costs the next start some time and nothing else.
     with contextlib.suppress(OSError, SafetensorError), replacing(converted) as part:
-        save_file({name: value.clone().contiguous() for name, value in tensors.items()}, part)
+        write_tensors(part, tensors)
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
