@@ -17,9 +17,10 @@ from sgxl_t.cli.evaluate_prompts import prompts_of
 from sgxl_t.conditioning.model_folder import load_model
 from sgxl_t.conditioning.text_condition import TextCondition
 from sgxl_t.datasets.base import ImageSource, open_source
+from sgxl_t.files.cache import cache_folder
 from sgxl_t.metrics.coco import CocoReal, fake_resize, open_coco
 from sgxl_t.metrics.curve import PSIS
-from sgxl_t.metrics.extractors import KNOWN, cache_folder
+from sgxl_t.metrics.extractors import KNOWN
 from sgxl_t.metrics.fakes import CLASS_SAMPLING, Fakes, GeneratorFakes, PictureFakes, model_hash
 from sgxl_t.metrics.processes import Processes
 from sgxl_t.metrics.protocol import MetricSpec, parse_metrics

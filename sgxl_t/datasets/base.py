@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -22,6 +21,9 @@ CACHE_BYTES = 256 * 2**20
 """Pictures of a source are kept in memory when all of them together need at most this much."""
 
 MIN_RESOLUTION, MAX_RESOLUTION = 4, 4096
+
+CONTENT_VERSION = "content 2"
+"""Part of all fingerprints of files; those before went by names and sizes and are not to be trusted."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,15 @@ class ImageSource(ABC):
 
     @abstractmethod
     def fingerprint(self) -> str:
-        """Sixteen hex digits that change when the pictures of this source may have changed."""
+        """Sixteen hex digits over all that is read: every byte of pictures, labels and captions, and how.
+
+        The place does not count: equal content elsewhere has an equal fingerprint. Of data behind URLs and
+        commands the addresses alone are known.
+        """
+
+    def fingerprint_of_numbered(self) -> str:
+        """Fingerprint of the pictures that `source[index]` gives, by content also where they are fetched."""
+        return self.fingerprint()
 
     @property
     def num_classes(self) -> int:
@@ -199,15 +209,6 @@ def check_resolution(resolution: int) -> int:
             "use 16, 32, 64, 128, 256, 512 or 1024"
         )
     return resolution
-
-
-def short_hash(*parts: object) -> str:
-    """Sixteen hex digits of SHA-256 over the parts; bytes count as they are, all else by its text."""
-    digest = hashlib.sha256()
-    for part in parts:
-        data = part if isinstance(part, bytes) else str(part).encode("utf-8", "surrogateescape")
-        digest.update(len(data).to_bytes(8, "big") + data)
-    return digest.hexdigest()[:16]
 
 
 def collate(samples: list[Sample]) -> Batch:

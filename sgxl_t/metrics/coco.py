@@ -17,10 +17,11 @@ import torch
 from torch import Tensor
 
 from sgxl_t.datasets.annotations import MAX_TABLE_BYTES, clean_caption
-from sgxl_t.datasets.base import ImageSource, Sample, open_source, short_hash
+from sgxl_t.datasets.base import ImageSource, Sample, open_source
 from sgxl_t.datasets.policy import Bounds, open_picture
 from sgxl_t.datasets.rejects import RejectedItemError, Rejects
 from sgxl_t.datasets.zip import ZipSource
+from sgxl_t.files.content import short_hash
 from sgxl_t.metrics.clip_score import check_prompts
 from sgxl_t.metrics.draws import stream
 from sgxl_t.metrics.extractors.weights import replacing
@@ -183,6 +184,9 @@ class CocoReal(ImageSource):
 
     def fingerprint(self) -> str:
         return short_hash("coco", self.resolution, self.stored.fingerprint())
+
+    def fingerprint_of_numbered(self) -> str:
+        return short_hash("coco", self.resolution, self.stored.fingerprint_of_numbered())
 
     def describe(self) -> dict[str, Any]:
         """What a result states about its real side."""

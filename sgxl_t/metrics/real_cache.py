@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sgxl_t.datasets.base import ImageSource
+from sgxl_t.datasets.base import CONTENT_VERSION, ImageSource
 from sgxl_t.metrics.collect import Gathered, Need
 from sgxl_t.metrics.protocol import VERSION
 from sgxl_t.metrics.stats import Moments, load_moments
@@ -34,7 +34,7 @@ class RealSide:
         if source.mirror:
             raise ValueError("the real side of a metric is not mirrored: open the data without mirror")
         self.source, self.reference = source, reference
-        self.fingerprint = source.fingerprint()
+        self.fingerprint = source.fingerprint_of_numbered()
         rng = torch.Generator().manual_seed(ORDER_SEED)
         self.order = torch.randperm(len(source), generator=rng).tolist()
 
@@ -69,6 +69,7 @@ class RealCache:
         """Everything that the features depend on. extractor: its name, hash and preprocessing."""
         return {
             "version": VERSION,
+            "fingerprints": CONTENT_VERSION,
             "data": real.fingerprint,
             "resolution": real.source.resolution,
             "pictures": len(real),

@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 from tiny_models import tiny_model
 
-from sgxl_t.datasets.base import ImageSource, Sample, open_source, short_hash
+from sgxl_t.datasets.base import ImageSource, Sample, open_source
+from sgxl_t.files.content import short_hash
 from sgxl_t.metrics import collect
 from sgxl_t.metrics.extractors import Extractor
 from sgxl_t.metrics.fakes import GeneratorFakes, PictureFakes, model_hash

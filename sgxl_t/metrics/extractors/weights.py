@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from sgxl_t.files.cache import cache_folder
 from sgxl_t.metrics.extractors.base import COUNTERS
 from sgxl_t.metrics.extractors.known import KNOWN
 from sgxl_t.networks import hub
@@ -50,14 +51,6 @@ class WeightsFile:
 
     path: Path
     sha256: str
-
-
-def cache_folder() -> Path:
-    """Where downloads and results worth keeping go: SGXL_T_CACHE, or sgxl_t in the user's cache folder."""
-    own = os.environ.get("SGXL_T_CACHE")
-    if own:
-        return Path(own).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "sgxl_t"
 
 
 def find_weights(name: str, weights: str | None, sha256: str | None) -> WeightsFile | None:
