@@ -132,6 +132,8 @@ def _run(options: dict[str, Any], processes: Processes) -> None:
             if options["json_file"]:
                 write_records(options["json_file"], measured)
             click.echo(comparison(records))
+        for line in request.data.summary():
+            click.echo(line, err=options["json_file"] == "-")
         request.forget()
 
     processes.agree(lambda: write() if processes.is_main else None)

@@ -16,7 +16,8 @@ import torch
 from sgxl_t.cli.evaluate_prompts import prompts_of
 from sgxl_t.conditioning.model_folder import load_model
 from sgxl_t.conditioning.text_condition import TextCondition
-from sgxl_t.datasets.base import ImageSource, open_source
+from sgxl_t.datasets.base import ImageSource, open_to_measure
+from sgxl_t.datasets.policy import Size
 from sgxl_t.files.cache import cache_folder
 from sgxl_t.metrics.coco import CocoReal, fake_resize, open_coco
 from sgxl_t.metrics.curve import PSIS
@@ -73,7 +74,7 @@ class Request:
         records = []
         for result in results:
             about, real = about_of(fakes, result.spec, reals), reals.get(result.spec.resolution)
-            records.append(make_record(result, about, real, fakes.resolution))
+            records.append(make_record(result, about, real, fakes.size))
         return records
 
     def check(self) -> None:
@@ -87,7 +88,7 @@ class Request:
                 part = "_precision" if spec.reduction == "precision_recall" else ""
                 n_real = real.count(spec.n_real) if real is not None and spec.needs_real else 0
                 result = Result(spec.name + part, 0.0, None, "", spec, n_real, self.shelf.about(spec))
-                planned.append(make_record(result, about_of(fakes, spec, reals), real, fakes.resolution))
+                planned.append(make_record(result, about_of(fakes, spec, reals), real, fakes.size))
         check_comparable([*self.known, *planned])
 
     def forget(self) -> None:
@@ -104,7 +105,7 @@ class Request:
 
     def _sides(self, number: int, psi: float, seed: int) -> tuple[Fakes, dict[int | None, RealSide]]:
         fakes = self._fakes(self.targets[number], psi, seed)
-        return fakes, self.data.reals(self.specs, fakes.resolution)
+        return fakes, self.data.reals(self.specs, fakes.size)
 
     def _fakes(self, target: Any, psi: float, seed: int) -> Fakes:
         if isinstance(target, PictureFakes):
@@ -122,48 +123,52 @@ class Request:
             seed=seed,
             psi=psi,
             class_sampling=self.options["class_sampling"],
-            source=self.data.source(generator.img_resolution) if drawn else None,
+            source=self.data.source((generator.img_resolution,) * 2) if drawn else None,
             captions=captions,
             about={**about, **({"prompts": self.prompts_hash} if captions is not None else {})},
         )
 
 
 class Data:
-    """The real pictures at any resolution, each opened once."""
+    """The real pictures at any size, each opened once."""
 
     def __init__(self, reference: str | None, split: str) -> None:
         self.reference, self.split = reference, split
-        self._sources: dict[int, ImageSource] = {}
-        self._reals: dict[tuple[int, bool], RealSide] = {}
+        self._sources: dict[Size, ImageSource] = {}
+        self._reals: dict[tuple[Size, bool], RealSide] = {}
 
-    def source(self, resolution: int) -> ImageSource | None:
+    def source(self, size: Size) -> ImageSource | None:
         """The data set; None where none was named."""
         if self.reference is None:
             return None
-        if resolution not in self._sources:
-            self._sources[resolution] = open_source(self.reference, resolution=resolution, split=self.split)
-        return self._sources[resolution]
+        if size not in self._sources:
+            self._sources[size] = open_to_measure(self.reference, size, split=self.split)
+        return self._sources[size]
 
-    def reals(self, specs: Sequence[MetricSpec], resolution: int) -> dict[int | None, RealSide]:
-        """Real sides by resolution of the metrics."""
+    def reals(self, specs: Sequence[MetricSpec], size: Size) -> dict[int | None, RealSide]:
+        """Real sides by resolution of the metrics. size: of the generated pictures."""
         if self.reference is None:
             return {}
         found: dict[int | None, RealSide] = {}
         for spec in specs:
             if spec.needs_real and spec.resolution not in found:
-                found[spec.resolution] = self._real(
-                    spec.resolution or resolution, spec.resolution is not None
-                )
+                side = spec.resolution
+                found[side] = self._real(size if side is None else (side, side), side is not None)
         return found
 
-    def _real(self, resolution: int, coco: bool) -> RealSide:
-        if (resolution, coco) not in self._reals:
+    def summary(self) -> list[str]:
+        """What was rejected, not used or repaired, a line each."""
+        opened = [*self._sources.values(), *(real.source for real in self._reals.values())]
+        return list(dict.fromkeys(line for source in opened for line in source.rejects.summary()))
+
+    def _real(self, size: Size, coco: bool) -> RealSide:
+        if (size, coco) not in self._reals:
             assert self.reference is not None
-            source = open_coco(self.reference, resolution) if coco else self.source(resolution)
+            source = open_coco(self.reference, size[0]) if coco else self.source(size)
             assert source is not None
             name = self.reference if self.split == "train" else f"{self.reference} {self.split}"
-            self._reals[resolution, coco] = RealSide(source, name)
-        return self._reals[resolution, coco]
+            self._reals[size, coco] = RealSide(source, name)
+        return self._reals[size, coco]
 
 
 def check_outputs(options: dict[str, Any]) -> None:
@@ -255,7 +260,7 @@ def about_of(fakes: Fakes, spec: MetricSpec, reals: dict[int | None, RealSide]) 
     if spec.resolution is None or real is None or not isinstance(real.source, CocoReal):
         return about
     facts = real.source.describe()
-    resized = fake_resize(fakes.resolution, spec.resolution)
+    resized = fake_resize(fakes.size[0], spec.resolution)
     return {**about, "crop": facts["crop"], "resize": facts["resize"], "fake_resize": resized}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from sgxl_t.datasets.policy import Bounds, Enlarge
+from sgxl_t.datasets.policy import Bounds, Enlarge, Size, fitted
 from sgxl_t.datasets.rejects import RejectedItemError, Rejects
 
 if TYPE_CHECKING:
@@ -60,6 +61,9 @@ class ImageSource(ABC):
     pictures that turn out to be broken: the next good one stands in, so an index always gives a sample, and
     always the same one.
 
+    size: height and width; another one than the square of `resolution`, set before the first picture is read,
+    is for pictures that are measured, never trained on.
+    sizes: pictures by width and height of their files, as far as known.
     enlarge: set before the first picture is read, makes pictures larger that are smaller than the source;
     Lanczos where it is None. several_captions: whether pictures are known to have more than one caption.
     """
@@ -78,6 +82,8 @@ class ImageSource(ABC):
         self.has_captions = has_captions
         self.mirror = mirror
         self.rejects = rejects if rejects is not None else Rejects()
+        self.size: Size = (self.resolution, self.resolution)
+        self.sizes = Counter[tuple[int, int]]()
         self.enlarge: Enlarge | None = None
         self.several_captions = False
         self._cache: dict[int, Sample] = {}
@@ -133,7 +139,7 @@ class ImageSource(ABC):
         """One pass over all pictures, or over the given indices; broken ones are left out, none stands in."""
         for index in range(self._count()) if indices is None else indices:
             try:
-                yield self._read(index)
+                yield self._read_sized(index)
             except RejectedItemError as error:
                 self.rejects.add(self._name(index), error)
                 self.rejects.check(self._count())
@@ -155,16 +161,21 @@ class ImageSource(ABC):
         if index in self._cache:
             return self._cache[index]
         sample = self._first_good(index)
-        if self._count() * 3 * self.resolution**2 <= CACHE_BYTES:
+        if self._count() * 3 * self.size[0] * self.size[1] <= CACHE_BYTES:
             self._cache[index] = sample
         return sample
+
+    def _read_sized(self, index: int) -> Sample:
+        sample = self._read(index)
+        image = fitted(sample.image, self.size)
+        return sample if image is sample.image else replace(sample, image=image)
 
     def _first_good(self, index: int) -> Sample:
         count = self._count()
         for step in range(count):
             candidate = (index + step) % count
             try:
-                return self._read(candidate)
+                return self._read_sized(candidate)
             except RejectedItemError as error:
                 self.rejects.add(self._name(candidate), error)
                 self.rejects.check(count)
@@ -198,6 +209,22 @@ class StreamSource(ImageSource):
     @abstractmethod
     def order_key(self) -> str:
         """Sixteen hex digits that change when marks no longer mean the same samples."""
+
+
+def open_to_measure(reference: str | Path, size: Size, *, split: str = "train") -> ImageSource:
+    """Open a data set, see `open_source`, whose pictures come at any height and width.
+
+    They are cut to the shape around their centre and resized as ever; those of the size already stay as they
+    are. `rejects` notes how many files have another size, where their headers have been looked at.
+    """
+    fitting = 1 << (max(*size, MIN_RESOLUTION) - 1).bit_length()
+    source = open_source(reference, resolution=min(fitting, MAX_RESOLUTION), split=split)
+    source.size = size
+    height, width = size
+    others = source.sizes.total() - source.sizes[width, height]
+    if others:
+        source.rejects.notes[f"brought to {width} x {height} px from another size"] = others
+    return source
 
 
 def check_resolution(resolution: int) -> int:

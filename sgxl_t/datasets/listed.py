@@ -100,7 +100,7 @@ class ListedSource(ImageSource):
             raise
         except Exception as error:  # vanished files, bad checksums and bad streams alike
             raise RejectedItemError("cannot be read", str(error) or type(error).__name__) from error
-        image = decode_picture(data, self.resolution, self.bounds, self.enlarge)
+        image = decode_picture(data, self.size, self.bounds, self.enlarge)
         return Sample(image, entry.label, entry.caption, entry.captions)
 
     def _admit(self, files: dict[str, int], notes: Annotations, labels: dict[str, int]) -> list[Entry]:
@@ -140,7 +140,7 @@ class ListedSource(ImageSource):
         except Exception as error:
             raise RejectedItemError("cannot be read", str(error) or type(error).__name__) from error
         with file:
-            open_picture(file, self.bounds)
+            self.sizes[open_picture(file, self.bounds).size] += 1
 
 
 def number_classes(notes: Annotations) -> tuple[dict[str, int], tuple[str, ...] | None]:

@@ -25,7 +25,7 @@ from sgxl_t.files.content import short_hash
 from sgxl_t.metrics.clip_score import check_prompts
 from sgxl_t.metrics.draws import stream
 from sgxl_t.metrics.extractors.weights import replacing
-from sgxl_t.metrics.fakes import Fakes
+from sgxl_t.metrics.fakes import Fakes, shown_size
 from sgxl_t.metrics.resize import lanczos_uint8
 
 COCO_METRICS = {"fid30k_coco64": 64, "fid30k_coco256": 256}
@@ -231,12 +231,12 @@ class CocoFakes:
 
         ValueError for pictures smaller than the resolution, unless `upscale`.
         """
-        if fakes.resolution < resolution and not upscale:
+        if min(fakes.size) < resolution and not upscale:
             raise ValueError(
-                f"pictures of {fakes.resolution} px are smaller than the {resolution} px of the evaluation: "
-                "evaluate at 64 px, or force up-scaling"
+                f"pictures of {shown_size(fakes.size)} are smaller than the {resolution} px of the "
+                "evaluation: evaluate at 64 px, or force up-scaling"
             )
-        self.fakes, self.resolution = fakes, resolution
+        self.fakes, self.size = fakes, (resolution, resolution)
 
     def check_count(self, count: int) -> None:
         """Raises ValueError where there are fewer pictures than that."""
@@ -244,11 +244,11 @@ class CocoFakes:
 
     def pictures(self, indices: Sequence[int]) -> Tensor:
         """uint8 [n, 3, resolution, resolution] of these samples."""
-        return lanczos_uint8(self.fakes.pictures(indices), self.resolution)
+        return lanczos_uint8(self.fakes.pictures(indices), self.size)
 
     def describe(self) -> dict[str, Any]:
         """What the pictures say about themselves, and how they were resized."""
-        return {**self.fakes.describe(), "fake_resize": fake_resize(self.fakes.resolution, self.resolution)}
+        return {**self.fakes.describe(), "fake_resize": fake_resize(self.fakes.size[0], self.size[0])}
 
 
 def fake_resize(before: int, after: int) -> str:

@@ -24,7 +24,7 @@ SAVE_EVERY = 2000
 """Pictures of one process after which it saves what it has."""
 
 Pictures = Callable[[Sequence[int]], Tensor]
-"""Sample indices to uint8 [n, 3, R, R], a function of each index alone."""
+"""Sample indices to uint8 [n, 3, H, W], a function of each index alone."""
 Extract = Callable[[Tensor, Sequence[int]], Mapping[str, Tensor]]
 """Pictures and their indices to features [n, D] by output."""
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from sgxl_t.datasets.base import CONTENT_VERSION, ImageSource
+from sgxl_t.files.content import short_hash
 from sgxl_t.metrics.collect import Gathered, Need
 from sgxl_t.metrics.protocol import VERSION
 from sgxl_t.metrics.stats import Moments, load_moments
@@ -35,6 +36,8 @@ class RealSide:
             raise ValueError("the real side of a metric is not mirrored: open the data without mirror")
         self.source, self.reference = source, reference
         self.fingerprint = source.fingerprint_of_numbered()
+        if source.size != (source.resolution, source.resolution):
+            self.fingerprint = short_hash(self.fingerprint, *source.size)
         rng = torch.Generator().manual_seed(ORDER_SEED)
         self.order = torch.randperm(len(source), generator=rng).tolist()
 
@@ -51,7 +54,7 @@ class RealSide:
         return count
 
     def pictures(self, indices: Sequence[int]) -> Tensor:
-        """uint8 [n, 3, R, R]."""
+        """uint8 [n, 3, H, W]."""
         return torch.stack([self.source[self.order[index]].image for index in indices])
 
 
@@ -71,7 +74,7 @@ class RealCache:
             "version": VERSION,
             "fingerprints": CONTENT_VERSION,
             "data": real.fingerprint,
-            "resolution": real.source.resolution,
+            "size": list(real.source.size),
             "pictures": len(real),
             **extractor,
             "output": need.output,

@@ -13,6 +13,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 import sgxl_t
+from sgxl_t.datasets.policy import Size
 from sgxl_t.metrics.extractors.weights import replacing
 from sgxl_t.metrics.fakes import CLASS_SAMPLING
 from sgxl_t.metrics.protocol import GENERATOR_REDUCTIONS
@@ -65,9 +66,13 @@ FACTS = {
 MAX_RESULTS = 64 * 2**20
 
 
-def make_record(result: Result, about: Mapping[str, Any], real: RealSide | None, resolution: int) -> Record:
-    """One line. about: what the generated side says of itself; resolution: of the generated pictures."""
+def make_record(result: Result, about: Mapping[str, Any], real: RealSide | None, size: Size) -> Record:
+    """One line. about: what the generated side says of itself; size: of the generated pictures.
+
+    Its resolution is the side of squares, or [width, height].
+    """
     spec = result.spec
+    side: int | list[int] = size[0] if size[0] == size[1] else [size[1], size[0]]
     fingerprint = real.fingerprint if real is not None and spec.needs_real else None
     facts = {
         "extractor_hash": result.about.extractor_hash,
@@ -75,7 +80,7 @@ def make_record(result: Result, about: Mapping[str, Any], real: RealSide | None,
         "data_fingerprint": fingerprint,
         "n_real": result.n_real,
         "prompts": about.get("prompts"),
-        "resolution": spec.resolution or resolution,
+        "resolution": spec.resolution or side,
     }
     record: Record = {
         "metric": result.metric,
@@ -91,7 +96,7 @@ def make_record(result: Result, about: Mapping[str, Any], real: RealSide | None,
         "output": spec.output or None,
         "data": real.reference if fingerprint is not None and real is not None else None,
         "data_fingerprint": fingerprint,
-        "resolution": spec.resolution or resolution,
+        "resolution": spec.resolution or side,
         **about,
         "code_version": sgxl_t.__version__,
         "protocol": spec.protocol(facts),

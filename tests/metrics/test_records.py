@@ -30,7 +30,7 @@ def record(metric="fid10k", value=5.0, *, model="a", weights="cafe", data="01234
     real = Real()
     real.fingerprint = data
     said = {"model": model, "model_hash": model * 16, "psi": 1.0, "sampler_seed": 0, "sampling": "uniform"}
-    return make_record(result, {**said, **about}, real, 64)
+    return make_record(result, {**said, **about}, real, (64, 64))
 
 
 def test_a_record_says_how_its_number_was_made():

@@ -231,7 +231,7 @@ class ShardSource(StreamSource):
                 raise RejectedItemError("no caption")
             caption = clean_caption(text, self.rejects)
         label = self._label(group) if self.class_names is not None else None
-        image = decode_picture(group[ending], self.resolution, self.bounds, self.enlarge, draft=draft)
+        image = decode_picture(group[ending], self.size, self.bounds, self.enlarge, draft=draft)
         captions = self._all_captions(group, caption) if caption is not None and draws is None else ()
         return Sample(image, label, caption, captions)
 
