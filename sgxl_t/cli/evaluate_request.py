@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from sgxl_t.conditioning.text_condition import TextCondition
 from sgxl_t.datasets.base import ImageSource, open_to_measure
 from sgxl_t.datasets.policy import Size
 from sgxl_t.files.cache import cache_folder
+from sgxl_t.files.content import short_hash
+from sgxl_t.files.lock import lock_beside, locked
 from sgxl_t.metrics.coco import CocoReal, fake_resize, open_coco
 from sgxl_t.metrics.curve import PSIS
 from sgxl_t.metrics.extractors import KNOWN
@@ -35,6 +37,23 @@ from sgxl_t.sampling.pipeline import choose_device
 from sgxl_t.sampling.requests import check_seeds, parse_psis
 
 RESULTS = (".jsonl", ".json")
+ASKED = (
+    "targets",
+    "data",
+    "split",
+    "metrics",
+    "preset",
+    "psi",
+    "seed",
+    "repeats",
+    "class_sampling",
+    "prompts",
+    "coco",
+    "coco_seed",
+    "weights",
+    "sha256",
+)
+"""The options that tell one evaluation from another."""
 
 
 @dataclass
@@ -94,6 +113,27 @@ class Request:
     def forget(self) -> None:
         """Removes unfinished work, which the results have replaced."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """A block in which no other process makes the same evaluation or writes the same table or curve.
+
+        ValueError, in one sentence, where one does. Results that are added to a file take turns instead.
+        """
+        with ExitStack() as held:
+
+            def take() -> None:
+                what, way_out = "the same evaluation is being made", "wait for its result"
+                with suppress(OSError):  # where nothing can be kept, nothing is shared
+                    held.enter_context(locked(lock_beside(self.folder), what, way_out))
+                for path in filter(None, (self.options["csv_file"], self.options["curve"])):
+                    what, way_out = f"{path} is being written", "wait, or name another file"
+                    held.enter_context(locked(lock_beside(Path(path)), what, way_out))
+
+            self.processes.agree(lambda: take() if self.processes.is_main else None)
+            yield
+        with suppress(OSError):
+            self.folder.parent.rmdir()
 
     def _keep_captions(self, fakes: Fakes) -> None:
         """A published encoder reads a list of prompts once for all evaluations on this machine."""
@@ -309,9 +349,9 @@ def _check_curve(
 
 
 def _work_folder(options: dict[str, Any]) -> Path:
-    """Where unfinished work is kept: beside the results, or in the cache by what was asked for."""
+    """Where unfinished work is kept, by what was asked for: beside the results, or in the cache."""
+    asked = short_hash(os.getcwd(), json.dumps({name: options[name] for name in ASKED}))
     if options["json_file"] not in (None, "-"):
         path = Path(options["json_file"])
-        return path.with_name(path.name + ".partial")
-    asked = json.dumps({name: options[name] for name in ("targets", "data", "metrics", "preset", "seed")})
-    return cache_folder() / "partial" / hashlib.sha256(asked.encode()).hexdigest()[:16]
+        return path.with_name(path.name + ".partial") / asked
+    return cache_folder() / "partial" / asked

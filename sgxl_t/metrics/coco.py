@@ -22,6 +22,7 @@ from sgxl_t.datasets.policy import Bounds, open_picture
 from sgxl_t.datasets.rejects import RejectedItemError, Rejects
 from sgxl_t.datasets.zip import ZipSource
 from sgxl_t.files.content import short_hash
+from sgxl_t.files.turns import in_turn
 from sgxl_t.metrics.clip_score import check_prompts
 from sgxl_t.metrics.draws import stream
 from sgxl_t.metrics.extractors.weights import replacing
@@ -132,7 +133,9 @@ def frozen_prompts(
     if frozen is None or not (write or Path(frozen).is_file()):
         return draw_prompts(captions, count=count, seed=seed or 0)
     if not Path(frozen).is_file():
-        return write_prompts(captions, frozen, count=count, seed=seed or 0)
+        with in_turn(Path(frozen)):
+            if not Path(frozen).is_file():
+                return write_prompts(captions, frozen, count=count, seed=seed or 0)
     found = read_prompts(frozen, captions=captions)
     if seed is not None and found.seed != seed:
         raise ValueError(f"{frozen} was drawn with the seed {found.seed} and {seed} is asked for: {REDO}")

@@ -7,13 +7,15 @@ import io
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
 import sgxl_t
 from sgxl_t.datasets.policy import Size
+from sgxl_t.files.turns import in_turn
 from sgxl_t.metrics.extractors.weights import replacing
 from sgxl_t.metrics.fakes import CLASS_SAMPLING
 from sgxl_t.metrics.protocol import GENERATOR_REDUCTIONS
@@ -149,14 +151,16 @@ def read_records(path: str | Path) -> list[Record]:
 def write_records(path: str | Path, records: Sequence[Record]) -> None:
     """Adds lines to a results file, in place of older lines of the same model, metric, psi and seed.
 
-    The file is whole at any time: the old one, or the new one.
+    The file is whole at any time: the old one, or the new one. Processes that write to one file take turns,
+    so that the lines of all are in it.
     """
     path = Path(path)
-    old = read_records(path) if path.exists() else []
     new = {_identity(record) for record in records}
-    kept = [record for record in old if _identity(record) not in new]
-    lines = [json.dumps(record, ensure_ascii=False, allow_nan=False) for record in (*kept, *records)]
-    _write(path, "\n".join(lines) + "\n")
+    with _told(path), in_turn(path):
+        old = read_records(path) if path.exists() else []
+        kept = [record for record in old if _identity(record) not in new]
+        lines = [json.dumps(record, ensure_ascii=False, allow_nan=False) for record in (*kept, *records)]
+        _write(path, "\n".join(lines) + "\n")
 
 
 def write_csv(path: str | Path, records: Sequence[Record]) -> None:
@@ -276,9 +280,15 @@ def _identity(record: Record) -> tuple[Any, ...]:
 
 
 def _write(path: Path, text: str) -> None:
+    with _told(path), replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Errors of the file system as one sentence."""
     try:
-        with replacing(path) as part:
-            part.write_text(text, encoding="utf-8")
+        yield
     except OSError as error:
         reason = error.strerror or os.strerror(error.errno or 0)
         raise ValueError(f"{path} cannot be written ({reason}): name another file") from None

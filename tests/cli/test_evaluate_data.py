@@ -13,7 +13,7 @@ from test_main import call
 from sgxl_t.datasets.base import open_source, open_to_measure
 from sgxl_t.metrics.fakes import PictureFakes
 
-METRICS = "fd_random_8"
+METRICS = "fd_random_8_vs_8"
 
 
 @pytest.fixture(autouse=True)
@@ -162,3 +162,36 @@ def test_what_was_not_used_of_the_data_is_said(capsys):
         assert code == 0
         assert "rejected: 1 x no readable picture (broken.png)" in (err if extra else out)
         assert [json.loads(line)["metric"] for line in out.splitlines()] == [METRICS] if extra else True
+
+
+@pytest.mark.parametrize(
+    ("target", "option", "sentence"),
+    [
+        ("a", ("--json", "r.jsonl"), "the same evaluation is being made by process"),
+        ("b", ("--csv", "r.csv"), "r.csv is being written by process"),
+    ],
+)
+def test_a_second_evaluation_that_would_disturb_the_first_is_refused(
+    capsys, monkeypatch, target, option, sentence
+):
+    pictures("a", (32, 32))
+    pictures("b", (32, 32))
+    second = []
+
+    def disturbed(whole=PictureFakes.pictures):
+        def pictures(self, indices):
+            if not second:
+                second.append(None)
+                second[0] = call(
+                    capsys, "evaluate", target, "--data", "digits", "--metrics", METRICS, *option
+                )
+            return whole(self, indices)
+
+        return pictures
+
+    monkeypatch.setattr(PictureFakes, "pictures", disturbed())
+    code, _, err = call(capsys, "evaluate", "a", "--data", "digits", "--metrics", METRICS, *option)
+    assert code == 0, err
+    assert second[0][0] == 2
+    assert sentence in second[0][2]
+    assert sorted(path.name for path in Path().iterdir()) == ["a", "b", "cache", option[1]]
