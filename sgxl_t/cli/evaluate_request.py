@@ -21,6 +21,7 @@ from sgxl_t.datasets.policy import Size
 from sgxl_t.files.cache import cache_folder
 from sgxl_t.files.content import short_hash
 from sgxl_t.files.lock import lock_beside, locked
+from sgxl_t.files.terminal import visible
 from sgxl_t.metrics.coco import CocoReal, fake_resize, open_coco
 from sgxl_t.metrics.curve import PSIS
 from sgxl_t.metrics.extractors import KNOWN
@@ -207,7 +208,7 @@ class Data:
             source = open_coco(self.reference, size[0]) if coco else self.source(size)
             assert source is not None
             name = self.reference if self.split == "train" else f"{self.reference} {self.split}"
-            self._reals[size, coco] = RealSide(source, name)
+            self._reals[size, coco] = RealSide(source, visible(name))
         return self._reals[size, coco]
 
 
@@ -287,7 +288,7 @@ def _open_target(name: str) -> Any:
         return PictureFakes(name)
     folder = Path(name) if Path(name).exists() else hub_folder(name)
     generator, condition, _ = load_model(folder)
-    return generator, condition, {"model": name, "model_hash": model_hash(folder)}
+    return generator, condition, {"model": visible(name), "model_hash": model_hash(folder)}
 
 
 def _reads_text(target: Any) -> bool:

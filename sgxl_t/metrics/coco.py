@@ -22,7 +22,10 @@ from sgxl_t.datasets.policy import Bounds, open_picture
 from sgxl_t.datasets.rejects import RejectedItemError, Rejects
 from sgxl_t.datasets.zip import ZipSource
 from sgxl_t.files.content import short_hash
+from sgxl_t.files.regular import read_regular
+from sgxl_t.files.terminal import visible
 from sgxl_t.files.turns import in_turn
+from sgxl_t.files.untrusted import Value, parse_json
 from sgxl_t.metrics.clip_score import check_prompts
 from sgxl_t.metrics.draws import stream
 from sgxl_t.metrics.extractors.weights import replacing
@@ -34,6 +37,9 @@ COCO_METRICS = {"fid30k_coco64": 64, "fid30k_coco256": 256}
 
 STORED = 256
 """Side of the prepared pictures; smaller ones are made from these."""
+
+MAX_ID = 2**53
+"""Largest number of a picture or caption."""
 
 COUNT = 30_000
 """Prompts, and therefore generated pictures."""
@@ -149,15 +155,20 @@ def read_prompts(path: str | Path, *, captions: str | Path | None = None) -> Pro
     """
     path = Path(path)
     try:
-        header, *rows = map(json.loads, _read(path, REDO).decode().splitlines())
-        assert header["format"] == FORMAT
-        prompts = tuple(Prompt(int(image), int(caption), str(text)) for image, caption, text in rows)
+        lines = _read(path, REDO).decode().removesuffix("\n").split("\n")
+        header, *rows = (parse_json(line, f"line {number}") for number, line in enumerate(lines, 1))
+        if header["format"].text() != FORMAT:
+            raise header.error("has another format")
         found = PromptList(
-            prompts, int(header["seed"]), str(header["captions"]), str(header["captions_sha256"])
+            tuple(map(_prompt, rows)),
+            header["seed"].integer(-(2**63), 2**63 - 1),
+            header["captions"].text(),
+            header["captions_sha256"].text(),
         )
-        whole = found.hash == header["hash"] and len(rows) == header["count"]
-    except (ValueError, TypeError, KeyError, AssertionError, RecursionError):
-        raise ValueError(f"{path} is no list of prompts: {REDO}") from None
+        whole = found.hash == header["hash"].text() and len(rows) == header["count"].integer(0, MAX_ID)
+    except ValueError as error:
+        reason = visible(error).removesuffix(": repair or remove it")
+        raise ValueError(f"{visible(path)} is no list of prompts ({reason}): {REDO}") from None
     if not whole:
         raise ValueError(f"{path} was changed since it was written (its hash differs): {REDO}")
     if captions is not None:
@@ -271,19 +282,21 @@ def _captions_by_image(data: bytes, path: Path) -> dict[int, list[tuple[int, str
     rejects = Rejects()
     found: dict[int, list[tuple[int, str]]] = {}
     try:
-        table = json.loads(data)
-        known = {int(image["id"]) for image in table["images"]}
-        for note in sorted(table["annotations"], key=lambda note: int(note["id"])):
+        table = parse_json(data, str(path), maximum=MAX_TABLE_BYTES)
+        known = {image["id"].integer(0, MAX_ID) for image in table["images"].rows()}
+        notes = [(note["id"].integer(0, MAX_ID), note) for note in table["annotations"].rows()]
+        for number, note in sorted(notes, key=lambda one: one[0]):
             try:
-                text = clean_caption(note["caption"], rejects)
+                text = clean_caption(note["caption"].raw, rejects)
             except RejectedItemError:
                 continue
-            if int(note["image_id"]) in known:
-                found.setdefault(int(note["image_id"]), []).append((int(note["id"]), text))
-    except (ValueError, KeyError, TypeError, RecursionError):
+            image = note["image_id"].integer(0, MAX_ID)
+            if image in known:
+                found.setdefault(image, []).append((number, text))
+    except ValueError as error:
         raise ValueError(
-            f"{path} is no COCO captions file: name annotations/captions_val2014.json, which has images and "
-            "annotations"
+            f"{visible(path)} is no COCO captions file ({visible(error)}): name "
+            "annotations/captions_val2014.json, which has images and annotations"
         ) from None
     if not found:
         raise ValueError(f"{path} holds no caption of any of its pictures: name captions_val2014.json")
@@ -297,9 +310,16 @@ def _uniform(count: int, rng: torch.Generator) -> int:
 def _read(path: Path, way_out: str) -> bytes:
     if not path.is_file():
         raise ValueError(f"{path} is missing: {way_out}")
-    if path.stat().st_size > MAX_TABLE_BYTES:
-        raise ValueError(f"{path} has {path.stat().st_size} bytes, more than {MAX_TABLE_BYTES}: {way_out}")
-    return path.read_bytes()
+    try:
+        return read_regular(path, MAX_TABLE_BYTES)
+    except ValueError as error:
+        raise ValueError(f"{error}; {way_out}") from None
+
+
+def _prompt(row: Value) -> Prompt:
+    """One line of a list: two numbers and a text."""
+    image, caption, text = row.rows(3) if isinstance(row.raw, list) and len(row.raw) == 3 else (row,) * 3
+    return Prompt(image.integer(0, MAX_ID), caption.integer(0, MAX_ID), text.text())
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -239,7 +239,7 @@ class PictureFakes:
     def describe(self) -> dict[str, Any]:
         """Where the pictures are and their hash."""
         return {
-            "model": str(self.path),
+            "model": visible(self.path),
             "model_hash": self.files.fingerprint,
             "psi": None,
             "sampler_seed": None,

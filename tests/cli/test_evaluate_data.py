@@ -195,3 +195,11 @@ def test_a_second_evaluation_that_would_disturb_the_first_is_refused(
     assert second[0][0] == 2
     assert sentence in second[0][2]
     assert sorted(path.name for path in Path().iterdir()) == ["a", "b", "cache", option[1]]
+
+
+def test_names_of_folders_may_hold_anything(capsys):
+    name = "a\udcff\x1b[31m"
+    pictures(name, (32, 32))
+    pictures("b", (32, 32))
+    first, again = (measured(capsys, name, "--data", data)[0] for data in ("b", name))
+    assert (first["model"], again["data"]) == ("a\\udcff\\x1b[31m",) * 2
