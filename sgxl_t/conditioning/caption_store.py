@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from sgxl_t.files.tensors import write_tensors
 from sgxl_t.files.whole import whole_file
-from sgxl_t.networks.text_encoder import TextEncoder
+from sgxl_t.networks.text_encoder import JoinedEncoders, TextEncoder
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +33,8 @@ def encode_all(encoder: TextEncoder, captions: Sequence[str]) -> Tensor:
 def stored_features(encoder: TextEncoder, captions: Sequence[str], folder: Path) -> Tensor:
     """float32 [N, dim] of a frozen encoder: read from the folder, or made now and written there.
 
-    The file's name is a hash of the encoder's weights and of the captions in their order; a damaged file is
-    named in the log and made again. A full disk costs the next start its time, and no more.
+    The file's name is a hash of the encoder's reference, its weights and the captions in their order; a
+    damaged file is named in the log and made again. A full disk costs the next start its time, and no more.
     """
     path = folder / f"{_hash(encoder, captions)}.safetensors"
     found = _read(path, (len(captions), encoder.dim))
@@ -45,7 +45,10 @@ def stored_features(encoder: TextEncoder, captions: Sequence[str], folder: Path)
 
 
 def _hash(encoder: TextEncoder, captions: Sequence[str]) -> str:
-    digest = hashlib.sha256(f"1 {encoder.weights_hash()} {encoder.dim} {len(captions)}".encode())
+    # Equal weights do not make equal vectors: towers of two references may differ in an activation alone.
+    parts = encoder.encoders if isinstance(encoder, JoinedEncoders) else [encoder]
+    made_by = [part.reference for part in parts], encoder.weights_hash(), encoder.dim, len(captions)
+    digest = hashlib.sha256(f"2 {made_by}".encode("utf-8", "surrogatepass"))
     for caption in captions:
         data = caption.encode("utf-8", "surrogatepass")
         digest.update(len(data).to_bytes(8, "big") + data)

@@ -12,6 +12,7 @@ from sgxl_t.datasets.imagenet import data_folder
 from sgxl_t.datasets.listed import ListedSource
 from sgxl_t.datasets.policy import Bounds, is_picture
 from sgxl_t.datasets.rejects import RejectedItemError, Rejects
+from sgxl_t.files.content import file_hashes
 
 SPLIT_NAMES = {"train": ("train",), "test": ("test", "val", "valid", "validation"), "held_out": ("held_out",)}
 MAX_CAPTION_BYTES = 2**20
@@ -52,6 +53,10 @@ class FolderSource(ListedSource):
 
     def _open(self, name: str) -> BinaryIO:
         return (self.folder / name).open("rb")
+
+    def _content(self) -> list[bytes]:
+        paths = [os.path.join(self.folder, entry.name) for entry in self.entries]
+        return file_hashes(paths, name=str(self.folder))
 
 
 def split_folder(folder: Path, split: str) -> Path:

@@ -11,6 +11,7 @@ from sgxl_t.datasets.annotations import MAX_TABLE_BYTES, Annotations, read_datas
 from sgxl_t.datasets.listed import ListedSource
 from sgxl_t.datasets.policy import Bounds, is_picture
 from sgxl_t.datasets.rejects import Rejects
+from sgxl_t.files.content import file_hash
 
 MAX_RATIO = 200
 """Largest allowed ratio of unpacked to packed bytes of a whole archive."""
@@ -48,6 +49,9 @@ class ZipSource(ListedSource):
 
     def _open(self, name: str) -> BinaryIO:
         return cast(BinaryIO, self._archive().open(name))
+
+    def _content(self) -> list[bytes]:
+        return [file_hash(self.path)]
 
     def _archive(self) -> zipfile.ZipFile:
         """The open archive of this process; forked workers must not share a file position."""

@@ -215,6 +215,10 @@ class Runtime:
                         "start all processes with the same command, files and versions"
                     )
 
+    def one_per_machine_first(self) -> AbstractContextManager[None]:
+        """A block that the first process of each machine goes through before the others of it do."""
+        return self.accelerator.local_main_process_first()
+
     def wait(self) -> None:
         """All processes meet here."""
         if self.world_size > 1:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import http.client
-import os
 import re
 import urllib.error
 import urllib.request
@@ -21,6 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from sgxl_t.files.cache import cache_folder
 from sgxl_t.files.tensors import write_tensors
 from sgxl_t.files.whole import whole_file
 from sgxl_t.metrics.extractors.base import COUNTERS
@@ -52,14 +52,6 @@ class WeightsFile:
 
     path: Path
     sha256: str
-
-
-def cache_folder() -> Path:
-    """Where downloads and results worth keeping go: SGXL_T_CACHE, or sgxl_t in the user's cache folder."""
-    own = os.environ.get("SGXL_T_CACHE")
-    if own:
-        return Path(own).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "sgxl_t"
 
 
 def find_weights(name: str, weights: str | None, sha256: str | None) -> WeightsFile | None:
