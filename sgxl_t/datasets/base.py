@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 CACHE_BYTES = 256 * 2**20
 """Pictures of a source are kept in memory when all of them together need at most this much."""
 
+LABELS_BY = "sort the pictures into one folder per class, add dataset.json, or train with another condition"
+CAPTIONS_BY = "put name.txt beside name.jpg, add metadata.jsonl, or train with another condition"
+"""Ways to labels and to captions."""
+
 MIN_RESOLUTION, MAX_RESOLUTION = 4, 4096
 
 
@@ -60,6 +64,8 @@ class ImageSource(ABC):
 
     enlarge: set before the first picture is read, makes pictures larger that are smaller than the source;
     Lanczos where it is None. several_captions: whether pictures are known to have more than one caption.
+    no_labels, no_captions: where labels or captions were found and not taken, the rule that left them out and
+    the way out, for the message of `require`; None where there were none.
     """
 
     def __init__(
@@ -78,6 +84,8 @@ class ImageSource(ABC):
         self.rejects = rejects if rejects is not None else Rejects()
         self.enlarge: Enlarge | None = None
         self.several_captions = False
+        self.no_labels: str | None = None
+        self.no_captions: str | None = None
         self._cache: dict[int, Sample] = {}
 
     @abstractmethod
@@ -132,13 +140,13 @@ class ImageSource(ABC):
         """Raise ValueError where this source lacks the labels or captions that a condition needs."""
         if labels and self.class_names is None:
             raise ValueError(
-                "the data set has no class labels, which class conditioning needs: sort the pictures into "
-                "one folder per class, add dataset.json, or train with another condition"
+                f"the data set has no class labels, which class conditioning needs: "
+                f"{self.no_labels or LABELS_BY}"
             )
         if captions and not self.has_captions:
             raise ValueError(
-                "the data set has no captions, which text conditioning needs: put name.txt beside name.jpg, "
-                "add metadata.jsonl, or train with another condition"
+                "the data set has no captions, which text conditioning needs: "
+                f"{self.no_captions or CAPTIONS_BY}"
             )
 
     def _cached(self, index: int) -> Sample:
