@@ -245,16 +245,18 @@ def open_source(
     reference: `digits`, `emoji-scenes` or a subset such as `emoji-scenes:24x8`, a folder of pictures, a .zip,
     a folder of .tar shards, a pattern, URL, command or .txt list of shards (see find_shards), or a tar of one
     tar per class (ILSVRC2012_img_train.tar).
-    split: `train`; `test` (and `held_out` of emoji-scenes); a folder has the splits it has subfolders for.
-    mirror: every picture also flipped. captions: table or COCO file of captions for a folder of pictures.
+    split: `train`; `test` (and `held_out` of emoji-scenes); a folder or zip has the splits it has folders of.
+    mirror: every picture also flipped. captions: table or COCO file of captions for a folder or zip.
     reject_limit: share of broken items above which reading stops with ValueError.
     min_side: pictures whose shorter side has fewer pixels are rejected.
     shards: how shards are read; other sources refuse a filter, caption fields and an order.
     """
     reference = str(reference)
     check_resolution(resolution)
-    if captions is not None and not Path(reference).is_dir():
-        raise ValueError(f"captions={captions} needs a folder of pictures, and {reference!r} is none")
+    if captions is not None and not Path(reference).is_dir() and not _is_zip(reference):
+        raise ValueError(
+            f"captions={captions} needs a folder of pictures or a zip, and {reference!r} is neither"
+        )
     source = _open(
         reference,
         captions,
@@ -268,6 +270,10 @@ def open_source(
     if shards is not None and not isinstance(source, StreamSource):
         _refuse(shards, reference)
     return source
+
+
+def _is_zip(reference: str) -> bool:
+    return reference.lower().endswith(".zip") and Path(reference).is_file()
 
 
 def _refuse(shards: ShardOptions, reference: str) -> None:
@@ -305,10 +311,10 @@ def _open(reference: str, captions: str | Path | None, **common: Any) -> ImageSo
         del common["split"]
         return ShardSource(reference, subsets, options=options, **common)
     path = Path(reference)
-    if path.suffix.lower() == ".zip" and path.is_file():
+    if _is_zip(reference):
         from sgxl_t.datasets.zip import ZipSource
 
-        return ZipSource(path, **common)
+        return ZipSource(path, captions=captions, **common)
     if path.is_dir():
         from sgxl_t.datasets.folder import FolderSource
 
