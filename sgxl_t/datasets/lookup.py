@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import PurePosixPath
 
@@ -11,7 +11,7 @@ from sgxl_t.datasets.policy import is_picture
 
 
 class Lookup:
-    """Finds a picture by a path in a table: from the table's folder, from the root, or by its name alone.
+    """Finds a picture by a path in a table: from the table's folder, from one above it, or by its name alone.
 
     Accents count the same however they are written (macOS stores them in two parts). A name without the
     ending of a picture fits the one picture called so with an ending; a name without a folder fits the one
@@ -24,11 +24,12 @@ class Lookup:
     def find(self, name: str, folder: str) -> str | None:
         """The picture that a table in `folder` (a prefix ending in `/`, or empty) calls `name`, or None."""
         name = _composed(name)
-        for path in (folder + name, name):
+        paths = [above + name for above in _upwards(folder)]
+        for path in paths:
             if path in self._names:
                 return self._names[path]
         plain = not is_picture(name)
-        for path in (folder + name, name) if plain else ():
+        for path in paths if plain else ():
             if len(found := self._by_stem.get(path, ())) == 1:
                 return found[0]
         if "/" in name:
@@ -62,6 +63,14 @@ def _grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
     for key, name in pairs:
         groups.setdefault(key, []).append(name)
     return groups
+
+
+def _upwards(folder: str) -> Iterator[str]:
+    """A folder and those above it, as prefixes that end in `/`, and the root, which is empty."""
+    while folder:
+        yield folder
+        folder = folder[: folder.rstrip("/").rfind("/") + 1]
+    yield ""
 
 
 def _composed(name: str) -> str:
