@@ -35,12 +35,13 @@ Examples:
     default=2000,
     show_default=True,
     metavar="N",
-    help="Samples of shards to decode, evenly spaced.",
+    help="Samples of shards to decode, or pictures to take the sizes of, evenly spaced.",
 )
 def info(path: str, as_json: bool, sheet: str | None, examine: int) -> None:
     """Says what PATH holds: a model, feature network, run, chain of stages or data set (also digits).
 
     Of shards it counts all samples, and decodes some for sizes, lengths of captions and reasons of rejects.
+    At the end it says what was rejected, repaired, or found and not used.
     """
     found = describe(path, sheet=sheet, examine=examine)
     if as_json:
@@ -50,8 +51,11 @@ def info(path: str, as_json: bool, sheet: str | None, examine: int) -> None:
         click.echo(line)
     if found["holds"] == "chain":  # drawn already
         del found["stages"]
+    left_out = found.pop("left_out", ())
     for name, value in _lines(found):
         click.echo(f"{name:28} {value}")
+    for line in left_out:
+        click.echo(line)
 
 
 def describe(path: str, *, sheet: str | None = None, examine: int = 2000) -> dict[str, Any]:
@@ -172,7 +176,9 @@ def _chain(folder: Path) -> dict[str, Any]:
 
 def _data(path: str, sheet: str | None, examine: int) -> dict[str, Any]:
     from sgxl_t.datasets.base import open_source
+    from sgxl_t.datasets.listed import ListedSource
     from sgxl_t.datasets.shards import ShardSource, is_local
+    from sgxl_t.datasets.shards.survey import range_of, survey
 
     known = any(sign in path for sign in ("digits", "emoji-scenes", "{", "*")) or not is_local(path)
     if not known and not Path(path).exists():
@@ -184,17 +190,19 @@ def _data(path: str, sheet: str | None, examine: int) -> dict[str, Any]:
     found: dict[str, Any] = {"holds": "data set", "path": path}
     about = {"classes": list(source.class_names or ()), "captions": source.has_captions}
     if isinstance(source, ShardSource):
-        from sgxl_t.datasets.shards.survey import survey
-
         seen = survey(source, examine=examine, pictures=count)
         found |= {**about, **seen.findings}
         pictures = seen.pictures
     else:
         found |= {"pictures": len(source), **about, "first_caption": source[0].caption}
+        if isinstance(source, ListedSource):
+            sides = source.sides(examine)
+            found |= {"width": range_of([width for width, _ in sides])}
+            found |= {"height": range_of([height for _, height in sides])}
         pictures = _some_pictures(source, count)
     if sheet is not None:
         found["sheet"] = _write_sheet(pictures, sheet)
-    return {**found, "fingerprint": source.fingerprint()}
+    return {**found, "fingerprint": source.fingerprint(), "left_out": source.rejects.summary()}
 
 
 def _some_pictures(source: ImageSource, count: int) -> list[tuple[Image.Image, str]]:

@@ -31,7 +31,9 @@ Examples:
 )
 @click.option("--max-images", type=int, metavar="N", help="At most N pictures, a seeded choice.")
 @click.option(
-    "--captions", metavar="FILE", help="Table (jsonl, csv, tsv, parquet) or COCO file for a folder."
+    "--captions",
+    metavar="FILE",
+    help="Table (jsonl, csv, tsv, parquet, json) or COCO file for a folder or zip.",
 )
 @click.option("--split", default="train", show_default=True, metavar="NAME", help="Split of SRC.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of --max-images.")
@@ -71,7 +73,7 @@ def prepare(
     """Turn SRC into DEST: a .zip, or a folder of .tar shards.
 
     SRC is a folder of pictures (flat, one folder per class, or with captions beside them or in a table), a
-    zip, shards, a tar of one tar per class (ImageNet's training set), or an embedded set such as
+    zip of one, shards, a tar of one tar per class (ImageNet's training set), or an embedded set such as
     emoji-scenes:24x8. Pictures are turned upright, put on white, cropped to the centre square and resized.
     What cannot be used is left out, counted and listed in a file. ImageNet's classes get their names.
 
@@ -113,9 +115,7 @@ def _say(report: Report) -> None:
     click.echo(f"{report.destination}: {', '.join(what)}")
     if report.enlarged:
         click.echo(f"  {report.enlarged} were smaller and enlarged by {report.enlarged_by}")
-    for note, count in report.notes.items():
-        click.echo(f"  {count} x {note}")
-    if report.rejected:
-        click.echo(f"  {report.rejected} rejected, listed in {report.rejects_file}:")
-        for reason, count in report.reasons.items():
-            click.echo(f"    {count} x {reason}")
+    for line in report.summary:
+        click.echo(f"  {line}")
+    if report.rejects_file is not None:
+        click.echo(f"  all {report.rejected} rejected are listed in {report.rejects_file}")

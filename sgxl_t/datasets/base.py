@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 CACHE_BYTES = 256 * 2**20
 """Pictures of a source are kept in memory when all of them together need at most this much."""
 
+LABELS_BY = "sort the pictures into one folder per class, add dataset.json, or train with another condition"
+CAPTIONS_BY = "put name.txt beside name.jpg, add metadata.jsonl, or train with another condition"
+"""Ways to labels and to captions."""
+
 MIN_RESOLUTION, MAX_RESOLUTION = 4, 4096
 
 CONTENT_VERSION = "content 2"
@@ -66,6 +70,8 @@ class ImageSource(ABC):
     sizes: pictures by width and height of their files, as far as known.
     enlarge: set before the first picture is read, makes pictures larger that are smaller than the source;
     Lanczos where it is None. several_captions: whether pictures are known to have more than one caption.
+    no_labels, no_captions: where labels or captions were found and not taken, the rule that left them out and
+    the way out, for the message of `require`; None where there were none.
     """
 
     def __init__(
@@ -86,6 +92,8 @@ class ImageSource(ABC):
         self.sizes = Counter[tuple[int, int]]()
         self.enlarge: Enlarge | None = None
         self.several_captions = False
+        self.no_labels: str | None = None
+        self.no_captions: str | None = None
         self._cache: dict[int, Sample] = {}
 
     @abstractmethod
@@ -148,13 +156,13 @@ class ImageSource(ABC):
         """Raise ValueError where this source lacks the labels or captions that a condition needs."""
         if labels and self.class_names is None:
             raise ValueError(
-                "the data set has no class labels, which class conditioning needs: sort the pictures into "
-                "one folder per class, add dataset.json, or train with another condition"
+                f"the data set has no class labels, which class conditioning needs: "
+                f"{self.no_labels or LABELS_BY}"
             )
         if captions and not self.has_captions:
             raise ValueError(
-                "the data set has no captions, which text conditioning needs: put name.txt beside name.jpg, "
-                "add metadata.jsonl, or train with another condition"
+                "the data set has no captions, which text conditioning needs: "
+                f"{self.no_captions or CAPTIONS_BY}"
             )
 
     def _cached(self, index: int) -> Sample:
@@ -265,16 +273,18 @@ def open_source(
     reference: `digits`, `emoji-scenes` or a subset such as `emoji-scenes:24x8`, a folder of pictures, a .zip,
     a folder of .tar shards, a pattern, URL, command or .txt list of shards (see find_shards), or a tar of one
     tar per class (ILSVRC2012_img_train.tar).
-    split: `train`; `test` (and `held_out` of emoji-scenes); a folder has the splits it has subfolders for.
-    mirror: every picture also flipped. captions: table or COCO file of captions for a folder of pictures.
+    split: `train`; `test` (and `held_out` of emoji-scenes); a folder or zip has the splits it has folders of.
+    mirror: every picture also flipped. captions: table or COCO file of captions for a folder or zip.
     reject_limit: share of broken items above which reading stops with ValueError.
     min_side: pictures whose shorter side has fewer pixels are rejected.
     shards: how shards are read; other sources refuse a filter, caption fields and an order.
     """
     reference = str(reference)
     check_resolution(resolution)
-    if captions is not None and not Path(reference).is_dir():
-        raise ValueError(f"captions={captions} needs a folder of pictures, and {reference!r} is none")
+    if captions is not None and not Path(reference).is_dir() and not _is_zip(reference):
+        raise ValueError(
+            f"captions={captions} needs a folder of pictures or a zip, and {reference!r} is neither"
+        )
     source = _open(
         reference,
         captions,
@@ -288,6 +298,10 @@ def open_source(
     if shards is not None and not isinstance(source, StreamSource):
         _refuse(shards, reference)
     return source
+
+
+def _is_zip(reference: str) -> bool:
+    return reference.lower().endswith(".zip") and Path(reference).is_file()
 
 
 def _refuse(shards: ShardOptions, reference: str) -> None:
@@ -325,10 +339,10 @@ def _open(reference: str, captions: str | Path | None, **common: Any) -> ImageSo
         del common["split"]
         return ShardSource(reference, subsets, options=options, **common)
     path = Path(reference)
-    if path.suffix.lower() == ".zip" and path.is_file():
+    if _is_zip(reference):
         from sgxl_t.datasets.zip import ZipSource
 
-        return ZipSource(path, **common)
+        return ZipSource(path, captions=captions, **common)
     if path.is_dir():
         from sgxl_t.datasets.folder import FolderSource
 

@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import os
-import re
+import stat
+from collections import deque
 from pathlib import Path
 from typing import BinaryIO
 
-from sgxl_t.datasets.annotations import TABLE_NAMES, Annotations, read_dataset_json, read_table
+from sgxl_t.datasets.annotations import Annotations
 from sgxl_t.datasets.imagenet import data_folder
+from sgxl_t.datasets.layout import read_layout
 from sgxl_t.datasets.listed import ListedSource
+from sgxl_t.datasets.members import Members, is_system
 from sgxl_t.datasets.policy import Bounds, is_picture
 from sgxl_t.datasets.rejects import RejectedItemError, Rejects
+from sgxl_t.datasets.splits import choose_split
 from sgxl_t.files.content import file_hashes
-
-SPLIT_NAMES = {"train": ("train",), "test": ("test", "val", "valid", "validation"), "held_out": ("held_out",)}
-MAX_CAPTION_BYTES = 2**20
+from sgxl_t.files.regular import open_regular
 
 
 class FolderSource(ListedSource):
-    """Pictures below a folder, in the order of their paths.
+    """Pictures below a folder, in the order of their paths, with labels and captions by `read_layout`.
 
-    Labels: dataset.json, or a label column of the table, or else the first-level folders, when there are two
-    or more and every picture lies in one (folders named by five digits are no classes). Folders called by
-    WordNet numbers, as ImageNet's are, give their classes the words for them.
-    Captions: name.txt beside the picture, a table metadata.{jsonl,csv,tsv,parquet}, or strings in
-    dataset.json; `captions` names another table or a COCO file. Rows and lists give a picture several.
+    Folders called by WordNet numbers, as ImageNet's are, give their classes the words for them. `captions`
+    names a table or a COCO file; rows and lists give a picture several. Links are followed.
     """
 
     def __init__(
@@ -39,20 +38,16 @@ class FolderSource(ListedSource):
         captions: str | Path | None = None,
         bounds: Bounds | None = None,
     ) -> None:
-        self.folder = split_folder(data_folder(folder), split)
+        self.folder = data_folder(folder)
         notes = Annotations(rejects=Rejects() if rejects is None else rejects)
-        pictures, texts = _scan(self.folder)
-        _read_annotations(self.folder, notes, captions)
-        if not notes.captions:
-            _read_texts(self.folder, pictures, texts, notes)
-        if not notes.labels:
-            _label_by_folder(pictures, notes)
+        members = list_folder(self.folder, notes.rejects)
+        pictures = read_layout(members, notes, str(folder), split=split, captions=captions)
         super().__init__(
-            str(self.folder), pictures, notes, resolution=resolution, mirror=mirror, bounds=bounds or Bounds()
+            str(folder), pictures, notes, resolution=resolution, mirror=mirror, bounds=bounds or Bounds()
         )
 
     def _open(self, name: str) -> BinaryIO:
-        return (self.folder / name).open("rb")
+        return open_regular(self.folder / name)
 
     def _content(self) -> list[bytes]:
         paths = [os.path.join(self.folder, entry.name) for entry in self.entries]
@@ -60,69 +55,62 @@ class FolderSource(ListedSource):
 
 
 def split_folder(folder: Path, split: str) -> Path:
-    """The subfolder of a split, when all subfolders are splits; the folder itself is `train` otherwise."""
-    if split not in SPLIT_NAMES:
-        raise ValueError(f"there is no split {split!r}: use {', '.join(SPLIT_NAMES)}")
-    known = {name for names in SPLIT_NAMES.values() for name in names}
-    inside = {entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")}
-    if inside and inside <= known:
-        for name in SPLIT_NAMES[split]:
-            if name in inside:
-                return folder / name
-    elif split == "train":
-        return folder
-    raise ValueError(
-        f"{folder} has no split {split!r}: make a subfolder {split}/ beside train/ or use 'train'"
-    )
+    """The subfolder of a split, when the subfolders are splits; the folder itself is `train` otherwise."""
+    inside = [entry.name for entry in folder.iterdir() if entry.is_dir() and not is_system(entry.name)]
+    chosen = choose_split(inside, split, str(folder))
+    return folder if chosen is None else folder / chosen
 
 
-def _scan(folder: Path) -> tuple[dict[str, int], set[str]]:
-    """Picture sizes by path and the paths of text files; hidden files and folders are left alone."""
-    pictures, texts = {}, set()
-    for place, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in files:
-            path = Path(place, name)
-            inner = path.relative_to(folder).as_posix()
-            if name.startswith("."):
+def list_folder(folder: Path, rejects: Rejects) -> Members:
+    """All regular files below a folder; what is none is rejected, or passed over where it is no picture.
+
+    Links are followed after everything else, and each folder is read once, so that none is read without end:
+    a link to a folder that is read anyway, or that holds the data set itself, is passed over and named.
+    """
+    sizes: dict[str, int] = {}
+    empty: list[str] = []
+    seen: set[tuple[int, int]] = set()
+    pending, links = deque([""]), deque[str]()
+    while pending or links:
+        linked = not pending
+        inner = (links if linked else pending).popleft()
+        path = folder / inner
+        try:
+            status = path.stat()
+            if (status.st_dev, status.st_ino) in seen:
+                rejects.pass_over("link to a folder that is read already", inner)
                 continue
-            if is_picture(name):
-                pictures[inner] = path.stat().st_size if path.exists() else 0
-            elif name.lower().endswith(".txt"):
-                texts.add(inner)
-    return dict(sorted(pictures.items())), texts
+            if linked and folder.resolve().is_relative_to(path.resolve()):
+                rejects.pass_over("link to a folder that holds the data set", inner)
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            with os.scandir(path) as scan:
+                entries = [entry for entry in scan if not is_system(entry.name)]
+        except OSError:
+            rejects.pass_over("folder that cannot be read", inner)
+            continue
+        if not entries and inner:
+            empty.append(inner)
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            name = f"{inner}/{entry.name}" if inner else entry.name
+            if os.path.isdir(entry.path):  # False for a link to itself, too
+                (links if entry.is_symlink() else pending).append(name)
+            else:
+                _list_file(entry, name, sizes, rejects)
+    return Members(dict(sorted(sizes.items())), lambda name: open_regular(folder / name), sorted(empty))
 
 
-def _read_annotations(folder: Path, notes: Annotations, captions: str | Path | None) -> None:
-    if captions is not None:
-        if not Path(captions).is_file():
-            raise ValueError(
-                f"caption file {str(captions)!r} does not exist: name a table or a COCO captions file"
-            )
-        read_table(Path(captions), notes)
-        return
-    if (folder / "dataset.json").is_file():
-        read_dataset_json((folder / "dataset.json").read_bytes(), notes)
-    for name in TABLE_NAMES:
-        if (folder / name).is_file():
-            read_table(folder / name, notes)
+def _list_file(entry: os.DirEntry[str], name: str, sizes: dict[str, int], rejects: Rejects) -> None:
+    try:
+        status = os.stat(entry.path)
+    except OSError:
+        reason = "link to nothing"
+    else:
+        if stat.S_ISREG(status.st_mode):
+            sizes[name] = status.st_size
             return
-
-
-def _read_texts(folder: Path, pictures: dict[str, int], texts: set[str], notes: Annotations) -> None:
-    """Captions of the text files beside pictures; those without a picture are rejected."""
-    by_stem = {name.rsplit(".", 1)[0]: name for name in pictures}
-    matching = {text for text in texts if text.rsplit(".", 1)[0] in by_stem}
-    for text in sorted(texts - matching):
-        notes.rejects.add(text, RejectedItemError("caption without picture"))
-    for text in sorted(matching):
-        with (folder / text).open("rb") as file:
-            notes.add_caption(by_stem[text.rsplit(".", 1)[0]], file.read(MAX_CAPTION_BYTES))
-
-
-def _label_by_folder(pictures: dict[str, int], notes: Annotations) -> None:
-    firsts = {name: name.split("/", 1)[0] for name in pictures if "/" in name}
-    classes = set(firsts.values())
-    numbered = all(re.fullmatch(r"\d{5}", name) for name in classes)
-    if len(firsts) == len(pictures) and len(classes) > 1 and not numbered:
-        notes.labels.update(firsts)
+        reason = "no regular file"
+    if is_picture(name):
+        rejects.add(name, RejectedItemError(reason))
+    else:
+        rejects.pass_over(reason, name)

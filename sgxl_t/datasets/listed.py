@@ -63,6 +63,7 @@ class ListedSource(ImageSource):
             mirror=mirror,
             rejects=notes.rejects,
         )
+        self.no_labels, self.no_captions = notes.no_labels, notes.no_captions
         self.entries = self._admit(files, notes, labels)
         self.several_captions = any(entry.more for entry in self.entries)
 
@@ -82,6 +83,20 @@ class ListedSource(ImageSource):
     def fingerprint(self) -> str:
         return short_hash(self.resolution, self.mirror, self.class_names, self._content_hash)
 
+    def sides(self, examine: int) -> list[tuple[int, int]]:
+        """Width and height in pixels of at most `examine` pictures, evenly spaced, by their headers."""
+        count = min(len(self.entries), examine)
+        found = []
+        for place in range(count):
+            entry = self.entries[place * len(self.entries) // count]
+            try:
+                with self._open(entry.name) as file:
+                    found.append(open_picture(file, self.bounds).size)
+            except Exception as error:
+                reason = error if isinstance(error, RejectedItemError) else unreadable(error)
+                self.rejects.add(entry.name, reason)
+        return found
+
     def label_counts(self) -> dict[int, int] | None:
         return dict(Counter(entry.label for entry in self.entries if entry.label is not None))
 
@@ -99,14 +114,12 @@ class ListedSource(ImageSource):
         except RejectedItemError:
             raise
         except Exception as error:  # vanished files, bad checksums and bad streams alike
-            raise RejectedItemError("cannot be read", str(error) or type(error).__name__) from error
+            raise unreadable(error) from error
         image = decode_picture(data, self.size, self.bounds, self.enlarge)
         return Sample(image, entry.label, entry.caption, entry.captions)
 
     def _admit(self, files: dict[str, int], notes: Annotations, labels: dict[str, int]) -> list[Entry]:
         """The good entries; all others go to the list of rejects."""
-        for name in sorted({*notes.captions, *notes.labels} - files.keys()):
-            self.rejects.add(name, RejectedItemError("annotation without picture"))
         bad_notes = {name for name, _, _ in self.rejects.items}
         entries = []
         check = len(files) <= HEADER_CHECKS
@@ -128,7 +141,11 @@ class ListedSource(ImageSource):
             texts = notes.captions.get(name, ())
             entries.append(Entry(name, size, labels.get(name), texts[0] if texts else None, texts[1:]))
         if not files:
-            raise ValueError(f"{self.where} holds no pictures: put files such as .png, .jpg or .webp there")
+            there = [line for line in self.rejects.summary() if line.startswith("not used")]
+            found = f" ({'; '.join(there)})" if there else ""
+            raise ValueError(
+                f"{self.where} holds no pictures{found}: put files such as .png, .jpg or .webp there"
+            )
         self.rejects.check(len(entries) + len(self.rejects))
         if not entries:
             raise ValueError(f"{self.where} holds no usable picture: all {len(self.rejects)} were rejected")
@@ -138,9 +155,14 @@ class ListedSource(ImageSource):
         try:
             file = self._open(name)
         except Exception as error:
-            raise RejectedItemError("cannot be read", str(error) or type(error).__name__) from error
+            raise unreadable(error) from error
         with file:
             self.sizes[open_picture(file, self.bounds).size] += 1
+
+
+def unreadable(error: Exception) -> RejectedItemError:
+    """What a picture is rejected for whose file cannot be opened or read."""
+    return RejectedItemError("cannot be read", str(error) or type(error).__name__)
 
 
 def number_classes(notes: Annotations) -> tuple[dict[str, int], tuple[str, ...] | None]:
@@ -156,8 +178,6 @@ def number_classes(notes: Annotations) -> tuple[dict[str, int], tuple[str, ...] 
             raise ValueError(
                 f"label {count - 1} has no name among {len(names)} class names: repair class_names"
             )
-        if count > 100_000:
-            raise ValueError(f"label {count - 1} is too large: number the classes from 0 on without gaps")
         return numbers, names
     from sgxl_t.datasets.imagenet import spoken_names
 

@@ -29,7 +29,11 @@ FORMATS = ("zip", "shards")
 
 @dataclass(frozen=True)
 class Report:
-    """What was written, and what was left out and why."""
+    """What was written, and what was left out and why.
+
+    not_used: what was found beside the pictures and not used, by reason: {"count", "names" of the first}.
+    summary: all of it in words. rejects_file: the list of the rejected pictures; None where all are good.
+    """
 
     destination: str
     format: str
@@ -40,7 +44,9 @@ class Report:
     rejected: int
     reasons: dict[str, int]
     notes: dict[str, int]
-    rejects_file: str
+    not_used: dict[str, dict[str, object]]
+    summary: list[str]
+    rejects_file: str | None
     enlarged: int = 0
     enlarged_by: str | None = None
 
@@ -73,7 +79,8 @@ def write_dataset(
     The result appears under its name only when it is complete. max_images: a seeded choice, in source order.
     enlarger: what makes pictures larger that are smaller than the source, Lanczos without; what was used, and
     for how many pictures, stands in the report and beside the pictures under "prepared".
-    Rejects are listed in `<destination>.rejects.jsonl` beside a zip, or in `rejects.jsonl` among the shards.
+    Rejects, if any, are listed in `<destination>.rejects.jsonl` beside a zip, or in `rejects.jsonl` among the
+    shards.
     """
     if max_images is not None and max_images < 1:
         raise ValueError(f"max_images={max_images} leaves no picture: use 1 or more")
@@ -103,6 +110,11 @@ def write_dataset(
             source.rejects.write(partial / "rejects.jsonl")
     if format == "zip":
         source.rejects.write(_rejects_file(target))
+    return _report(source, enlarger, target, format, count)
+
+
+def _report(source: ImageSource, enlarger: Enlarger, target: Path, format: str, count: int) -> Report:
+    rejects = source.rejects
     return Report(
         destination=str(target),
         format=format,
@@ -110,10 +122,12 @@ def write_dataset(
         images=count,
         classes=source.num_classes,
         captions=source.has_captions,
-        rejected=len(source.rejects),
-        reasons=source.rejects.by_reason(),
-        notes=dict(source.rejects.notes),
-        rejects_file=str(_rejects_file(target)),
+        rejected=len(rejects),
+        reasons=rejects.by_reason(),
+        notes=dict(rejects.notes),
+        not_used={reason: asdict(unused) for reason, unused in rejects.unused.items()},
+        summary=rejects.summary(),
+        rejects_file=str(_rejects_file(target)) if rejects.items else None,
         enlarged=enlarger.count,
         enlarged_by=enlarger.name if enlarger.count else None,
     )

@@ -120,10 +120,16 @@ class Rejects:
             )
 
     def write(self, path: str | Path) -> None:
-        """Write the list as JSON lines ({"name", "reason", "detail"}) and append what is found later."""
+        """Write the list as JSON lines ({"name", "reason", "detail"}) and append what is found later.
+
+        The file is there when something has been rejected; an older one is replaced.
+        """
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(_line(*item) for item in self.items), encoding="utf-8")
+        if self.items:
+            path.write_text("".join(_line(*item) for item in self.items), encoding="utf-8")
+        else:
+            path.unlink(missing_ok=True)
         self._log = path
 
     def leave_writing(self) -> None:

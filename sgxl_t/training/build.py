@@ -79,16 +79,17 @@ def check_source(config: TrainConfig, source: ImageSource) -> None:
     if config.cond == "class" and not source.class_names:
         raise ValueError(
             f"data.source={config.data.source} has no labels, cond=class needs one per picture: "
-            "put pictures into one folder per class, or use --cond none"
+            f"{source.no_labels or 'put pictures into one folder per class, or use --cond none'}"
         )
     if config.cond == "class":
         check_classes(source, f"data.source={config.data.source}")
         if config.conditioning.class_table is not None:
             load_class_table(config.conditioning.class_table, source.class_names or ())
     if config.cond == "text" and not source.has_captions:
+        way_out = "put a .txt file beside each picture, or use --cond class or --cond none"
         raise ValueError(
             f"data.source={config.data.source} has no captions, cond=text needs one per picture: "
-            "put a .txt file beside each picture, or use --cond class or --cond none"
+            f"{source.no_captions or way_out}"
         )
     if config.log.track_images > 0:
         open_tracked(config, source)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,8 @@ from sgxl_t.training.runtime import Runtime
 if TYPE_CHECKING:
     from sgxl_t.training.trainer import Trainer
 
+log = logging.getLogger("sgxl_t")
+
 AHEAD_BYTES = 256 * 2**20
 """Pictures that the loader processes of one training process hold ready, at most; shared memory is scarce."""
 
@@ -25,8 +28,11 @@ Positions = list[dict[str, Any]]
 
 
 def open_data(config: DataConfig, resolution: int) -> ImageSource:
-    """The pictures of a run at one side in pixels; ValueError where there are none or settings do not fit."""
-    return open_source(
+    """The pictures of a run at one side in pixels; ValueError where there are none or settings do not fit.
+
+    What was rejected, repaired or not used goes to the log.
+    """
+    source = open_source(
         config.source,
         resolution=resolution,
         mirror=config.mirror,
@@ -39,6 +45,9 @@ def open_data(config: DataConfig, resolution: int) -> ImageSource:
             fast_jpeg=config.fast_jpeg,
         ),
     )
+    for line in source.rejects.summary():
+        log.info("%s: %s", config.source, line)
+    return source
 
 
 def open_tracked(config: TrainConfig, source: ImageSource) -> tuple[ImageSource, str]:
@@ -55,8 +64,8 @@ def open_tracked(config: TrainConfig, source: ImageSource) -> tuple[ImageSource,
     tracked = open_source(name, resolution=source.resolution)
     if config.cond == "text" and not tracked.has_captions:
         raise ValueError(
-            f"log.track_source={name} has no captions, cond=text needs one per picture: put a .txt file "
-            "beside each picture, or leave the setting out"
+            f"log.track_source={name} has no captions, cond=text needs one per picture: "
+            f"{tracked.no_captions or 'put a .txt file beside each picture, or leave the setting out'}"
         )
     if config.cond == "class" and tracked.class_names != source.class_names:
         raise ValueError(

@@ -285,7 +285,8 @@ def test_captions_without_pictures_and_the_reverse(folder):
     (folder / "lost.txt").write_text("a thing")
     source = source_of(folder, reject_limit=0.5)
     assert len(source) == 9
-    assert reasons(source) == {"caption without picture": 1, "no caption": 1}
+    assert reasons(source) == {"no caption": 1}
+    assert source.rejects.unused["text file without picture"].names == ["lost.txt"]
 
 
 @pytest.mark.parametrize(
@@ -326,8 +327,10 @@ def test_table_rows_that_do_not_fit(folder):
 
 def test_table_without_file_names(folder):
     (folder / "metadata.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(ValueError, match="name one of them file_name"):
-        source_of(folder)
+    source = source_of(folder)
+    assert source.rejects.unused["table without a column of file names"].names == ["metadata.csv: a, b"]
+    with pytest.raises(ValueError, match="gives no captions: table without a column of file names"):
+        source_of(folder, captions=folder / "metadata.csv")
 
 
 def test_missing_labels_are_rejected(folder):

@@ -111,7 +111,7 @@ def test_the_command_writes_names_into_the_archive(tar, tmp_path, capsys):
     assert contents(open_source(tmp_path / "d.zip", resolution=16)) == contents(
         open_source(tar, resolution=16)
     )
-    assert sorted(path.name for path in tmp_path.iterdir()) == [tar.name, "d.zip", "d.zip.rejects.jsonl"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [tar.name, "d.zip"]
 
 
 def link(name, target):

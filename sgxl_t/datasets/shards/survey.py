@@ -71,8 +71,8 @@ def survey(source: ShardSource, *, examine: int, pictures: int = 0) -> Survey:
         "examined": len(chosen),
         "usable": len(sides["width"]),
         "formats": dict(formats.most_common()),
-        **{name: _range(values) for name, values in sides.items()},
-        "caption_characters": _range(lengths),
+        **{name: range_of(values) for name, values in sides.items()},
+        "caption_characters": range_of(lengths),
         "json_fields": sorted(fields),
         "rejected": source.rejects.by_reason(),
         "noted": dict(source.rejects.notes),
@@ -86,7 +86,7 @@ def _spaced(total: int, count: int) -> list[int]:
     return [place * total // count for place in range(count)]
 
 
-def _range(values: list[int]) -> dict[str, int]:
+def range_of(values: list[int]) -> dict[str, int]:
     """Smallest, middle and largest value; empty for none."""
     ordered = sorted(values)
     if not ordered:
