@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from sgxl_t.cli.evaluate_prompts import prompts_of
+from sgxl_t.cli.pipes import shard_options
 from sgxl_t.conditioning.model_folder import load_model
 from sgxl_t.conditioning.text_condition import TextCondition
 from sgxl_t.datasets.base import ImageSource, open_source
@@ -130,8 +131,8 @@ class Request:
 class Data:
     """The real pictures at any resolution, each opened once."""
 
-    def __init__(self, reference: str | None, split: str) -> None:
-        self.reference, self.split = reference, split
+    def __init__(self, reference: str | None, split: str, *, allow_pipe: bool = False) -> None:
+        self.reference, self.split, self.shards = reference, split, shard_options(allow_pipe)
         self._sources: dict[int, ImageSource] = {}
         self._reals: dict[tuple[int, bool], RealSide] = {}
 
@@ -140,7 +141,9 @@ class Data:
         if self.reference is None:
             return None
         if resolution not in self._sources:
-            self._sources[resolution] = open_source(self.reference, resolution=resolution, split=self.split)
+            self._sources[resolution] = open_source(
+                self.reference, resolution=resolution, split=self.split, shards=self.shards
+            )
         return self._sources[resolution]
 
     def reals(self, specs: Sequence[MetricSpec], resolution: int) -> dict[int | None, RealSide]:
@@ -212,7 +215,7 @@ def open_request(options: dict[str, Any], processes: Processes) -> Request:
         specs=specs,
         psis=_fitting(psis, options, paths),
         options=options,
-        data=Data(options["data"], options["split"]),
+        data=Data(options["data"], options["split"], allow_pipe=options["allow_pipe"]),
         shelf=shelf,
         processes=processes,
         captions=captions,

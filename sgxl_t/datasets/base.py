@@ -302,12 +302,13 @@ def _open(reference: str, captions: str | Path | None, **common: Any) -> ImageSo
 
         return EmojiScenes(detail or None, **drawn)
     from sgxl_t.datasets.imagenet import TarOfTarsSource, is_tar_of_tars
-    from sgxl_t.datasets.shards import ShardSource, find_shards, is_local
+    from sgxl_t.datasets.shards import TYPED, ShardSource, find_shards, is_local
 
     options = common.pop("shards")
     if is_local(reference) and is_tar_of_tars(Path(reference)):
         return TarOfTarsSource(Path(reference), **common)
-    if subsets := find_shards(reference, common["split"]):
+    consent = TYPED if options is None else options.consent
+    if subsets := find_shards(reference, common["split"], consent):
         del common["split"]
         return ShardSource(reference, subsets, options=options, **common)
     path = Path(reference)

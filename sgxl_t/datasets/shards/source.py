@@ -15,19 +15,19 @@ from sgxl_t.datasets.base import START, Mark, Sample, StreamSource, short_hash
 from sgxl_t.datasets.policy import Bounds, decode_picture
 from sgxl_t.datasets.rejects import RejectedItemError, Rejects
 from sgxl_t.datasets.shards.addresses import Addresses, evenly
-from sgxl_t.datasets.shards.discover import Subset
+from sgxl_t.datasets.shards.discover import TYPED, Consent, Subset
 from sgxl_t.datasets.shards.fields import Captions, FieldFilter
 from sgxl_t.datasets.shards.filters import known_names
+from sgxl_t.datasets.shards.opening import is_local, shard_name
 from sgxl_t.datasets.shards.order import Order, Plan, Unit
 from sgxl_t.datasets.shards.samples import (
     Group,
     group_name,
     groups,
-    is_local,
+    has_broken_json,
     json_of,
     load,
     picture_ending,
-    shard_name,
 )
 from sgxl_t.datasets.shards.watch import Watch
 
@@ -45,6 +45,7 @@ class ShardOptions:
     order: `epochs`, `resample` or `auto` (see Plan). shuffle_samples: encoded samples that one reader holds
     to draw from. caption_fields: `txt` and fields of the json; empty takes `txt`, else "caption". filter:
     expression that samples must meet (see Filter). fast_jpeg: decode JPEGs at reduced size in the stream.
+    consent: whether commands may run (see find_shards).
     """
 
     order: Order = "auto"
@@ -52,6 +53,7 @@ class ShardOptions:
     caption_fields: tuple[str, ...] = ()
     filter: str | None = None
     fast_jpeg: bool = True
+    consent: Consent = TYPED
 
 
 class ShardSource(StreamSource):
@@ -207,6 +209,8 @@ class ShardSource(StreamSource):
         ending = picture_ending(group)
         if ending is None:
             raise RejectedItemError("no picture in the sample", ", ".join(k for k in group if k[0] != "_"))
+        if has_broken_json(group):
+            self.rejects.note("json of a sample that cannot be read")
         if self.filter is not None:
             self.filter.check(group)
         caption = None
