@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 from typing import BinaryIO
 
 from tqdm import tqdm
@@ -106,7 +107,8 @@ class ListedSource(ImageSource):
             raise
         except Exception as error:  # vanished files, bad checksums and bad streams alike
             raise unreadable(error) from error
-        image = decode_picture(data, self.resolution, self.bounds, self.enlarge)
+        note = partial(self.rejects.note, name=entry.name)
+        image = decode_picture(data, self.resolution, self.bounds, self.enlarge, note=note)
         return Sample(image, entry.label, entry.caption, entry.captions)
 
     def _admit(self, files: dict[str, int], notes: Annotations, labels: dict[str, int]) -> list[Entry]:

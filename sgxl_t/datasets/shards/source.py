@@ -7,6 +7,7 @@ import random
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -210,7 +211,7 @@ class ShardSource(StreamSource):
         if ending is None:
             raise RejectedItemError("no picture in the sample", ", ".join(k for k in group if k[0] != "_"))
         if has_broken_json(group):
-            self.rejects.note("json of a sample that cannot be read")
+            self.rejects.note("json of a sample that cannot be read", group_name(group))
         if self.filter is not None:
             self.filter.check(group)
         caption = None
@@ -220,7 +221,10 @@ class ShardSource(StreamSource):
                 raise RejectedItemError("no caption")
             caption = clean_caption(text, self.rejects)
         label = self._label(group) if self.class_names is not None else None
-        image = decode_picture(group[ending], self.resolution, self.bounds, self.enlarge, draft=draft)
+        note = partial(self.rejects.note, name=group_name(group))
+        image = decode_picture(
+            group[ending], self.resolution, self.bounds, self.enlarge, draft=draft, note=note
+        )
         captions = self._all_captions(group, caption) if caption is not None and draws is None else ()
         return Sample(image, label, caption, captions)
 
