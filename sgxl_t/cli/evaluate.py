@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sgxl_t.cli.pipes import allow_pipe_option
+
 if TYPE_CHECKING:
     from sgxl_t.cli.evaluate_request import Request
     from sgxl_t.metrics.processes import Processes
@@ -26,6 +28,7 @@ _SEED_STEP = 2**32
 @click.command(epilog=EXAMPLES)
 @click.argument("targets", nargs=-1, metavar="A [B ...]")
 @click.option("--data", metavar="D", help="Real pictures: folder, .zip, shards, digits, emoji-scenes:24x8.")
+@allow_pipe_option
 @click.option("--split", default="train", show_default=True, help="Split of the data.")
 @click.option(
     "--metrics", default="", metavar="LIST", help="Such as fid50k,kid,fd_local:FOLDER.  [default: fid,kid]"

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from sgxl_t.cli.evaluate_prompts import prompts_of
+from sgxl_t.cli.pipes import shard_options
 from sgxl_t.conditioning.model_folder import load_model
 from sgxl_t.conditioning.text_condition import TextCondition
 from sgxl_t.datasets.base import ImageSource, open_to_measure
@@ -173,8 +174,8 @@ class Request:
 class Data:
     """The real pictures at any size, each opened once."""
 
-    def __init__(self, reference: str | None, split: str) -> None:
-        self.reference, self.split = reference, split
+    def __init__(self, reference: str | None, split: str, *, allow_pipe: bool = False) -> None:
+        self.reference, self.split, self.shards = reference, split, shard_options(allow_pipe)
         self._sources: dict[Size, ImageSource] = {}
         self._reals: dict[tuple[Size, bool], RealSide] = {}
 
@@ -183,7 +184,7 @@ class Data:
         if self.reference is None:
             return None
         if size not in self._sources:
-            self._sources[size] = open_to_measure(self.reference, size, split=self.split)
+            self._sources[size] = open_to_measure(self.reference, size, split=self.split, shards=self.shards)
         return self._sources[size]
 
     def reals(self, specs: Sequence[MetricSpec], size: Size) -> dict[int | None, RealSide]:
@@ -259,7 +260,7 @@ def open_request(options: dict[str, Any], processes: Processes) -> Request:
         specs=specs,
         psis=_fitting(psis, options, paths),
         options=options,
-        data=Data(options["data"], options["split"]),
+        data=Data(options["data"], options["split"], allow_pipe=options["allow_pipe"]),
         shelf=shelf,
         processes=processes,
         captions=captions,

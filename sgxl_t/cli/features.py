@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from sgxl_t.cli.pipes import allow_pipe_option, shard_options
 from sgxl_t.files.lock import lock_in, locked
 from sgxl_t.files.streams import forgiving_streams
 
@@ -29,6 +30,7 @@ def features() -> None:
 
 @features.command(epilog=EXAMPLES)
 @click.option("--data", required=True, metavar="D", help="Folder, .zip, shards, digits, emoji-scenes:24x8.")
+@allow_pipe_option
 @click.option("--out", required=True, metavar="DIR", help="Folder that gets cnn/, vit/, clip/, report.json.")
 @click.option("--kinds", metavar="LIST", help="Of cnn,vit,clip.  [default: all that the data allow]")
 @click.option("--seconds", type=float, metavar="N", help="Wall time limit of each network.")
@@ -46,6 +48,7 @@ def features() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def train(
     data: str,
+    allow_pipe: bool,
     out: str,
     kinds: str | None,
     seconds: float | None,
@@ -59,7 +62,7 @@ def train(
     from sgxl_t.datasets import open_source
     from sgxl_t.training.features import train_features
 
-    source = open_source(data, resolution=resolution)
+    source = open_source(data, resolution=resolution, shards=shard_options(allow_pipe))
     held = locked(lock_in(Path(out)), f"{out} is being written", "wait, stop it, or name another --out")
     with held, forgiving_streams():
         report = train_features(

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sgxl_t.cli.pipes import allow_pipe_option, shard_options
+
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -37,13 +39,14 @@ Examples:
     metavar="N",
     help="Samples of shards to decode, or pictures to take the sizes of, evenly spaced.",
 )
-def info(path: str, as_json: bool, sheet: str | None, examine: int) -> None:
+@allow_pipe_option
+def info(path: str, as_json: bool, sheet: str | None, examine: int, allow_pipe: bool) -> None:
     """Says what PATH holds: a model, feature network, run, chain of stages or data set (also digits).
 
     Of shards it counts all samples, and decodes some for sizes, lengths of captions and reasons of rejects.
     At the end it says what was rejected, repaired, or found and not used.
     """
-    found = describe(path, sheet=sheet, examine=examine)
+    found = describe(path, sheet=sheet, examine=examine, allow_pipe=allow_pipe)
     if as_json:
         click.echo(json.dumps(found, indent=2, ensure_ascii=False))
         return
@@ -58,14 +61,17 @@ def info(path: str, as_json: bool, sheet: str | None, examine: int) -> None:
         click.echo(line)
 
 
-def describe(path: str, *, sheet: str | None = None, examine: int = 2000) -> dict[str, Any]:
+def describe(
+    path: str, *, sheet: str | None = None, examine: int = 2000, allow_pipe: bool = False
+) -> dict[str, Any]:
     """Everything the command prints, as JSON values; ValueError when the path holds none of these.
 
-    sheet: file for pictures of a data set. examine: samples of shards to decode.
+    sheet: file for pictures of a data set. examine: samples of shards to decode. allow_pipe: run the commands
+    that a list of shards names.
     """
     other = _not_data(Path(path))
     if other is None:
-        return _data(path, sheet, examine)
+        return _data(path, sheet, examine, allow_pipe)
     if sheet is not None:
         raise ValueError(
             f"--sheet {sheet} needs a data set, and {path} holds a {other['holds']}: leave it out"
@@ -174,7 +180,7 @@ def _chain(folder: Path) -> dict[str, Any]:
     }
 
 
-def _data(path: str, sheet: str | None, examine: int) -> dict[str, Any]:
+def _data(path: str, sheet: str | None, examine: int, allow_pipe: bool) -> dict[str, Any]:
     from sgxl_t.datasets.base import open_source
     from sgxl_t.datasets.listed import ListedSource
     from sgxl_t.datasets.shards import ShardSource, is_local
@@ -185,7 +191,9 @@ def _data(path: str, sheet: str | None, examine: int) -> dict[str, Any]:
         raise ValueError(f"{path} does not exist: name a model folder, a run folder or a data set")
     # Captions and labels are the same at every size; a small one keeps the look at the pictures cheap. Broken
     # samples are to be shown here, however many there are.
-    source = open_source(path, resolution=SHEET_SIDE if sheet else 32, reject_limit=1.0)
+    source = open_source(
+        path, resolution=SHEET_SIDE if sheet else 32, reject_limit=1.0, shards=shard_options(allow_pipe)
+    )
     count = SHEET_COLUMNS * SHEET_ROWS if sheet else 0
     found: dict[str, Any] = {"holds": "data set", "path": path}
     about = {"classes": list(source.class_names or ()), "captions": source.has_captions}

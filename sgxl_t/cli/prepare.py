@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sgxl_t.cli.pipes import allow_pipe_option, shard_options
+
 if TYPE_CHECKING:
     from sgxl_t.datasets.prepare import Report
 
@@ -53,6 +55,7 @@ Examples:
     help="Folder or Hub id of an image-to-image model of transformers, such as Swin2SR, that enlarges "
     "pictures smaller than R [default: Lanczos].",
 )
+@allow_pipe_option
 @click.option("--overwrite", is_flag=True, help="Replace an existing DEST.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def prepare(
@@ -67,6 +70,7 @@ def prepare(
     min_side: int,
     reject_limit: float,
     upscale_model: str | None,
+    allow_pipe: bool,
     overwrite: bool,
     as_json: bool,
 ) -> None:
@@ -92,6 +96,7 @@ def prepare(
         reject_limit=reject_limit,
         captions=captions,
         min_side=min_side,
+        shards=shard_options(allow_pipe),
     )
     report = write_dataset(
         source,

@@ -219,14 +219,16 @@ class StreamSource(ImageSource):
         """Sixteen hex digits that change when marks no longer mean the same samples."""
 
 
-def open_to_measure(reference: str | Path, size: Size, *, split: str = "train") -> ImageSource:
+def open_to_measure(
+    reference: str | Path, size: Size, *, split: str = "train", shards: ShardOptions | None = None
+) -> ImageSource:
     """Open a data set, see `open_source`, whose pictures come at any height and width.
 
     They are cut to the shape around their centre and resized as ever; those of the size already stay as they
     are. `rejects` notes how many files have another size, where their headers have been looked at.
     """
     fitting = 1 << (max(*size, MIN_RESOLUTION) - 1).bit_length()
-    source = open_source(reference, resolution=min(fitting, MAX_RESOLUTION), split=split)
+    source = open_source(reference, resolution=min(fitting, MAX_RESOLUTION), split=split, shards=shards)
     source.size = size
     height, width = size
     others = source.sizes.total() - source.sizes[width, height]
@@ -330,12 +332,13 @@ def _open(reference: str, captions: str | Path | None, **common: Any) -> ImageSo
 
         return EmojiScenes(detail or None, **drawn)
     from sgxl_t.datasets.imagenet import TarOfTarsSource, is_tar_of_tars
-    from sgxl_t.datasets.shards import ShardSource, find_shards, is_local
+    from sgxl_t.datasets.shards import TYPED, ShardSource, find_shards, is_local
 
     options = common.pop("shards")
     if is_local(reference) and is_tar_of_tars(Path(reference)):
         return TarOfTarsSource(Path(reference), **common)
-    if subsets := find_shards(reference, common["split"]):
+    consent = TYPED if options is None else options.consent
+    if subsets := find_shards(reference, common["split"], consent):
         del common["split"]
         return ShardSource(reference, subsets, options=options, **common)
     path = Path(reference)

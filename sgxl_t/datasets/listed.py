@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections import Counter
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import BinaryIO
 
 from tqdm import tqdm
@@ -115,7 +115,8 @@ class ListedSource(ImageSource):
             raise
         except Exception as error:  # vanished files, bad checksums and bad streams alike
             raise unreadable(error) from error
-        image = decode_picture(data, self.size, self.bounds, self.enlarge)
+        note = partial(self.rejects.note, name=entry.name)
+        image = decode_picture(data, self.size, self.bounds, self.enlarge, note=note)
         return Sample(image, entry.label, entry.caption, entry.captions)
 
     def _admit(self, files: dict[str, int], notes: Annotations, labels: dict[str, int]) -> list[Entry]:

@@ -15,6 +15,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from sgxl_t.datasets.depth import Note, examine, grey_of_floats, grey_of_integers, note_narrow_colours
 from sgxl_t.datasets.rejects import RejectedItemError
 
 MIN_SIDE = 8
@@ -67,6 +68,10 @@ def open_picture(file: BinaryIO, bounds: Bounds) -> Image.Image:
         raise RejectedItemError("too many pixels", f"{width} x {height}, at most {bounds.max_pixels}")
     if min(width, height) < bounds.min_side:
         raise RejectedItemError("too small", f"{width} x {height}, sides of at least {bounds.min_side}")
+    try:
+        examine(picture, file)
+    except Exception as error:  # broken tags
+        raise RejectedItemError("no readable picture", str(error) or type(error).__name__) from error
     return picture
 
 
@@ -75,6 +80,10 @@ Size = tuple[int, int]
 
 Enlarge = Callable[[Image.Image, int], Image.Image]
 """A smaller square RGB picture and a side in pixels to the picture of that side."""
+
+
+def _no_note(what: str) -> None:
+    """Nobody counts."""
 
 
 ORIENTATION = 0x0112
@@ -90,12 +99,14 @@ def decode_picture(
     enlarge: Enlarge | None = None,
     *,
     draft: bool = False,
+    note: Note = _no_note,
 ) -> Tensor:
     """Encoded bytes to uint8 [3, R, R]: upright by EXIF, on white, centre crop, antialiased Lanczos.
 
     size: R, or height and width. enlarge: what makes pictures smaller than R larger; Lanczos without.
     draft: decode JPEGs at a half, quarter or eighth of their size where at least 2 R pixels a side remain.
     Several times faster; the decoder averages blocks of pixels before Lanczos does the rest.
+    note: takes what is worth counting about the picture, such as 16 bits of which it uses twelve.
     """
     bounds, resolution = bounds or Bounds(), size if isinstance(size, int) else max(size)
     if len(data) > bounds.max_file_bytes:
@@ -110,7 +121,9 @@ def decode_picture(
                     return _as_tensor(smaller)
             picture.load()
             ImageOps.exif_transpose(picture, in_place=True)
-            rgb = to_rgb(picture)
+            rgb = to_rgb(picture, note)
+    except RejectedItemError:
+        raise
     except Exception as error:  # truncated or corrupt bodies end in many kinds of errors
         raise RejectedItemError("cannot be decoded", str(error) or type(error).__name__) from error
     return _as_tensor(centre_crop(rgb, size, enlarge))
@@ -144,12 +157,14 @@ def _drafted_square(picture: Image.Image, resolution: int) -> Image.Image | None
     return square.resize((resolution, resolution), Image.Resampling.LANCZOS, box=inner)
 
 
-def to_rgb(picture: Image.Image) -> Image.Image:
-    """Any mode to RGB; transparent pictures on white, 16-bit grey by its upper eight bits."""
+def to_rgb(picture: Image.Image, note: Note = _no_note) -> Image.Image:
+    """Any mode to RGB; transparent pictures on white, grey of more than eight bits as `depth` has it."""
     if picture.mode == "I" or picture.mode.startswith("I;16"):
-        values = np.asarray(picture).astype(np.int64)
-        shift = 8 if picture.mode != "I" or values.max(initial=0) > 255 else 0
-        picture = Image.fromarray((values >> shift).clip(0, 255).astype(np.uint8))
+        picture = grey_of_integers(picture, note)
+    elif picture.mode == "F":
+        picture = grey_of_floats(picture, note)
+    else:
+        note_narrow_colours(picture, note)
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         white = Image.new("RGBA", picture.size, (255, 255, 255, 255))

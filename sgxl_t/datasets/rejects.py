@@ -57,6 +57,7 @@ class Rejects:
     notes: Counter[str] = field(default_factory=Counter)
     unused: dict[str, Unused] = field(default_factory=dict)
     _names: set[str] = field(default_factory=set)
+    _noted: set[int] = field(default_factory=set)
     _log: Path | None = None
     _told: int = 0
     _told_notes: Counter[str] = field(default_factory=Counter)
@@ -81,8 +82,12 @@ class Rejects:
             with self._log.open("a", encoding="utf-8") as out:
                 out.write(_line(*self.items[-1]))
 
-    def note(self, what: str) -> None:
-        """Count something that was repaired and kept."""
+    def note(self, what: str, name: str | None = None) -> None:
+        """Count something that was repaired and kept; with the name of the item, once for that item."""
+        if name is not None:
+            if hash((what, name)) in self._noted:
+                return
+            self._noted.add(hash((what, name)))
         self.notes[what] += 1
 
     def pass_over(self, reason: str, name: str) -> None:

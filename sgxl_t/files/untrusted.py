@@ -117,12 +117,15 @@ def read_json(path: str | Path, *, maximum: int = MAX_BYTES, where: str | None =
     return parse_json(read_regular(path, maximum), where or str(path), maximum=maximum)
 
 
-def parse_json(data: bytes | str, where: str, *, maximum: int = MAX_BYTES) -> Value:
+def parse_json(
+    data: bytes | str, where: str, *, maximum: int = MAX_BYTES, nan_is_null: bool = False
+) -> Value:
     """The value of JSON text; UntrustedValueError where it is none, or would take too much memory.
 
     Python's own reader does the parsing. What it would build is bounded first, by counting the signs that
     make values, and it is asked to build neither numbers that are none (NaN) nor whole numbers of more than a
-    thousand digits, which would take long.
+    thousand digits, which would take long. nan_is_null: take NaN and infinities as null, as files have them
+    that were written from tables with empty cells.
     """
     encoded = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
     shown = visible(where)
@@ -134,8 +137,9 @@ def parse_json(data: bytes | str, where: str, *, maximum: int = MAX_BYTES) -> Va
             f"{shown} could take {memory >> 20} MiB of memory, more than the {MAX_MEMORY >> 20} that one "
             "file may: split it, or make shards"
         )
+    constant = _no_number if nan_is_null else _refuse_constant
     try:
-        raw = json.loads(data, parse_int=_integer, parse_constant=_refuse_constant)
+        raw = json.loads(data, parse_int=_integer, parse_constant=constant)
     except RecursionError:
         raise UntrustedValueError(
             f"{shown} is nested deeper than {MAX_DEPTH} levels: repair or remove it"
@@ -168,6 +172,10 @@ def _integer(digits: str) -> int:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no number of JSON")
+
+
+def _no_number(name: str) -> None:
+    """null for NaN and infinities."""
 
 
 def _deeper_than(raw: object, limit: int) -> bool:

@@ -23,6 +23,9 @@ class DataConfig:
     source: str = "digits"
     """Embedded set (digits, emoji-scenes:24x8), folder, StyleGAN zip, or webdataset shards: folder, pattern
     such as laion/{00000..00099}.tar, URL, pipe:COMMAND, or a .txt list of these with weights."""
+    allow_pipe: bool = False
+    """Shards: run the commands (pipe:COMMAND) that a list or this configuration names. Only the command line
+    can say so; what stands in a file does not count."""
     mirror: bool = False
     """Add every picture's mirror image."""
     num_workers: int = 0

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib import resources
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ def _preset_arguments(arguments: list[str]) -> list[str]:
 def parse_config(arguments: list[str] | None = None) -> TrainConfig:
     """Reads flags and YAML (`--config FILE --a.b.c VALUE`); unknown keys and wrong types are ValueErrors.
 
+    Commands (data.allow_pipe) are allowed by what is typed alone, never by a file: files travel.
     Without `--config`, the small preset of `--cond` on embedded data is the start. `--print_config` prints
     the merged YAML and exits.
     """
@@ -61,7 +63,24 @@ def parse_config(arguments: list[str] | None = None) -> TrainConfig:
         values = parser.instantiate(parser.parse_args(_preset_arguments(arguments) + arguments))
     except (ArgumentError, TypeError) as error:
         raise ValueError(_one_sentence(str(error))) from None
-    return _checked(values)
+    config = _checked(values)
+    return replace(config, data=replace(config.data, allow_pipe=_allows_commands(config, arguments)))
+
+
+def _allows_commands(config: TrainConfig, arguments: list[str]) -> bool:
+    """Whether the command line says data.allow_pipe, or is where all commands come from that are named."""
+    if config.data.allow_pipe and _typed(arguments, "--data.allow_pipe"):
+        return True
+    sources = {"--data.source": config.data.source, "--log.track_source": config.log.track_source or ""}
+    commands = {name: source for name, source in sources.items() if "pipe:" in source}
+    typed = all(source in _typed(arguments, name) for name, source in commands.items())
+    return bool(commands) and typed and "pipe:" not in repr(config.stages)
+
+
+def _typed(arguments: list[str], name: str) -> list[str]:
+    """The values of a flag on the command line itself."""
+    joined = [argument.partition("=")[2] for argument in arguments if argument.startswith(f"{name}=")]
+    return joined + [value for flag, value in pairwise(arguments) if flag == name]
 
 
 def config_from_dict(values: dict[str, Any]) -> TrainConfig:

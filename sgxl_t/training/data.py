@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sgxl_t.datasets.base import Batch, ImageSource, open_source
 from sgxl_t.datasets.loader import IndexedBatches, batches
-from sgxl_t.datasets.shards import ShardOptions
+from sgxl_t.datasets.shards import Consent, ShardOptions
 from sgxl_t.datasets.streaming import StreamBatches
 from sgxl_t.training import watchdog
 from sgxl_t.training.config import DataConfig, TrainConfig
@@ -43,11 +43,17 @@ def open_data(config: DataConfig, resolution: int) -> ImageSource:
             caption_fields=config.caption_fields,
             filter=config.filter,
             fast_jpeg=config.fast_jpeg,
+            consent=_consent(config),
         ),
     )
     for line in source.rejects.summary():
         log.info("%s: %s", config.source, line)
     return source
+
+
+def _consent(config: DataConfig) -> Consent:
+    # Which settings were typed is known where they are read: parse_config allows the commands among those.
+    return Consent(typed=False, allow_pipe=config.allow_pipe)
 
 
 def open_tracked(config: TrainConfig, source: ImageSource) -> tuple[ImageSource, str]:
@@ -61,7 +67,8 @@ def open_tracked(config: TrainConfig, source: ImageSource) -> tuple[ImageSource,
             source = copy.copy(source)
             source.mirror = False
         return source, config.data.source
-    tracked = open_source(name, resolution=source.resolution)
+    shards = ShardOptions(consent=_consent(config.data))
+    tracked = open_source(name, resolution=source.resolution, shards=shards)
     if config.cond == "text" and not tracked.has_captions:
         raise ValueError(
             f"log.track_source={name} has no captions, cond=text needs one per picture: "

@@ -173,6 +173,7 @@ def _stage(
                 f"overrides may not set {key}, which the chain decides: set it outside of stages"
             )
         _put(values, key, value)
+    values["data"]["allow_pipe"] = config.data.allow_pipe  # only the command line allows commands
     one = config_from_dict(values)
     return Stage(stage_label(stage), stage.resolution, folder, one, below, *layers)
 

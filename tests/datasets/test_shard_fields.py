@@ -4,6 +4,8 @@ import json
 
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tiny_shards import numbers_of, picture, sample, write_shards
 
 from sgxl_t.datasets import open_source
@@ -77,7 +79,6 @@ def test_captions_in_any_language(tmp_path):
         ("NSFW in ['UNLIKELY', 'UNSURE'] and similarity * 10 <= 1 + 0.5", [1]),
         ("NSFW not in ['UNLIKELY', 'UNSURE']", [0]),
         ("-similarity > -0.15", [0, 1]),
-        ("1 / similarity < 4", [3, 4, 5]),
         ("aesthetic > 5", [5]),
     ],
 )
@@ -190,6 +191,92 @@ def test_values_that_cannot_be_compared_are_rejected(tmp_path):
     source = source_of(tmp_path, filter="score >= 0")
     assert 3 not in kept(source)
     assert source.rejects.by_reason() == {"filter cannot compare": 1}
+
+
+BAD_NUMBERS = {
+    "similarity * 1.0 > 0.3": 10**400,
+    "similarity / 2 > 0.3": 10**400,
+    "1 / similarity < 4": 0,
+    "similarity + 1 > 0.3": "high",
+    "similarity > 0.3": [1],
+    "-similarity < 0.3": {"a": 1},
+    "similarity in 'abc'": 3,
+    "similarity * similarity * similarity * similarity * similarity > 0": 10**999,
+}
+
+
+@pytest.mark.parametrize("expression", BAD_NUMBERS)
+def test_one_value_that_arithmetic_fails_on_costs_its_sample_alone(tmp_path, expression):
+    fine = "a" if " in " in expression else 1.0
+    write_shards(tmp_path, of=lambda n: sample(n, similarity=BAD_NUMBERS[expression] if n == 3 else fine))
+    source = source_of(tmp_path, filter=expression)
+    stream = source.stream(seed=0, part=0, parts=1)
+    assert all(next(stream)[1].caption != "sample 3" for _ in range(60))
+    assert set(source.rejects.by_reason()) <= {"filter cannot compute", "filter cannot compare"}
+    assert [name for name, _, _ in source.rejects.items] == ["00000.tar/000000003"]
+
+
+@pytest.mark.parametrize("name", ["min_side", "max_aspect"])
+@pytest.mark.parametrize("width", [10**400, -1, 0, True, "20", None, [20], float("inf"), float("nan")])
+def test_sides_in_the_json_that_are_no_sizes(tmp_path, name, width):
+    write_shards(tmp_path, of=lambda n: sample(n, width=width if n == 3 else 20))
+    source = source_of(tmp_path, filter=f"{name} < 30")
+    assert set(kept(source)) >= {n for n in range(24) if n != 3}
+    assert len(source.rejects) <= 1
+
+
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.integers(10**300, 10**900) | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=6,
+)
+LEAVES = st.sampled_from(["a", "b", "c", "0", "1.5", "'x'", "[a, 1]", "1e308"])
+OPERATORS = ["+", "-", "*", "/", "<", "<=", ">", ">=", "==", "!=", "in", "not in", "and", "or"]
+EXPRESSIONS = st.recursive(
+    LEAVES,
+    lambda inner: (
+        st.builds(
+            "({} {} {})".format,
+            inner,
+            st.sampled_from(OPERATORS),
+            inner,
+        )
+        | st.builds("(-{})".format, inner)
+        | st.builds("(not {})".format, inner)
+    ),
+    max_leaves=8,
+)
+
+
+@given(EXPRESSIONS, ANY_JSON, ANY_JSON, ANY_JSON)
+def test_any_values_pass_or_do_not_or_are_rejected(expression, a, b, c):
+    """Nothing else comes of an expression, whatever a sample holds."""
+    values = json.loads(json.dumps({"a": a, "b": b, "c": c}))
+    try:
+        answer = Filter(expression).keeps(values.get)
+    except RejectedItemError as error:
+        answer = error.reason
+    assert answer in (True, False, "filter cannot compare", "filter cannot compute")
+
+
+def test_empty_cells_in_the_json_are_missing_values(tmp_path):
+    """NaN, as tables leave it in the json, costs neither the caption nor the other fields."""
+    empty = float("nan")
+
+    def scored(n):
+        return {"png": picture(n), "json": sample(n, score=empty if n == 3 else 1)["json"]}
+
+    source = source_of(write_shards(tmp_path, of=scored), filter="width == 20")
+    assert kept(source) == list(range(24))
+    assert 3 not in kept(source_of(tmp_path, filter="score > 0"))
+
+
+@pytest.mark.parametrize("data", [b'{"a": ', b"[1]", b"\xff", b"[" * 100_000, b'{"a": ' + b"9" * 5000 + b"}"])
+def test_json_that_cannot_be_read_is_counted(tmp_path, data):
+    write_shards(tmp_path, of=lambda n: {**sample(n), **({"json": data} if n == 3 else {})})
+    source = source_of(tmp_path)
+    assert kept(source) == list(range(24))
+    assert source.rejects.notes == {"json of a sample that cannot be read": 1}
 
 
 def test_a_filter_that_keeps_nothing_stops(tmp_path, monkeypatch):

@@ -20,12 +20,17 @@ def digits():
     return open_source("digits", resolution=8)
 
 
-@pytest.fixture(autouse=True)
-def no_process_is_left_to_the_next_test():
-    yield
+def end_processes():
     for child in multiprocessing.active_children():
         child.kill()
         child.join()
+
+
+@pytest.fixture(autouse=True)
+def no_process_is_left_to_the_next_test():
+    end_processes()  # those of loaders that tests of other files left to the garbage collector
+    yield
+    end_processes()
 
 
 def expected(source, count):

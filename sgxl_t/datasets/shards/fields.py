@@ -13,7 +13,8 @@ from sgxl_t.datasets.annotations import MAX_TABLE_BYTES
 from sgxl_t.datasets.policy import Bounds, open_picture
 from sgxl_t.datasets.rejects import FilteredItemError
 from sgxl_t.datasets.shards.filters import COMPUTED, Filter, computed
-from sgxl_t.datasets.shards.samples import Group, is_local, json_of, picture_ending
+from sgxl_t.datasets.shards.opening import is_local
+from sgxl_t.datasets.shards.samples import Group, json_of, picture_ending
 
 KEY = "key"
 """Column of tables beside shards that names the sample, as img2dataset writes it."""

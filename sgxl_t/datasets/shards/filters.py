@@ -12,8 +12,11 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from sgxl_t.datasets.rejects import RejectedItemError
+from sgxl_t.files.untrusted import kind_of
 
 MAX_CHARS = 1000
+MAX_BITS = 2**14
+"""Whole numbers that arithmetic may make; products of long ones would take ever longer."""
 COMPUTED = ("min_side", "max_aspect")
 """Shorter side in pixels, and longer over shorter side."""
 
@@ -84,16 +87,16 @@ class Filter:
         """Whether a sample passes. value_of: a name's value; None where the sample has none.
 
         A sample without a value that the answer depends on does not pass. Raises RejectedItemError for values
-        that cannot be compared.
+        that cannot be compared, or that arithmetic fails on: texts, divisors of zero, numbers too large.
         """
         try:
             return bool(_value(self._tree.body, value_of))
         except MissingValueError:
             return False
-        except ZeroDivisionError:
-            return False
         except TypeError as error:
             raise RejectedItemError("filter cannot compare", str(error)) from error
+        except ArithmeticError as error:
+            raise RejectedItemError("filter cannot compute", str(error)) from error
         except RecursionError:
             raise self._mistake("is nested too deeply") from None
 
@@ -124,8 +127,8 @@ def _value(node: ast.expr, value_of: Callable[[str], Any]) -> Any:
         case ast.BinOp(left=left, op=op, right=right):
             sides = [_value(side, value_of) for side in (left, right)]
             if not all(isinstance(side, int | float) for side in sides):
-                raise TypeError(f"arithmetic on {' and '.join(repr(side)[:50] for side in sides)}")
-            return _COMPUTE[type(op)](*sides)
+                raise TypeError(f"arithmetic on {' and '.join(map(kind_of, sides))}")
+            return _bounded(_COMPUTE[type(op)](*sides))
         case ast.Compare(left=first, ops=ops, comparators=rest):
             left = _value(first, value_of)
             for comparison, right_node in zip(ops, rest, strict=True):
@@ -137,6 +140,12 @@ def _value(node: ast.expr, value_of: Callable[[str], Any]) -> Any:
         case ast.List(elts=parts) | ast.Tuple(elts=parts):
             return [_value(part, value_of) for part in parts]
     raise AssertionError(type(node))
+
+
+def _bounded(number: float) -> float:
+    if isinstance(number, int) and number.bit_length() > MAX_BITS:
+        raise OverflowError(f"a whole number of {number.bit_length()} bits")
+    return number
 
 
 def computed(name: str, width: Any, height: Any) -> float | None:

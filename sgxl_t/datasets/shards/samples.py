@@ -2,36 +2,24 @@
 
 from __future__ import annotations
 
-import json
-import shlex
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from sgxl_t.datasets.policy import Bounds, is_picture
 from sgxl_t.datasets.rejects import RejectedItemError, Rejects
 from sgxl_t.datasets.shards.headers import Forward, Member, ShardError, members
+from sgxl_t.datasets.shards.opening import open_shard, shard_name
+from sgxl_t.files.regular import open_regular
+from sgxl_t.files.untrusted import UntrustedValueError, parse_json
 
 TEXT_ENDINGS = ("txt", "json", "cls")
 MAX_TEXT_BYTES = 2**22
 MAX_FILES = 64
 """Files of one sample; more are rejected."""
-CURL = "curl -f -s -L --connect-timeout 20 --speed-limit 1 --speed-time 60 --retry 3 --retry-delay 1 -- "
 
 Group = dict[str, Any]
 """One sample: bytes by ending, or (offset, size) of the bytes; "__key__", "__url__" and "__start__", the
-offset of its first header. Files of other kinds have None."""
-
-
-def is_local(shard: str) -> bool:
-    """Whether a shard is a path, not a URL or a command."""
-    return not shard.startswith("pipe:") and "://" not in shard
-
-
-def shard_name(shard: str) -> str:
-    """How a shard is called in lists and messages."""
-    return Path(shard).name if is_local(shard) else shard[:150]
+offset of its first header; "__json__", its json once read. Files of other kinds have None."""
 
 
 def group_name(group: Group) -> str:
@@ -45,39 +33,27 @@ def picture_ending(group: Group) -> str | None:
 
 
 def json_of(group: Group) -> dict[str, Any]:
-    """The sample's json; empty where there is none or it cannot be read."""
-    try:
-        info = json.loads(group.get("json") or b"{}")
-    except (ValueError, RecursionError):
+    """The sample's json; empty where there is none or it cannot be read. Read once and kept in the group."""
+    if "__json__" not in group:
+        group["__json__"] = _parsed(group)
+    return cast("dict[str, Any]", group["__json__"] or {})
+
+
+def has_broken_json(group: Group) -> bool:
+    """Whether the sample has a json that is no group of keys, or cannot be read."""
+    json_of(group)
+    return group["__json__"] is None
+
+
+def _parsed(group: Group) -> dict[str, Any] | None:
+    data = group.get("json")
+    if data is None:
         return {}
-    return info if isinstance(info, dict) else {}
-
-
-@contextmanager
-def open_shard(shard: str, start: int = 0) -> Iterator[Forward]:
-    """A shard from byte `start` on; ShardError when it cannot be opened.
-
-    URLs and commands (`pipe:COMMAND`) are opened by webdataset; start must be 0 for them.
-    """
     try:
-        file, size = _open(shard)
-    except Exception as error:  # every kind of URL has its own kinds of errors
-        raise ShardError("shard cannot be opened", str(error) or type(error).__name__) from error
-    try:
-        yield Forward(file, size=size, offset=start)
-    finally:
-        with suppress(Exception):  # a command that is not read to its end ends with an error
-            file.close()
-
-
-def _open(shard: str) -> tuple[BinaryIO, int | None]:
-    if is_local(shard):
-        return Path(shard).open("rb"), Path(shard).stat().st_size
-    from webdataset.gopen import gopen
-
-    if shard.startswith(("http://", "https://")):
-        shard = "pipe:" + CURL + shlex.quote(shard)  # a dead server costs seconds, not minutes
-    return cast("BinaryIO", gopen(shard)), None
+        info = parse_json(data, "json", maximum=MAX_TEXT_BYTES, nan_is_null=True).raw
+    except UntrustedValueError:
+        return None
+    return info if isinstance(info, dict) else None
 
 
 def groups(
@@ -153,7 +129,7 @@ def load(group: Group) -> Group:
     if not any(isinstance(value, tuple) for value in group.values()):
         return group
     try:
-        with Path(group["__url__"]).open("rb") as file:
+        with open_regular(group["__url__"]) as file:
             return {key: _bytes(file, value) for key, value in group.items()}
     except OSError as error:
         raise RejectedItemError("shard cannot be opened", str(error)) from error

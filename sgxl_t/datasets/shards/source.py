@@ -7,7 +7,7 @@ import random
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 
@@ -16,19 +16,19 @@ from sgxl_t.datasets.base import CONTENT_VERSION, START, Mark, Sample, StreamSou
 from sgxl_t.datasets.policy import Bounds, decode_picture
 from sgxl_t.datasets.rejects import RejectedItemError, Rejects
 from sgxl_t.datasets.shards.addresses import Addresses, evenly
-from sgxl_t.datasets.shards.discover import Subset
+from sgxl_t.datasets.shards.discover import TYPED, Consent, Subset
 from sgxl_t.datasets.shards.fields import Captions, FieldFilter, tables_beside
 from sgxl_t.datasets.shards.filters import known_names
+from sgxl_t.datasets.shards.opening import is_local, shard_name
 from sgxl_t.datasets.shards.order import Order, Plan, Unit
 from sgxl_t.datasets.shards.samples import (
     Group,
     group_name,
     groups,
-    is_local,
+    has_broken_json,
     json_of,
     load,
     picture_ending,
-    shard_name,
 )
 from sgxl_t.datasets.shards.watch import Watch
 from sgxl_t.files.content import file_hashes, short_hash
@@ -47,6 +47,7 @@ class ShardOptions:
     order: `epochs`, `resample` or `auto` (see Plan). shuffle_samples: encoded samples that one reader holds
     to draw from. caption_fields: `txt` and fields of the json; empty takes `txt`, else "caption". filter:
     expression that samples must meet (see Filter). fast_jpeg: decode JPEGs at reduced size in the stream.
+    consent: whether commands may run (see find_shards).
     """
 
     order: Order = "auto"
@@ -54,6 +55,7 @@ class ShardOptions:
     caption_fields: tuple[str, ...] = ()
     filter: str | None = None
     fast_jpeg: bool = True
+    consent: Consent = TYPED
 
 
 class ShardSource(StreamSource):
@@ -222,6 +224,8 @@ class ShardSource(StreamSource):
         ending = picture_ending(group)
         if ending is None:
             raise RejectedItemError("no picture in the sample", ", ".join(k for k in group if k[0] != "_"))
+        if has_broken_json(group):
+            self.rejects.note("json of a sample that cannot be read", group_name(group))
         if self.filter is not None:
             self.filter.check(group)
         caption = None
@@ -231,7 +235,8 @@ class ShardSource(StreamSource):
                 raise RejectedItemError("no caption")
             caption = clean_caption(text, self.rejects)
         label = self._label(group) if self.class_names is not None else None
-        image = decode_picture(group[ending], self.size, self.bounds, self.enlarge, draft=draft)
+        note = partial(self.rejects.note, name=group_name(group))
+        image = decode_picture(group[ending], self.size, self.bounds, self.enlarge, draft=draft, note=note)
         captions = self._all_captions(group, caption) if caption is not None and draws is None else ()
         return Sample(image, label, caption, captions)
 

@@ -13,7 +13,8 @@ from tqdm import tqdm
 from sgxl_t.datasets.annotations import clean_caption
 from sgxl_t.datasets.policy import open_picture
 from sgxl_t.datasets.rejects import FilteredItemError, RejectedItemError, Rejects
-from sgxl_t.datasets.shards.samples import is_local, json_of, picture_ending
+from sgxl_t.datasets.shards.opening import is_local
+from sgxl_t.datasets.shards.samples import json_of, picture_ending
 from sgxl_t.datasets.shards.source import ShardSource
 
 
