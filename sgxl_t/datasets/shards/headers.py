@@ -124,7 +124,7 @@ def members(tar: Forward, label: str, rejects: Rejects, unused: Rejects) -> Iter
     while True:
         at = tar.offset
         block = tar.read(BLOCK)
-        if len(block) < BLOCK:
+        if len(block) < BLOCK and not (at == 0 and _packed(block)):
             searching = damage is not None
             _at_the_end(rejects, empty=at == 0 and not block, cut=bool(block), searching=searching)
             return
