@@ -45,7 +45,8 @@ class Depth:
 
 def examine(picture: Image.Image, file: BinaryIO) -> None:
     """Notes in a picture that has been opened and not loaded what its file says of 16-bit values."""
-    if not picture.tile or (";16" not in str(picture.tile[0]) and ";12" not in str(picture.tile[0])):
+    tile = getattr(picture, "tile", None)
+    if not tile or (";16" not in str(tile[0]) and ";12" not in str(tile[0])):
         return
     depth = Depth()
     if picture.format == "PNG":

@@ -124,7 +124,7 @@ class _Layout:
             elif rank is not None:
                 tables.append((name.count("/"), _folder(name), rank, name))
             elif not (ending in CAPTION_ENDINGS and self._others.beside(name)):
-                self.rejects.pass_over(_kind(ending), name)
+                self.rejects.pass_over(file_kind(ending), name)
                 if ending in CAPTION_ENDINGS[:-1]:
                     self.notes.no_captions = (
                         f"text files such as {visible(name)} lie beside no picture of the same name: move "
@@ -319,7 +319,8 @@ def _head(name: str, parts: int) -> str:
     return "/".join(name.split("/")[:parts])
 
 
-def _kind(ending: str) -> str:
+def file_kind(ending: str) -> str:
+    """What a file that is not used is, by its ending with the dot."""
     if ending in OTHER_PICTURES:
         return "picture of a format that is not read"
     if ending in CAPTION_ENDINGS[:-1]:

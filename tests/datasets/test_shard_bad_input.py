@@ -323,3 +323,94 @@ def test_streams_draft_and_addresses_do_not(tmp_path):
     assert (source_of(tmp_path)[0].image == exact).all()
     assert (stream(source_of(tmp_path, fast_jpeg=False), 1)[0].image == exact).all()
     assert not (stream(source_of(tmp_path), 1)[0].image == exact).all()
+
+
+# Limits of headers
+
+
+def raw_header(name, size=0, kind=b"0", **fields):
+    info = tarfile.TarInfo(name)
+    info.size, info.type = size, kind
+    for field, value in fields.items():
+        setattr(info, field, value)
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+def padded(data):
+    return data + bytes(-len(data) % 512)
+
+
+def good(number):
+    files = sample(number).items()
+    return b"".join(raw_header(f"{number}.{end}", len(data)) + padded(data) for end, data in files)
+
+
+def pax(pairs):
+    lines = b""
+    for key, value in pairs.items():
+        body = f" {key}={value}\n".encode()
+        length = len(body) + len(str(len(body)))
+        lines += str(len(str(length)) + len(body)).encode() + body
+    return raw_header("PaxHeaders/x", len(lines), tarfile.XHDTYPE) + padded(lines)
+
+
+HEADERS = {
+    "sparse as POSIX has it": (
+        pax({"GNU.sparse.major": "1", "GNU.sparse.name": "x.png", "GNU.sparse.realsize": "9" * 14})
+        + raw_header("GNUSparseFile.0/x.png", 512)
+        + bytes(512),
+        {"sparse file in an archive": 1},
+    ),
+    "sparse as GNU has it": (raw_header("x.png", 512, b"S") + bytes(512), {"sparse file in an archive": 1}),
+    "headers without end": (pax({"comment": "x"}) * 99, {"shard cannot be read to its end": 1}),
+    "a header of a gigabyte": (
+        raw_header("p", 2**30, tarfile.XHDTYPE),
+        {"shard cannot be read to its end": 1},
+    ),
+    "a file of exabytes": (raw_header("x.png", 2**62), {"shard cannot be read to its end": 1}),
+    "a size of exabytes": (
+        pax({"size": "9" * 15}) + raw_header("x.png"),
+        {"shard cannot be read to its end": 1},
+    ),
+    "a kind nobody knows": (raw_header("x.bin", 600, b"Q") + bytes(1024), {"no picture in the sample": 1}),
+    "a folder": (raw_header("d/", 0, tarfile.DIRTYPE), {}),
+    "a comment for all": (raw_header("g", 12, tarfile.XGLTYPE) + padded(b"12 comment=x"), {}),
+}
+
+
+@pytest.mark.parametrize("name", HEADERS)
+@pytest.mark.parametrize("way", ["path", "command"])
+def test_headers_that_claim_much_cost_little(tmp_path, name, way):
+    odd_part, reasons = HEADERS[name]
+    stops = "shard cannot be read to its end" in reasons
+    (tmp_path / "0.tar").write_bytes(good(0) + good(1) + odd_part + good(2) + bytes(1024))
+    began = time.monotonic()
+    source = source_of(
+        f"pipe:cat {tmp_path}/0.tar" if way == "command" else tmp_path / "0.tar", reject_limit=1.0
+    )
+    assert numbers_of(source.samples()) == [0, 1] + [2] * (not stops)
+    assert source.rejects.by_reason() == reasons
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("kind", ["gzip", "bzip2", "xz"])
+def test_compressed_shards_say_by_what(tmp_path, kind):
+    import bz2
+    import lzma
+
+    pack = {"gzip": gzip.compress, "bzip2": bz2.compress, "xz": lzma.compress}[kind]
+    (tmp_path / "0.tar").write_bytes(pack(good(0) * 9))
+    with pytest.raises(ValueError, match=f"it is compressed by {kind}: unpack it first"):
+        source_of(tmp_path)
+
+
+def test_a_table_of_very_many_rows_is_refused_before_it_is_read(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    write_shards(tmp_path, shards=1)
+    rows = pa.table({"key": pa.DictionaryArray.from_arrays(pa.array(np.zeros(21_000_000, np.int8)), ["x"])})
+    pq.write_table(rows, tmp_path / "00000.parquet")
+    assert (tmp_path / "00000.parquet").stat().st_size < 2**20
+    with pytest.raises(ValueError, match="it has 21000000 rows, more than 20000000"):
+        source_of(tmp_path, filter="punsafe < 1")

@@ -1,8 +1,9 @@
 """Webdataset shards in the layout of img2dataset: `jpg|png|webp` + `txt` + `json` per sample in tar files."""
 
+from sgxl_t.datasets.shards.class_files import CLASS_FILE
 from sgxl_t.datasets.shards.discover import TYPED, Consent, find_shards
 from sgxl_t.datasets.shards.opening import is_local
-from sgxl_t.datasets.shards.source import CLASS_FILE, ShardOptions, ShardSource
+from sgxl_t.datasets.shards.source import ShardOptions, ShardSource
 
 __all__ = [
     "CLASS_FILE",

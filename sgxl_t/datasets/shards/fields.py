@@ -4,29 +4,35 @@ from __future__ import annotations
 
 import io
 import random
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from sgxl_t.datasets.annotations import MAX_TABLE_BYTES
+from sgxl_t.datasets.columns import CAPTION_COLUMNS, caption_of, plain
 from sgxl_t.datasets.policy import Bounds, open_picture
 from sgxl_t.datasets.rejects import FilteredItemError
 from sgxl_t.datasets.shards.filters import COMPUTED, Filter, computed
 from sgxl_t.datasets.shards.opening import is_local
-from sgxl_t.datasets.shards.samples import Group, json_of, picture_ending
+from sgxl_t.datasets.shards.samples import CAPTION_ENDINGS, Group, json_of, picture_ending
+from sgxl_t.files.terminal import visible
 
 KEY = "key"
 """Column of tables beside shards that names the sample, as img2dataset writes it."""
+MAX_TABLE_ROWS = 20_000_000
+"""Rows of a table beside shards; few bytes can stand for very many equal ones."""
 FOLDER_TABLE = "metadata.parquet"
 CAPTION_LIST = "captions"
 """Field of the json that holds all captions of a sample, as `sgxl-t prepare` writes it."""
 
 
 class Captions:
-    """Takes captions from `txt` or from fields of the json.
+    """Takes captions from texts beside the picture or from fields of the json.
 
-    fields: names, `txt` for the text file; empty takes `txt`, or "caption" of the json where that is missing.
+    fields: names, such as `txt` for the text file; empty takes the first of the texts (.txt, .caption and so
+    on), or else "caption" of the json, or else another of the columns that tables have for captions.
     Fields may hold lists. Of several captions one is drawn; without draws the first is taken.
     """
 
@@ -35,15 +41,11 @@ class Captions:
 
     def all_of(self, group: Group) -> list[Any]:
         """The captions of a sample; [] where there is none."""
-        info = json_of(group) if self.fields != ("txt",) else {}
-        if not self.fields:
-            text = group.get("txt", info.get("caption"))
-            return [] if text is None else [text]
         found: list[Any] = []
         for name in self.fields:
-            value = group.get("txt") if name == "txt" else info.get(name)
+            value = group[name] if name in CAPTION_ENDINGS and name in group else json_of(group).get(name)
             found += value if isinstance(value, list) else [value]
-        return [text for text in found if text]
+        return [text for text in found if text] if self.fields else _found(group)
 
     def kept(self, group: Group) -> list[Any]:
         """The captions that a copy keeps: without named fields also those under "captions" of the json."""
@@ -57,6 +59,36 @@ class Captions:
         if not captions:
             return None
         return captions[0] if draws is None or len(captions) == 1 else draws.choice(captions)
+
+    def left_out(self, group: Group) -> list[str]:
+        """Where a sample has other captions than are taken, in words; [] where fields are named."""
+        if self.fields:
+            return []
+        taken = set(map(_plain_text, self.kept(group)))
+        texts = [(f"file ending .{name}", group.get(name)) for name in CAPTION_ENDINGS]
+        fields = json_of(group).items()
+        texts += [(f"json field {visible(name)}", text) for name, text in fields if _is_caption(name, text)]
+        return [where for where, text in texts if text and _plain_text(text) not in taken]
+
+
+def _found(group: Group) -> list[Any]:
+    for ending in CAPTION_ENDINGS:
+        if group.get(ending) is not None:
+            return [group[ending]]
+    row = {plain(name): value for name, value in json_of(group).items()}
+    value = caption_of(row) if row.get("caption") is None else row["caption"]
+    return [text for text in value if text] if isinstance(value, list) else [] if value is None else [value]
+
+
+def _is_caption(name: str, text: object) -> bool:
+    return isinstance(text, str) and (
+        plain(name) in CAPTION_COLUMNS or re.search("caption|prompt|text|descri", plain(name)) is not None
+    )
+
+
+def _plain_text(text: object) -> str:
+    decoded = text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
+    return " ".join(decoded.split())
 
 
 class FieldFilter:
@@ -124,7 +156,10 @@ def _columns(path: Path, names: tuple[str, ...]) -> dict[str, dict[str, Any]]:
             f"{path} has more than {MAX_TABLE_BYTES} bytes: put one NAME.parquet beside each NAME.tar"
         )
     try:
-        held = pq.read_schema(path).names
+        table = pq.ParquetFile(path)
+        held = table.schema_arrow.names
+        if table.metadata.num_rows > MAX_TABLE_ROWS:
+            raise ValueError(f"it has {table.metadata.num_rows} rows, more than {MAX_TABLE_ROWS}")
         if KEY not in held:
             raise ValueError(f'it has no column "{KEY}"')
         wanted = [name for name in names if name in held]

@@ -13,14 +13,23 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from sgxl_t.datasets.annotations import safe_name
+from sgxl_t.datasets.members import is_system
 from sgxl_t.datasets.rejects import RejectedItemError, Rejects
 
 BLOCK = 512
 MAX_EXTENSION_BYTES = 2**20
 """Largest extended header (long names) that is read."""
 SKIP_BYTES = 2**20
+MAX_MEMBER_BYTES = 2**40
+"""Largest file that is passed over; a stream that claims more is no archive."""
+MAX_SEARCH_BYTES = 2**32
+"""How far a whole header is looked for behind damage."""
+MAX_EXTENSIONS = 64
+"""Extended headers before one file."""
 LONG_NAME, EXTENDED = tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE
 EXTENSIONS = (LONG_NAME, EXTENDED, tarfile.GNUTYPE_LONGLINK, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
+COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+LINE = re.compile(rb"(\d{1,7}) ([^=\n]{1,1000})=")
 ENCODING = ("utf-8", "surrogateescape")
 
 
@@ -36,6 +45,41 @@ class Member:
     start: int
     offset: int
     size: int
+
+
+@dataclass
+class Extended:
+    """What headers before that of a file say of it: a longer name, a larger size, that it has holes."""
+
+    name: str | None = None
+    size: int | None = None
+    sparse: bool = False
+    count: int = 0
+
+    def take(self, kind: bytes, data: bytes) -> None:
+        """The bytes of one such header; ShardError for more of them than any file needs."""
+        self.count += 1
+        if self.count > MAX_EXTENSIONS:
+            raise ShardError("shard cannot be read to its end", f"over {MAX_EXTENSIONS} headers of one file")
+        if kind == LONG_NAME:
+            self.name = data.rstrip(b"\0").decode(*ENCODING)
+        elif kind == EXTENDED:
+            self._take_lines(data)
+
+    def _take_lines(self, data: bytes) -> None:
+        """A POSIX extended header, made of lines "LENGTH key=value"."""
+        place = 0
+        while match := LINE.match(data, place):
+            length = int(match[1])
+            value = data[match.end() : place + length - 1]
+            if match[2] in (b"path", b"GNU.sparse.name"):
+                self.name = value.decode(*ENCODING)
+            elif match[2] == b"size" and value.isdigit() and len(value) < 16:
+                self.size = int(value)
+            self.sparse |= match[2].startswith(b"GNU.sparse.")
+            if place + length < match.end():
+                break
+            place += length
 
 
 class Forward:
@@ -67,57 +111,84 @@ class Forward:
         return True
 
 
-def members(tar: Forward, label: str, rejects: Rejects) -> Iterator[Member]:
+def members(tar: Forward, label: str, rejects: Rejects, unused: Rejects) -> Iterator[Member]:
     """Files of a tar in order; the caller may read a member's bytes before it asks for the next one.
 
-    label: name of the shard in the list of rejects. Damaged headers and names that leave the shard are
-    rejected. Raises ShardError when the archive is none, or breaks off.
+    label: name of the shard in the list of rejects. Damaged headers, names that leave the shard and sparse
+    files are rejected; links and devices are never followed or opened, only counted in `unused`. Raises
+    ShardError when the archive is none, or breaks off.
     """
     start: int | None = None
-    name: str | None = None
-    size: int | None = None
-    searching = False
+    extended = Extended()
+    damage: int | None = None
     while True:
         at = tar.offset
         block = tar.read(BLOCK)
-        if len(block) < BLOCK:
+        if len(block) < BLOCK and not (at == 0 and _packed(block)):
+            searching = damage is not None
             _at_the_end(rejects, empty=at == 0 and not block, cut=bool(block), searching=searching)
             return
-        try:
-            info = _plain(block) or tarfile.TarInfo.frombuf(block, *ENCODING)
-            if info.size < 0:
-                raise tarfile.HeaderError
-        except tarfile.HeaderError:
-            if not any(block) and not searching:
+        info = _header(block)
+        if info is None:
+            if not any(block) and damage is None:
                 return  # the mark at the end of every archive
             if at == 0:
-                raise ShardError("shard is no tar archive") from None
-            if not searching:
+                raise ShardError("shard is no tar archive", _packed(block))
+            if damage is None:
                 rejects.add(f"{label}@{at}", RejectedItemError("broken header in a shard"))
-            searching, start, name, size = True, None, None, None
+            damage, start, extended = at if damage is None else damage, None, Extended()
+            if at - damage > MAX_SEARCH_BYTES:
+                raise ShardError("shard cannot be read to its end", f"no header behind byte {damage}")
             continue
-        searching = False
+        damage = None
         start = at if start is None else start
         if info.type in EXTENSIONS:
-            data = _extension(tar, info)
-            if info.type == LONG_NAME:
-                name = data.rstrip(b"\0").decode(*ENCODING)
-            elif info.type == EXTENDED:
-                name, size = _extended(data, name, size)
+            extended.take(info.type, _extension(tar, info))
             continue
-        found = Member(name or info.name, start, tar.offset, info.size if size is None else size)
-        start, name, size = None, None, None
-        if not info.isreg():
-            continue
-        end = found.offset + found.size
-        if tar.size is not None and end > tar.size:
-            raise ShardError("shard cannot be read to its end", f"it ends inside {found.name}")
-        if _leaves(found.name):
-            rejects.add(f"{label}/{found.name}", RejectedItemError("path leaves the data set"))
-        elif not info.issparse():
-            yield found
-        if not tar.skip_to(end + -found.size % BLOCK):
-            raise ShardError("shard cannot be read to its end", f"it ends inside {found.name}")
+        size = info.size if extended.size is None else extended.size
+        found = Member(extended.name or info.name, start, tar.offset, size)
+        sparse = extended.sparse or info.type == tarfile.GNUTYPE_SPARSE
+        start, extended = None, Extended()
+        if _has_data(info):
+            yield from _checked(found, tar, f"{label}/{found.name}", rejects, sparse=sparse)
+        elif not info.isdir() and not is_system(found.name):
+            kind = "link in an archive" if info.issym() or info.islnk() else "device in an archive"
+            unused.pass_over(kind, f"{label}/{found.name}")
+
+
+def _header(block: bytes) -> tarfile.TarInfo | None:
+    """The header that a block is; None where it is none."""
+    try:
+        info = _plain(block) or tarfile.TarInfo.frombuf(block, *ENCODING)
+    except tarfile.HeaderError:
+        return None
+    return info if info.size >= 0 else None
+
+
+def _has_data(info: tarfile.TarInfo) -> bool:
+    """Whether bytes follow a header: kinds that are not known are files, as the format asks."""
+    return info.isreg() or info.type not in tarfile.SUPPORTED_TYPES
+
+
+def _checked(found: Member, tar: Forward, name: str, rejects: Rejects, *, sparse: bool) -> Iterator[Member]:
+    """The file, unless it is rejected; afterwards the archive stands behind it."""
+    end = found.offset + found.size
+    if found.size > MAX_MEMBER_BYTES or (tar.size is not None and end > tar.size):
+        raise ShardError("shard cannot be read to its end", f"it ends inside {found.name}")
+    if sparse:  # its bytes are a map of holes first, and only then those of the file
+        rejects.add(name, RejectedItemError("sparse file in an archive"))
+    elif _leaves(found.name):
+        rejects.add(name, RejectedItemError("path leaves the data set"))
+    else:
+        yield found
+    if not tar.skip_to(end + -found.size % BLOCK):
+        raise ShardError("shard cannot be read to its end", f"it ends inside {found.name}")
+
+
+def _packed(block: bytes) -> str:
+    """What a file is compressed by that should be a plain archive; empty where it is not known."""
+    kind = next((kind for mark, kind in COMPRESSED.items() if block.startswith(mark)), None)
+    return "" if kind is None else f"it is compressed by {kind}: unpack it first"
 
 
 def _plain(block: bytes) -> tarfile.TarInfo | None:
@@ -150,21 +221,6 @@ def _extension(tar: Forward, info: tarfile.TarInfo) -> bytes:
     if len(data) < info.size:
         raise ShardError("shard cannot be read to its end", "it ends inside a header")
     return data[: info.size]
-
-
-def _extended(data: bytes, name: str | None, size: int | None) -> tuple[str | None, int | None]:
-    """Name and size of a POSIX extended header, made of lines "LENGTH key=value"."""
-    while match := re.match(rb"(\d{1,7}) ([^=]+)=", data):
-        length = int(match[1])
-        value = data[match.end() : length - 1]
-        if match[2] == b"path":
-            name = value.decode(*ENCODING)
-        elif match[2] == b"size" and value.isdigit() and len(value) < 16:
-            size = int(value)
-        if length < match.end():
-            break
-        data = data[length:]
-    return name, size
 
 
 def _leaves(name: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -19,6 +18,7 @@ from sgxl_t.datasets.shards.addresses import Addresses, evenly
 from sgxl_t.datasets.shards.discover import TYPED, Consent, Subset
 from sgxl_t.datasets.shards.fields import Captions, FieldFilter, tables_beside
 from sgxl_t.datasets.shards.filters import known_names
+from sgxl_t.datasets.shards.labels import Classes, find_classes, label_in
 from sgxl_t.datasets.shards.opening import is_local, shard_name
 from sgxl_t.datasets.shards.order import Order, Plan, Unit
 from sgxl_t.datasets.shards.samples import (
@@ -32,9 +32,8 @@ from sgxl_t.datasets.shards.samples import (
 )
 from sgxl_t.datasets.shards.watch import Watch
 from sgxl_t.files.content import file_hashes, short_hash
+from sgxl_t.files.terminal import visible
 
-CLASS_FILE = "classes.json"
-"""Beside the shards: {"class_names": [...]}, the names of the integer labels in the samples."""
 PROBE_SAMPLES = 16
 PROBE_SHARDS = 5
 """URLs that are tried before a set counts as out of reach."""
@@ -61,9 +60,12 @@ class ShardOptions:
 class ShardSource(StreamSource):
     """Samples of tar shards, streamed for training and addressed through a lazily made index elsewhere.
 
-    Captions come from `txt` or fields of `json`; labels from "label" in `json` or from `cls`, when
-    classes.json beside the shards names the classes. Broken shards and samples are skipped and counted.
-    By address, JPEGs are decoded at full size and the first of several captions is taken.
+    Captions come from `txt` or fields of `json`, labels from `cls` or a field such as "label" of `json`.
+    The classes are those of a class file beside the shards, or else those that the samples show when their
+    headers are looked at. Broken shards and samples are skipped and counted. By address, JPEGs are decoded at
+    full size and the first of several captions is taken.
+
+    classes: names and where they come from; None without labels.
     """
 
     def __init__(
@@ -87,17 +89,44 @@ class ShardSource(StreamSource):
         chosen = self.options.filter
         self.filter = FieldFilter(chosen, self.bounds) if chosen else None
         rejects = Rejects() if rejects is None else rejects
-        first = _probe(reference, self.shards, self.bounds, rejects)
+        local = [shard for shard in self.shards if is_local(shard)]
+        first = _probe(reference, self.shards, self.bounds, rejects, unused=None if local else rejects)
+        has_captions = self._have_captions(first)
+        found = find_classes(reference, local, self.bounds, first, rejects, has_captions=has_captions)
+        self.classes = found if isinstance(found, Classes) else None
         super().__init__(
             resolution=resolution,
-            class_names=_class_names(self.shards[0]),
-            has_captions=any(self.captions.all_of(group) for group in first),
+            class_names=self.classes.names if self.classes is not None else None,
+            has_captions=has_captions,
             mirror=mirror,
             rejects=rejects,
         )
+        self.no_labels = None if isinstance(found, Classes) else found
+        self.no_captions = self._other_captions(first)
         self.several_captions = any(len(self.captions.kept(group)) > 1 for group in first)
         self.addresses = Addresses(reference, self.shards, self.bounds, self.rejects)
         self._check_fields(first)
+
+    def _have_captions(self, first: list[Group]) -> bool:
+        """Whether captions are taken: where fields name them, or half of the pictures have one."""
+        pictured = [group for group in first if picture_ending(group) is not None]
+        captioned = sum(bool(self.captions.all_of(group)) for group in pictured)
+        return captioned > 0 and (bool(self.captions.fields) or 2 * captioned >= len(pictured))
+
+    def _other_captions(self, first: list[Group]) -> str:
+        """Counts the captions of the first samples that are not taken; the way to captions, in words."""
+        places: dict[str, None] = {}
+        for group in first:
+            for where in self.captions.left_out(group):
+                places[where] = None
+                self.rejects.pass_over(
+                    f"caption of the first samples in the {where}, which data.caption_fields can name",
+                    group_name(group),
+                )
+        told = f"the first samples have some in the {', '.join(places)}: name it in data.caption_fields, or "
+        return (
+            f'{told if places else ""}put NAME.txt beside NAME.jpg in the shards or "caption" into NAME.json'
+        )
 
     def _check_fields(self, first: list[Group]) -> None:
         """The fields that captions and filter name must be among those of the first samples."""
@@ -234,9 +263,9 @@ class ShardSource(StreamSource):
             if text is None:
                 raise RejectedItemError("no caption")
             caption = clean_caption(text, self.rejects)
-        label = self._label(group) if self.class_names is not None else None
         note = partial(self.rejects.note, name=group_name(group))
         image = decode_picture(group[ending], self.size, self.bounds, self.enlarge, draft=draft, note=note)
+        label = self._label(group) if self.class_names is not None else None
         captions = self._all_captions(group, caption) if caption is not None and draws is None else ()
         return Sample(image, label, caption, captions)
 
@@ -249,16 +278,22 @@ class ShardSource(StreamSource):
         return tuple(dict.fromkeys(found))
 
     def _label(self, group: Group) -> int:
-        value = group["cls"].decode("ascii", "replace") if "cls" in group else json_of(group).get("label")
-        if value is None:
+        assert self.classes is not None
+        label = label_in(group)
+        if label is None:
             raise RejectedItemError("no label")
-        text = str(value).strip()
-        if not text.isdecimal() or int(text) >= self.num_classes:
-            raise RejectedItemError("label is no class", text[:100])
-        return int(text)
+        index = self.classes.index(label)
+        if index is None:
+            shown = visible(label) if isinstance(label, str) or abs(label) < 10**20 else "a huge number"
+            raise RejectedItemError(
+                "label is no class", f"{shown} of {self.num_classes} classes, {self.classes.origin}"
+            )
+        return index
 
 
-def _probe(reference: str, shards: Sequence[str], bounds: Bounds, rejects: Rejects) -> list[Group]:
+def _probe(
+    reference: str, shards: Sequence[str], bounds: Bounds, rejects: Rejects, *, unused: Rejects | None
+) -> list[Group]:
     """The first samples of the first shard that can be read; ValueError when none can."""
     local = [shard for shard in shards if is_local(shard)]
     tried = [*local, *evenly([shard for shard in shards if not is_local(shard)], PROBE_SHARDS)]
@@ -266,7 +301,7 @@ def _probe(reference: str, shards: Sequence[str], bounds: Bounds, rejects: Rejec
     for shard in tried:
         found: list[Group] = []
         try:
-            for group in groups(shard, bounds, rejects):
+            for group in groups(shard, bounds, rejects, unused=unused):
                 found.append(group)
                 if len(found) == PROBE_SAMPLES:
                     break
@@ -281,11 +316,5 @@ def _probe(reference: str, shards: Sequence[str], bounds: Bounds, rejects: Rejec
     )
 
 
-def _class_names(shard: str) -> tuple[str, ...] | None:
-    path = Path(shard).parent / CLASS_FILE if is_local(shard) else None
-    if path is None or not path.is_file():
-        return None
-    try:
-        return tuple(str(name) for name in json.loads(path.read_bytes())["class_names"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f'{path} is no class file: expected {{"class_names": ["cat", ...]}}') from error
+def _size(shard: str) -> int:
+    return Path(shard).stat().st_size if is_local(shard) else 0

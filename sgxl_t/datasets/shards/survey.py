@@ -16,6 +16,7 @@ from sgxl_t.datasets.rejects import FilteredItemError, RejectedItemError, Reject
 from sgxl_t.datasets.shards.opening import is_local
 from sgxl_t.datasets.shards.samples import json_of, picture_ending
 from sgxl_t.datasets.shards.source import ShardSource
+from sgxl_t.files.terminal import visible
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,8 @@ def survey(source: ShardSource, *, examine: int, pictures: int = 0) -> Survey:
         "formats": dict(formats.most_common()),
         **{name: range_of(values) for name, values in sides.items()},
         "caption_characters": range_of(lengths),
-        "json_fields": sorted(fields),
+        "json_fields": sorted(map(visible, fields)),
+        "classes_from": source.classes.origin if source.classes is not None else source.no_labels,
         "rejected": source.rejects.by_reason(),
         "noted": dict(source.rejects.notes),
     }
