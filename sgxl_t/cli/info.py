@@ -204,7 +204,7 @@ def _data(path: str, sheet: str | None, examine: int, allow_pipe: bool) -> dict[
     else:
         found |= {"pictures": len(source), **about, "first_caption": source[0].caption}
         if isinstance(source, ListedSource):
-            sides = source.sides(examine)
+            sides = list(source.sizes.elements()) or source.sides(examine)
             found |= {"width": range_of([width for width, _ in sides])}
             found |= {"height": range_of([height for _, height in sides])}
         pictures = _some_pictures(source, count)

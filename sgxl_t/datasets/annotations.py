@@ -10,6 +10,8 @@ from sgxl_t.files.terminal import visible
 
 MAX_CAPTION_CHARS = 1000
 """Longer captions are cut at the last space before; text encoders read about 350 characters."""
+MAX_LOOKED_AT = 20 * MAX_CAPTION_CHARS
+"""Characters of a caption that are looked at, before spaces are made single."""
 MAX_CAPTIONS = 1000
 """Captions that one picture keeps; published sets have some hundred at most."""
 MAX_CLASSES = 100_000
@@ -42,7 +44,12 @@ class Annotations:
     def add_caption(self, name: str, caption: object, origin: str) -> None:
         """Keep a caption, or each of a list, behind the picture's others; bad ones wait for `settle`."""
         taken = self.named or self._captions_from.get(name, origin)
-        for one in caption if isinstance(caption, list) and caption else [caption]:
+        texts = caption if isinstance(caption, list) and caption else [caption]
+        looked_at, beyond = texts[: 10 * MAX_CAPTIONS], len(texts) - 10 * MAX_CAPTIONS
+        too_many = f"caption beyond the first {MAX_CAPTIONS} of its picture left out"
+        if beyond > 0:
+            self.rejects.notes[too_many] += beyond
+        for one in looked_at:
             if taken != origin:
                 self.pass_over_caption(name, taken, name, one)
                 continue
@@ -53,7 +60,7 @@ class Annotations:
                 continue
             kept = self.captions.get(name, ())
             if len(kept) == MAX_CAPTIONS:
-                self.rejects.note(f"caption beyond the first {MAX_CAPTIONS} of its picture left out")
+                self.rejects.note(too_many)
             elif text not in kept:
                 self.captions[name] = (*kept, text)
                 self._captions_from[name] = origin
@@ -141,12 +148,14 @@ def clean_caption(caption: object, rejects: Rejects) -> str:
             raise RejectedItemError("caption is not UTF-8", str(error)) from error
     if not isinstance(caption, str):
         raise RejectedItemError("caption is no text", repr(caption)[:100])
+    whole = len(caption) <= MAX_LOOKED_AT
+    caption = caption[:MAX_LOOKED_AT]
     if any(0xD800 <= ord(char) <= 0xDFFF for char in caption):
         raise RejectedItemError("caption is not UTF-8")
     text = " ".join("".join(char if char.isprintable() else " " for char in caption).split())
     if not text:
         raise RejectedItemError("caption is empty")
-    if len(text) > MAX_CAPTION_CHARS:
+    if len(text) > MAX_CAPTION_CHARS or not whole:
         rejects.note(f"caption cut at {MAX_CAPTION_CHARS} characters")
         text = text[: MAX_CAPTION_CHARS + 1].rsplit(" ", 1)[0][:MAX_CAPTION_CHARS]
     return text
@@ -156,7 +165,11 @@ def safe_name(name: object) -> str | None:
     """The path with `/` between parts, or None when it is absolute or leaves its folder."""
     if not isinstance(name, str) or not name or "\0" in name:
         return None
-    path = PurePosixPath(name.replace("\\", "/"))
+    name = name.replace("\\", "/")
+    parts = name.split("/")
+    if all(parts) and not {".", ".."} & set(parts) and ":" not in parts[0]:
+        return name
+    path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or not path.parts or ":" in path.parts[0]:
         return None
     return str(path)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import shutil
 import zipfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
@@ -21,6 +20,8 @@ from sgxl_t.datasets.base import ImageSource, Sample
 from sgxl_t.datasets.enlarge import Enlarger
 from sgxl_t.datasets.shards import CLASS_FILE
 from sgxl_t.datasets.shards.fields import CAPTION_LIST
+from sgxl_t.files.lock import lock_beside, locked
+from sgxl_t.files.whole import is_aside_of, name_aside
 
 SHARD_SAMPLES = 1000
 PREPARED_FILE = "prepared.json"
@@ -92,6 +93,7 @@ def write_dataset(
     source.enlarge = enlarger = enlarger or Enlarger()
     count = 0
     with _aside(target) as partial:
+        _check_target(target, format, overwrite)  # another process may just have made it
         writer: Writer = (
             ZipWriter(partial) if format == "zip" else ShardWriter(partial, lists=source.several_captions)
         )
@@ -274,23 +276,42 @@ def _rejects_file(target: Path) -> Path:
 
 @contextmanager
 def _aside(target: Path) -> Iterator[Path]:
-    """A path beside the target to write to, renamed to it at the end and removed after any failure."""
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial.open("xb").close()  # tells now, not after an hour, that the folder cannot be written
-        partial.unlink()
-    except OSError as error:
-        raise ValueError(
-            f"{target} cannot be written ({error.strerror or error}): choose a folder you may write to"
-        ) from error
-    try:
-        yield partial
-        if target.is_dir():
-            shutil.rmtree(target)
-        partial.replace(target)
-    except BaseException:  # Ctrl-C too
-        if partial.is_dir():
-            shutil.rmtree(partial, ignore_errors=True)
-        partial.unlink(missing_ok=True)
-        raise
+    """A path beside the target to write to, renamed to it at the end and removed after any failure.
+
+    Meanwhile no other process writes to the target: a second one ends with one sentence. What one left that
+    was killed is removed.
+    """
+    partial = name_aside(target)
+    with ExitStack() as held:
+        try:
+            what, way_out = f"{target} is being written", "wait for it, or name another destination"
+            held.enter_context(locked(lock_beside(target), what, way_out))
+            partial.open("xb").close()  # tells now, not after an hour, that the folder cannot be written
+            partial.unlink()
+        except OSError as error:
+            raise ValueError(
+                f"{target} cannot be written ({error.strerror or error}): choose a folder you may write to"
+            ) from error
+        _remove_left(target)
+        try:
+            yield partial
+            if target.is_dir():
+                shutil.rmtree(target)
+            partial.replace(target)
+        except BaseException:  # Ctrl-C too
+            _remove(partial)
+            raise
+
+
+def _remove_left(target: Path) -> None:
+    """Remove what killed processes wrote beside the target; nobody else may be writing it."""
+    for path in target.parent.iterdir():
+        if is_aside_of(path, target):
+            _remove(path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

@@ -29,8 +29,10 @@ TABLE_STEMS = (
 )
 TABLE_ENDINGS = (".jsonl", ".csv", ".tsv", ".parquet", ".json", ".txt")
 MAX_ROWS = 2_000_000
-MAX_TEXT = 2**30
-"""Characters that all values of a parquet table may have together; few bytes of it can stand for many."""
+MAX_UNPACKED = 2**29
+"""Bytes that the values of a parquet table may take together; few of its own can stand for many."""
+VALUE_BYTES = 32
+"""Bytes of a value, or of one more in a list, beside its text."""
 MAX_FOOTER_BYTES = 2**25
 
 Rows = Iterator[tuple[object, Row | RejectedItemError]]
@@ -69,6 +71,8 @@ def open_table(file: BinaryIO, size: int, where: str, rejects: Rejects) -> Table
     limit = MAX_BYTES if suffix in (".json", ".parquet") else MAX_TABLE_BYTES
     if size > limit:
         raise ValueError(f"{shown} has {size} bytes, more than the {limit} that are read: split the table")
+    if suffix not in (".json", ".parquet"):
+        _check_lines(file, shown)
     if suffix == ".jsonl":
         table = Table(iter(()))
         table.rows = _json_lines(file, shown, table.columns)
@@ -82,6 +86,16 @@ def open_table(file: BinaryIO, size: int, where: str, rejects: Rejects) -> Table
         table = Table(text.rows(), text.columns, NO_HEADER if text.headless else None)
     table.rows = _bounded(table.rows, shown)
     return table
+
+
+def _check_lines(file: BinaryIO, where: str) -> None:
+    """Refuse a text of far too many lines before any is looked at; quoted values may have several."""
+    lines = 0
+    while block := file.read(2**22):
+        lines += block.count(b"\n") + block.count(b"\r")
+        if lines > 4 * MAX_ROWS:  # each may end in both
+            raise _too_many(where)
+    file.seek(0)
 
 
 def _bounded(rows: Rows, where: str) -> Rows:
@@ -101,8 +115,6 @@ def _json_lines(file: BinaryIO, where: str, columns: list[str]) -> Rows:
         number += 1
         if len(line) > MAX_LINE:
             raise ValueError(f"{where}, line {number} has more than {MAX_LINE} bytes: repair it")
-        if number > 2 * MAX_ROWS:  # empty lines count too
-            raise _too_many(where)
         if not line.strip():
             continue
         try:
@@ -138,9 +150,9 @@ def _parquet(data: bytes, where: str) -> Table:
             for index in range(meta.num_columns):
                 column = meta.row_group(group).column(index)
                 if column.path_in_schema.split(".")[0] in wanted:
-                    held += column.total_uncompressed_size + 8 * column.num_values
-        if held > MAX_TEXT:
-            raise ValueError(f"{where} unpacks to {held} bytes, more than {MAX_TEXT}: split the table")
+                    held += column.total_uncompressed_size + VALUE_BYTES * column.num_values
+        if held > MAX_UNPACKED:
+            raise ValueError(f"{where} unpacks to {held} bytes, more than {MAX_UNPACKED}: split the table")
         texts = [name for name in wanted if _is_text(schema.field(name).type)]
         # Texts that occur often stay single in memory.
         file = pq.ParquetFile(io.BytesIO(data), read_dictionary=texts)
@@ -158,10 +170,8 @@ def _parquet_rows(file: Any, wanted: list[str], where: str) -> Rows:
             for index in range(batch.num_rows):
                 values = [column[index].as_py() for column in batch.columns]
                 seen += sum(map(_length, values))
-                if seen > MAX_TEXT:
-                    raise ValueError(
-                        f"{where} unpacks to more than {MAX_TEXT} characters: split the table"
-                    ) from None
+                if seen > MAX_UNPACKED:
+                    raise ValueError(f"{where} unpacks to more than {MAX_UNPACKED} bytes: split the table")
                 place += 1
                 yield place, dict(zip(map(plain, batch.schema.names), values, strict=True))
     except (pa.ArrowException, OSError) as error:
@@ -186,7 +196,7 @@ def _is_text(kind: Any) -> bool:
 def _length(value: object) -> int:
     if isinstance(value, list):
         return sum(map(_length, value))
-    return len(value) if isinstance(value, str | bytes) else 8
+    return VALUE_BYTES + (len(value) if isinstance(value, str | bytes) else 0)
 
 
 def _first_line(error: Exception) -> str:

@@ -24,6 +24,12 @@ def name_aside(path: Path, word: str = _WRITING) -> Path:
     return path.with_name(f".{path.name}.{word}-{secrets.token_hex(4)}")
 
 
+def is_aside_of(path: Path, target: Path) -> bool:
+    """Whether a path is what somebody is writing, or left, in place of `target`, beside it."""
+    match = _ASIDE.fullmatch(path.name)
+    return match is not None and (match["name"], match["word"]) == (target.name, _WRITING)
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Yields a name beside `path`; the file written there takes its place when the block ends without an

@@ -1,6 +1,8 @@
 import json
+import shutil
 
 import pytest
+from PIL import Image
 from test_main import call
 from tiny_models import tiny_folder
 
@@ -73,6 +75,30 @@ def test_embedded_data_is_described(capsys):
     found = json.loads(call(capsys, "info", "digits", "--json")[1])
     assert (found["holds"], len(found["classes"])) == ("data set", 10)
     assert found["pictures"] > 1000
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+def test_data_of_files_is_described_with_sizes_and_what_is_not_used(capsys, tmp_path, kind):
+    place = tmp_path / "d"
+    for number in range(4):
+        picture = place / ("cat", "dog")[number % 2] / f"{number}.png"
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (20 + number, 30)).save(picture)
+    (place / "cover.png").write_bytes((place / "cat" / "0.png").read_bytes())
+    (place / "notes.md").write_text("x")
+    path = place if kind == "folder" else shutil.make_archive(str(tmp_path / "d"), "zip", place)
+    found = json.loads(call(capsys, "info", str(path), "--json")[1])
+    assert (found["pictures"], found["classes"]) == (4, ["cat", "dog"])
+    assert found["width"] == {"min": 20, "median": 22, "max": 23}
+    assert found["height"]["max"] == 30
+    lines = [
+        "rejected: 1 x in no class folder (cover.png)",
+        "not used: 1 x file of no known kind (notes.md)",
+    ]
+    assert found["left_out"] == lines
+    out = call(capsys, "info", str(path))[1].splitlines()
+    assert out[-2:] == lines
+    assert "width.max                    23" in out
 
 
 def test_feature_network_is_described(capsys, tmp_path):

@@ -118,3 +118,54 @@ def test_mistakes_end_with_one_sentence(photos, tmp_path, capsys, arguments, mes
     assert err.strip().count("\n") == 0
     assert "Traceback" not in err
     assert sorted(os.listdir(tmp_path)) == before
+
+
+def test_no_list_of_rejects_where_there_are_none(photos, tmp_path, capsys):
+    (photos / "cat" / "bad.png").unlink()
+    (photos / "cat" / "bad.txt").unlink()
+    (tmp_path / "d.zip.rejects.jsonl").write_text("of an older set")
+    for name in ("d.zip", "shards"):
+        code, out, _ = command(capsys, photos, tmp_path / name, "--resolution", 16, "--json")
+        assert (code, json.loads(out)["rejects_file"]) == (0, None)
+    assert not list(tmp_path.rglob("*rejects.jsonl"))
+
+
+def test_the_report_names_what_is_not_used(photos, tmp_path, capsys):
+    (photos / "notes.md").write_text("x")
+    (photos / "cat" / "0.caption").write_text("another caption")
+    code, out, _ = command(capsys, photos, tmp_path / "d.zip", "--resolution", 16)
+    assert code == 0
+    lines = [line.strip() for line in out.splitlines()[1:]]
+    assert lines == [
+        "rejected: 1 x no readable picture (cat/bad.png)",
+        "not used: 1 x file of no known kind (notes.md)",
+        "not used: 1 x caption of a picture whose captions come from .txt files (cat/0.caption)",
+        f"all 1 rejected are listed in {tmp_path / 'd.zip.rejects.jsonl'}",
+    ]
+    report = json.loads(command(capsys, photos, tmp_path / "e.zip", "--resolution", 16, "--json")[1])
+    assert report["summary"] == lines[:3]
+    assert report["not_used"]["file of no known kind"] == {"count": 1, "names": ["notes.md"]}
+
+
+@pytest.mark.parametrize(("name", "kind"), [("d.zip", "zip"), ("shards", "shards")])
+def test_a_second_one_to_the_same_target_is_refused(photos, tmp_path, name, kind):
+    source, second = (open_source(photos, resolution=16) for _ in range(2))
+    samples = source.samples
+
+    def meanwhile(indices=None):
+        with pytest.raises(ValueError, match=f"{name} is being written by process .*: wait for it, or name"):
+            write_dataset(second, tmp_path / name, format=kind, progress=False)
+        yield from samples(indices)
+
+    source.samples = meanwhile
+    report = write_dataset(source, tmp_path / name, format=kind, progress=False)
+    assert report.images == 10
+    assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_what_a_killed_process_left_is_removed(photos, tmp_path):
+    (tmp_path / ".d.zip.writing-0123abcd").write_text("half")
+    (tmp_path / ".other.zip.writing-0123abcd").write_text("half")
+    write_dataset(open_source(photos, resolution=16), tmp_path / "d.zip", progress=False)
+    hidden = sorted(path.name for path in tmp_path.iterdir() if path.name.startswith("."))
+    assert hidden == [".other.zip.writing-0123abcd"]
