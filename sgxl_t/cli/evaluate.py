@@ -142,7 +142,7 @@ def _measure(request: Request, options: dict[str, Any], processes: Processes) ->
             if options["json_file"]:
                 write_records(options["json_file"], measured)
             click.echo(comparison(records))
-        for line in request.data.summary():
+        for line in request.summary():
             click.echo(line, err=options["json_file"] == "-")
         request.forget()
 

@@ -112,6 +112,12 @@ class Request:
                 planned.append(make_record(result, about_of(fakes, spec, reals), real, fakes.size))
         check_comparable([*self.known, *planned])
 
+    def summary(self) -> list[str]:
+        """What was rejected, not used or repaired of pictures and data, a line each."""
+        pictures = [target for target in self.targets if isinstance(target, PictureFakes)]
+        lines = [f"{one.path}: {line}" for one in pictures for line in one.files.rejects.summary()]
+        return [visible(line) for line in (*lines, *self.data.summary())]
+
     def forget(self) -> None:
         """Removes unfinished work, which the results have replaced."""
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -201,7 +207,8 @@ class Data:
     def summary(self) -> list[str]:
         """What was rejected, not used or repaired, a line each."""
         opened = [*self._sources.values(), *(real.source for real in self._reals.values())]
-        return list(dict.fromkeys(line for source in opened for line in source.rejects.summary()))
+        lines = (line for source in opened for line in source.rejects.summary())
+        return [f"{self.reference}: {line}" for line in dict.fromkeys(lines)]
 
     def _real(self, size: Size, coco: bool) -> RealSide:
         if (size, coco) not in self._reals:

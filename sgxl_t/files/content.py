@@ -40,6 +40,8 @@ SAVE_SECONDS = 60
 """Hashing that goes on for long is saved this often, so that a stop costs little."""
 MAX_MEMORY_BYTES = 2**30
 """All that is remembered, over all sets; 22 million files. The sets used longest ago are forgotten first."""
+MAX_OTHERS = 2_000_000
+"""Files whose hashes stay remembered although a set has them no longer."""
 _MAGIC = b"sgxl-t contents 1\n"
 _BLOCK = 2**20
 _SLICE = 4096
@@ -66,7 +68,9 @@ def file_hashes(paths: Sequence[str], *, name: str) -> list[bytes]:
     found = [known.get(key, b"") if key else UNREADABLE for key, _ in states]
     missing = [index for index, digest in enumerate(found) if not digest]
     total = sum(states[index][1] for index in missing)
-    kept = {key: digest for (key, _), digest in zip(states, found, strict=True) if key and digest}
+    used = {key: digest for (key, _), digest in zip(states, found, strict=True) if key and digest}
+    # Other splits and lists of the same place stay known, and files that have gone, within bounds.
+    kept = {**known, **used} if len(known) <= max(MAX_OTHERS, 2 * len(used)) else used
     if missing:
         try:
             text = f"hashing {visible(name)}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import zipfile
 from collections.abc import Sequence
@@ -17,9 +16,10 @@ from torch import Tensor
 
 from sgxl_t.conditioning.condition import Condition
 from sgxl_t.datasets.base import ImageSource
+from sgxl_t.datasets.folder import list_folder
 from sgxl_t.datasets.listed import ListedSource
 from sgxl_t.datasets.policy import Bounds, Size, is_picture, open_picture, to_rgb
-from sgxl_t.datasets.rejects import RejectedItemError
+from sgxl_t.datasets.rejects import RejectedItemError, Rejects
 from sgxl_t.datasets.zip import check_archive
 from sgxl_t.files.content import file_hash, file_hashes, short_hash
 from sgxl_t.files.regular import open_regular
@@ -251,17 +251,22 @@ class _PictureFiles:
     """Names, sizes and contents of picture files of a folder or zip; each process opens its own archive."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self.archive = path, None
+        self.path, self.archive, self.rejects = path, None, Rejects()
         if path.is_dir():
-            found = (Path(place, name) for place, _, names in os.walk(path) for name in names)
-            names = [str(file.relative_to(path)) for file in found if not file.name.startswith(".")]
+            names = list(list_folder(path, self.rejects).sizes)
         else:
             try:
                 self.archive = zipfile.ZipFile(path)
             except (zipfile.BadZipFile, OSError, EOFError) as error:
                 raise ValueError(f"{path} is no whole zip ({error}): make it again") from None
             names = list(check_archive(self.archive, path, Bounds(min_side=1)))
+        if self.rejects.items:
+            name, reason, _ = self.rejects.items[0]
+            raise self._unusable(name, reason)
         self.names = sorted(name for name in names if is_picture(name))
+        for name in names:
+            if not is_picture(name):
+                self.rejects.pass_over("file that is no picture", name)
         if len(self.names) < 2:
             raise ValueError(f"{path} holds {len(self.names)} pictures: a metric needs at least 2")
 
@@ -317,14 +322,9 @@ def shown_size(size: Size) -> str:
 
 
 def model_hash(folder: str | Path) -> str:
-    """Sixteen hex digits of SHA-256 over all files of a model folder that change its pictures."""
-    digest = hashlib.sha256()
-    for name in MODEL_FILES:
-        place = Path(folder) / name
-        for path in sorted(place.rglob("*")) if place.is_dir() else [place]:
-            if path.is_file():
-                digest.update(f"{path.relative_to(folder).as_posix()}\0{path.stat().st_size}\0".encode())
-                with path.open("rb") as file:
-                    while block := file.read(1 << 20):
-                        digest.update(block)
-    return digest.hexdigest()[:16]
+    """Sixteen hex digits over all files of a model folder that change its pictures."""
+    places = [Path(folder) / name for name in MODEL_FILES]
+    files = [path for place in places for path in (sorted(place.rglob("*")) if place.is_dir() else [place])]
+    files = [path for path in files if path.is_file()]
+    names = [path.relative_to(folder).as_posix() for path in files]
+    return short_hash(*names, *file_hashes([str(path) for path in files], name=str(folder)))

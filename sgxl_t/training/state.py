@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from sgxl_t.files.terminal import visible
 from sgxl_t.ops.images import from_uint8
 from sgxl_t.training.build import real_pictures
 from sgxl_t.training.checkpoint import load_newest, save_checkpoint
@@ -46,6 +47,7 @@ def save_state(trainer: Trainer) -> None:
             "images_seen": trainer.images_seen,
             "iteration": trainer.iteration,
             "data": positions,
+            "data_fingerprint": trainer.source.fingerprint(),
             "snapshots": trainer.recorder.best.state_dict(),
             "plateau": trainer.recorder.plateau.state_dict(),
             "skipped_steps": {name: role.skipped_steps for name, role in trainer.roles().items()},
@@ -109,3 +111,11 @@ def restore_state(trainer: Trainer) -> None:
         role.restore_counts(state["skipped_steps"][name])
         role.load_scaler_state(state.get("loss_scale", {}).get(name, {}))
     log.info("resumed from %s at %.1f kimg", folder, trainer.images_seen / 1000)
+    before, now = state.get("data_fingerprint"), trainer.source.fingerprint()
+    if before not in (None, now):  # older checkpoints do not say
+        log.warning(
+            "the data set is not the one of the checkpoint (fingerprint %s then, %s now): training goes on "
+            "with what is there",
+            visible(before),
+            now,
+        )

@@ -126,7 +126,7 @@ def test_pictures_that_are_none_are_refused_in_a_sentence(capsys):
     code, _, err = call(capsys, "evaluate", "a", "--data", "digits", "--metrics", METRICS)
     assert code == 2
     assert "a/x.png is no usable picture" in err
-    assert "named pipe" in err
+    assert "no regular file" in err
 
 
 def test_another_data_set_of_equal_names_and_sizes_has_numbers_of_its_own(capsys):
@@ -157,10 +157,15 @@ def test_what_was_not_used_of_the_data_is_said(capsys):
     pictures("a", (32, 32))
     pictures("b", (32, 32), count=20)
     Path("b/broken.png").write_bytes(b"no picture")
+    Path("a/notes.md").touch()
+    for system in ("a/.DS_Store", "a/._0.png", "a/__MACOSX/0.png"):
+        Path(system).parent.mkdir(exist_ok=True)
+        Path(system).touch()
     for extra in ((), ("--json", "-")):
         code, out, err = call(capsys, "evaluate", "a", "--data", "b", "--metrics", METRICS, *extra)
         assert code == 0
-        assert "rejected: 1 x no readable picture (broken.png)" in (err if extra else out)
+        assert "b: rejected: 1 x no readable picture (broken.png)" in (err if extra else out)
+        assert "a: not used: 1 x file that is no picture (notes.md)" in (err if extra else out)
         assert [json.loads(line)["metric"] for line in out.splitlines()] == [METRICS] if extra else True
 
 

@@ -154,6 +154,20 @@ def _hash_named(paths):
     return file_hashes(paths, name="d")
 
 
+def test_parts_of_a_set_do_not_push_each_other_out(tmp_path, hashed):
+    paths = write(tmp_path / "d", a="one", b="two", c="three")
+    for part in (paths[:2], paths[2:], paths[:2], paths):
+        file_hashes(part, name="d")
+    assert hashed == paths
+
+
+def test_files_that_have_gone_are_forgotten_in_the_end(tmp_path, memory, monkeypatch):
+    monkeypatch.setattr(content, "MAX_OTHERS", 3)
+    for number in range(8):
+        file_hashes(write(tmp_path / "d", **{f"{number}": "x"}), name="d")
+    assert len(content._Memory(os.path.abspath("d")).load()) <= 4
+
+
 def test_a_stop_keeps_what_was_hashed(tmp_path, monkeypatch, hashed):
     paths = write(tmp_path / "d", a="one", b="two", c="three")
     monkeypatch.setattr(content, "_SLICE", 1)

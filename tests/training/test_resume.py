@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from crashes import final_state
+from PIL import Image
 from tiny_runs import tiny_run
 
 from sgxl_t.training.exit_codes import INTERRUPTED
@@ -63,6 +64,23 @@ def test_a_finished_run_stays_as_it_is(tmp_path, tiny_features, caplog):
     after, _ = final_state(tmp_path / "run")
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert any("resumed from" in line for line in caplog.messages)
+
+
+def test_a_resumed_run_says_that_its_data_changed(tmp_path, tiny_features, caplog):
+    for number in range(24):
+        (tmp_path / f"set/{number % 2}").mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (16, 16), (number, 0, 0)).save(tmp_path / f"set/{number % 2}/{number}.bmp")
+
+    def says_so(kimg):
+        caplog.clear()
+        settings = {"cond": "none", "data__source": tmp_path / "set", "log__track_images": 0}
+        main(tiny_run(tmp_path / "run", tiny_features, **settings, schedule__kimg=kimg))
+        return "the data set is not the one of the checkpoint" in caplog.text
+
+    assert not says_so(0.008)
+    assert not says_so(0.016), "nothing changed"
+    Image.new("RGB", (16, 16), (99, 0, 0)).save(tmp_path / "set/1/3.bmp")
+    assert says_so(0.024)
 
 
 def test_other_networks_are_refused_on_resume(tmp_path, tiny_features, capsys):
