@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -36,3 +37,19 @@ def torchrun(arguments, *, mode="ddp", script="scripts/train.py", timeout=240):
 def _run(command, further, timeout):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **further}
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=timeout)
+
+
+def on_machine(folder, rank, port):
+    """Called in a process that is to be the only one of machine `rank` of two, with a disk of its own."""
+    Path(folder).mkdir(exist_ok=True)
+    os.chdir(folder)
+    place = {"RANK": rank, "GROUP_RANK": rank, "LOCAL_RANK": 0, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 1}
+    os.environ.update({name: str(value) for name, value in place.items()})
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), OMP_NUM_THREADS="1")
+
+
+def free_port():
+    """A port on which nothing listens now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]

@@ -31,8 +31,9 @@ from sgxl_t.training.data import open_data, open_tracked
 from sgxl_t.training.features import train_features
 from sgxl_t.training.fixed_captions import keep_captions
 from sgxl_t.training.launch_check import check_launch
+from sgxl_t.training.machines import share_files
 from sgxl_t.training.runtime import Runtime, stream
-from sgxl_t.training.together import main_writes
+from sgxl_t.training.together import end_together, main_writes
 
 log = logging.getLogger(__name__)
 
@@ -55,16 +56,19 @@ def build_parts(config: TrainConfig, runtime: Runtime, folder: Path) -> Parts:
 
     The first weights are a function of the seed alone and equal on all ranks.
     """
-    source = open_data(config.data, config.generator.img_resolution)
-    check_source(config, source)
+    with end_together(runtime):  # a folder may be missing on one machine
+        source = open_data(config.data, config.generator.img_resolution)
+        check_source(config, source)
     check_launch(config, runtime, source)
     # Before features train: a stem of other classes ends the run.
-    stem = load_stem_model(config, source) if config.stem else None
+    with end_together(runtime):
+        stem = load_stem_model(config, source) if config.stem else None
     config = resolve_references(config, runtime, folder, source)
     state = torch.random.get_rng_state()
     torch.manual_seed(stream(config.seed, "weights", 0).initial_seed() % 2**63)
     try:
-        parts = _networks(config, source, stem)
+        with end_together(runtime):
+            parts = _networks(config, source, stem)
     finally:
         torch.random.set_rng_state(state)
     for network in (parts.discriminator.features, parts.classifier, parts.clip, parts.condition, parts.stem):
@@ -139,6 +143,7 @@ def resolve_references(
                 seed=config.seed,
                 progress=config.log.progress,
             )
+    share_files(runtime, root)
     watchdog.beat("building networks", long=True)
 
     def local(name: str) -> str:

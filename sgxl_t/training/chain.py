@@ -18,11 +18,12 @@ from sgxl_t.training.chain_judgement import judge_stage
 from sgxl_t.training.chain_report import write_chain_report
 from sgxl_t.training.chain_state import ChainState, StageState, open_chain
 from sgxl_t.training.config import TrainConfig
+from sgxl_t.training.machines import share_checkpoint, share_files
 from sgxl_t.training.run_folder import prepare_folder
 from sgxl_t.training.runtime import Runtime
 from sgxl_t.training.snapshots import grid_conditions
 from sgxl_t.training.stages import Stage, check_below, check_plan, plan_stages
-from sgxl_t.training.together import main_writes
+from sgxl_t.training.together import end_together, main_writes
 from sgxl_t.training.trainer import Trainer
 
 log = logging.getLogger("sgxl_t")
@@ -41,11 +42,12 @@ def run_chain(config: TrainConfig, runtime: Runtime) -> bool:
     """
     root = config.folder()
     planned = plan_stages(config)
-    chain = open_chain(root, planned)
+    chain = _open(root, planned, runtime)
     todo = [stage for stage in planned if _wanted(stage, chain, config.stage)]
-    sources = check_plan(todo or planned, runtime.world_size)
-    _check_starts(planned, todo, chain)
-    runtime.wait()  # all processes have read the state before it changes
+    with end_together(runtime):
+        sources = check_plan(todo or planned, runtime.world_size)
+        if runtime.is_main:  # the others are sent what they lack
+            _check_starts(planned, todo, chain)
     with main_writes(runtime, root, "the state of the chain"):
         if runtime.is_main:
             prepare_folder(root, replace(config, stage=None))
@@ -56,6 +58,17 @@ def run_chain(config: TrainConfig, runtime: Runtime) -> bool:
             state = chain.of(stage)
             log.info("stage %s is %s, %s", stage.label, state.state, _ending(state))
     return _train(config, todo, chain, runtime, sources[0])
+
+
+def _open(root: Path, planned: Sequence[Stage], runtime: Runtime) -> ChainState:
+    """The state that the main process finds, on all processes."""
+    chain = None
+    with end_together(runtime):
+        if runtime.is_main:
+            chain = open_chain(root, planned)
+    found = runtime.gather_objects(chain)[0]
+    assert isinstance(found, ChainState)
+    return found
 
 
 def _train(
@@ -95,6 +108,7 @@ def _train_stage(
         if runtime.is_main:
             prepare_folder(stage.folder, stage.config)
             chain.write(root)
+    _share_below(stage, chain, root, runtime)
     watchdog.beat(f"stage {stage.label}, building networks", long=True)
     origin = f"from {stage.below[0]}" if stage.below else "from random weights"
     log.info(
@@ -120,6 +134,18 @@ def _train_stage(
             state.metrics = _metrics(stage, config, runtime) if finished else {}
             chain.write(root)
     return finished
+
+
+def _share_below(stage: Stage, chain: ChainState, root: Path, runtime: Runtime) -> None:
+    """What earlier stages have made comes to machines that have not seen them train."""
+    for earlier in chain.stages:
+        if earlier.folder == stage.folder.name:
+            break
+        share_files(runtime, root / earlier.folder / "features")
+    if stage.below is not None and stage.below[0].parent.parent == root:
+        share_files(runtime, stage.below[0])
+        if stage.config.start:
+            share_checkpoint(runtime, stage.below[0].parent, keep=stage.config.schedule.keep_checkpoints)
 
 
 def _wanted(stage: Stage, chain: ChainState, only: str | None) -> bool:

@@ -98,11 +98,16 @@ def save_checkpoint(
         raise as_write_error(error, _bytes(parts, models)) from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    older = [path for path in _folders(root) if path.name <= folder.name]
+    remove_old(root, folder, keep)
+    return folder
+
+
+def remove_old(root: Path, newest: Path, keep: int) -> None:
+    """Removes all checkpoints but `newest` and those before it, `keep` in all."""
+    older = [path for path in _folders(root) if path.name <= newest.name]
     for path in _folders(root):
         if path not in older[-keep:]:
             shutil.rmtree(path, ignore_errors=True)
-    return folder
 
 
 def _write(
@@ -129,7 +134,18 @@ def _bytes(parts: dict[str, dict[str, Tensor]], models: Mapping[str, Path]) -> i
 
 
 def load_newest(root: Path) -> tuple[Path, dict[str, dict[str, Tensor]], dict[str, Any]] | None:
-    """The newest whole checkpoint as (folder, parts, state), or None when there is none.
+    """The newest whole checkpoint as (folder, parts, state), or None; see `find_newest`."""
+    folder = find_newest(root)
+    if folder is None:
+        return None
+    listed = [folder / name for name in json.loads((folder / MANIFEST).read_text())["files"]]
+    tensors = sorted(path for path in listed if path.suffix == TENSORS and path.parent == folder)
+    parts = {path.stem: load_file(path) for path in tensors}
+    return folder, parts, json.loads((folder / STATE).read_text())
+
+
+def find_newest(root: Path) -> Path | None:
+    """Folder of the newest whole checkpoint, or None when there is none.
 
     A damaged one is named in the log and the one before is used. Raises ValueError when checkpoints exist
     but none is whole, since starting over would lose them without a word.
@@ -138,10 +154,7 @@ def load_newest(root: Path) -> tuple[Path, dict[str, dict[str, Tensor]], dict[st
     for folder in reversed(_folders(root)):
         problem = _problem(folder)
         if problem is None:
-            listed = [folder / name for name in json.loads((folder / MANIFEST).read_text())["files"]]
-            tensors = sorted(path for path in listed if path.suffix == TENSORS and path.parent == folder)
-            parts = {path.stem: load_file(path) for path in tensors}
-            return folder, parts, json.loads((folder / STATE).read_text())
+            return folder
         log.warning("checkpoint %s is damaged (%s), trying the one before", folder.name, problem)
         damaged.append(f"{folder.name}: {problem}")
     if damaged:
@@ -150,6 +163,11 @@ def load_newest(root: Path) -> tuple[Path, dict[str, dict[str, Tensor]], dict[st
             "restore one, or remove the folder to start over"
         )
     return None
+
+
+def manifest_hash(folder: Path) -> str:
+    """Of a whole checkpoint; equal where all its files are."""
+    return hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
 
 
 def newest_whole(root: Path) -> Path | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from sgxl_t.training.checkpoint import load_newest
+from sgxl_t.training.checkpoint import find_newest
+from sgxl_t.training.machines import share_checkpoint
 from sgxl_t.training.state import restore_state
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ def roll_back(trainer: Trainer) -> None:
     way_out = "lower optimizer.g_lr and optimizer.d_lr, or launch with mixed_precision: bf16 or no"
     if trainer.rolled_back:
         raise DivergedError(f"{reason}, again after going back to the newest checkpoint: {way_out}")
-    if load_newest(folder / "checkpoints") is None:
+    share_checkpoint(trainer.runtime, folder, keep=trainer.config.schedule.keep_checkpoints)
+    if find_newest(folder / "checkpoints") is None:
         raise DivergedError(f"{reason} and {folder} has no checkpoint to go back to: {way_out}")
     log.warning("%s: back to the newest checkpoint, with other data and noise from there", reason)
     rollbacks = trainer.rollbacks + 1

@@ -7,7 +7,9 @@ from pathlib import Path
 from sgxl_t.conditioning import Condition, TextCondition
 from sgxl_t.datasets.base import ImageSource
 from sgxl_t.datasets.listed import ListedSource
+from sgxl_t.training.machines import share_files
 from sgxl_t.training.runtime import Runtime
+from sgxl_t.training.together import main_writes
 
 MAX_BYTES = 2**30
 """Vectors of a data set that a process holds; larger sets are encoded as they come."""
@@ -26,8 +28,9 @@ def keep_captions(condition: Condition, source: ImageSource, runtime: Runtime, f
     captions = sorted({caption for entry in source.entries for caption in entry.captions})
     if len(captions) * condition.spec.dim * 4 > MAX_BYTES:
         return
-    if runtime.is_main:
-        condition.keep(captions, folder)
-    runtime.wait()
+    with main_writes(runtime, folder, "its captions"):
+        if runtime.is_main:
+            condition.keep(captions, folder)
+    share_files(runtime, folder)
     if not runtime.is_main:
         condition.keep(captions, folder)

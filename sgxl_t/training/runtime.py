@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import timedelta
 from typing import Any, Literal
 
@@ -20,6 +21,10 @@ from sgxl_t.training.zero_role import ZeroRole, prepare_deepspeed, zero_settings
 Mode = Literal["single", "ddp", "zero", "fsdp"]
 PATIENCE = timedelta(hours=12)
 """Processes wait so long for one that trains features or measures; the watchdog finds those that hang."""
+SENT_AT_ONCE = 64 * 2**20
+"""Bytes of a file that are on their way between processes."""
+GOODBYE = timedelta(seconds=10)
+"""How long the main process waits at the end for the others to leave."""
 LOW_PRECISION = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -33,6 +38,11 @@ def stream(seed: int, role: str, position: int) -> torch.Generator:
     for part in (*role.encode(), 0, position):  # the 0 keeps roles that end in digits apart
         key = (key * 1_000_003 + part + 1) % (2**63 - 25)
     return torch.Generator().manual_seed(key)
+
+
+_LOST = re.compile(
+    r"closed by peer|reset by peer|remote process exited|Broken pipe|Connection refused", re.IGNORECASE
+)
 
 
 class Runtime:
@@ -57,6 +67,7 @@ class Runtime:
                 "launch through torchrun or accelerate with a file from configs/launch/"
             )
         self.machine = int(os.environ.get("GROUP_RANK", "0"))
+        self.first_on_machine = self.accelerator.is_local_main_process
         self.lock: Lock | None = None
         """Of the run folder, on the main process."""
         self.mode = self._find_mode()
@@ -199,10 +210,22 @@ class Runtime:
         if text is not None:
             return text
         here = [theirs for machine, theirs in everywhere if machine == self.machine]
-        first = next(rank for rank, (machine, _) in enumerate(everywhere) if machine == self.machine)
-        if self.rank != first or any(theirs is not None for theirs in here):
+        if not self.first_on_machine or any(theirs is not None for theirs in here):
             return ""
         return next((f"process {rank}: {told}" for rank, (_, told) in enumerate(everywhere) if told), "")
+
+    def from_main(self, data: bytes) -> bytes:
+        """The main process's bytes, on every process; what the others give does not count."""
+        size = torch.tensor(len(data), device=self.device)
+        torch.distributed.broadcast(size, 0)
+        whole = torch.empty(int(size), dtype=torch.uint8)
+        if self.is_main and data:
+            whole = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+        for start in range(0, int(size), SENT_AT_ONCE):
+            part = whole[start : start + SENT_AT_ONCE].to(self.device)
+            torch.distributed.broadcast(part, 0)
+            whole[start : start + SENT_AT_ONCE] = part.cpu()
+        return whole.numpy().tobytes()
 
     def check_same(self, facts: Sequence[tuple[str, str]]) -> None:
         """All processes must start from the same (name, text) pairs; ValueError with the one that differs."""
@@ -225,9 +248,17 @@ class Runtime:
             torch.distributed.barrier()
 
     def finish(self) -> None:
-        """Leaves the process group."""
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
+        """Leaves the process group; the main process last, as it may serve the store that all meet at."""
+        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+            return
+        store = torch.distributed.distributed_c10d._get_default_store()
+        torch.distributed.destroy_process_group()
+        with suppress(RuntimeError):  # of a store that has gone with a process that failed
+            if self.is_main:
+                left = [f"sgxl_t/left/{rank}" for rank in range(1, self.world_size)]
+                store.wait(left, GOODBYE)
+            else:
+                store.set(f"sgxl_t/left/{self.rank}", "1")
 
 
 class _Answer:
@@ -246,6 +277,11 @@ class _Answer:
         if self._arrived is not None:
             self._arrived.synchronize()
         return bool(self._number > 0)
+
+
+def is_lost_connection(error: RuntimeError) -> bool:
+    """Whether a collective call failed because another process has gone."""
+    return bool(_LOST.search(str(error)))
 
 
 def _asked_for(back_end: str) -> bool:

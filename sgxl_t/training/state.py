@@ -14,6 +14,7 @@ from sgxl_t.training.build import real_pictures
 from sgxl_t.training.checkpoint import load_newest, save_checkpoint
 from sgxl_t.training.config_file import config_to_dict
 from sgxl_t.training.data import positions_of
+from sgxl_t.training.machines import check_same_checkpoint
 from sgxl_t.training.start import start_from
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ def restore_state(trainer: Trainer) -> None:
     """
     found = load_newest(trainer.folder / "checkpoints")
     if found is None and trainer.config.start:
+        check_same_checkpoint(trainer.runtime, Path(trainer.config.start), f"start={trainer.config.start}")
         start_from(trainer, Path(trainer.config.start))
         return
     if found is None and trainer.config.freeze_stem and not trainer.config.stem:

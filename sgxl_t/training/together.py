@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from sgxl_t.training import watchdog
 from sgxl_t.training.checkpoint import newest_whole
@@ -40,9 +40,33 @@ def main_writes(runtime: Runtime, folder: Path, doing: str) -> Iterator[None]:
         sentence = None if failure is None else _lost(runtime) or _sentence(folder, doing, failure)
         if runtime.any(sentence is not None):
             raise RunFolderError(runtime.heard(sentence)) from None
-        said = runtime.heard(None if failure is None else str(failure) or type(failure).__name__)
-        raise ElsewhereError(said) if failure is None else failure
+        raise _ending(runtime, failure)
     watchdog.beat(f"after {doing}")
+
+
+@contextmanager
+def end_together(runtime: Runtime) -> Iterator[None]:
+    """A block in which any process may fail: it raises its own error then, and the others ElsewhereError.
+
+    Within the block, processes do not wait for each other.
+    """
+    failure: Exception | None = None
+    try:
+        yield
+    except Exception as error:
+        failure = error
+    if runtime.any(failure is not None):
+        raise _ending(runtime, failure)
+
+
+def refuse(runtime: Runtime, sentence: str) -> NoReturn:
+    """Ends all processes for a reason that all know: ValueError on the first of each machine."""
+    raise ValueError(sentence) if runtime.first_on_machine else ElsewhereError
+
+
+def _ending(runtime: Runtime, failure: Exception | None) -> Exception:
+    said = runtime.heard(None if failure is None else str(failure) or type(failure).__name__)
+    return ElsewhereError(said) if failure is None else failure
 
 
 def _lost(runtime: Runtime) -> str | None:

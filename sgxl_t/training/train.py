@@ -71,7 +71,7 @@ def dry_run(config: TrainConfig) -> int:
 
 def run(config: TrainConfig) -> int:
     """Trains until the configured length, an interrupt, or the time limit; returns the exit code."""
-    from sgxl_t.training.runtime import Runtime
+    from sgxl_t.training.runtime import Runtime, is_lost_connection
 
     runtime = Runtime(deterministic=config.deterministic)
     try:
@@ -82,6 +82,11 @@ def run(config: TrainConfig) -> int:
         with watched(folder, minutes, **watch), held(folder, runtime):
             finished = _train(config, runtime)
             runtime.wait()  # a process that leaves early can take the others' connections with it
+    except RuntimeError as error:
+        if runtime.world_size == 1 or not is_lost_connection(error):
+            raise
+        reason = str(error).strip().splitlines()[0]
+        raise ElsewhereError(f"another process has ended, its own log says why ({reason})") from None
     finally:
         runtime.finish()
     return 0 if finished else INTERRUPTED

@@ -23,6 +23,7 @@ from sgxl_t.training.divergence import has_diverged, roll_back, skipped_in_a_row
 from sgxl_t.training.ema import Ema
 from sgxl_t.training.intake import Intake, Round, Taken
 from sgxl_t.training.interrupt import StopRequest
+from sgxl_t.training.machines import check_agreement, share_checkpoint
 from sgxl_t.training.recorder import Recorder
 from sgxl_t.training.roles import Role
 from sgxl_t.training.running_statistics import RunningStatistics
@@ -211,7 +212,9 @@ class Trainer:
     def train(self) -> bool:
         """Runs to the configured length; False when it was interrupted or ran into its time limit."""
         schedule, total = self.config.schedule, round(self.config.schedule.kimg * 1000)
+        share_checkpoint(self.runtime, self.folder, keep=schedule.keep_checkpoints)
         restore_state(self)
+        check_agreement(self)
         if self.images_seen >= total:
             has = f"the run has {self.images_seen / 1000:g} kimg and schedule.kimg is {schedule.kimg:g}"
             log.info("%s: nothing is left to train; a larger --schedule.kimg goes on", has)
