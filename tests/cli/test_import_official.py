@@ -179,7 +179,7 @@ def infinite(_generator, _synthesis, first):
         (infinite, "not finite"),
         (
             unknown_size,
-            "G_ema.synthesis.L0_24_32.in_size no square size (an object of fractions.Fraction), needed for the average",
+            "G_ema.synthesis.L0_24_32.in_size no square size (an object of fractions.Fraction), needed",
         ),
         (unknown_flag, ".is_torgb neither true nor false (an object of fractions.Fraction)"),
         (unknown_tensor, "holds an object of fractions.Fraction as G_ema.synthesis.L0_"),
