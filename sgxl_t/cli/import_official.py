@@ -79,12 +79,12 @@ def import_official(
             trained = import_generator(stored, which="G")
             discriminator = import_discriminator(stored, generator.condition)
         save_model(dest, generator, condition, facts, dtype="float16" if dtype == "float16" else "float32")
-    notes = [f"licence of the weights: {facts['licence']}"]
+    notes: list[str] = []
     if trained is not None and discriminator is not None:
         from sgxl_t.training.official_state import write_training_state
 
         run = Path(dest) / "training"
-        notes += write_training_state(run, trained, generator, discriminator, progress)
+        notes = write_training_state(run, trained, generator, discriminator, progress)
         notes.append(f"continue: scripts/train.py --config {run}/run.yaml --run-dir {run} --data.source DATA")
     _report(dest, generator, facts["licence"], notes, as_json=as_json)
 
@@ -101,6 +101,7 @@ def _report(dest: str, generator: Generator, licence: str, notes: list[str], *, 
         "classes": classes,
         "parameters": sum(parameter.numel() for parameter in generator.parameters()),
         "licence": licence,
+        "notes": notes,
     }
     if as_json:
         click.echo(json.dumps(report, indent=2, ensure_ascii=False))
@@ -111,7 +112,7 @@ def _report(dest: str, generator: Generator, licence: str, notes: list[str], *, 
         f"{dest}: {side} x {side} pixels, {report['layers']} layers, {report['parameters']:,} parameters, "
         f"{condition}"
     )
-    for note in notes:
+    for note in [f"licence of the weights: {licence}", *notes]:
         click.echo(f"  {note}")
 
 

@@ -21,7 +21,10 @@ COMMANDS = {
     "evaluate": ("sgxl_t.cli.evaluate", "Measure models, pictures or results side by side."),
     "prepare": ("sgxl_t.cli.prepare", "Turn pictures of any layout into a zip or shards."),
     "centroids": ("sgxl_t.cli.centroids", "Find centres of styles for multi-modal truncation."),
-    "import": ("sgxl_t.cli.import_official", "Turn an official StyleGAN-XL pickle into a model folder."),
+    "import": (
+        "sgxl_t.cli.import_official",
+        "Turn an official StyleGAN-XL or -T pickle into a model folder.",
+    ),
     "features": ("sgxl_t.cli.features", "Train, list and inspect local feature networks."),
     "info": ("sgxl_t.cli.info", "Say what a model, data set or run folder holds."),
     "bench": ("sgxl_t.cli.bench", "Measure this machine against plain forms of the same formulas."),

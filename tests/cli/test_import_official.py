@@ -7,6 +7,7 @@ import os
 import pickle
 import struct
 import zipfile
+from fractions import Fraction
 
 import pytest
 import torch
@@ -133,6 +134,33 @@ def repeated(generator, _synthesis, _first):
     generator["_parameters"] = {f"copy{index}": big for index in range(100)}
 
 
+def unknown_size(_generator, _synthesis, first):
+    first["in_size"] = Fraction(3)
+
+
+def unknown_flag(_generator, _synthesis, first):
+    first["is_torgb"] = Fraction(0)
+
+
+def unknown_tensor(_generator, _synthesis, first):
+    first["_parameters"]["bias"] = Fraction(3)
+
+
+def unknown_names(_generator, synthesis, _first):
+    synthesis["layer_names"] = Fraction(3)
+
+
+def unknown_part(_generator, synthesis, _first):
+    synthesis["_modules"]["input"] = Fraction(3)
+
+
+def nested_size(_generator, synthesis, _first):
+    size = []
+    for _ in range(400):
+        size = [size]
+    synthesis["_modules"]["input"].meta["state"]["sampling_rate"] = size
+
+
 def infinite(_generator, _synthesis, first):
     first["_parameters"]["bias"].data.fill_(float("inf"))
 
@@ -149,6 +177,15 @@ def infinite(_generator, _synthesis, first):
         (cyclic, "too deeply"),
         (repeated, "more numbers"),
         (infinite, "not finite"),
+        (
+            unknown_size,
+            "G_ema.synthesis.L0_24_32.in_size no square size (an object of fractions.Fraction), needed",
+        ),
+        (unknown_flag, ".is_torgb neither true nor false (an object of fractions.Fraction)"),
+        (unknown_tensor, "holds an object of fractions.Fraction as G_ema.synthesis.L0_"),
+        (unknown_names, "G_ema.synthesis.layer_names no list of layer names"),
+        (unknown_part, "as G_ema.synthesis.input, which is no network"),
+        (nested_size, "G_ema.synthesis.input.sampling_rate no number (a list)"),
     ],
 )
 def test_networks_that_contradict_themselves_are_refused(tmp_path, capsys, change, words):
@@ -180,6 +217,19 @@ def test_code_is_named_where_a_network_belongs_and_never_run(tmp_path, capsys, t
 def test_source_code_inside_is_never_run(official, tmp_path, capsys):
     """The stored source would end the process."""
     assert call(capsys, official, tmp_path / "m")[0] == 0
+
+
+def test_only_cut_files_are_to_be_downloaded_again(official, tmp_path, capsys):
+    whole = official.read_bytes()
+    for raw in (b"<html>no such file</html>", whole[:2000] + b"\xff" * 100 + whole[2000:], b"\x80\x04]."):
+        path = tmp_path / "n.pkl"
+        path.write_bytes(raw)
+        assert "download" not in call(capsys, path, tmp_path / "m")[2]
+
+
+def test_pipes_and_devices_are_not_opened(tmp_path, capsys):
+    os.mkfifo(tmp_path / "n.pkl")
+    refused(capsys, tmp_path / "n.pkl", "a named pipe")
 
 
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.3, 0.9, 0.9999])

@@ -44,7 +44,7 @@ from sgxl_t.networks.official_names import (
 )
 from sgxl_t.networks.official_names_t import generator_state_from_official_t, text_tower_from_official_t
 from sgxl_t.networks.projector import RandomProjector
-from sgxl_t.networks.registry import build_generator
+from sgxl_t.networks.registry import build_generator, model_config
 from sgxl_t.networks.superres import stage_parameter_names
 from sgxl_t.networks.vit_adapter import VitAdapter
 from sgxl_t.training.build import _rest
@@ -380,3 +380,37 @@ def test_files_of_older_dill_come_through(narrow, tmp_path, version):
         assert called([path, tmp_path / name]) == 0
         stored = generator_state_from_official_t(numbers(path, "G_ema"))
         equal(load_model(tmp_path / name)[0].state_dict(), stored)
+
+
+PEAK = """
+import resource, sys
+from sgxl_t.conditioning.official.file import read_official
+from sgxl_t.conditioning.official.importer import import_generator
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+before = peak()
+with open(sys.argv[1], "rb") as source:
+    stored = read_official(sys.argv[1], source)
+    opened = peak()
+    generator = import_generator(stored)
+print(opened - before, peak() - before)
+"""
+
+
+@pytest.mark.slow
+def test_a_large_file_takes_the_memory_of_the_wanted_generator(tmp_path):
+    with torch.device("meta"):
+        generator = build_generator(model_config("sgxl-imagenet-16"), ConditionSpec())
+        large = generator_recipe(generator)
+    size = 4 * sum(value.numel() for value in generator.state_dict().values())
+    everything = described(ConditionSpec())
+    write_files([recipe("large", large, large, everything, progress=PROGRESS)], tmp_path)
+    path = tmp_path / "large.pkl"
+    assert path.stat().st_size > 600e6
+    command = [sys.executable, "-c", PEAK, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    opened, imported = map(int, done.stdout.split())
+    assert opened < 100e6
+    assert imported < 1.1 * size + 100e6
+    assert called([path, tmp_path / "m"]) == 0
+    check_average(tmp_path / "m", path)

@@ -1,1 +1,1 @@
-"""Published StyleGAN-XL pickles to model folders, without running anything that they contain."""
+"""StyleGAN-XL's and StyleGAN-T's pickles to model folders, without running anything that they contain."""

@@ -82,12 +82,14 @@ def read_text_tower(module: Module, *, limit: int) -> ClipModel | None:
                 f"gives {clip.where} {config.vocab_size} words where CLIP's vocabulary has "
                 f"{tokenizer.vocab_size}"
             )
-        with torch.random.fork_rng(devices=[]):
-            tower = local_clip(config, tokenizer, None)
+        with torch.device("meta"):
+            empty = local_clip(config, tokenizer, None).text_tensors()
     except (ValueError, RuntimeError, ArithmeticError) as error:
         raise RefusedError(f"describes no text tower that can be built ({error})") from None
-    wanted = {name: tuple(value.shape) for name, value in tower.text_tensors().items()}
+    wanted = {name: tuple(value.shape) for name, value in empty.items()}
     check_shapes(wanted, {name: tensor.shape for name, tensor in tensors.items()}, clip.where)
+    with torch.random.fork_rng(devices=[]):  # first values are soon replaced
+        tower = local_clip(config, tokenizer, None)
     tower.model.load_state_dict(
         {name: tensor.read().float() for name, tensor in tensors.items()}, strict=False, assign=True
     )

@@ -1,5 +1,7 @@
 """Pretrained networks, small here, and random mixing layers."""
 
+from functools import lru_cache
+
 import timm
 import torchvision
 from feature_networks.vit import make_vit_backbone
@@ -8,6 +10,7 @@ from torch import nn
 from pg_modules.blocks import FeatureFusionBlock
 
 
+@lru_cache
 def make_cnn():
     """The first layers of an EfficientNet of timm's."""
     model = timm.create_model("tf_efficientnet_lite0", pretrained=False)
@@ -17,6 +20,7 @@ def make_cnn():
     return pretrained
 
 
+@lru_cache
 def make_resnet():
     """The first layers of a ResNet of torchvision's."""
     model = torchvision.models.resnet18()
