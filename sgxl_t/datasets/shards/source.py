@@ -314,7 +314,3 @@ def _probe(
         f"the {len(tried)} shards of {reference} that were tried hold no sample ({reason}): "
         "check the address, or make them again"
     )
-
-
-def _size(shard: str) -> int:
-    return Path(shard).stat().st_size if is_local(shard) else 0
