@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
+
+T = TypeVar("T")
 
 CLASS_DATA, TEXT_DATA = "digits", "emoji-scenes:24x8"
 SEEDS_PER_DIGIT = 144
@@ -78,26 +82,24 @@ class Watch:
 @click.option("--text-kimg", type=float, help="Thousand images of the text run; default: its preset.")
 def demo(out: Path, class_kimg: float | None, text_kimg: float | None) -> None:
     """Trains and measures both demonstration models; leaves OUT/class, OUT/text and OUT/report.html."""
-    from sgxl_t.cli.demo_report import write_demo_report
-
     out.mkdir(parents=True, exist_ok=True)
     watch = Watch()
     started = time.monotonic()
     with watch.memory():
         with watch.stage("class"):
             train("class", out, class_kimg)
-            scores: dict[str, Any] = {"class": class_scores(out)}
+            scores: dict[str, Any] = {"class": in_child(class_scores, out)}
         scores["class"]["minutes"] = watch.minutes["class"]
         click.echo(f"digits: {out / 'class.png'}  {summary(scores['class'])}")
         with watch.stage("text"):
             train("text", out, text_kimg)
-            scores["text"] = text_scores(out)
+            scores["text"] = in_child(text_scores, out)
         scores["text"]["minutes"] = watch.minutes["text"]
         click.echo(f"emoji scenes: {out / 'text.png'}  {summary(scores['text'])}")
     scores["total_minutes"] = (time.monotonic() - started) / 60
     scores["peak_memory_gib"] = watch.peak_gib
     (out / "scores.json").write_text(json.dumps(scores, indent=1))
-    page = write_demo_report(out, scores)
+    page = in_child(report, out, scores)
     click.echo(f"{scores['total_minutes']:.1f} minutes, {watch.peak_gib:.1f} GiB at most. Open {page}")
 
 
@@ -111,7 +113,7 @@ def train(kind: str, out: Path, kimg: float | None) -> None:
     if kimg is not None:
         arguments += ["--schedule.kimg", str(kimg)]
     launch = ["--num_processes", str(processes), "--num_machines", "1", "--dynamo_backend", "no"]
-    launch += ["--mixed_precision", precision(), "--module"]
+    launch += ["--mixed_precision", in_child(precision), "--module"]
     if processes > 1:
         launch = ["--multi_gpu", *launch]  # accelerate's name for several processes; they run on the CPU here
     command = [
@@ -125,6 +127,13 @@ def train(kind: str, out: Path, kimg: float | None) -> None:
     threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // processes))}
     subprocess.run(command, check=True, env={**os.environ, **threads})
     keep_model(out / "runs" / kind / "last", out / kind)
+
+
+def in_child(work: Callable[..., T], *given: Any) -> T:
+    """What `work` returns, from a process of its own: the libraries that it loads, half a GiB and more, are
+    gone before training needs the memory."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(work, *given).result()
 
 
 def precision() -> str:
@@ -201,6 +210,13 @@ def to_tensor(images: list[Any]) -> Any:
     return (
         torch.from_numpy(np.stack([np.asarray(image) for image in images])).permute(0, 3, 1, 2).contiguous()
     )
+
+
+def report(out: Path, scores: dict[str, Any]) -> Path:
+    """Writes OUT/report.html; returns its path."""
+    from sgxl_t.cli.demo_report import write_demo_report
+
+    return write_demo_report(out, scores)
 
 
 def write_grid(pipe: Any, conditions: list[Any], path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -83,3 +83,10 @@ def _labelled_batches(
             images, labels = [], []
     if images:
         yield torch.stack(images), torch.tensor(labels)
+
+
+def rows_by_name(rows: Tensor, theirs: Sequence[str], ours: Sequence[str]) -> Tensor:
+    """Rows [len(theirs), D] in the order of our names [len(ours), D]; a name that is new gets their mean."""
+    places = {name: place for place, name in enumerate(theirs)}
+    mean = rows.mean(dim=0)
+    return torch.stack([rows[places[name]] if name in places else mean for name in ours])

@@ -16,6 +16,15 @@ from sgxl_t.objectives.guidance import (
 )
 
 
+def check_guide(config: ObjectiveConfig, clip: ImageTower | None) -> None:
+    """ValueError where clip_weight has no CLIP to act through."""
+    if clip is None:
+        raise ValueError(
+            f"objective.clip_weight={config.clip_weight} needs a CLIP with an image tower: name one in "
+            "conditioning.text_encoder, or set objective.clip_weight to 0"
+        )
+
+
 class Guides:
     """Frozen networks that judge generated images, each by the weight that the configuration gives it.
 
@@ -36,11 +45,8 @@ class Guides:
                 f"objective.cls_weight={config.cls_weight} needs a classifier: name one in "
                 "conditioning.classifier, or set objective.cls_weight to 0"
             )
-        if config.clip_weight > 0 and clip is None:
-            raise ValueError(
-                f"objective.clip_weight={config.clip_weight} needs a CLIP with an image tower: name one in "
-                "conditioning.text_encoder, or set objective.clip_weight to 0"
-            )
+        if config.clip_weight > 0:
+            check_guide(config, clip)
         if config.stem_weight > 0 and stem is None:
             raise ValueError(
                 f"objective.stem_weight={config.stem_weight} needs a generator to grow on: name one in stem, "

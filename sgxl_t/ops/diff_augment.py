@@ -48,7 +48,10 @@ def parse_policy(policy: str) -> list[str]:
     steps = [step.strip() for step in policy.split(",") if step.strip()]
     for step in steps:
         if step not in _POLICIES:
-            raise ValueError(f"augmentation step {step!r} is unknown: use {', '.join(_POLICIES)}")
+            raise ValueError(
+                f"augmentation step {step!r} is unknown: discriminator.diff_augment joins some of "
+                f"{', '.join(_POLICIES)} with commas, or is empty"
+            )
     return steps
 
 

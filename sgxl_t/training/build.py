@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,9 +13,12 @@ from torch import nn
 
 from sgxl_t.conditioning import ClassCondition, Condition, build_condition
 from sgxl_t.conditioning.class_check import check_classes
-from sgxl_t.conditioning.model_folder import load_model
+from sgxl_t.conditioning.class_table import rows_by_name
+from sgxl_t.conditioning.model_folder import load_model, read_info
 from sgxl_t.conditioning.table_file import load_class_table
 from sgxl_t.datasets.base import ImageSource
+from sgxl_t.files.whole import whole_folder
+from sgxl_t.metrics.shelf import Shelf
 from sgxl_t.networks.clip import ClipModel
 from sgxl_t.networks.discriminator import Discriminator, build_discriminator
 from sgxl_t.networks.feature_networks import FeatureNetwork, load_feature_network
@@ -25,13 +29,17 @@ from sgxl_t.networks.resting_t import rest, resting_names
 from sgxl_t.networks.superres import StemView, freeze_for_stage, load_stem
 from sgxl_t.networks.text_encoder import TextEncoder
 from sgxl_t.networks.text_towers import load_text_encoder
+from sgxl_t.objectives.guides import check_guide
 from sgxl_t.training import watchdog
-from sgxl_t.training.config import TrainConfig
+from sgxl_t.training.config import TrainConfig, tracked_specs
 from sgxl_t.training.data import open_data, open_tracked
 from sgxl_t.training.features import train_features
 from sgxl_t.training.fixed_captions import keep_captions
 from sgxl_t.training.launch_check import check_launch
 from sgxl_t.training.machines import share_files
+from sgxl_t.training.memory_networks import sketch_networks
+from sgxl_t.training.memory_shapes import Shapes
+from sgxl_t.training.origin import check_start, features_of, model_of
 from sgxl_t.training.runtime import Runtime, stream
 from sgxl_t.training.together import end_together, main_writes
 
@@ -51,18 +59,17 @@ class Parts:
     stem: StemView | None
 
 
-def build_parts(config: TrainConfig, runtime: Runtime, folder: Path) -> Parts:
-    """Opens the data, trains missing local features, builds all networks on the run's device.
+def build_parts(
+    config: TrainConfig, runtime: Runtime, folder: Path, source: ImageSource | None = None
+) -> Parts:
+    """Trains missing local features, builds all networks on the run's device.
 
-    The first weights are a function of the seed alone and equal on all ranks.
+    source: the data, where it has been opened and checked already. The first weights are a function of the
+    seed alone and equal on all ranks.
     """
-    with end_together(runtime):  # a folder may be missing on one machine
-        source = open_data(config.data, config.generator.img_resolution)
-        check_source(config, source)
-    check_launch(config, runtime, source)
-    # Before features train: a stem of other classes ends the run.
+    source = open_checked(config, runtime) if source is None else source
     with end_together(runtime):
-        stem = load_stem_model(config, source) if config.stem else None
+        stem = load_model(config.stem)[0] if config.stem else None
     config = resolve_references(config, runtime, folder, source)
     state = torch.random.get_rng_state()
     torch.manual_seed(stream(config.seed, "weights", 0).initial_seed() % 2**63)
@@ -76,6 +83,60 @@ def build_parts(config: TrainConfig, runtime: Runtime, folder: Path) -> Parts:
             network.to(runtime.device)
     keep_captions(parts.condition, source, runtime, folder / "captions")
     return parts
+
+
+def open_checked(config: TrainConfig, runtime: Runtime) -> ImageSource:
+    """The data of a run, with all that can be refused before anything is trained or written: ValueError."""
+    with end_together(runtime):  # a folder may be missing on one machine
+        source = open_data(config.data, config.generator.img_resolution)
+        check_source(config, source)
+        check_start(config, source)
+        if config.stem:
+            check_stem(config, source)
+    check_launch(config, runtime, source)
+    if runtime.any(bool(_to_train(config, config.folder() / "features"))):
+        with end_together(runtime):
+            check_networks(config)
+    return source
+
+
+def check_networks(config: TrainConfig) -> None:
+    """Whether the networks can be built once their local features are trained; ValueError where they cannot.
+
+    Named networks are loaded, as their weights may not be had; all others are built without weights.
+    """
+    for name in _used(config):
+        if not trained_kinds(name):
+            load_feature_network(name)
+    if config.cond == "text" and not trained_kinds(config.conditioning.text_encoder):
+        encoder = load_text_encoder(config.conditioning.text_encoder, images=config.objective.clip_weight > 0)
+        if config.objective.clip_weight > 0:
+            check_guide(config.objective, encoder.guide)
+    if config.conditioning.own_text_encoder is not None:
+        load_text_encoder(config.conditioning.own_text_encoder)
+    sketch_networks(config, Shapes())
+
+
+def _used(config: TrainConfig) -> list[str]:
+    """References of all feature networks that look at images, in the order in which they train."""
+    used = [*config.discriminator.features]
+    if config.cond == "class":
+        if not (config.stem or config.conditioning.class_table or model_of(config)):
+            used.append(config.conditioning.class_features)
+        if config.objective.cls_weight > 0:
+            used.append(config.conditioning.classifier)
+    return used
+
+
+def _to_train(config: TrainConfig, root: Path) -> list[str]:
+    """KIND of every `auto:KIND` that is not in `root` yet."""
+    used = _used(config)
+    if config.cond == "text":
+        used.insert(len(config.discriminator.features), config.conditioning.text_encoder)
+    kinds = list(dict.fromkeys(kind for name in used for kind in trained_kinds(name)))
+    if "clip" in kinds and "cnn" not in kinds:
+        kinds.insert(0, "cnn")  # the image tower of the local CLIP is the CNN
+    return [kind for kind in kinds if not (root / kind / "config.json").exists()]
 
 
 def check_source(config: TrainConfig, source: ImageSource) -> None:
@@ -97,8 +158,17 @@ def check_source(config: TrainConfig, source: ImageSource) -> None:
         )
     if config.log.track_images > 0:
         open_tracked(config, source)
+        _check_extractors(config)
     if config.cond == "class" and config.objective.cls_weight > 0:
         _check_classifier(config, source)
+
+
+def _check_extractors(config: TrainConfig) -> None:
+    """The networks of tracked metrics must be there; untrained ones always are."""
+    shelf = Shelf()
+    for spec in tracked_specs(config.log.metrics, config.log.track_images):
+        if not spec.extractor.startswith("random:"):
+            shelf.about(spec)
 
 
 @torch.no_grad()
@@ -118,21 +188,16 @@ def _check_classifier(config: TrainConfig, source: ImageSource) -> None:
 def resolve_references(
     config: TrainConfig, runtime: Runtime, folder: Path, source: ImageSource
 ) -> TrainConfig:
-    """Replaces `auto:KIND` by a local feature network in the run folder, trained first when missing."""
+    """Replaces `auto:KIND` by a local feature network in the run folder, which is trained when missing.
+
+    A run that starts from another one on the same classes takes over that one's.
+    """
     root = folder / "features"
-    used = [*config.discriminator.features]
-    if config.cond == "text":
-        used.append(config.conditioning.text_encoder)
-    if config.cond == "class":
-        if not (config.stem or config.conditioning.class_table):
-            used.append(config.conditioning.class_features)
-        if config.objective.cls_weight > 0:
-            used.append(config.conditioning.classifier)
-    kinds = list(dict.fromkeys(kind for name in used for kind in trained_kinds(name)))
-    if "clip" in kinds and "cnn" not in kinds:
-        kinds.insert(0, "cnn")  # the image tower of the local CLIP is the CNN
-    missing = [kind for kind in kinds if not (root / kind / "config.json").exists()]
+    missing = _to_train(config, root)
+    there = features_of(config, source) if missing else None
     with main_writes(runtime, folder, "its feature networks"):
+        if there is not None and runtime.is_main:
+            missing = _take_over(there, root, missing)
         if missing and runtime.is_main:
             log.info("training local feature networks on %s: %s", config.data.source, ", ".join(missing))
             train_features(
@@ -150,7 +215,8 @@ def resolve_references(
         return local_references(name, root)
 
     table_network = config.conditioning.class_features
-    elsewhere = config.stem or config.conditioning.class_table  # where the table comes from
+    # Where the table comes from.
+    elsewhere = config.stem or config.conditioning.class_table or model_of(config)
     conditioning = replace(
         config.conditioning,
         text_encoder=local(config.conditioning.text_encoder),
@@ -161,6 +227,17 @@ def resolve_references(
     return replace(
         config, conditioning=conditioning, discriminator=replace(config.discriminator, features=features)
     )
+
+
+def _take_over(there: Path, root: Path, kinds: Sequence[str]) -> list[str]:
+    """Copies the feature networks that another run has trained; returns those that it lacks."""
+    found = [kind for kind in kinds if (there / kind / "config.json").is_file()]
+    for kind in found:
+        with whole_folder(root / kind, mark="config.json") as aside:
+            shutil.copytree(there / kind, aside, dirs_exist_ok=True)
+    if found:
+        log.info("local feature networks are those of %s: %s", there, ", ".join(found))
+    return [kind for kind in kinds if kind not in found]
 
 
 def _networks(config: TrainConfig, source: ImageSource, stem: Generator | None) -> Parts:
@@ -204,13 +281,18 @@ def _condition(
     config: TrainConfig, source: ImageSource, encoder: TextEncoder | None, stem: Generator | None
 ) -> Condition:
     """The run's condition. A file or a named network fills the class tables; with a stem, `auto:` takes the
-    stem's."""
+    stem's. The generator of a model folder brings its own."""
     named, table_file = config.conditioning.class_features, config.conditioning.class_table
     if config.cond == "class" and table_file is not None:
         return build_condition("class", source, table_file=table_file)
     if config.cond == "class" and stem is not None and named.startswith("auto:"):
         assert isinstance(stem.mapping.embed, nn.Embedding)
         return ClassCondition(source.class_names or (), stem.mapping.embed.weight)
+    if config.cond == "class" and (model := model_of(config)) is not None:
+        rows = load_model(model.folder)[0].mapping.embed
+        assert isinstance(rows, nn.Embedding)
+        names = source.class_names or ()
+        return ClassCondition(names, rows_by_name(rows.weight, model.class_names, names))
     class_network = load_feature_network(named) if config.cond == "class" else None
     return build_condition(
         config.cond,
@@ -223,16 +305,17 @@ def _condition(
     )
 
 
-def load_stem_model(config: TrainConfig, source: ImageSource) -> Generator:
-    """The generator in config.stem; ValueError where it makes other classes than the data has."""
+def check_stem(config: TrainConfig, source: ImageSource) -> None:
+    """ValueError where config.stem makes other classes than the data has, or no head of this run fits it."""
     assert config.stem is not None
-    generator, condition, _ = load_model(config.stem)
-    if condition.kind == "class" and tuple(source.class_names or ()) != condition.names:
+    info = read_info(config.stem)
+    if info.condition.kind == "class" and tuple(source.class_names or ()) != info.class_names:
         raise ValueError(
-            f"stem={config.stem} makes {len(condition.names)} classes and {config.data.source} has "
+            f"stem={config.stem} makes {len(info.class_names)} classes and {config.data.source} has "
             f"{source.num_classes} or names them otherwise: train on the classes of the stem"
         )
-    return generator
+    with torch.device("meta"):
+        load_stem(*(build_generator(sizes, info.condition) for sizes in (config.generator, info.generator)))
 
 
 def real_pictures(source: ImageSource, count: int, seed: int) -> torch.Tensor:

@@ -13,6 +13,7 @@ from sgxl_t.networks.references import trained_kinds
 from sgxl_t.networks.synthesis_t import check_attention
 from sgxl_t.objectives.config import ObjectiveConfig
 from sgxl_t.training.compute_config import ComputeConfig
+from sgxl_t.training.ranges import check_ranges
 from sgxl_t.training.stage_config import StageConfig, check_stages
 
 
@@ -196,8 +197,9 @@ class TrainConfig:
     stem: str | None = None
     """Model folder whose layers a generator with heads keeps, frozen; none trains all layers."""
     start: str | None = None
-    """Run folder whose newest checkpoint gives weights and optimiser states, as far as they fit; counters
-    start at zero. None starts from random weights."""
+    """Run folder whose newest checkpoint gives weights and optimiser states, as far as they fit, or model
+    folder, such as RUN/best, whose generator is trained on; counters start at zero. None starts from random
+    weights."""
     freeze_generator: bool = False
     """Keep the generator as it is, so that only its text tower learns (StyleGAN-T, section 3.3)."""
     freeze_below: int | None = None
@@ -220,7 +222,7 @@ class TrainConfig:
 
     def check(self) -> None:
         """Cross-field rules; raises ValueError with the value, the rule and the way out."""
-        self._check_ranges()
+        check_ranges(self)
         self.compute.check()
         self._check_growing()
         self._check_attention()
@@ -315,42 +317,6 @@ class TrainConfig:
                 f"conditioning.own_text_encoder={self.conditioning.own_text_encoder} needs cond=text, "
                 f"not cond={self.cond}: leave it out"
             )
-
-    def _check_ranges(self) -> None:
-        if self.schedule.plateau and (self.log.track_images <= 0 or not self.log.metrics):
-            raise ValueError(
-                "schedule.plateau=true stops by a tracked metric and there is none: "
-                "set log.track_images to 1000"
-            )
-        resolution = self.generator.img_resolution
-        if resolution < 8 or resolution & (resolution - 1):
-            raise ValueError(
-                f"generator.img_resolution={resolution} is no power of two of at least 8: "
-                "use 16, 32, 64, 128, 256, 512 or 1024"
-            )
-        if not 0 <= self.data.caption_dropout <= 1:
-            raise ValueError(
-                f"data.caption_dropout={self.data.caption_dropout} is no share: use a number from 0 to 1"
-            )
-        minutes = self.schedule.watchdog_minutes
-        positive = {
-            "data.shuffle_samples": self.data.shuffle_samples,
-            "batch.images": self.batch.images,
-            "batch.per_device": 1 if self.batch.per_device is None else self.batch.per_device,
-            "schedule.kimg": self.schedule.kimg,
-            "schedule.tick_kimg": self.schedule.tick_kimg,
-            "schedule.snapshot_kimg": self.schedule.snapshot_kimg,
-            "schedule.checkpoint_kimg": self.schedule.checkpoint_kimg,
-            "schedule.keep_checkpoints": self.schedule.keep_checkpoints,
-            "schedule.watchdog_minutes": 1 if minutes is None else minutes,
-            "schedule.max_skipped_steps": self.schedule.max_skipped_steps,
-            "ema.half_life_kimg": self.ema.half_life_kimg,
-            "optimizer.g_lr": self.optimizer.g_lr,
-            "optimizer.d_lr": self.optimizer.d_lr,
-        }
-        for name, value in positive.items():
-            if not value > 0:
-                raise ValueError(f"{name}={value} must be greater than 0: choose a positive number")
 
     def round_images(self, num_processes: int) -> int:
         """Images of one round on each process."""

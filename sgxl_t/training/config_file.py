@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sgxl_t.training.config import TrainConfig
+from sgxl_t.training.config_words import plain_words
 
 SHORT = {"--data": "--data.source", "--max-minutes": "--schedule.max_minutes"}
 """Flags that are typed often."""
@@ -111,8 +112,7 @@ def _with_underscores(argument: str) -> str:
 
 
 def _one_sentence(message: str) -> str:
-    words = " ".join(line.strip(" -") for line in message.splitlines())
-    return f"the configuration is not valid: {words.rstrip('.')}; --print_config shows every key"
+    return f"the configuration is not valid: {plain_words(message)}; --print_config shows every key"
 
 
 def config_to_dict(config: TrainConfig) -> dict[str, Any]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sgxl_t.networks.references import split_references
+from sgxl_t.training.config_words import either
 
 if TYPE_CHECKING:
     from sgxl_t.training.config import TrainConfig
@@ -29,7 +29,7 @@ def for_strong_discriminator(config: TrainConfig) -> str:
     changes.append("add data" if config.data.mirror else "add data (data.mirror)")
     return (
         "It tells nearly all pictures apart and teaches little: see to other warnings first, then "
-        f"{_either(changes)}."
+        f"{either(changes)}."
     )
 
 
@@ -63,7 +63,7 @@ def for_alike_samples(config: TrainConfig) -> str:
         lower.append("optimizer.g_lr")
     lower.append("optimizer.d_lr")
     wider = ", raise generator.z_dim" if _sizes_are_free(config) and not config.start else ""
-    return f"The latent hardly counts: lower {_either(lower)}{wider}."
+    return f"The latent hardly counts: lower {either(lower)}{wider}."
 
 
 def for_ignored_condition(config: TrainConfig) -> str:
@@ -78,7 +78,7 @@ def for_ignored_condition(config: TrainConfig) -> str:
         higher.append(CONDITION_SHARE[config.generator.family])
     return (
         f"Pictures are the same whatever is asked for: check that {what} fit their pictures, "
-        f"raise {_either(higher)}."
+        f"raise {either(higher)}."
     )
 
 
@@ -96,8 +96,3 @@ def _has_guide(config: TrainConfig) -> bool:
     return any(
         not name.startswith("transformers:") for name in split_references(config.conditioning.text_encoder)
     )
-
-
-def _either(words: Sequence[str]) -> str:
-    """a; a or b; a, b or c."""
-    return " or ".join(filter(None, (", ".join(words[:-1]), words[-1])))

@@ -18,6 +18,7 @@ from sgxl_t.training.build import check_source
 from sgxl_t.training.config import TrainConfig
 from sgxl_t.training.config_file import config_from_dict, config_to_dict
 from sgxl_t.training.data import open_data
+from sgxl_t.training.origin import check_start, is_model
 from sgxl_t.training.stage_config import StageConfig, head_layers_of, stage_folder, stage_label
 
 NONE = object()
@@ -205,6 +206,8 @@ def check_plan(todo: Sequence[Stage], world_size: int) -> list[ImageSource]:
         config.rounds(world_size)
         source = open_data(config.data, stage.resolution)
         check_source(config, source)
+        if stage.below is None:
+            check_start(config, source)
         if sources and source.class_names != sources[0].class_names:
             raise ValueError(
                 f"stage {stage.label} has {source.num_classes} classes in {config.data.source} and the "
@@ -219,7 +222,7 @@ def check_below(stage: Stage) -> None:
     if stage.below is None:
         return
     folder, expected = stage.below
-    if not (folder / "config.json").is_file() or not (folder / "generator.safetensors").is_file():
+    if not is_model(folder):
         raise ValueError(
             f"stage {stage.label} starts from {folder}, which is missing: "
             "train the stage below first, or restore the folder"

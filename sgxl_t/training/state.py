@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from sgxl_t.files.terminal import visible
-from sgxl_t.ops.images import from_uint8
-from sgxl_t.training.build import real_pictures
 from sgxl_t.training.checkpoint import load_newest, save_checkpoint
 from sgxl_t.training.config_file import config_to_dict
 from sgxl_t.training.data import positions_of
 from sgxl_t.training.machines import check_same_checkpoint
-from sgxl_t.training.start import start_from
+from sgxl_t.training.start import calibrate, start_from
 
 if TYPE_CHECKING:
     from sgxl_t.training.trainer import Trainer
 
 log = logging.getLogger("sgxl_t")
-
-CALIBRATION_IMAGES = 64
 
 
 def save_state(trainer: Trainer) -> None:
@@ -69,12 +64,12 @@ def save_state(trainer: Trainer) -> None:
 def restore_state(trainer: Trainer) -> None:
     """Loads the newest whole checkpoint on every process.
 
-    A new run starts from the run that config.start names, or else calibrates its feature scales.
+    A new run starts from what config.start names, or else calibrates its feature scales.
     """
     found = load_newest(trainer.folder / "checkpoints")
     if found is None and trainer.config.start:
         check_same_checkpoint(trainer.runtime, Path(trainer.config.start), f"start={trainer.config.start}")
-        start_from(trainer, Path(trainer.config.start))
+        start_from(trainer, trainer.config.start)
         return
     if found is None and trainer.config.freeze_stem and not trainer.config.stem:
         raise ValueError(
@@ -82,8 +77,7 @@ def restore_state(trainer: Trainer) -> None:
             "folder in --run-dir, or leave it out"
         )
     if found is None:
-        pictures = real_pictures(trainer.source, CALIBRATION_IMAGES, trainer.config.seed)
-        trainer.features.calibrate(from_uint8(pictures.to(trainer.runtime.device)))
+        calibrate(trainer)
         log.info("a new run starts in %s", trainer.folder)
         return
     folder, parts, state = found

@@ -64,8 +64,9 @@ def _code_of(error: Exception) -> int:
 def dry_run(config: TrainConfig) -> int:
     """Prints what every launch mode would need of each process."""
     from sgxl_t.training.dry_run import print_report
+    from sgxl_t.training.origin import with_origin
 
-    print_report(config)
+    print_report(with_origin(config))
     return 0
 
 
@@ -93,14 +94,19 @@ def run(config: TrainConfig) -> int:
 
 
 def _train(config: TrainConfig, runtime: Runtime) -> bool:
+    from sgxl_t.training.origin import with_origin
+
+    config = with_origin(config)
     if config.stages:
         from sgxl_t.training.chain import run_chain
 
         return run_chain(config, runtime)
+    from sgxl_t.training.build import open_checked
     from sgxl_t.training.trainer import Trainer
 
     rounds = config.rounds(runtime.world_size)
     folder = config.folder()
+    source = open_checked(config, runtime)
     with main_writes(runtime, folder, "its configuration"):
         if runtime.is_main:
             prepare_folder(folder, config)
@@ -110,7 +116,7 @@ def _train(config: TrainConfig, runtime: Runtime) -> bool:
         rounds,
         config.round_images(runtime.world_size),
     )
-    return Trainer(config, runtime, folder).train()
+    return Trainer(config, runtime, folder, source).train()
 
 
 if __name__ == "__main__":

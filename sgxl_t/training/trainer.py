@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from sgxl_t.conditioning.text_condition import TextCondition
-from sgxl_t.datasets.base import Batch
+from sgxl_t.datasets.base import Batch, ImageSource
 from sgxl_t.objectives.objective import Objective, Phase, Stats
 from sgxl_t.training.build import build_parts
 from sgxl_t.training.compute_config import chosen_forms
@@ -39,7 +39,10 @@ BAR = "{desc}: {percentage:3.0f}% {n:.1f}/{total:.1f} kimg [{elapsed}<{remaining
 class Trainer:
     """One run in one folder. `train()` starts it, or goes on where the newest checkpoint stands."""
 
-    def __init__(self, config: TrainConfig, runtime: Runtime, folder: Path) -> None:
+    def __init__(
+        self, config: TrainConfig, runtime: Runtime, folder: Path, source: ImageSource | None = None
+    ) -> None:
+        """source: the data, where it has been opened and checked already."""
         self.config, self.runtime, self.folder = config, runtime, folder
         self.rounds = config.rounds(runtime.world_size)
         self.round_images = config.round_images(runtime.world_size)
@@ -49,7 +52,7 @@ class Trainer:
         self.rolled_back = False
         self.data_positions: Positions | None = None
         self.loader: Iterator[Batch] | None = None
-        parts = build_parts(config, runtime, folder)
+        parts = build_parts(config, runtime, folder, source)
         self.source, self.condition = parts.source, parts.condition
         self.features = parts.discriminator.features
         self.objective = Objective(

@@ -155,9 +155,10 @@ def test_mistakes_are_one_sentence(stages, words, tmp_path, tiny_features, capsy
 
 
 def test_a_start_without_checkpoint_is_refused(tmp_path, tiny_features, capsys):
+    (tmp_path / "nothing").mkdir()
     with pytest.raises(SystemExit):
         main(tiny_run(tmp_path / "run", tiny_features, start=tmp_path / "nothing"))
-    assert "holds no checkpoint" in capsys.readouterr().err
+    assert "holds neither checkpoints nor a model" in capsys.readouterr().err
 
 
 def test_the_judge_reads_what_captions_ask_for_and_pairs_never_shown(finished):
