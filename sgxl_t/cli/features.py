@@ -92,8 +92,8 @@ def list_networks(folder: str, as_json: bool) -> None:
         raise ValueError(f"{root} is no folder: name one that `sgxl-t features train --out` has written")
     found = []
     for path in sorted([*root.glob(CONFIG), *root.glob(f"*/{CONFIG}"), *root.glob(f"*/*/{CONFIG}")]):
-        config = read_json(path)
-        if isinstance(config, dict) and config.get("kind") in ("cnn", "vit", "clip", "text"):
+        config = read_json(path).group()
+        if config.get("kind") in ("cnn", "vit", "clip", "text"):
             found.append({"reference": f"local:{path.parent}", **_summary(config)})
     if as_json:
         click.echo(json.dumps(found, indent=2, ensure_ascii=False))
@@ -129,7 +129,7 @@ def describe(folder: Path) -> dict[str, Any]:
     from sgxl_t.networks.local_networks import load_local
     from sgxl_t.networks.stored import read_config
 
-    config = read_config(folder)
+    config = read_config(folder).group()
     found: dict[str, Any] = {"reference": f"local:{folder}", **_summary(config)}
     if config["kind"] in ("clip", "text"):
         clip = load_clip(f"local:{folder}", text_only=config["kind"] == "text")

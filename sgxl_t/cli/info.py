@@ -91,7 +91,7 @@ def _config_has(folder: Path, key: str) -> bool:
     from sgxl_t.networks.stored import read_json
 
     config = read_json(folder / "config.json", way_out="restore it, or name another folder")
-    return isinstance(config, dict) and key in config
+    return isinstance(config.raw, dict) and key in config.raw
 
 
 def _model(folder: Path) -> dict[str, Any]:
@@ -124,7 +124,7 @@ def _feature_network(folder: Path) -> dict[str, Any]:
         "holds": "feature network",
         "path": str(folder),
         "reference": f"local:{folder}",
-        **read_config(folder),
+        **read_config(folder).group(),
     }
 
 

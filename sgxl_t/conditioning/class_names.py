@@ -25,7 +25,7 @@ class ClassNames:
             self._whole.setdefault(_key(name), []).append(index)
             for part in name.split(","):
                 indices = self._parts.setdefault(_key(part), [])
-                if index not in indices:
+                if indices[-1:] != [index]:  # the indices ascend
                     indices.append(index)
 
     def resolve(self, request: str | int | Sequence[str | int]) -> list[int]:

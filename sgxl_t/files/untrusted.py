@@ -35,12 +35,15 @@ class UntrustedValueError(ValueError):
 
 
 class Value:
-    """A JSON value and its place: `where` is the file, `path` the way inside, such as labels[3]."""
+    """A JSON value and its place: `where` is the file, `path` the way inside, such as labels[3].
 
-    __slots__ = ("path", "raw", "where")
+    way_out: what a sentence about the value ends in, such as "restore the file"; empty for nothing.
+    """
 
-    def __init__(self, raw: Any, where: str, path: str = "") -> None:
-        self.raw, self.where, self.path = raw, where, path
+    __slots__ = ("path", "raw", "way_out", "where")
+
+    def __init__(self, raw: Any, where: str, path: str = "", way_out: str = "") -> None:
+        self.raw, self.where, self.path, self.way_out = raw, where, path, way_out
 
     def __getitem__(self, key: str) -> Value:
         """The value of a key; an error where it is missing or this is no group."""
@@ -51,16 +54,20 @@ class Value:
 
     def get(self, key: str) -> Value | None:
         """The value of a key; None where the key is missing or null."""
-        if not isinstance(self.raw, dict):
-            raise self.error(f"is {kind_of(self.raw)} where a group of keys belongs")
-        raw = self.raw.get(key)
-        return None if raw is None else Value(raw, self.where, f"{self.path}.{key}" if self.path else key)
+        raw = self.group().get(key)
+        if raw is None:
+            return None
+        return Value(raw, self.where, f"{self.path}.{key}" if self.path else key, self.way_out)
 
     def keys(self) -> list[str]:
         """The keys of a group, in the order of the file."""
+        return list(self.group())
+
+    def group(self) -> dict[str, Any]:
+        """A group of keys as it is: for facts that are shown and kept, and that nothing is built from."""
         if not isinstance(self.raw, dict):
             raise self.error(f"is {kind_of(self.raw)} where a group of keys belongs")
-        return list(self.raw)
+        return self.raw
 
     def rows(self, maximum: int = 10**7) -> Iterator[Value]:
         """The entries of a list of at most `maximum`."""
@@ -68,7 +75,10 @@ class Value:
             raise self.error(f"is {kind_of(self.raw)} where a list belongs")
         if len(self.raw) > maximum:
             raise self.error(f"has {len(self.raw)} entries, and at most {maximum} are read")
-        return (Value(raw, self.where, f"{self.path}[{index}]") for index, raw in enumerate(self.raw))
+        return (
+            Value(raw, self.where, f"{self.path}[{index}]", self.way_out)
+            for index, raw in enumerate(self.raw)
+        )
 
     def pair(self) -> tuple[Value, Value]:
         """The two entries of a list of two."""
@@ -109,15 +119,17 @@ class Value:
     def error(self, what: str) -> UntrustedValueError:
         """An error to raise about this value: its place, then `what`."""
         place = visible(f"{self.where}: {self.path}" if self.path else self.where)
-        return UntrustedValueError(f"{place} {what}")
+        return UntrustedValueError(f"{place} {what}" + (f": {self.way_out}" if self.way_out else ""))
 
 
-def read_json(path: str | Path, *, maximum: int = MAX_BYTES, where: str | None = None) -> Value:
+def read_json(
+    path: str | Path, *, maximum: int = MAX_BYTES, where: str | None = None, way_out: str = ""
+) -> Value:
     """The value in a JSON file of at most `maximum` bytes; `where` names it in errors, or else its path."""
-    return parse_json(read_regular(path, maximum), where or str(path), maximum=maximum)
+    return parse_json(read_regular(path, maximum), where or str(path), maximum=maximum, way_out=way_out)
 
 
-def parse_json(data: bytes | str, where: str, *, maximum: int = MAX_BYTES) -> Value:
+def parse_json(data: bytes | str, where: str, *, maximum: int = MAX_BYTES, way_out: str = "") -> Value:
     """The value of JSON text; UntrustedValueError where it is none, or would take too much memory.
 
     Python's own reader does the parsing. What it would build is bounded first, by counting the signs that
@@ -125,7 +137,7 @@ def parse_json(data: bytes | str, where: str, *, maximum: int = MAX_BYTES) -> Va
     thousand digits, which would take long.
     """
     encoded = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
-    shown = visible(where)
+    shown, repair = visible(where), way_out or "repair or remove it"
     if len(encoded) > maximum:
         raise UntrustedValueError(f"{shown} has {len(encoded)} bytes, more than the {maximum} that are read")
     memory = 5 * len(encoded) + sum(bytes_each * encoded.count(sign) for sign, bytes_each in COST.items())
@@ -137,14 +149,12 @@ def parse_json(data: bytes | str, where: str, *, maximum: int = MAX_BYTES) -> Va
     try:
         raw = json.loads(data, parse_int=_integer, parse_constant=_refuse_constant)
     except RecursionError:
-        raise UntrustedValueError(
-            f"{shown} is nested deeper than {MAX_DEPTH} levels: repair or remove it"
-        ) from None
+        raise UntrustedValueError(f"{shown} is nested deeper than {MAX_DEPTH} levels: {repair}") from None
     except ValueError as error:
-        raise UntrustedValueError(f"{shown} is no JSON ({visible(error)}): repair or remove it") from error
+        raise UntrustedValueError(f"{shown} is no JSON ({visible(error)}): {repair}") from error
     if _deeper_than(raw, MAX_DEPTH):
-        raise UntrustedValueError(f"{shown} is nested deeper than {MAX_DEPTH} levels: repair or remove it")
-    return Value(raw, where)
+        raise UntrustedValueError(f"{shown} is nested deeper than {MAX_DEPTH} levels: {repair}")
+    return Value(raw, where, way_out=way_out)
 
 
 def kind_of(raw: object) -> str:
