@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from sgxl_t.files.terminal import say, say_json
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -45,17 +46,17 @@ def info(path: str, as_json: bool, sheet: str | None, examine: int) -> None:
     """
     found = describe(path, sheet=sheet, examine=examine)
     if as_json:
-        click.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        say_json(found)
         return
     for line in found.pop("drawing", ()):
-        click.echo(line)
+        say(line)
     if found["holds"] == "chain":  # drawn already
         del found["stages"]
     left_out = found.pop("left_out", ())
     for name, value in _lines(found):
-        click.echo(f"{name:28} {value}")
+        say(f"{name:28} {value}")
     for line in left_out:
-        click.echo(line)
+        say(line)
 
 
 def describe(path: str, *, sheet: str | None = None, examine: int = 2000) -> dict[str, Any]:

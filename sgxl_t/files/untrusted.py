@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -123,18 +124,37 @@ class Value:
 
 
 def read_json(
-    path: str | Path, *, maximum: int = MAX_BYTES, where: str | None = None, way_out: str = ""
+    path: str | Path,
+    *,
+    maximum: int = MAX_BYTES,
+    where: str | None = None,
+    way_out: str = "",
+    not_finite: bool = False,
 ) -> Value:
     """The value in a JSON file of at most `maximum` bytes; `where` names it in errors, or else its path."""
-    return parse_json(read_regular(path, maximum), where or str(path), maximum=maximum, way_out=way_out)
+    data = read_regular(path, maximum)
+    return parse_json(data, where or str(path), maximum=maximum, way_out=way_out, not_finite=not_finite)
 
 
-def parse_json(data: bytes | str, where: str, *, maximum: int = MAX_BYTES, way_out: str = "") -> Value:
+def read_json_lines(path: str | Path, *, maximum: int = MAX_BYTES) -> Iterator[Value]:
+    """The values of a file with JSON in each line, NaN and infinities included, as logs of numbers hold.
+
+    Lines that are none, such as a last one that a crash cut, are left out.
+    """
+    for text in read_regular(path, maximum).split(b"\n"):
+        with suppress(UntrustedValueError):
+            yield parse_json(text, str(path), not_finite=True)
+
+
+def parse_json(
+    data: bytes | str, where: str, *, maximum: int = MAX_BYTES, way_out: str = "", not_finite: bool = False
+) -> Value:
     """The value of JSON text; UntrustedValueError where it is none, or would take too much memory.
 
     Python's own reader does the parsing. What it would build is bounded first, by counting the signs that
     make values, and it is asked to build neither numbers that are none (NaN) nor whole numbers of more than a
     thousand digits, which would take long.
+    not_finite: takes NaN and infinities, which Python writes though JSON has none.
     """
     encoded = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
     shown, repair = visible(where), way_out or "repair or remove it"
@@ -147,7 +167,7 @@ def parse_json(data: bytes | str, where: str, *, maximum: int = MAX_BYTES, way_o
             "file may: split it, or make shards"
         )
     try:
-        raw = json.loads(data, parse_int=_integer, parse_constant=_refuse_constant)
+        raw = json.loads(data, parse_int=_integer, parse_constant=float if not_finite else _refuse_constant)
     except RecursionError:
         raise UntrustedValueError(f"{shown} is nested deeper than {MAX_DEPTH} levels: {repair}") from None
     except ValueError as error:
