@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sgxl_t.files.regular import read_regular
 from sgxl_t.files.terminal import say, say_json
+from sgxl_t.files.untrusted import Value
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from sgxl_t.datasets.base import ImageSource
 
 MAX_LISTED = 12
+MAX_SETTINGS = 2**20
+"""Bytes of a run's configuration that are read."""
 SHEET_SIDE, SHEET_COLUMNS, SHEET_ROWS = 128, 8, 8
 """Pictures on a sheet: their side in pixels, and how many at most."""
 
@@ -130,32 +134,41 @@ def _feature_network(folder: Path) -> dict[str, Any]:
 
 
 def _run(folder: Path) -> dict[str, Any]:
-    import yaml
-
     from sgxl_t.training.health import read_health, warnings_on
     from sgxl_t.training.tracking import newest_numbers, read_stats
 
-    try:
-        config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError):
-        config = None
-    if not isinstance(config, dict):
-        raise ValueError(f"{folder / 'config.yaml'} is no configuration of a run: restore the file")
+    config = _settings(folder / "config.yaml")
+    condition, data, schedule = (config.get(key) for key in ("cond", "data", "schedule"))
+    source = None if data is None else data.get("source")
+    planned = None if schedule is None else schedule.get("kimg")
     stats = read_stats(folder / "stats.jsonl")
     checkpoints = sorted(path.name for path in folder.glob("checkpoints/kimg_*"))
     models = [name for name in ("best", "last") if (folder / name / "config.json").is_file()]
     return {
         "holds": "run",
         "path": str(folder),
-        "condition": config.get("cond"),
-        "data": (config.get("data") or {}).get("source"),
-        "planned_kimg": (config.get("schedule") or {}).get("kimg"),
+        "condition": None if condition is None else condition.text(),
+        "data": None if source is None else source.text(),
+        "planned_kimg": None if planned is None else planned.number(0),
         "trained_kimg": stats[-1].get("images", 0) / 1000 if stats else 0.0,
         "checkpoints": checkpoints,
         "models": models,
         "newest_numbers": newest_numbers(stats),
         "warnings": [entry["text"] for entry in warnings_on(read_health(folder) or [])],
     }
+
+
+def _settings(path: Path) -> Value:
+    """The configuration of a run, as far as it can be read without what checks it."""
+    import yaml
+
+    try:
+        config = yaml.safe_load(read_regular(path, MAX_SETTINGS))
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError):
+        config = None
+    if not isinstance(config, dict):
+        raise ValueError(f"{path} is no configuration of a run: restore the file")
+    return Value(config, str(path), way_out="restore the file")
 
 
 def _chain(folder: Path) -> dict[str, Any]:
