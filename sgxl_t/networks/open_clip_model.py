@@ -19,6 +19,7 @@ from sgxl_t.networks.hub import fetch
 from sgxl_t.networks.local_networks import MEAN, STD
 from sgxl_t.networks.stored import load_fitting, write_stored
 from sgxl_t.networks.stored_tensors import check_room
+from sgxl_t.networks.transformers_files import check_files
 
 TOKENIZER = "tokenizer"
 WEIGHTS = "open_clip_model.safetensors"
@@ -189,6 +190,8 @@ def _tokenizer(reference: str, name: str, config: dict[str, Any], folder: Path |
     if not source:
         return open_clip.SimpleTokenizer(context_length=context_length, **text.get("tokenizer_kwargs", {}))
     placed = folder is not None and (folder / "tokenizer.json").is_file()
+    if placed and folder is not None:
+        check_files(folder, f"place the tokenizer's files of {source} there")
     way_out = f"place the folder of {source} with its tokenizer.json in the hub's cache"
 
     def load() -> Any:

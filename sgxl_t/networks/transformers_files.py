@@ -48,15 +48,20 @@ def checked_folder(reference: str, name: str) -> Path | None:
         lacking.append("tokenizer.json")
     if lacking:
         raise ValueError(f"{reference} lacks {', '.join(lacking)}: place {FILES} of one network in {folder}")
+    check_files(folder, RESTORE)
+    return folder
+
+
+def check_files(folder: Path, way_out: str) -> None:
+    """ValueError where a library would open something else than a file there, or read JSON without bounds."""
     for path in sorted(folder.iterdir()):
         if not path.is_dir() and not is_regular(path):
-            raise ValueError(f"{path} is no file: {RESTORE}")
+            raise ValueError(f"{path} is no file: {way_out}")
         if path.suffix == ".json":
-            read_json(path, way_out=RESTORE, maximum=MAX_BYTES)
+            read_json(path, way_out=way_out, maximum=MAX_BYTES)
         if path.suffix == ".safetensors":
-            with opened(path, RESTORE):
+            with opened(path, way_out):
                 pass
-    return folder
 
 
 def check_settings(settings: Value) -> None:

@@ -163,7 +163,7 @@ def test_anything_in_the_json_of_other_libraries_loads_or_is_one_sentence(folder
 
 
 @pytest.mark.slow
-@settings(max_examples=8000, **{**RULES, "derandomize": False})
+@settings(max_examples=3000, **{**RULES, "derandomize": False})
 @given(data=st.data())
 def test_anything_in_json_loads_or_is_one_sentence_at_length(folders, data):
     kind = data.draw(st.sampled_from([*QUICK, "text", "t5", "stored_t5"]))

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 from tiny_clips import tiny_whole_clip
 from tiny_models import tiny_clip, tiny_folder
-from tiny_text_towers import register, shrunken, siglip_folder, t5_folder
+from tiny_text_towers import register, shrunken, siglip_folder, t5_folder, write_tokenizer
 
 from sgxl_t.conditioning.class_names import ClassNames
 from sgxl_t.conditioning.model_folder import load_model
@@ -232,6 +232,15 @@ def test_many_classes_of_one_name_are_looked_up_in_time():
     names = ClassNames(["a, a, b"] * 200_000)
     with pytest.raises(ValueError, match="is the name of 200000 classes"):
         names.resolve("a")
+
+
+def test_a_placed_tokenizer_is_looked_through_first(monkeypatch, tmp_path):
+    write_tokenizer(tmp_path / "tower")
+    (tmp_path / "tower" / "tokenizer_config.json").write_text("[" * 10_000)
+    register(monkeypatch, tmp_path / "tower", "siglip", shrunken("ViT-B-16-SigLIP", tmp_path / "tower"))
+    about = {"format": 1, "kind": "reference", "reference": "open_clip:tiny-siglip/tag", "dim": 12}
+    (tmp_path / "config.json").write_text(json.dumps({**about, "weights": "0"}))
+    refused(lambda: load_stored_text(tmp_path), r"tokenizer_config\.json is nested deeper than")
 
 
 def test_memory_that_runs_out_names_what_was_loaded():

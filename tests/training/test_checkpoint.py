@@ -235,6 +235,28 @@ def test_a_run_without_a_whole_checkpoint_says_so(runs, tmp_path, tiny_features,
     assert len(list((run / "checkpoints").iterdir())) == 2
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("images_seen", "many"), ("iteration", None), ("images_seen", -1), ("skipped_steps", [1])],
+)
+def test_a_state_of_other_content_is_one_sentence(key, value, runs, tmp_path, tiny_features, capsys):
+    """Its manifest fits: somebody wrote both."""
+    run = tmp_path / "run"
+    shutil.copytree(runs[0], run)
+    path = newest_of(run) / "state.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    manifest = json.loads((path.parent / "manifest.json").read_text())
+    data = path.read_bytes()
+    manifest["files"]["state.json"] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    (path.parent / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(SystemExit) as caught:
+        main(tiny_run(run, tiny_features, schedule__kimg=0.032, **RUN))
+    error = capsys.readouterr().err
+    assert caught.value.code == 2
+    assert error.count("\n") == 1
+    assert "does not say where the run stood" in error
+
+
 def updated(steps, state=None):
     """A layer and its optimiser after so many updates; `state` is restored before the third."""
     torch.manual_seed(0)
