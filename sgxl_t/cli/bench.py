@@ -9,6 +9,8 @@ from typing import IO, Any
 
 import click
 
+from sgxl_t.files.terminal import say, say_lines
+
 EXAMPLES = """\b
 Examples:
   sgxl-t bench --quick
@@ -80,7 +82,7 @@ def bench(file: str | None, listed: bool, **asked: Any) -> int:
     request = _request(asked)
     if listed:
         for case in find_cases(request.quick, request.only or ("*",)):
-            click.echo(case.name)
+            say(case.name)
         return 0
     check(request)
     if file is not None:
@@ -88,10 +90,10 @@ def bench(file: str | None, listed: bool, **asked: Any) -> int:
     missing: list[str] = []
     rows = _show(request, missing.append)
     for sentence in missing:
-        click.echo(f"sgxl-t: {sentence}", err=True)
+        say(f"sgxl-t: {sentence}", err=True)
     if file is not None:
         _write(file, rows)
-        click.echo(f"wrote {file}: {len(rows)} rows")
+        say(f"wrote {file}: {len(rows)} rows")
     return NO_ROW if missing else 0
 
 
@@ -108,11 +110,11 @@ def _show(request: Any, tell: Callable[[str], None]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for row in source(request, tell):
         if not found:
-            click.echo(header)
+            say_lines(header)
         found.append(row.as_json())
-        click.echo(line(row))
+        say_lines(line(row))
     if found:
-        click.echo(rows.protocol(found))
+        say_lines(rows.protocol(found))
     return found
 
 

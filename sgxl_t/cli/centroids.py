@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
+
+from sgxl_t.files.terminal import say, say_json
 
 EXAMPLES = """\b
 Examples:
@@ -60,8 +61,8 @@ def centroids(
     found = compute_centroids(generator, count, by=by, draws=draws, seed=seed, progress=not as_json)
     path = save_centroids(info.folder, found, generator)
     if as_json:
-        click.echo(json.dumps({"file": str(path), "centres": len(found.vectors), **found.facts}, indent=2))
+        say_json({"file": str(path), "centres": len(found.vectors), **found.facts})
         return
     per = f" ({found.facts['count']} per class)" if by == "class" else ""
-    click.echo(f"wrote {path}: {len(found.vectors)} centres{per}")
-    click.echo(f"  mean squared distance of a style from its nearest: {found.facts['mean_square']:.4g}")
+    say(f"wrote {path}: {len(found.vectors)} centres{per}")
+    say(f"  mean squared distance of a style from its nearest: {found.facts['mean_square']:.4g}")

@@ -18,6 +18,8 @@ from typing import Any, TypeVar
 
 import click
 
+from sgxl_t.files.terminal import say
+
 T = TypeVar("T")
 
 CLASS_DATA, TEXT_DATA = "digits", "emoji-scenes:24x8"
@@ -90,17 +92,17 @@ def demo(out: Path, class_kimg: float | None, text_kimg: float | None) -> None:
             train("class", out, class_kimg)
             scores: dict[str, Any] = {"class": in_child(class_scores, out)}
         scores["class"]["minutes"] = watch.minutes["class"]
-        click.echo(f"digits: {out / 'class.png'}  {summary(scores['class'])}")
+        say(f"digits: {out / 'class.png'}  {summary(scores['class'])}")
         with watch.stage("text"):
             train("text", out, text_kimg)
             scores["text"] = in_child(text_scores, out)
         scores["text"]["minutes"] = watch.minutes["text"]
-        click.echo(f"emoji scenes: {out / 'text.png'}  {summary(scores['text'])}")
+        say(f"emoji scenes: {out / 'text.png'}  {summary(scores['text'])}")
     scores["total_minutes"] = (time.monotonic() - started) / 60
     scores["peak_memory_gib"] = watch.peak_gib
     (out / "scores.json").write_text(json.dumps(scores, indent=1))
     page = in_child(report, out, scores)
-    click.echo(f"{scores['total_minutes']:.1f} minutes, {watch.peak_gib:.1f} GiB at most. Open {page}")
+    say(f"{scores['total_minutes']:.1f} minutes, {watch.peak_gib:.1f} GiB at most. Open {page}")
 
 
 def train(kind: str, out: Path, kimg: float | None) -> None:

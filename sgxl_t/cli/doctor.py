@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import threading
@@ -14,6 +13,7 @@ from typing import Any
 import click
 
 import sgxl_t
+from sgxl_t.files.terminal import say, say_json
 
 PACKAGES = (
     "torch",
@@ -35,17 +35,17 @@ def doctor(as_json: bool) -> None:
     """Says which versions, processors, memory and devices there are, and what they are good for."""
     found = examine()
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        say_json(found)
         return
     for group in ("versions", "machine"):
         for name, value in found[group].items():
-            click.echo(f"{name:18} {'not installed' if value is None else value}")
+            say(f"{name:18} {'not installed' if value is None else value}")
     for device in found["devices"]:
-        click.echo(f"{'device':18} {device['name']}: {device['what']}")
-    click.echo(f"{'model hub':18} {found['hub']}")
-    click.echo("")
+        say(f"{'device':18} {device['name']}: {device['what']}")
+    say(f"{'model hub':18} {found['hub']}")
+    say("")
     for line in found["advice"]:
-        click.echo(f"- {line}")
+        say(f"- {line}")
 
 
 def examine() -> dict[str, Any]:

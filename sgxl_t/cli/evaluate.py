@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sgxl_t.cli.pipes import allow_pipe_option
+from sgxl_t.files.terminal import say, say_json, say_lines
 
 if TYPE_CHECKING:
     from sgxl_t.cli.evaluate_request import Request
@@ -111,7 +112,7 @@ def _run(options: dict[str, Any], processes: Processes) -> None:
     if not options["targets"] and options["coco"] and options["prompts"]:
         prompts = processes.agree(lambda: coco_list(options, processes))
         if processes.is_main:
-            click.echo(f"{options['prompts']}: {len(prompts.prompts)} prompts, hash {prompts.hash}")
+            say(f"{options['prompts']}: {len(prompts.prompts)} prompts, hash {prompts.hash}")
         return
     request = processes.agree(lambda: open_request(options, processes))
     processes.agree(request.check)
@@ -141,16 +142,15 @@ def _measure(request: Request, options: dict[str, Any], processes: Processes) ->
         else:
             if options["json_file"]:
                 write_records(options["json_file"], measured)
-            click.echo(comparison(records))
+            say_lines(comparison(records))
         for line in request.summary():
-            click.echo(line, err=options["json_file"] == "-")
+            say(line, err=options["json_file"] == "-")
         request.forget()
 
     processes.agree(lambda: write() if processes.is_main else None)
 
 
 def _print_lines(records: list[dict[str, Any]]) -> None:
-    import json
 
     for record in records:
-        click.echo(json.dumps(record, ensure_ascii=False, allow_nan=False))
+        say_json(record, indent=None)

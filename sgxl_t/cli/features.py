@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import click
 from sgxl_t.cli.pipes import allow_pipe_option, shard_options
 from sgxl_t.files.lock import lock_in, locked
 from sgxl_t.files.streams import forgiving_streams
+from sgxl_t.files.terminal import say, say_json
 
 EXAMPLES = """\b
 Examples:
@@ -75,12 +75,12 @@ def train(
             device=_device(device),
         )
     if as_json:
-        click.echo(json.dumps(report, indent=2, ensure_ascii=False))
+        say_json(report)
         return
-    click.echo(f"{report['pictures']} pictures, learnt from {report['learnt_from']}")
+    say(f"{report['pictures']} pictures, learnt from {report['learnt_from']}")
     for kind in ("cnn", "clip", "vit"):
         if kind in report:
-            click.echo(f"local:{Path(out) / kind}  {_figures(report[kind])}")
+            say(f"local:{Path(out) / kind}  {_figures(report[kind])}")
 
 
 @features.command("list")
@@ -95,16 +95,16 @@ def list_networks(folder: str, as_json: bool) -> None:
         raise ValueError(f"{root} is no folder: name one that `sgxl-t features train --out` has written")
     found = []
     for path in sorted([*root.glob(CONFIG), *root.glob(f"*/{CONFIG}"), *root.glob(f"*/*/{CONFIG}")]):
-        config = read_json(path)
-        if isinstance(config, dict) and config.get("kind") in ("cnn", "vit", "clip", "text"):
+        config = read_json(path).group()
+        if config.get("kind") in ("cnn", "vit", "clip", "text"):
             found.append({"reference": f"local:{path.parent}", **_summary(config)})
     if as_json:
-        click.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        say_json(found)
         return
     for entry in found:
-        click.echo(f"{entry['reference']}  {entry['kind']}  {entry['pixels'] or '-'} px  {_figures(entry)}")
+        say(f"{entry['reference']}  {entry['kind']}  {entry['pixels'] or '-'} px  {_figures(entry)}")
     if not found:
-        click.echo(f"{root} holds no local networks")
+        say(f"{root} holds no local networks")
 
 
 @features.command()
@@ -114,7 +114,7 @@ def inspect(folder: str, as_json: bool) -> None:
     """Load the network in FOLDER and say what it is, how large, and how it was trained."""
     found = describe(Path(folder))
     if as_json:
-        click.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        say_json(found)
         return
     for name, value in found.items():
         if value is not None and value != []:
@@ -123,7 +123,7 @@ def inspect(folder: str, as_json: bool) -> None:
                 if isinstance(value, list)
                 else value
             )
-            click.echo(f"{name.replace('_', ' '):20} {shown}")
+            say(f"{name.replace('_', ' '):20} {shown}")
 
 
 def describe(folder: Path) -> dict[str, Any]:
@@ -132,7 +132,7 @@ def describe(folder: Path) -> dict[str, Any]:
     from sgxl_t.networks.local_networks import load_local
     from sgxl_t.networks.stored import read_config
 
-    config = read_config(folder)
+    config = read_config(folder).group()
     found: dict[str, Any] = {"reference": f"local:{folder}", **_summary(config)}
     if config["kind"] in ("clip", "text"):
         clip = load_clip(f"local:{folder}", text_only=config["kind"] == "text")

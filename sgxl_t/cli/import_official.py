@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sgxl_t.files.terminal import say, say_json
+
 if TYPE_CHECKING:
     from sgxl_t.networks.generator import Generator
 
@@ -90,7 +92,6 @@ def import_official(
 
 
 def _report(dest: str, generator: Generator, licence: str, notes: list[str], *, as_json: bool) -> None:
-    import json
 
     kind, classes = generator.condition.kind, generator.condition.num_classes
     report = {
@@ -104,16 +105,16 @@ def _report(dest: str, generator: Generator, licence: str, notes: list[str], *, 
         "notes": notes,
     }
     if as_json:
-        click.echo(json.dumps(report, indent=2, ensure_ascii=False))
+        say_json(report)
         return
     side = generator.img_resolution
     condition = {"class": f"{classes} classes", "text": "text"}.get(kind, "no condition")
-    click.echo(
+    say(
         f"{dest}: {side} x {side} pixels, {report['layers']} layers, {report['parameters']:,} parameters, "
         f"{condition}"
     )
     for note in [f"licence of the weights: {licence}", *notes]:
-        click.echo(f"  {note}")
+        say(f"  {note}")
 
 
 def _names(path: Path) -> list[str]:

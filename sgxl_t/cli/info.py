@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sgxl_t.cli.pipes import allow_pipe_option, shard_options
+from sgxl_t.files.regular import read_regular
+from sgxl_t.files.terminal import say, say_json
+from sgxl_t.files.untrusted import Value
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from sgxl_t.datasets.base import ImageSource
 
 MAX_LISTED = 12
+MAX_SETTINGS = 2**20
+"""Bytes of a run's configuration that are read."""
 SHEET_SIDE, SHEET_COLUMNS, SHEET_ROWS = 128, 8, 8
 """Pictures on a sheet: their side in pixels, and how many at most."""
 
@@ -48,17 +52,17 @@ def info(path: str, as_json: bool, sheet: str | None, examine: int, allow_pipe: 
     """
     found = describe(path, sheet=sheet, examine=examine, allow_pipe=allow_pipe)
     if as_json:
-        click.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        say_json(found)
         return
     for line in found.pop("drawing", ()):
-        click.echo(line)
+        say(line)
     if found["holds"] == "chain":  # drawn already
         del found["stages"]
     left_out = found.pop("left_out", ())
     for name, value in _lines(found):
-        click.echo(f"{name:28} {value}")
+        say(f"{name:28} {value}")
     for line in left_out:
-        click.echo(line)
+        say(line)
 
 
 def describe(
@@ -97,7 +101,7 @@ def _config_has(folder: Path, key: str) -> bool:
     from sgxl_t.networks.stored import read_json
 
     config = read_json(folder / "config.json", way_out="restore it, or name another folder")
-    return isinstance(config, dict) and key in config
+    return isinstance(config.raw, dict) and key in config.raw
 
 
 def _model(folder: Path) -> dict[str, Any]:
@@ -130,37 +134,46 @@ def _feature_network(folder: Path) -> dict[str, Any]:
         "holds": "feature network",
         "path": str(folder),
         "reference": f"local:{folder}",
-        **read_config(folder),
+        **read_config(folder).group(),
     }
 
 
 def _run(folder: Path) -> dict[str, Any]:
-    import yaml
-
     from sgxl_t.training.health import read_health, warnings_on
     from sgxl_t.training.tracking import newest_numbers, read_stats
 
-    try:
-        config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError):
-        config = None
-    if not isinstance(config, dict):
-        raise ValueError(f"{folder / 'config.yaml'} is no configuration of a run: restore the file")
+    config = _settings(folder / "config.yaml")
+    condition, data, schedule = (config.get(key) for key in ("cond", "data", "schedule"))
+    source = None if data is None else data.get("source")
+    planned = None if schedule is None else schedule.get("kimg")
     stats = read_stats(folder / "stats.jsonl")
     checkpoints = sorted(path.name for path in folder.glob("checkpoints/kimg_*"))
     models = [name for name in ("best", "last") if (folder / name / "config.json").is_file()]
     return {
         "holds": "run",
         "path": str(folder),
-        "condition": config.get("cond"),
-        "data": (config.get("data") or {}).get("source"),
-        "planned_kimg": (config.get("schedule") or {}).get("kimg"),
+        "condition": None if condition is None else condition.text(),
+        "data": None if source is None else source.text(),
+        "planned_kimg": None if planned is None else planned.number(0),
         "trained_kimg": stats[-1].get("images", 0) / 1000 if stats else 0.0,
         "checkpoints": checkpoints,
         "models": models,
         "newest_numbers": newest_numbers(stats),
         "warnings": [entry["text"] for entry in warnings_on(read_health(folder) or [])],
     }
+
+
+def _settings(path: Path) -> Value:
+    """The configuration of a run, as far as it can be read without what checks it."""
+    import yaml
+
+    try:
+        config = yaml.safe_load(read_regular(path, MAX_SETTINGS))
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError):
+        config = None
+    if not isinstance(config, dict):
+        raise ValueError(f"{path} is no configuration of a run: restore the file")
+    return Value(config, str(path), way_out="restore the file")
 
 
 def _chain(folder: Path) -> dict[str, Any]:

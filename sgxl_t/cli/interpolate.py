@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
@@ -14,6 +13,7 @@ from sgxl_t.cli.sample_request import (
     subject_options,
     truncation_options,
 )
+from sgxl_t.files.terminal import say, say_json
 
 EXAMPLES = """\b
 Examples:
@@ -91,10 +91,10 @@ def interpolate(
         written = reel.write(bar, tracks, side=pipe.generator.img_resolution)
     if as_json:
         facts = {"pictures": written, "strip": strip, "animation": animation}
-        click.echo(json.dumps(facts, indent=2, ensure_ascii=False))
+        say_json(facts)
         return
     if written:
-        click.echo(f"wrote {written[0]['file']} and {len(written) - 1} more")
+        say(f"wrote {written[0]['file']} and {len(written) - 1} more")
     for file in (strip, animation):
         if file is not None:
-            click.echo(f"wrote {file}")
+            say(f"wrote {file}")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from typing import Any
 
 import click
 
 import sgxl_t
-from sgxl_t.cli.errors import run
+from sgxl_t.cli.errors import run, short_of_memory
+from sgxl_t.files.memory import MemoryShortError, is_out_of_memory
+from sgxl_t.files.terminal import VisibleFormatter
 
 COMMANDS = {
     "sample": ("sgxl_t.cli.sample", "Make pictures from text or classes."),
@@ -46,6 +50,17 @@ class LazyGroup(click.Group):
             return None
         return getattr(import_module(COMMANDS[cmd_name][0]), cmd_name)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs the command; where memory runs out, the sentence knows whether it works in batches."""
+        try:
+            return super().invoke(ctx)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            command = self.get_command(ctx, ctx.invoked_subcommand or "")
+            batches = command is not None and any("--batch-size" in one.opts for one in command.params)
+            raise MemoryShortError(short_of_memory(error, batches=batches)) from error
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The list in `--help`, from the table, so that help imports nothing."""
         with formatter.section("Commands"):
@@ -67,6 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     listed = list(sys.argv[1:] if arguments is None else arguments)
     if not listed:
         listed = ["--help"]
+    if logging.lastResort is not None:  # it prints warnings where a command sets up no log
+        logging.lastResort.setFormatter(VisibleFormatter())
     sys.exit(run(lambda: cli.main(args=listed, prog_name="sgxl-t", standalone_mode=False)))
 
 

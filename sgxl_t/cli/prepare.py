@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sgxl_t.cli.pipes import allow_pipe_option, shard_options
+from sgxl_t.files.terminal import say, say_lines
 
 if TYPE_CHECKING:
     from sgxl_t.datasets.prepare import Report
@@ -108,7 +109,7 @@ def prepare(
         enlarger=enlarger,
     )
     if as_json:
-        click.echo(report.as_json())
+        say_lines(report.as_json())
     else:
         _say(report)
 
@@ -117,10 +118,10 @@ def _say(report: Report) -> None:
     what = [f"{report.images} pictures of {report.resolution} x {report.resolution}"]
     what += [f"{report.classes} classes"] if report.classes else []
     what += ["captions"] if report.captions else []
-    click.echo(f"{report.destination}: {', '.join(what)}")
+    say(f"{report.destination}: {', '.join(what)}")
     if report.enlarged:
-        click.echo(f"  {report.enlarged} were smaller and enlarged by {report.enlarged_by}")
+        say(f"  {report.enlarged} were smaller and enlarged by {report.enlarged_by}")
     for line in report.summary:
-        click.echo(f"  {line}")
+        say(f"  {line}")
     if report.rejects_file is not None:
-        click.echo(f"  all {report.rejected} rejected are listed in {report.rejects_file}")
+        say(f"  all {report.rejected} rejected are listed in {report.rejects_file}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,6 +14,7 @@ from sgxl_t.cli.sample_request import (
     subject_options,
     truncation_options,
 )
+from sgxl_t.files.terminal import say, say_json
 
 if TYPE_CHECKING:
     from sgxl_t.sampling.album import Written
@@ -151,13 +151,13 @@ def _check_pairs(mix: str | None, layers: str | None, best_of: int, clip: str | 
 
 def _report(written: Written, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(vars(written), indent=2, ensure_ascii=False))
+        say_json(vars(written))
         return
     if written.pictures:
         last = "" if len(written.pictures) == 1 else f" and {len(written.pictures) - 1} more"
-        click.echo(f"wrote {written.pictures[0]['file']}{last}")
+        say(f"wrote {written.pictures[0]['file']}{last}")
     if written.grid is not None:
-        click.echo(f"wrote {written.grid}")
+        say(f"wrote {written.grid}")
     if written.sheet:
         last = "" if len(written.sheet) == 1 else f" to {written.sheet[-1]}"
-        click.echo(f"wrote {written.sheet[0]}{last}")
+        say(f"wrote {written.sheet[0]}{last}")

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sgxl_t.files.terminal import say
+
 if TYPE_CHECKING:
     from sgxl_t.sampling.pipeline import Pipeline
     from sgxl_t.sampling.requests import Line
@@ -99,9 +101,9 @@ class MachineRequest:
             compile=self.compile,
             cuda_graphs=self.cuda_graphs,
             batch_size=size,
-            progress=partial(click.echo, err=True),
+            progress=partial(say, err=True),
         )
-        click.echo(str(done), err=True)
+        say(str(done), err=True)
 
 
 def _batch_size(context: click.Context, option: click.Parameter, value: str) -> int | None:
@@ -221,4 +223,4 @@ def _note_unknown_words(pipe: Pipeline, prompts: list[str]) -> None:
     unknown = pipe.condition.encoder.unknown_words(prompts)
     if unknown:
         shown = ", ".join(unknown[:8]) + (" ..." if len(unknown) > 8 else "")
-        click.echo(f"note: the model's text encoder does not know: {shown}", err=True)
+        say(f"note: the model's text encoder does not know: {shown}", err=True)

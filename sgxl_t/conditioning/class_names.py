@@ -5,9 +5,12 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Sequence
+from itertools import islice
 
 MAX_SHOWN = 8
 MAX_SUGGESTED = 3
+MAX_SEARCHED = 50_000
+"""Names that are searched for one that may have been meant; ImageNet with all its classes has fewer."""
 
 
 class ClassNames:
@@ -25,7 +28,7 @@ class ClassNames:
             self._whole.setdefault(_key(name), []).append(index)
             for part in name.split(","):
                 indices = self._parts.setdefault(_key(part), [])
-                if index not in indices:
+                if indices[-1:] != [index]:  # the indices ascend
                     indices.append(index)
 
     def resolve(self, request: str | int | Sequence[str | int]) -> list[int]:
@@ -95,9 +98,10 @@ class ClassNames:
 
         A single word of a name counts too, so "elefant" finds the African elephant.
         """
-        containing = [key for key in self._parts if set(query.split()) <= set(key.split())]
+        known = list(islice(self._parts, MAX_SEARCHED))
+        containing = [key for key in known if set(query.split()) <= set(key.split())]
         written: dict[str, list[str]] = {}
-        for key in self._parts:
+        for key in known:
             for target in {key: None} | dict.fromkeys(key.split()):
                 written.setdefault(target, []).append(key)
         near = difflib.get_close_matches(query, list(written), n=3, cutoff=0.6)

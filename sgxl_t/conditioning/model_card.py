@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from sgxl_t.files.terminal import visible
 from sgxl_t.networks.configs import ConditionSpec, GeneratorConfig
 
 FAMILIES = {"stylegan3": "StyleGAN-XL (alias-free)", "stylegan_t": "StyleGAN-T (residual)"}
@@ -23,7 +26,7 @@ def model_card(
     provenance: facts by name; `data`, `features`, `seed` and `licence` get a line of their own even when they
     are not known, since a reader would look for them. metrics: numbers with their protocol, nested as wished.
     """
-    licence = str(provenance.get("licence", "other")).splitlines()[0]
+    licence = str(provenance.get("licence", "other"))
     front = [
         "---",
         "library_name: sgxl_t",
@@ -42,18 +45,18 @@ def model_card(
         "Seed": provenance.get("seed", "not stated"),
         "Licence of the weights": provenance.get("licence", "not stated; check the licence of the data"),
     }
-    lines = [*front, "", f"# {name}", "", "| | |", "|---|---|"]
+    lines = [*front, "", f"# {_plain(name)}", "", "| | |", "|---|---|"]
     lines += [f"| {key} | {_cell(value)} |" for key, value in facts.items()]
     rest = {
         key: value for key, value in provenance.items() if key not in ("data", "features", "seed", "licence")
     }
     if rest:
         lines += ["", "## Training", "", "| | |", "|---|---|"]
-        lines += [f"| {key} | {_cell(value)} |" for key, value in _leaves(rest)]
+        lines += [f"| {_plain(key)} | {_cell(value)} |" for key, value in _leaves(rest)]
     lines += ["", "## Numbers", ""]
     if metrics:
         lines += ["Numbers compare only with others of the same protocol.", "", "| | |", "|---|---|"]
-        lines += [f"| {key} | {_cell(value)} |" for key, value in _leaves(metrics)]
+        lines += [f"| {_plain(key)} | {_cell(value)} |" for key, value in _leaves(metrics)]
     else:
         lines.append("None were measured.")
     return "\n".join([*lines, "", *_usage(spec)]) + "\n"
@@ -104,7 +107,14 @@ def _cell(value: Any) -> str:
         return f"{value:.6g}"
     if isinstance(value, (list, tuple)):
         return ", ".join(_cell(item) for item in value)
-    return " ".join(str(value).replace("|", "/").split())
+    return _plain(value)
+
+
+def _plain(text: object) -> str:
+    """Text from elsewhere on one line that stays text in Markdown and in the HTML made of it: no tags, links,
+    pictures or code, and nothing that ends a cell."""
+    shown = visible(" ".join(str(text).replace("|", "/").split()))
+    return re.sub(r"[\\`\[\]*]", r"\\\g<0>", html.escape(shown, quote=False))
 
 
 def _yaml(text: str) -> str:

@@ -8,28 +8,29 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 import sgxl_t
 from sgxl_t.conditioning.class_condition import ClassCondition
 from sgxl_t.conditioning.condition import Condition, NoCondition
-from sgxl_t.conditioning.config_json import config_from_dict, config_to_dict
 from sgxl_t.conditioning.model_card import model_card
 from sgxl_t.conditioning.text_condition import TextCondition
+from sgxl_t.files.config_json import config_from_value, config_to_dict
+from sgxl_t.files.memory import taking_memory
 from sgxl_t.files.tensors import write_tensors
+from sgxl_t.files.terminal import visible
 from sgxl_t.files.whole import whole_folder
 from sgxl_t.networks.condition_input import check_condition
 from sgxl_t.networks.configs import ConditionSpec, GeneratorConfig
 from sgxl_t.networks.generator import Generator
 from sgxl_t.networks.registry import build_generator
 from sgxl_t.networks.stored import read_json, write_json
+from sgxl_t.networks.stored_tensors import LARGER_MACHINE, read_fitting, stored_shapes
 
 FORMAT = 1
 CONFIG, WEIGHTS, LABELS, TEXT_ENCODER = "config.json", "generator.safetensors", "labels.json", "text_encoder"
 CARD, METRICS = "README.md", "metrics.json"
 DTYPES = {"float32": torch.float32, "float16": torch.float16}
-STORED = {"F64", "F32", "F16", "BF16"}
 RESTORE = "restore it, or name another folder"
 
 
@@ -100,11 +101,11 @@ def load_model(folder: str | Path) -> tuple[Generator, Condition, ModelInfo]:
     """
     folder = Path(folder)
     info = read_info(folder)
-    expected = _expected(info)
-    tensors = _read_weights(folder / WEIGHTS, expected)
-    # Every start value is overwritten; the seed keeps the caller's random state untouched.
-    generator = build_generator(info.generator, info.condition, seed=0)
-    generator.load_state_dict(tensors, strict=True)
+    tensors = read_fitting(folder / WEIGHTS, _expected(info), way_out=RESTORE)
+    with taking_memory(f"the model in {folder}", LARGER_MACHINE):
+        # Every start value is overwritten; the seed keeps the caller's random state untouched.
+        generator = build_generator(info.generator, info.condition, seed=0)
+        generator.load_state_dict(tensors, strict=True)
     generator.eval().requires_grad_(False)
     return generator, _load_condition(info), info
 
@@ -116,39 +117,32 @@ def read_info(folder: str | Path) -> ModelInfo:
         raise ValueError(f"{folder} is no folder: name a model folder, such as RUN/best")
     if not (folder / CONFIG).is_file():
         raise ValueError(f"{folder} holds no {CONFIG}: name a model folder, such as RUN/best")
-    where = str(folder / CONFIG)
     data = read_json(folder / CONFIG, way_out=RESTORE)
-    if not isinstance(data, dict):
-        raise ValueError(f"{where} is no group of settings: restore the file")
-    if data.get("format") != FORMAT:
-        raise ValueError(
-            f"{where} has format {str(data.get('format'))[:20]!r} and this version reads format {FORMAT}: "
-            "use another version of sgxl-t, or restore the file"
+    if (stated := data["format"].integer(0, 10**6)) != FORMAT:
+        raise data["format"].error(
+            f"is {stated} and this version reads format {FORMAT}; another version of sgxl-t may read it"
         )
-    for key in ("generator", "condition", "provenance"):
-        if key not in data:
-            raise ValueError(f"{where}: {key} is missing: restore the file")
-    spec = config_from_dict(ConditionSpec, data["condition"], where=f"{where}: condition")
-    check_condition(spec)
-    provenance = data["provenance"]
-    if not isinstance(provenance, dict):
-        raise ValueError(f"{where}: provenance is no group of facts: restore the file")
+    spec = config_from_value(ConditionSpec, data["condition"])
+    try:
+        check_condition(spec)
+    except ValueError as error:
+        raise data["condition"].error(f"describes no condition ({error})") from None
+    metrics = read_json(folder / METRICS, way_out=RESTORE) if (folder / METRICS).exists() else None
+    version = data.get("version")
     return ModelInfo(
         folder=folder,
-        generator=config_from_dict(GeneratorConfig, data["generator"], where=f"{where}: generator"),
+        generator=config_from_value(GeneratorConfig, data["generator"]),
         condition=spec,
         class_names=_read_labels(folder, spec) if spec.kind == "class" else (),
-        provenance=provenance,
-        metrics=read_json(folder / METRICS, way_out=RESTORE) if (folder / METRICS).is_file() else None,
-        version=str(data.get("version", "")),
+        provenance=data["provenance"].group(),
+        metrics=None if metrics is None else metrics.group(),
+        version="" if version is None else version.text(),
     )
 
 
 def weight_shapes(folder: str | Path) -> dict[str, tuple[int, ...]]:
     """Shapes of the stored tensors by name, from the file's header."""
-    path = Path(folder) / WEIGHTS
-    with _opened(path) as stored:
-        return {name: tuple(stored.get_slice(name).get_shape()) for name in stored.keys()}  # noqa: SIM118
+    return stored_shapes(Path(folder) / WEIGHTS, RESTORE)
 
 
 def _storable(state: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
@@ -171,62 +165,19 @@ def _expected(info: ModelInfo) -> dict[str, Tensor]:
     try:
         with torch.device("meta"):
             return build_generator(info.generator, info.condition).state_dict()
-    except (ArithmeticError, RuntimeError, LookupError, TypeError) as error:
-        reason = " ".join(str(error).split())[:120]
+    except (ArithmeticError, RuntimeError, LookupError, TypeError, ValueError, MemoryError) as error:
+        reason = visible(" ".join(str(error).split()))[:200]
         raise ValueError(
             f"{info.folder / CONFIG} describes no generator that can be built ({reason})"
         ) from None
 
 
-def _opened(path: Path) -> Any:
-    if not path.is_file():
-        raise ValueError(f"{path} is missing: restore it, or name another folder")
-    try:
-        return safe_open(path, framework="pt", device="cpu")
-    except (SafetensorError, OSError, ValueError):
-        raise ValueError(f"{path} is truncated or no safetensors file: restore or write it again") from None
-
-
-def _read_weights(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Every expected tensor, finite and in its expected type; ValueError that says what differs."""
-    with _opened(path) as stored:
-        names = set(stored.keys())
-        missing, unexpected = sorted(set(expected) - names), sorted(names - set(expected))
-        differing = [
-            f"{name} {tuple(stored.get_slice(name).get_shape())} instead of {tuple(expected[name].shape)}"
-            for name in sorted(names & set(expected))
-            if tuple(stored.get_slice(name).get_shape()) != tuple(expected[name].shape)
-        ]
-        problems = [("missing", missing), ("unexpected", unexpected), ("differently shaped", differing)]
-        found = "; ".join(f"{word}: {_listed(items)}" for word, items in problems if items)
-        if found:
-            raise ValueError(f"{path} does not fit its {CONFIG} ({found}): restore the file or its config")
-        return {name: _checked(stored, name, expected[name], path) for name in sorted(names)}
-
-
-def _checked(stored: Any, name: str, expected: Tensor, path: Path) -> Tensor:
-    kind = stored.get_slice(name).get_dtype()
-    if expected.is_floating_point() != (kind in STORED):
-        raise ValueError(f"{path} holds {name} as {kind} where {expected.dtype} belongs: restore the file")
-    tensor = stored.get_tensor(name)
-    if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-        raise ValueError(
-            f"{path} holds numbers that are not finite in {name}: use another snapshot of the run"
-        )
-    return tensor.to(expected.dtype)
-
-
 def _read_labels(folder: Path, spec: ConditionSpec) -> tuple[str, ...]:
-    data = read_json(folder / LABELS, way_out=RESTORE)
-    names = data.get("names") if isinstance(data, dict) else None
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"{folder / LABELS} holds no list of names: restore the file")
+    stored = read_json(folder / LABELS, way_out=RESTORE)["names"]
+    names = tuple(name.text() for name in stored.rows())
     if len(names) != spec.num_classes:
-        raise ValueError(
-            f"{folder / LABELS} names {len(names)} classes and {CONFIG} speaks of {spec.num_classes}: "
-            "restore the files"
-        )
-    return tuple(names)
+        raise stored.error(f"has {len(names)} entries and {CONFIG} speaks of {spec.num_classes} classes")
+    return names
 
 
 def _load_condition(info: ModelInfo) -> Condition:
@@ -252,8 +203,3 @@ def _load_condition(info: ModelInfo) -> Condition:
             "restore the folder"
         )
     return TextCondition(encoder, tokens=tokens > 0)
-
-
-def _listed(items: list[str], limit: int = 4) -> str:
-    more = len(items) - limit
-    return ", ".join(item[:160] for item in items[:limit]) + (f" and {more} more" if more > 0 else "")

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from sgxl_t.conditioning.official.builders import read_pickle
 from sgxl_t.conditioning.official.stream import BoundedReader
 from sgxl_t.conditioning.official.tree import Module
 from sgxl_t.conditioning.official.values import CutError, RefusedError
+from sgxl_t.files.regular import is_regular, open_regular
 from sgxl_t.files.terminal import visible
+from sgxl_t.networks.stored_tensors import opened
 
 IMAGENET_CLASSES = 1000
 MAX_FILE_BYTES = 512 * 2**20
@@ -36,7 +36,7 @@ def load_class_table(path: str | Path, names: Sequence[str]) -> Tensor:
     Raises ValueError of one sentence for what is missing, broken, refused or has too few or too many rows.
     """
     path = Path(path)
-    if not path.is_file():
+    if not is_regular(path):
         raise ValueError(f"class table {path} is no file: name a {', '.join(KINDS)} file, or leave it out")
     if path.stat().st_size > MAX_FILE_BYTES:
         raise ValueError(f"class table {path} has more than {MAX_FILE_BYTES} bytes: name another file")
@@ -89,7 +89,7 @@ def _rows_of(names: Sequence[str], count: int) -> list[int] | None:
 
 def _from_pickle(path: Path) -> Tensor:
     try:
-        with path.open("rb") as source:
+        with open_regular(path) as source:
             content = read_pickle(BoundedReader(source, 0, path.stat().st_size))
             if not isinstance(content, dict) or "embed" not in content:
                 raise RefusedError("holds no table under the name embed")
@@ -107,19 +107,19 @@ def _from_pickle(path: Path) -> Tensor:
 
 def _from_numpy(path: Path) -> Tensor:
     try:
-        array = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError):
+        # Mapped, the file's size is compared with the shape in its header before memory is taken.
+        array = np.load(path, allow_pickle=False, mmap_mode="r")
+    except (ValueError, OSError, EOFError, RecursionError, MemoryError, OverflowError, TypeError):
         raise ValueError(f"class table {path} is truncated or no array of numbers: write it again") from None
     if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
         raise ValueError(f"class table {path} holds no floating point numbers: write it again")
-    return torch.from_numpy(array.astype(np.float32))
+    return torch.from_numpy(np.array(array, dtype=np.float32))
 
 
 def _from_safetensors(path: Path) -> Tensor:
-    try:
-        tensors = load_file(path)
-    except (SafetensorError, OSError):
-        raise ValueError(f"class table {path} is truncated or no safetensors file: write it again") from None
-    if len(tensors) != 1:
-        raise ValueError(f"class table {path} holds {len(tensors)} tensors: leave one, the table")
-    return next(iter(tensors.values()))
+    with opened(path, "write the class table again") as file:
+        names = list(file.keys())
+        if len(names) != 1:
+            raise ValueError(f"class table {path} holds {len(names)} tensors: leave one, the table")
+        tensor: Tensor = file.get_tensor(names[0])
+        return tensor

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sgxl_t.files.regular import read_regular
 from sgxl_t.files.terminal import visible
@@ -29,18 +30,23 @@ MAX_MEMORY = 3 * 2**29
 COST = {b"{": 240, b"[": 96, b",": 72, b":": 72}
 """Bytes of a dictionary with one entry, of a list with one, of one further value, of a key with its value."""
 
+Nan = Literal["refused", "null", "number"]
+
 
 class UntrustedValueError(ValueError):
     """A value from a file that is of a wrong type, out of range, missing, too deep or too large."""
 
 
 class Value:
-    """A JSON value and its place: `where` is the file, `path` the way inside, such as labels[3]."""
+    """A JSON value and its place: `where` is the file, `path` the way inside, such as labels[3].
 
-    __slots__ = ("path", "raw", "where")
+    way_out: what a sentence about the value ends in, such as "restore the file"; empty for nothing.
+    """
 
-    def __init__(self, raw: Any, where: str, path: str = "") -> None:
-        self.raw, self.where, self.path = raw, where, path
+    __slots__ = ("path", "raw", "way_out", "where")
+
+    def __init__(self, raw: Any, where: str, path: str = "", way_out: str = "") -> None:
+        self.raw, self.where, self.path, self.way_out = raw, where, path, way_out
 
     def __getitem__(self, key: str) -> Value:
         """The value of a key; an error where it is missing or this is no group."""
@@ -51,16 +57,20 @@ class Value:
 
     def get(self, key: str) -> Value | None:
         """The value of a key; None where the key is missing or null."""
-        if not isinstance(self.raw, dict):
-            raise self.error(f"is {kind_of(self.raw)} where a group of keys belongs")
-        raw = self.raw.get(key)
-        return None if raw is None else Value(raw, self.where, f"{self.path}.{key}" if self.path else key)
+        raw = self.group().get(key)
+        if raw is None:
+            return None
+        return Value(raw, self.where, f"{self.path}.{key}" if self.path else key, self.way_out)
 
     def keys(self) -> list[str]:
         """The keys of a group, in the order of the file."""
+        return list(self.group())
+
+    def group(self) -> dict[str, Any]:
+        """A group of keys as it is: for facts that are shown and kept, and that nothing is built from."""
         if not isinstance(self.raw, dict):
             raise self.error(f"is {kind_of(self.raw)} where a group of keys belongs")
-        return list(self.raw)
+        return self.raw
 
     def rows(self, maximum: int = 10**7) -> Iterator[Value]:
         """The entries of a list of at most `maximum`."""
@@ -68,7 +78,10 @@ class Value:
             raise self.error(f"is {kind_of(self.raw)} where a list belongs")
         if len(self.raw) > maximum:
             raise self.error(f"has {len(self.raw)} entries, and at most {maximum} are read")
-        return (Value(raw, self.where, f"{self.path}[{index}]") for index, raw in enumerate(self.raw))
+        return (
+            Value(raw, self.where, f"{self.path}[{index}]", self.way_out)
+            for index, raw in enumerate(self.raw)
+        )
 
     def pair(self) -> tuple[Value, Value]:
         """The two entries of a list of two."""
@@ -109,26 +122,45 @@ class Value:
     def error(self, what: str) -> UntrustedValueError:
         """An error to raise about this value: its place, then `what`."""
         place = visible(f"{self.where}: {self.path}" if self.path else self.where)
-        return UntrustedValueError(f"{place} {what}")
+        return UntrustedValueError(f"{place} {what}" + (f": {self.way_out}" if self.way_out else ""))
 
 
-def read_json(path: str | Path, *, maximum: int = MAX_BYTES, where: str | None = None) -> Value:
+def read_json(
+    path: str | Path,
+    *,
+    maximum: int = MAX_BYTES,
+    where: str | None = None,
+    way_out: str = "",
+    nan: Nan = "refused",
+) -> Value:
     """The value in a JSON file of at most `maximum` bytes; `where` names it in errors, or else its path."""
-    return parse_json(read_regular(path, maximum), where or str(path), maximum=maximum)
+    data = read_regular(path, maximum)
+    return parse_json(data, where or str(path), maximum=maximum, way_out=way_out, nan=nan)
+
+
+def read_json_lines(path: str | Path, *, maximum: int = MAX_BYTES) -> Iterator[Value]:
+    """The values of a file with JSON in each line, NaN and infinities included, as logs of numbers hold.
+
+    Lines that are none, such as a last one that a crash cut, are left out.
+    """
+    for text in read_regular(path, maximum).split(b"\n"):
+        with suppress(UntrustedValueError):
+            yield parse_json(text, str(path), nan="number")
 
 
 def parse_json(
-    data: bytes | str, where: str, *, maximum: int = MAX_BYTES, nan_is_null: bool = False
+    data: bytes | str, where: str, *, maximum: int = MAX_BYTES, way_out: str = "", nan: Nan = "refused"
 ) -> Value:
     """The value of JSON text; UntrustedValueError where it is none, or would take too much memory.
 
     Python's own reader does the parsing. What it would build is bounded first, by counting the signs that
     make values, and it is asked to build neither numbers that are none (NaN) nor whole numbers of more than a
-    thousand digits, which would take long. nan_is_null: take NaN and infinities as null, as files have them
-    that were written from tables with empty cells.
+    thousand digits, which would take long.
+    nan: what to take NaN and infinities for, which Python writes though JSON has none: "null" where a table
+    had empty cells, "number" in logs of numbers.
     """
     encoded = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
-    shown = visible(where)
+    shown, repair = visible(where), way_out or "repair or remove it"
     if len(encoded) > maximum:
         raise UntrustedValueError(f"{shown} has {len(encoded)} bytes, more than the {maximum} that are read")
     memory = 5 * len(encoded) + sum(bytes_each * encoded.count(sign) for sign, bytes_each in COST.items())
@@ -137,18 +169,15 @@ def parse_json(
             f"{shown} could take {memory >> 20} MiB of memory, more than the {MAX_MEMORY >> 20} that one "
             "file may: split it, or make shards"
         )
-    constant = _no_number if nan_is_null else _refuse_constant
     try:
-        raw = json.loads(data, parse_int=_integer, parse_constant=constant)
+        raw = json.loads(data, parse_int=_integer, parse_constant=_CONSTANTS[nan])
     except RecursionError:
-        raise UntrustedValueError(
-            f"{shown} is nested deeper than {MAX_DEPTH} levels: repair or remove it"
-        ) from None
+        raise UntrustedValueError(f"{shown} is nested deeper than {MAX_DEPTH} levels: {repair}") from None
     except ValueError as error:
-        raise UntrustedValueError(f"{shown} is no JSON ({visible(error)}): repair or remove it") from error
+        raise UntrustedValueError(f"{shown} is no JSON ({visible(error)}): {repair}") from error
     if _deeper_than(raw, MAX_DEPTH):
-        raise UntrustedValueError(f"{shown} is nested deeper than {MAX_DEPTH} levels: repair or remove it")
-    return Value(raw, where)
+        raise UntrustedValueError(f"{shown} is nested deeper than {MAX_DEPTH} levels: {repair}")
+    return Value(raw, where, way_out=way_out)
 
 
 def kind_of(raw: object) -> str:
@@ -174,8 +203,11 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no number of JSON")
 
 
-def _no_number(name: str) -> None:
-    """null for NaN and infinities."""
+_CONSTANTS: dict[Nan, Callable[[str], Any]] = {
+    "refused": _refuse_constant,
+    "null": lambda name: None,
+    "number": float,
+}
 
 
 def _deeper_than(raw: object, limit: int) -> bool:

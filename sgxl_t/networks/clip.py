@@ -13,18 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sgxl_t.files.config_json import config_from_value
+from sgxl_t.files.terminal import visible
+from sgxl_t.files.untrusted import Value
 from sgxl_t.networks.backbone_precision import Precision, reading
 from sgxl_t.networks.fused_attention import fuse_attention
-from sgxl_t.networks.local_networks import LOCAL_KINDS, MEAN, STD, SmallCNN, SmallViT
-from sgxl_t.networks.stored import (
-    CONFIG,
-    RESTORE,
-    dataclass_from,
-    load_strict,
-    read_config,
-    read_tensors,
-    write_stored,
-)
+from sgxl_t.networks.local_networks import LOCAL_KINDS, MEAN, STD, SmallCNN, SmallViT, local_config
+from sgxl_t.networks.stored import RESTORE, load_fitting, read_config, write_stored
 from sgxl_t.networks.text_encoder import TextEncoder
 from sgxl_t.networks.text_tokens import TextTokens, leading
 from sgxl_t.networks.vocabulary import WordTokenizer
@@ -243,16 +238,28 @@ def load_clip(reference: str, *, text_only: bool = False) -> ClipModel:
 
 def _load_local(folder: Path, text_only: bool) -> ClipModel:
     stored = read_config(folder)
-    if stored["kind"] not in ("clip", "text"):
+    kind = stored["kind"].text()
+    if kind not in ("clip", "text"):
         raise ValueError(
-            f"{folder} holds a local {stored['kind']}, not a CLIP: name a folder such as {folder.parent}/clip"
+            f"{folder} holds a local {visible(kind)}, not a CLIP: name a folder such as {folder.parent}/clip"
         )
-    if stored["kind"] == "text" and not text_only:
+    if kind == "text" and not text_only:
         raise ValueError(f"{folder} holds a text tower alone: name the folder of the whole CLIP")
-    text = dataclass_from(TextTowerConfig, stored.get("text"), folder / CONFIG)
-    if stored.get("tokenizer") not in ("words", "bpe"):
-        raise ValueError(f"{folder / CONFIG} names no known tokenizer (words, bpe): {RESTORE}")
-    bpe = stored["tokenizer"] == "bpe"
+    text = config_from_value(TextTowerConfig, stored["text"])
+    tokenizer = _stored_tokenizer(stored["tokenizer"], text, folder)
+    image = None if text_only else stored["image"]
+
+    def build() -> ClipModel:
+        return local_clip(text, tokenizer, None if image is None else _image_tower(image, text.embed_dim))
+
+    return load_fitting(build, folder, part="model", wanted=_of_text if text_only else None)
+
+
+def _stored_tokenizer(name: Value, text: TextTowerConfig, folder: Path) -> Any:
+    """The tokenizer that a folder names, which must give what the tower takes."""
+    if name.raw not in ("words", "bpe"):
+        raise name.error("names no known tokenizer (words, bpe)")
+    bpe = name.raw == "bpe"
     tokenizer: Any = (
         open_clip.SimpleTokenizer(context_length=text.context_length) if bpe else WordTokenizer.load(folder)
     )
@@ -261,27 +268,14 @@ def _load_local(folder: Path, text_only: bool) -> ClipModel:
             f"{folder}: the vocabulary has {tokenizer.vocab_size} tokens in captions of "
             f"{tokenizer.context_length}, the tower {text.vocab_size} in {text.context_length}: {RESTORE}"
         )
-    tensors = read_tensors(folder)
-    if text_only:
-        tensors = {name: value for name, value in tensors.items() if _of_text(name)}
-        clip = local_clip(text, tokenizer, None)
-    else:
-        clip = local_clip(text, tokenizer, _image_tower(stored.get("image"), text.embed_dim, folder))
-    load_strict(clip.model, tensors, folder)
-    return clip
+    return tokenizer
 
 
-def _image_tower(stored: Any, dim: int, folder: Path) -> SmallCNN | SmallViT:
-    kind = stored.get("kind") if isinstance(stored, dict) else None
+def _image_tower(stored: Value, dim: int) -> SmallCNN | SmallViT:
+    kind = stored["kind"].text()
     if kind not in LOCAL_KINDS:
-        raise ValueError(
-            f"{folder / CONFIG} describes no image tower of kind {', '.join(LOCAL_KINDS)}: {RESTORE}"
-        )
-    config_class, network_class = LOCAL_KINDS[kind]
-    config: Any = dataclass_from(config_class, stored.get("config"), folder / CONFIG)
+        raise stored["kind"].error(f"describes no image tower of kind {', '.join(LOCAL_KINDS)}")
+    config, network_class = local_config(kind, stored["config"])
     if config.projection != dim:
-        raise ValueError(
-            f"{folder / CONFIG}: the image tower projects to {config.projection} numbers, the text tower to "
-            f"{dim}: {RESTORE}"
-        )
+        raise stored.error(f"projects to {config.projection} numbers, the text tower to {dim}")
     return network_class(config)

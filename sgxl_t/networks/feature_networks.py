@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sgxl_t.networks.backbone_precision import Precision, as_outside, reading
-from sgxl_t.networks.hub import fetching
+from sgxl_t.networks.hub import fetch
 from sgxl_t.networks.local_networks import SmallCNN, SmallCNNConfig, SmallViT, SmallViTConfig, load_local
 from sgxl_t.networks.towers import Tower, tower_of
 from sgxl_t.networks.trimming import trim_tower
@@ -184,8 +184,9 @@ def _load_timm(reference: str, name: str) -> FeatureNetwork:
             f"{reference} names no pretrained weights of timm: use one of the tags "
             f"{', '.join(sorted(tags)) or '(none for this network)'}, or random:{base}"
         )
-    with fetching(reference):
-        model = timm.create_model(name, pretrained=True)
+    known = timm.get_pretrained_cfg(name)
+    address = None if known is None or known.hf_hub_id else str(known.url)
+    model = fetch(reference, lambda: timm.create_model(name, pretrained=True), address=address)
     return _from_timm(reference, model)
 
 
@@ -210,8 +211,7 @@ def _load_open_clip(reference: str, name: str) -> FeatureNetwork:
         tags = [known for model, known in open_clip.list_pretrained() if model == (model_name or name)]
         hint = f"its tags are {', '.join(tags)}" if tags else "see open_clip.list_pretrained()"
         raise ValueError(f"{reference} names no pretrained model of open_clip as MODEL/TAG: {hint}")
-    with fetching(reference):
-        clip: Any = open_clip.create_model(model_name, pretrained=tag)
+    clip: Any = fetch(reference, lambda: open_clip.create_model(model_name, pretrained=tag))
     config = open_clip.get_model_preprocess_cfg(clip)
     side = clip.visual.image_size
     side = side if isinstance(side, int) else side[0]

@@ -1,14 +1,21 @@
-"""Fetching pretrained weights without hanging: an unreachable hub is noticed in seconds."""
+"""Fetching pretrained weights: said before it is done, and an unreachable hub is noticed in seconds."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from typing import TypeVar
 
 from huggingface_hub import constants
 from huggingface_hub.utils import get_session
+
+from sgxl_t.files.memory import is_out_of_memory
+from sgxl_t.files.terminal import say
+
+T = TypeVar("T")
 
 PROBE_SECONDS = 4.0
 """Longest wait for the hub's first answer; its own retries would take about half a minute per file."""
@@ -40,21 +47,64 @@ def hub_reachable() -> bool:
     return True
 
 
-@contextmanager
-def fetching(reference: str, *, files: str = "weights", way_out: str = LOCAL_WEIGHTS) -> Iterator[None]:
-    """Runs a loader that may download; raises MissingWeightsError where its files cannot be had.
+def fetch(
+    reference: str,
+    load: Callable[[], T],
+    *,
+    files: str = "weights",
+    way_out: str = LOCAL_WEIGHTS,
+    address: str | None = None,
+) -> T:
+    """What `load` gives, from the hub's cache where it can, else from the hub, which is said before.
 
-    Only the loading belongs inside: names are checked before, so that a failure here is a failure to fetch.
-    While the hub is unreachable the loader runs in the hub library's offline mode, which finds cached files
-    and fails at once otherwise.
+    Only the loading belongs into `load`: names are checked before, so that a failure in it is a failure to
+    fetch. It runs in the hub library's offline mode first, which finds cached files and fails at once
+    otherwise; then, where the hub answers, a second time.
+    files, way_out: as in MissingWeightsError, which is raised where the files cannot be had.
+    address: where the files come from if that is not the hub and so knows no offline mode.
     """
-    offline, level = constants.HF_HUB_OFFLINE, logging.root.manager.disable
-    constants.HF_HUB_OFFLINE = not hub_reachable()
-    logging.disable(logging.ERROR)  # the loaders log their own failures, our sentence replaces them
+    if address is not None:
+        announce(files, reference, address)
+    try:
+        with _hub_library(offline=True):
+            return load()
+    except Exception as error:  # loaders raise OSError, RuntimeError or their HTTP client's own kinds
+        if is_out_of_memory(error):
+            raise
+        failure = error
+    if address is None and hub_reachable():
+        announce(files, reference, constants.ENDPOINT)
+        try:
+            with _hub_library(offline=False):
+                return load()
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            failure = error
+    raise MissingWeightsError(reference, files=files, way_out=way_out) from failure
+
+
+def offline() -> bool:
+    """Whether the hub library works from its cache alone; true inside of `fetch` while that is tried."""
+    return bool(constants.HF_HUB_OFFLINE)
+
+
+@cache
+def announce(files: str, reference: str, address: str) -> None:
+    """Says on stderr what is fetched and from where; once per process, by one process of a machine."""
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        say(f"fetching {files} of {reference} from {address}, unless its cache has them", err=True)
+
+
+@contextmanager
+def _hub_library(*, offline: bool) -> Iterator[None]:
+    """The hub library with or without its network, and silent: the loaders log their own failures, which our
+    sentence replaces."""
+    before, level = constants.HF_HUB_OFFLINE, logging.root.manager.disable
+    constants.HF_HUB_OFFLINE = offline
+    logging.disable(logging.ERROR)
     try:
         yield
-    except Exception as error:  # loaders raise OSError, RuntimeError or their HTTP client's own kinds
-        raise MissingWeightsError(reference, files=files, way_out=way_out) from error
     finally:
-        constants.HF_HUB_OFFLINE = offline
+        constants.HF_HUB_OFFLINE = before
         logging.disable(level)

@@ -17,14 +17,10 @@ from timm.layers import Mlp
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sgxl_t.networks.stored import (
-    CONFIG,
-    dataclass_from,
-    load_strict,
-    read_config,
-    read_tensors,
-    write_stored,
-)
+from sgxl_t.files.config_json import config_from_value
+from sgxl_t.files.terminal import visible
+from sgxl_t.files.untrusted import Value
+from sgxl_t.networks.stored import load_fitting, read_config, write_stored
 
 MEAN = STD = (0.5, 0.5, 0.5)
 LIMIT = 4096
@@ -304,13 +300,18 @@ def load_local(folder: Path | str) -> tuple[SmallCNN | SmallViT, dict[str, Any]]
     """
     folder = Path(folder)
     stored = read_config(folder)
-    if stored["kind"] not in LOCAL_KINDS:
+    kind = stored["kind"].text()
+    if kind not in LOCAL_KINDS:
         raise ValueError(
-            f"{folder} holds a local {stored['kind']}, not a feature network: name {folder.parent}/cnn or vit"
+            f"{folder} holds a local {visible(kind)}, not a feature network: name {folder.parent}/cnn or vit"
         )
-    config_class, network_class = LOCAL_KINDS[stored["kind"]]
-    config: Any = dataclass_from(config_class, stored.get("config"), folder / CONFIG)
-    network = network_class(config)
-    load_strict(network, read_tensors(folder), folder)
+    config, network_class = local_config(kind, stored["config"])
+    network = load_fitting(lambda: network_class(config), folder)
     meta = stored.get("meta")
-    return network.eval().requires_grad_(False), meta if isinstance(meta, dict) else {}
+    return network.eval().requires_grad_(False), {} if meta is None else meta.group()
+
+
+def local_config(kind: str, sizes: Value) -> tuple[Any, type[Any]]:
+    """The stored sizes of a network of a known kind, and its class."""
+    config_class, network_class = LOCAL_KINDS[kind]
+    return config_from_value(config_class, sizes), network_class

@@ -8,12 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import open_clip
+import torch
 from torch import nn
 
+from sgxl_t.files.memory import is_out_of_memory
+from sgxl_t.files.terminal import visible
+from sgxl_t.files.untrusted import Value
 from sgxl_t.networks.clip import STAND_IN, ClipModel, TextTowerConfig, Tokenizer, without_image
-from sgxl_t.networks.hub import fetching
+from sgxl_t.networks.hub import fetch
 from sgxl_t.networks.local_networks import MEAN, STD
-from sgxl_t.networks.stored import CONFIG, RESTORE, load_strict, read_tensors, write_stored
+from sgxl_t.networks.stored import load_fitting, write_stored
+from sgxl_t.networks.stored_tensors import check_room
+from sgxl_t.networks.transformers_files import check_files
 
 TOKENIZER = "tokenizer"
 WEIGHTS = "open_clip_model.safetensors"
@@ -68,14 +74,14 @@ def load_open_clip(reference: str, *, text_only: bool = False, folder: Path | No
     name, _, tag = reference.partition(":")[2].rpartition("/")
     config, quick_gelu = check_open_clip(name, tag)
     tokenizer = _tokenizer(reference, name, config, folder)
-    cfg = open_clip.get_pretrained_cfg(name, tag)
-    placed: dict[str, Any] = {}
-    if folder is not None:
-        placed["force_preprocess_cfg"] = {key: cfg[key] for key in ("mean", "std") if key in cfg}
-    weights = tag if folder is None else str(folder / WEIGHTS)
-    with fetching(reference):
+    model: Any
+    if folder is None:
         # The tag knows which activation its weights were trained with; the model name alone does not.
-        model = open_clip.create_model(name, pretrained=weights, force_quick_gelu=quick_gelu, **placed)
+        model = fetch(
+            reference, lambda: open_clip.create_model(name, pretrained=tag, force_quick_gelu=quick_gelu)
+        )
+    else:
+        model = _placed(reference, quick_gelu, folder / WEIGHTS)
     visual = model.visual
     size = visual.image_size[0] if isinstance(visual.image_size, tuple | list) else visual.image_size
     clip = OpenClipModel(
@@ -91,24 +97,56 @@ def load_open_clip(reference: str, *, text_only: bool = False, folder: Path | No
     return clip
 
 
-def load_open_clip_text(folder: Path, stored: dict[str, Any]) -> OpenClipModel:
+def load_open_clip_text(folder: Path, stored: Value) -> OpenClipModel:
     """The text tower that `OpenClipModel.write_text` stored."""
-    name, quick_gelu = stored.get("model"), stored.get("quick_gelu")
-    if not isinstance(name, str) or name not in open_clip.list_models() or not isinstance(quick_gelu, bool):
-        raise ValueError(f"{folder / CONFIG} names no model of open_clip ({str(name)[:60]!r}): {RESTORE}")
+    name, quick_gelu = stored["model"].text(), stored["quick_gelu"].boolean()
+    if name not in open_clip.list_models():
+        raise stored["model"].error(f"names no model of open_clip ({visible(name)[:60]})")
     config = open_clip.get_model_config(name)
     place = folder / TOKENIZER
     tokenizer = _tokenizer(f"open_clip:{name}", name, config, place if place.is_dir() else None)
-    with fetching(f"open_clip:{name}", files="the description of the text tower"):
-        model = open_clip.create_model(
-            name,
-            load_weights=False,
-            pretrained_text=False,
-            force_quick_gelu=quick_gelu,
-            vision_cfg=dict(STAND_IN),
+    files = "the description of the text tower"
+
+    def build() -> nn.Module:
+        model = fetch(f"open_clip:{name}", lambda: _untrained(name, quick_gelu), files=files)
+        return without_image(model)
+
+    return OpenClipModel(load_fitting(build, folder), tokenizer, name, quick_gelu=quick_gelu)
+
+
+def _untrained(name: str, quick_gelu: bool) -> Any:
+    """The model with fresh weights and the smallest of image towers."""
+    return open_clip.create_model(
+        name,
+        load_weights=False,
+        pretrained_text=False,
+        force_quick_gelu=quick_gelu,
+        vision_cfg=dict(STAND_IN),
+        device=torch.get_default_device(),
+    )
+
+
+def _placed(reference: str, quick_gelu: bool, weights: Path) -> Any:
+    """The model with weights from a file, after a look at whether they can be all of it."""
+    name, _, tag = reference.partition(":")[2].rpartition("/")
+    way_out = f"place the {WEIGHTS} of {reference} there"
+
+    def planned() -> Any:
+        return open_clip.create_model(name, load_weights=False, pretrained_text=False, device="meta")
+
+    with torch.device("meta"):
+        plan = fetch(reference, planned, files="the description of the text tower")
+    check_room(sum(value.numel() for value in plan.parameters()), [weights], reference, way_out)
+    cfg = open_clip.get_pretrained_cfg(name, tag)
+    preprocess = {key: cfg[key] for key in ("mean", "std") if key in cfg}
+    try:
+        return open_clip.create_model(
+            name, pretrained=str(weights), force_quick_gelu=quick_gelu, force_preprocess_cfg=preprocess
         )
-    load_strict(without_image(model), read_tensors(folder), folder)
-    return OpenClipModel(model, tokenizer, name, quick_gelu=quick_gelu)
+    except Exception as error:  # the library's own kinds, for tensors that are missing or misshapen
+        if is_out_of_memory(error):
+            raise
+        raise ValueError(f"{weights} is not what {reference} needs: {way_out}") from error
 
 
 def check_open_clip(name: str, tag: str) -> tuple[dict[str, Any], bool]:
@@ -152,8 +190,11 @@ def _tokenizer(reference: str, name: str, config: dict[str, Any], folder: Path |
     if not source:
         return open_clip.SimpleTokenizer(context_length=context_length, **text.get("tokenizer_kwargs", {}))
     placed = folder is not None and (folder / "tokenizer.json").is_file()
+    if placed and folder is not None:
+        check_files(folder, f"place the tokenizer's files of {source} there")
     way_out = f"place the folder of {source} with its tokenizer.json in the hub's cache"
-    with fetching(reference, files="tokenizer files", way_out=way_out):
+
+    def load() -> Any:
         return open_clip.tokenizer.HFTokenizer(
             str(folder) if placed else source,
             context_length=context_length,
@@ -161,3 +202,5 @@ def _tokenizer(reference: str, name: str, config: dict[str, Any], folder: Path |
             trust_remote_code=False,
             **text.get("tokenizer_kwargs", {}),
         )
+
+    return fetch(reference, load, files="tokenizer files", way_out=way_out)

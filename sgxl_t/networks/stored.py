@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+import torch
 from torch import Tensor, nn
 
+from sgxl_t.files import untrusted
+from sgxl_t.files.memory import taking_memory
+from sgxl_t.files.regular import NotRegularError
 from sgxl_t.files.tensors import write_tensors
+from sgxl_t.files.untrusted import Value
+from sgxl_t.networks.stored_tensors import LARGER_MACHINE, read_fitting
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 MAX_JSON_BYTES = 8 * 2**20
+FORMAT = 1
 RESTORE = "restore the folder, or make a new one with `sgxl-t features train`"
 
-T = TypeVar("T")
+N = TypeVar("N", bound=nn.Module)
 
 
 def write_stored(folder: Path, config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
@@ -32,67 +37,47 @@ def write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def read_json(path: Path, *, way_out: str = RESTORE) -> Any:
-    """Parsed JSON of at most 8 MiB; ValueError, ending in `way_out`, when missing, larger or broken."""
-    if not path.is_file():
-        raise ValueError(f"{path} is missing: {way_out}")
-    if path.stat().st_size > MAX_JSON_BYTES:
-        raise ValueError(f"{path} has {path.stat().st_size} bytes, more than {MAX_JSON_BYTES}: {way_out}")
+def read_json(path: Path, *, way_out: str = RESTORE, maximum: int = MAX_JSON_BYTES) -> Value:
+    """The value in a JSON file; ValueError, ending in `way_out`, when missing, too large or broken."""
     try:
-        return json.loads(path.read_bytes())
-    except (ValueError, RecursionError):
-        raise ValueError(f"{path} is no valid JSON: {way_out}") from None
+        return untrusted.read_json(path, maximum=maximum, way_out=way_out)
+    except (FileNotFoundError, NotADirectoryError):
+        raise ValueError(f"{path} is missing: {way_out}") from None
+    except NotRegularError as error:
+        raise ValueError(f"{error}: {way_out}") from None
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """config.json of a stored network; ValueError when it is none."""
+def read_config(folder: Path) -> Value:
+    """config.json of a stored network, which holds its `kind`; ValueError when it is none."""
     if not folder.is_dir():
         raise ValueError(
             f"{folder} is no folder: name the folder of a network made by `sgxl-t features train`"
         )
     config = read_json(folder / CONFIG)
-    if not isinstance(config, dict) or config.get("format") != 1 or not isinstance(config.get("kind"), str):
-        raise ValueError(f"{folder / CONFIG} describes no local network of format 1: {RESTORE}")
+    if config["format"].raw != FORMAT:
+        raise config.error(f"describes no local network of format {FORMAT}")
+    config["kind"].text(100)
     return config
 
 
-def dataclass_from(cls: type[T], values: Any, where: Path) -> T:
-    """The dataclass from its JSON form; lists become tuples. ValueError for what does not fit."""
-    known = {entry.name for entry in fields(cls)}  # type: ignore[arg-type]
-    if not isinstance(values, dict) or not set(values) <= known:
-        unknown = sorted(set(values) - known) if isinstance(values, dict) else [values]
-        raise ValueError(f"{where} has the unknown settings {unknown}: {RESTORE}")
-    try:
-        return cls(
-            **{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-        )
-    except TypeError as error:
-        raise ValueError(f"{where} does not describe a network ({error}): {RESTORE}") from None
+def load_fitting(
+    build: Callable[[], N], folder: Path, *, part: str = "", wanted: Callable[[str], bool] | None = None
+) -> N:
+    """The network that `build` makes, with exactly the stored tensors in it.
 
+    It is first built on `meta`, which takes no memory, and compared with the header of the file, so that no
+    size in a config.json takes memory which the tensors beside it do not ask for.
+    part: attribute of the network that is stored; the whole where none is given. wanted: which of the stored
+    names count. ValueError that says what differs.
+    """
 
-def read_tensors(folder: Path) -> dict[str, Tensor]:
-    """Tensors of model.safetensors by name, on the CPU; ValueError when the file is missing or broken."""
-    path = folder / WEIGHTS
-    if not path.is_file():
-        raise ValueError(f"{path} is missing: {RESTORE}")
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError):
-        raise ValueError(f"{path} is truncated or no safetensors file: {RESTORE}") from None
+    def stored(network: nn.Module) -> nn.Module:
+        return getattr(network, part) if part else network
 
-
-def load_strict(module: nn.Module, tensors: dict[str, Tensor], where: Path, *, assign: bool = False) -> None:
-    """Loads exactly these tensors; ValueError names the first that is missing, unknown or misshapen."""
-    wanted = module.state_dict()
-    for name, tensor in wanted.items():
-        if name not in tensors:
-            raise ValueError(f"{where / WEIGHTS} lacks the tensor {name}: {RESTORE}")
-        if tensors[name].shape != tensor.shape:
-            raise ValueError(
-                f"{where / WEIGHTS} holds {name} with shape {list(tensors[name].shape)}, "
-                f"its config asks for {list(tensor.shape)}: {RESTORE}"
-            )
-    for name in tensors:
-        if name not in wanted:
-            raise ValueError(f"{where / WEIGHTS} holds the unknown tensor {name}: {RESTORE}")
-    module.load_state_dict(tensors, assign=assign)
+    with torch.device("meta"):
+        planned = stored(build()).state_dict()
+    tensors = read_fitting(folder / WEIGHTS, planned, way_out=RESTORE, wanted=wanted)
+    with taking_memory(f"the network in {folder}", LARGER_MACHINE):
+        network = build()
+        stored(network).load_state_dict(tensors)
+    return network

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
@@ -9,12 +10,21 @@ from weakref import WeakValueDictionary
 import torch
 
 from sgxl_t.files.content import file_state
+from sgxl_t.files.memory import MemoryShortError
+from sgxl_t.files.untrusted import Value
 from sgxl_t.networks.clip import load_clip
 from sgxl_t.networks.open_clip_model import WEIGHTS, load_open_clip, load_open_clip_text
 from sgxl_t.networks.references import split_references
 from sgxl_t.networks.stored import CONFIG, RESTORE, read_config
 from sgxl_t.networks.text_encoder import JoinedEncoders, TextEncoder
-from sgxl_t.networks.transformers_text import FILES, TOWER, load_transformers_text
+from sgxl_t.networks.transformers_files import FILES
+from sgxl_t.networks.transformers_text import TOWER, load_transformers_text
+
+MAX_PARTS, MAX_DEPTH = 16, 4
+"""Encoders that are joined in one folder, and how often what is joined may join others."""
+MAX_DIM = 1 << 20
+MAX_FILES = 10_000
+"""Files of a folder that are looked at for changes."""
 
 _alive: WeakValueDictionary[tuple[Any, ...], TextEncoder] = WeakValueDictionary()
 
@@ -43,20 +53,19 @@ def load_stored_text(folder: Path, *, images: bool = False) -> TextEncoder:
         return _stored(folder, images)
 
 
-def _stored(folder: Path, images: bool) -> TextEncoder:
+def _stored(folder: Path, images: bool, depth: int = 0) -> TextEncoder:
     stored = read_config(folder)
-    kind = stored["kind"]
+    kind = stored["kind"].raw
     if kind == "reference":
         return _referred(folder, stored, images)
     if kind == "joined":
-        return _joined(folder, stored, images)
+        return _joined(folder, stored, images, depth)
     encoder: TextEncoder
     if kind == "transformers":
         if not (folder / TOWER).is_dir():
             raise ValueError(f"{folder / TOWER} is missing: {RESTORE}")
-        if not all(isinstance(stored.get(key), bool) for key in ("lower", "bare")):
-            raise ValueError(f"{folder / CONFIG} does not say how captions are cleaned: {RESTORE}")
-        encoder = load_transformers_text(str(folder / TOWER), stored)
+        cleaning = {key: stored[key].boolean() for key in ("lower", "bare")}
+        encoder = load_transformers_text(str(folder / TOWER), cleaning)
         encoder.reference = None
     elif kind == "open_clip":
         encoder = load_open_clip_text(folder, stored)
@@ -95,31 +104,34 @@ def _load(reference: str, images: bool) -> TextEncoder:
 def _signature(reference: str) -> tuple[Any, ...]:
     """States of the files behind a folder, so that a folder written anew is read anew."""
     kind, _, name = reference.partition(":")
-    if kind not in ("local", "transformers") or not Path(name).is_dir():
+    if kind not in ("local", "transformers") or not (Path(name) / CONFIG).is_file():
         return ()
-    files = sorted(path for path in Path(name).rglob("*") if path.is_file())
+    files = sorted(path for path in islice(Path(name).rglob("*"), MAX_FILES) if path.is_file())
     return tuple(map(file_state, files))
 
 
-def _referred(folder: Path, stored: dict[str, Any], images: bool) -> TextEncoder:
+def _referred(folder: Path, stored: Value, images: bool) -> TextEncoder:
     """A pretrained tower that a folder names: from the folder's own `tower`, else by its reference."""
-    reference = stored.get("reference")
-    kind = reference.partition(":")[0] if isinstance(reference, str) else None
-    if kind not in ("open_clip", "transformers") or len(split_references(str(reference))) > 1:
-        raise ValueError(f"{folder / CONFIG} refers to no pretrained text encoder: {RESTORE}")
-    encoder = _placed(folder / TOWER, str(reference), images)
+    reference = stored["reference"].text()
+    kind = reference.partition(":")[0]
+    if kind not in ("open_clip", "transformers") or len(split_references(reference)) > 1:
+        raise stored["reference"].error("refers to no pretrained text encoder")
+    dim, weights = stored["dim"].integer(1, MAX_DIM), stored["weights"].text(64)
+    encoder = _placed(folder / TOWER, reference, images)
     if encoder is None:
         try:
-            encoder = _shared(str(reference), images)
+            encoder = _shared(reference, images)
+        except MemoryShortError:
+            raise
         except ValueError as error:
             raise ValueError(
                 f"{folder} needs the frozen {reference}, which is not there: connect to the hub once, or "
-                f"place its {_files(str(reference))} in {folder / TOWER} ({error})"
+                f"place its {_files(reference)} in {folder / TOWER} ({error})"
             ) from error
-    if (encoder.dim, encoder.weights_hash()) != (stored.get("dim"), stored.get("weights")):
+    if (encoder.dim, encoder.weights_hash()) != (dim, weights):
         raise ValueError(
             f"{reference} has other weights here ({encoder.weights_hash()}, {encoder.dim} numbers) than the "
-            f"model was trained with ({stored.get('weights')}, {stored.get('dim')} numbers): place the files "
+            f"model was trained with ({weights}, {dim} numbers): place the files "
             f"it was trained with in {folder / TOWER}"
         )
     return encoder
@@ -142,15 +154,16 @@ def _files(reference: str) -> str:
     return f"{WEIGHTS} (and the tokenizer's files, where the hub has one)"
 
 
-def _joined(folder: Path, stored: dict[str, Any], images: bool) -> TextEncoder:
-    names: Any = stored.get("parts")
-    known = isinstance(names, list) and names == [f"part_{number}" for number in range(len(names))]
-    if not known or not 2 <= len(names) <= 16:
-        raise ValueError(f"{folder / CONFIG} does not name its parts in order: {RESTORE}")
+def _joined(folder: Path, stored: Value, images: bool, depth: int) -> TextEncoder:
+    names = [name.text() for name in stored["parts"].rows(MAX_PARTS)]
+    if len(names) < 2 or names != [f"part_{number}" for number in range(len(names))]:
+        raise stored["parts"].error("does not name its parts in order")
+    if depth == MAX_DEPTH:
+        raise ValueError(f"{folder} joins encoders that join others more than {MAX_DEPTH} times: {RESTORE}")
     encoders: list[TextEncoder] = []
     for name in names:
         guided = any(encoder.guide is not None for encoder in encoders)
-        encoders.append(load_stored_text(folder / name, images=images and not guided))
+        encoders.append(_frozen(_stored(folder / name, images and not guided, depth + 1)))
     return JoinedEncoders(encoders)
 
 

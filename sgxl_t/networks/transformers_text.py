@@ -3,27 +3,38 @@
 from __future__ import annotations
 
 import copy
-import json
 import re
 import string
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sgxl_t.networks.hub import fetching, hub_reachable
-from sgxl_t.networks.stored import CONFIG, write_json
+from sgxl_t.files.memory import is_out_of_memory, taking_memory
+from sgxl_t.files.terminal import visible
+from sgxl_t.files.untrusted import UntrustedValueError
+from sgxl_t.networks.hub import fetch, hub_reachable, offline
+from sgxl_t.networks.stored import CONFIG, read_json, write_json
+from sgxl_t.networks.stored_tensors import LARGER_MACHINE, check_room
 from sgxl_t.networks.text_encoder import TextEncoder
 from sgxl_t.networks.text_tokens import TextTokens, leading
+from sgxl_t.networks.transformers_files import (
+    FILES,
+    RESTORE,
+    check_settings,
+    checked_folder,
+    weight_files,
+)
+
+T = TypeVar("T")
 
 TOWER = "tower"
 """Folder inside a stored text encoder with the files of a tower: of a trained one, or placed by hand."""
-FILES = "config.json, model.safetensors and tokenizer.json"
 MAX_TOKENS = 256
 """Tokens of a caption that T5 reads; longer captions are cut."""
 
@@ -128,24 +139,21 @@ def load_transformers_text(name: str, cleaning: dict[str, Any] | None = None) ->
     import transformers
 
     reference = f"transformers:{name}"
-    folder = _checked_folder(reference, name)
-    common = {"local_files_only": folder is not None or not hub_reachable()}
-    with _reading(reference, folder):
-        settings, _ = transformers.PretrainedConfig.get_config_dict(name, **common)
-    kind = str(settings.get("model_type"))[:40]
-    family = FAMILIES.get(kind)
-    if family is None:
-        raise ValueError(
-            f"{reference} is of the type {kind!r}: name a T5 encoder (t5, mt5, umt5) or a SigLIP (siglip, "
-            "siglip2), or a CLIP as open_clip:MODEL/TAG"
-        )
+    folder = checked_folder(reference, name)
+    family = _family(reference, _read(reference, folder, lambda: _settings(name, folder)))
     network = getattr(transformers, family.network)
-    with _reading(reference, folder):
+    _check_weights(reference, name, folder, network)
+
+    def load() -> tuple[Any, Any, Any, str]:
+        common = _common(folder)
         with _without_bars():
             model, found = network.from_pretrained(
                 name, use_safetensors=True, dtype="auto", output_loading_info=True, **common
             )
-        tokenizer, vocabulary = _tokenizer(name, common)
+        return model, found, *_tokenizer(name, folder)
+
+    with taking_memory(reference, LARGER_MACHINE):
+        model, found, tokenizer, vocabulary = _read(reference, folder, load)
     if found["missing_keys"]:
         missing = sorted(found["missing_keys"])[0]
         raise ValueError(f"{reference} lacks the tensor {missing}: restore its model.safetensors")
@@ -170,41 +178,78 @@ def load_transformers_text(name: str, cleaning: dict[str, Any] | None = None) ->
     return tower
 
 
-def _tokenizer(name: str, common: dict[str, Any]) -> tuple[Any, str]:
+def _family(reference: str, config: Path) -> Family:
+    """The family that the config.json of a tower names, after its settings have been checked."""
+    settings = read_json(config, way_out=RESTORE)
+    kind = settings["model_type"].text()
+    family = FAMILIES.get(kind)
+    if family is None:
+        raise ValueError(
+            f"{reference} is of the type {visible(kind)[:40]!r}: name a T5 encoder (t5, mt5, umt5) or "
+            "a SigLIP (siglip, siglip2), or a CLIP as open_clip:MODEL/TAG"
+        )
+    check_settings(settings)
+    return family
+
+
+def _check_weights(reference: str, name: str, folder: Path | None, network: Any) -> None:
+    """ValueError unless the stored weights can be those of the network that the config.json describes.
+
+    It is built on `meta`, which takes no memory.
+    """
+
+    def look() -> tuple[Any, list[Path]]:
+        config = network.config_class.from_pretrained(name, **_common(folder))
+        with torch.device("meta"):
+            planned = network(config)
+        return planned, weight_files(name, _cached, _common(folder))
+
+    planned, files = _read(reference, folder, look)
+    numbers = sum(parameter.numel() for parameter in planned.parameters())
+    check_room(numbers, files, f"the config.json of {reference}", RESTORE)
+
+
+def _tokenizer(name: str, folder: Path | None) -> tuple[Any, str]:
     """The tokenizer, and the lower-case name of the class it was made by.
 
     tokenizer.json says all there is about a tokenizer, whatever the version of the library; older
     repositories have sentencepiece's spiece.model instead, which needs that package.
     """
     import transformers
+
+    about = _file(name, "tokenizer_config.json", folder)
+    stated = None if about is None else read_json(Path(about), way_out=RESTORE).get("tokenizer_class")
+    whole = _file(name, "tokenizer.json", folder)
+    loader = transformers.PreTrainedTokenizerFast if whole else transformers.AutoTokenizer
+    tokenizer = loader.from_pretrained(name, trust_remote_code=False, **_common(folder))
+    return tokenizer, "" if stated is None else stated.text().lower()
+
+
+def _common(folder: Path | None) -> dict[str, Any]:
+    return {"local_files_only": folder is not None or offline()}
+
+
+def _cached(name: str, file: str, **common: Any) -> str | None:
+    """Path of one file of a tower, fetched where it has to be; None where there is none."""
     from transformers.utils import cached_file
 
     quiet = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
-    about = cached_file(name, "tokenizer_config.json", **quiet, **common)
-    stated = json.loads(Path(about).read_bytes()) if about else {}
-    whole = cached_file(name, "tokenizer.json", **quiet, **common)
-    loader = transformers.PreTrainedTokenizerFast if whole else transformers.AutoTokenizer
-    tokenizer = loader.from_pretrained(name, trust_remote_code=False, **common)
-    return tokenizer, str(stated.get("tokenizer_class")).lower()
+    return cached_file(name, file, **quiet, **common)
 
 
-def _checked_folder(reference: str, name: str) -> Path | None:
-    """The folder of that name with all files there; None for an id of the hub."""
-    folder = Path(name)
-    if not folder.is_dir():
-        if re.fullmatch(r"[\w-][\w.-]{0,95}(/[\w.-]{1,96})?", name):
-            return None
-        raise ValueError(f"{reference}: there is no folder {name}: place one there with {FILES}")
-    lacking = []
-    if not (folder / "config.json").is_file():
-        lacking.append("config.json")
-    if not any(folder.glob("*.safetensors")):
-        lacking.append("model.safetensors")
-    if not any((folder / file).is_file() for file in ("tokenizer.json", "spiece.model")):
-        lacking.append("tokenizer.json")
-    if lacking:
-        raise ValueError(f"{reference} lacks {', '.join(lacking)}: place {FILES} of one network in {folder}")
-    return folder
+def _file(name: str, file: str, folder: Path | None) -> str | None:
+    """The same in a folder or the cache, and on the hub where the cache lacks it and the hub can be asked."""
+    found = _cached(name, file, **_common(folder))
+    if found is None and folder is None and offline() and hub_reachable():
+        raise FileNotFoundError(f"{file} is not in the cache")
+    return found
+
+
+def _settings(name: str, folder: Path | None) -> Path:
+    found = _file(name, CONFIG, folder)
+    if found is None:
+        raise FileNotFoundError(f"{name} has no {CONFIG}")
+    return Path(found)
 
 
 @contextmanager
@@ -221,18 +266,19 @@ def _without_bars() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-@contextmanager
-def _reading(reference: str, folder: Path | None) -> Iterator[None]:
-    """Turns every failure to read into one sentence."""
+def _read(reference: str, folder: Path | None, load: Callable[[], T]) -> T:
+    """What `load` gives, from a folder or through the hub; every failure to read is one sentence."""
     if folder is None:
         way_out = f"place its {FILES} in a folder and name it transformers:FOLDER"
-        with fetching(reference, files=FILES, way_out=way_out):
-            yield
-        return
+        return fetch(reference, load, files=FILES, way_out=way_out)
     try:
-        yield
+        return load()
+    except UntrustedValueError:
+        raise
     except Exception as error:  # each of the files has its own kinds of errors
-        reason = " ".join(str(error).split())[:160]
+        if is_out_of_memory(error):
+            raise
+        reason = visible(" ".join(str(error).split()))[:160]
         raise ValueError(
-            f"{reference} cannot be read ({type(error).__name__}: {reason}): restore its {FILES}"
+            f"{reference} cannot be read ({type(error).__name__}: {reason}): {RESTORE}"
         ) from error

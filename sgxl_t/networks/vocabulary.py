@@ -10,11 +10,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sgxl_t.networks.stored import RESTORE, read_json, write_json
+from sgxl_t.networks.stored import read_json, write_json
 
 FILE = "vocabulary.json"
 PAD, UNKNOWN, START, FIRST_WORD = 0, 1, 2, 3
 MAX_WORDS = 50_000
+MAX_CONTEXT = 4096
 MAX_CHARACTERS = 10_000
 """Characters of a caption that are looked at; what follows cannot reach a token any more."""
 
@@ -68,13 +69,10 @@ class WordTokenizer:
     def load(cls, folder: Path) -> WordTokenizer:
         """Reads vocabulary.json; ValueError when it is missing or broken."""
         stored = read_json(folder / FILE)
-        words = stored.get("words") if isinstance(stored, dict) else None
-        length = stored.get("context_length") if isinstance(stored, dict) else None
-        if not isinstance(length, int) or not isinstance(words, list) or len(words) > MAX_WORDS:
-            raise ValueError(f"{folder / FILE} is no vocabulary: {RESTORE}")
-        if not all(isinstance(word, str) for word in words):
-            raise ValueError(f"{folder / FILE} holds entries that are no words: {RESTORE}")
-        return cls(words, length)
+        words = [word.text() for word in stored["words"].rows(MAX_WORDS)]
+        if not words or len(set(words)) != len(words):
+            raise stored["words"].error("must hold words, each once")
+        return cls(words, stored["context_length"].integer(3, MAX_CONTEXT))
 
     @classmethod
     def build(cls, captions: Iterable[str], *, max_words: int = 4000, max_length: int = 48) -> WordTokenizer:

@@ -9,20 +9,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from sgxl_t.files.tensors import write_tensors
+from sgxl_t.files.untrusted import parse_json
 from sgxl_t.files.whole import whole_file
 from sgxl_t.networks.generator import Generator
 from sgxl_t.networks.layers import normalize_2nd_moment
 from sgxl_t.networks.mapping_t import MappingT
+from sgxl_t.networks.stored_tensors import opened
 from sgxl_t.sampling.kmeans import kmeans
 
 FILE = "centroids.safetensors"
@@ -31,6 +33,8 @@ PER_CLASS = 10
 PER_CENTRE = 60
 """Draws of w per centre; 600,000 for 10,000 centres."""
 MAX_CENTRES = 100_000
+MAX_NUMBERS = MAX_CENTRES * 8192
+"""Largest table of centres that is read: that many, of the widest styles."""
 BATCH = 8192
 AGAIN = "make it again with `sgxl-t centroids`"
 
@@ -126,19 +130,20 @@ def load_centroids(folder: str | Path, generator: Generator) -> Centroids | None
     Raises ValueError for a file that is broken or belongs to other weights.
     """
     path = Path(folder) / FILE
-    if not path.is_file():
+    if not path.exists():
         return None
-    try:
-        with safe_open(path, framework="pt", device="cpu") as stored:
-            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-            about = json.loads((stored.metadata() or {}).get("about", "{}"))
-    except (SafetensorError, OSError, ValueError):
-        raise ValueError(f"{path} is truncated or no safetensors file: {AGAIN}") from None
-    about = about if isinstance(about, dict) else {}
+    with opened(path, AGAIN) as stored:
+        if any(math.prod(stored.get_slice(name).get_shape()) > MAX_NUMBERS for name in stored.keys()):  # noqa: SIM118
+            raise ValueError(f"{path} holds more than {MAX_NUMBERS:,} numbers: {AGAIN}")
+        tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+        about = parse_json((stored.metadata() or {}).get("about", "{}"), str(path), way_out=AGAIN)
     _check_stored(path, tensors, generator)
-    if about.get("mapping") != fingerprint(generator):
+    mapping, facts = about.get("mapping"), about.get("facts")
+    if mapping is None or mapping.raw != fingerprint(generator):
         raise ValueError(f"{path} was made with other weights than the generator beside it: {AGAIN}")
-    return Centroids(tensors["centroids"].float(), tensors.get("classes"), dict(about.get("facts") or {}))
+    return Centroids(
+        tensors["centroids"].float(), tensors.get("classes"), {} if facts is None else facts.group()
+    )
 
 
 def fingerprint(generator: Generator, dtype: torch.dtype = torch.float32) -> str:

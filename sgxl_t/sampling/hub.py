@@ -8,7 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sgxl_t.networks.hub import hub_reachable
+from huggingface_hub import constants
+
+from sgxl_t.networks.hub import announce, hub_reachable
 
 
 def hub_folder(model: str) -> Path:
@@ -19,10 +21,13 @@ def hub_folder(model: str) -> Path:
         )
     from huggingface_hub import snapshot_download
 
+    reachable = hub_reachable()
+    if reachable:
+        announce("the model folder", model, constants.ENDPOINT)
     patterns = ["*.json", "*.safetensors", "README.md", "text_encoder/*"]
     try:
         # Without an answer from the hub only its cache is asked, which fails at once instead of retrying.
-        return Path(snapshot_download(model, allow_patterns=patterns, local_files_only=not hub_reachable()))
+        return Path(snapshot_download(model, allow_patterns=patterns, local_files_only=not reachable))
     except Exception as error:
         raise ValueError(
             f"{model} is no folder here and could not be had from the Hub ({type(error).__name__}): "

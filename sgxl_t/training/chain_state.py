@@ -6,8 +6,9 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+from sgxl_t.files.config_json import config_from_value
 from sgxl_t.files.whole import whole_file
 from sgxl_t.networks.stored import read_json
 from sgxl_t.training.run_folder import CHAIN
@@ -15,6 +16,7 @@ from sgxl_t.training.stages import Stage
 from sgxl_t.training.tracking import read_stats
 
 FORMAT = 1
+MAX_STAGES = 1000
 RESTORE = "restore the file, or use a new --run-dir"
 BAR = 20
 """Characters of a stage's progress bar."""
@@ -80,16 +82,17 @@ class ChainState:
 def read_chain(root: Path) -> ChainState:
     """The state in a run folder; ValueError when the file is broken."""
     data = read_json(root / CHAIN, way_out=RESTORE)
+    if (stated := data["format"].integer(0, 10**6)) != FORMAT:
+        raise data["format"].error(f"is {stated} instead of {FORMAT}")
     names = {item.name for item in fields(StageState)}
-    try:
-        if data["format"] != FORMAT:
-            raise ValueError(f"{root / CHAIN} has format {data['format']} instead of {FORMAT}: {RESTORE}")
-        entries: list[dict[str, Any]] = data["stages"]
-        if any(set(entry) != names or not isinstance(entry["resolution"], int) for entry in entries):
-            raise TypeError
-        return ChainState([StageState(**entry) for entry in entries])
-    except (KeyError, TypeError, AttributeError):
-        raise ValueError(f"{root / CHAIN} describes no chain of stages: {RESTORE}") from None
+    stages = []
+    for entry in data["stages"].rows(MAX_STAGES):
+        if missing := sorted(names - set(entry.keys())):
+            raise entry.error(f'has no "{missing[0]}"')
+        stages.append(config_from_value(StageState, entry))
+        if Path(stages[-1].folder).name != stages[-1].folder:
+            raise entry["folder"].error("is no name of a folder inside the run")
+    return ChainState(stages)
 
 
 def open_chain(root: Path, planned: Sequence[Stage]) -> ChainState:

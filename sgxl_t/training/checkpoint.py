@@ -21,7 +21,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from sgxl_t.files.regular import is_regular
 from sgxl_t.files.tensors import write_tensors
+from sgxl_t.files.untrusted import kind_of, read_json
 from sgxl_t.files.whole import name_aside
 from sgxl_t.training.disk import as_write_error
 
@@ -138,10 +140,10 @@ def load_newest(root: Path) -> tuple[Path, dict[str, dict[str, Tensor]], dict[st
     folder = find_newest(root)
     if folder is None:
         return None
-    listed = [folder / name for name in json.loads((folder / MANIFEST).read_text())["files"]]
+    listed = [folder / name for name in read_json(folder / MANIFEST)["files"].group()]
     tensors = sorted(path for path in listed if path.suffix == TENSORS and path.parent == folder)
     parts = {path.stem: load_file(path) for path in tensors}
-    return folder, parts, json.loads((folder / STATE).read_text())
+    return folder, parts, read_json(folder / STATE, nan="number").group()
 
 
 def find_newest(root: Path) -> Path | None:
@@ -190,15 +192,15 @@ def _fingerprint(path: Path) -> dict[str, Any]:
 def _problem(folder: Path) -> str | None:
     """What is wrong with a checkpoint in a few words, or None."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_text())
-        if manifest["format"] != FORMAT:
-            return f"format {manifest['format']} instead of {FORMAT}"
-        files = dict(manifest["files"])
+        manifest = read_json(folder / MANIFEST)
+        if manifest["format"].raw != FORMAT:
+            return f"format {kind_of(manifest['format'].raw)} instead of {FORMAT}"
+        files = manifest["files"].group()
         if STATE not in files:
             return f"{MANIFEST} does not list {STATE}"
         for name, expected in files.items():
             inside = not Path(name).is_absolute() and ".." not in Path(name).parts
-            if not inside or not (folder / name).is_file():
+            if not inside or not is_regular(folder / name):
                 return f"{name} is missing"
             if _fingerprint(folder / name) != expected:
                 return f"{name} does not match its manifest"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
+from sgxl_t.files.terminal import say_lines
 from sgxl_t.networks.configs import GeneratorConfig
 from sgxl_t.training.config import TrainConfig
 from sgxl_t.training.memory_estimate import StepBytes, estimate_step
@@ -41,7 +42,7 @@ class Launch:
 def print_report(config: TrainConfig) -> None:
     """Prints the table once, whatever the number of processes; ValueError for what cannot be sized."""
     if os.environ.get("RANK", "0") == "0":
-        print(report(config, launch()))
+        say_lines(report(config, launch()))
 
 
 def launch() -> Launch:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sgxl_t.files.untrusted import read_json_lines
 from sgxl_t.files.whole import whole_file
 from sgxl_t.training import health_advice
 
@@ -307,13 +308,13 @@ def read_health(folder: Path) -> list[dict[str, Any]] | None:
     """All whole entries of a run, oldest first; None where the run has not been watched."""
     if not (folder / FILE).exists():
         return None
-    entries = []
-    for text in (folder / FILE).read_text().splitlines():
-        try:
-            entries.append(json.loads(text))
-        except ValueError:
-            continue
-    return entries
+    entries = [entry.raw for entry in read_json_lines(folder / FILE)]
+    return [entry for entry in entries if isinstance(entry, dict) and _is_entry(entry)]
+
+
+def _is_entry(entry: dict[str, Any]) -> bool:
+    words = all(isinstance(entry.get(key), str) for key in ("rule", "state", "text"))
+    return words and all(isinstance(entry.get(key), int | float) for key in ("images", "kimg"))
 
 
 def warnings_on(entries: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

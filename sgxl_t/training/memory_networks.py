@@ -262,8 +262,8 @@ class _Sketcher:
 
     def _stored_text(self, folder: Path, images: bool) -> TextEncoder:
         stored = read_config(folder)
-        if stored["kind"] == "reference":
-            return self._text_part(str(stored.get("reference")), images)
+        if stored["kind"].raw == "reference":
+            return self._text_part(stored["reference"].text(), images)
         return load_stored_text(folder, images=images)
 
     def _small_clip(self, images: bool) -> ClipModel:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import base64
 import html
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from sgxl_t.files.untrusted import read_json
 from sgxl_t.files.whole import whole_file
 from sgxl_t.training.health import read_health, warnings_on
 from sgxl_t.training.tracking import newest_numbers, read_stats
@@ -124,7 +124,7 @@ def write_run_report(folder: Path) -> Path:
         sections.append(("Newest numbers", table(sorted(newest_numbers(stats).items()), ("name", "value"))))
         sections.append(("Curves", curves(stats)))
     if (folder / "environment.json").exists():
-        environment = json.loads((folder / "environment.json").read_text())
+        environment = read_json(folder / "environment.json", way_out="remove it").group()
         sections.append(("Environment", table(sorted(environment.items()), ("name", "value"))))
     write_page(folder / "report.html", page(f"Run {folder.name}", sections))
     return folder / "report.html"

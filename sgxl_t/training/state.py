@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from sgxl_t.files.terminal import visible
+from sgxl_t.files.untrusted import Value
 from sgxl_t.training.checkpoint import load_newest, save_checkpoint
 from sgxl_t.training.config_file import config_to_dict
 from sgxl_t.training.data import positions_of
@@ -95,17 +97,13 @@ def restore_state(trainer: Trainer) -> None:
             f"checkpoint {folder} was made by other networks than the configuration builds ({reason}): "
             "use the run's own config.yaml, or a new --run-dir"
         ) from None
-    trainer.objective.load_state_dict(parts["objective"])
-    trainer.images_seen, trainer.iteration = state["images_seen"], state["iteration"]
-    trainer.data_positions = state.get("data")
-    if "snapshots" in state and trainer.runtime.is_main:
-        trainer.recorder.best.restore(state["snapshots"], folder)
-    if "plateau" in state:
-        trainer.recorder.plateau.load_state_dict(state["plateau"])
-    trainer.rollbacks = state.get("rollbacks", 0)
-    for name, role in trainer.roles().items():
-        role.restore_counts(state["skipped_steps"][name])
-        role.load_scaler_state(state.get("loss_scale", {}).get(name, {}))
+    try:
+        _restore_standing(trainer, folder, parts, state)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise ValueError(
+            f"checkpoint {folder} does not say where the run stood ({visible(error)}): remove it to go on "
+            "from the one before, or use a new --run-dir"
+        ) from error
     log.info("resumed from %s at %.1f kimg", folder, trainer.images_seen / 1000)
     before, now = state.get("data_fingerprint"), trainer.source.fingerprint()
     if before not in (None, now):  # older checkpoints do not say
@@ -115,3 +113,21 @@ def restore_state(trainer: Trainer) -> None:
             visible(before),
             now,
         )
+
+
+def _restore_standing(
+    trainer: Trainer, folder: Path, parts: dict[str, dict[str, Tensor]], state: dict[str, Any]
+) -> None:
+    """What a checkpoint holds beside the networks: how far the run was, and what it had measured."""
+    images, iteration = Value(state, str(folder))["images_seen"], Value(state, str(folder))["iteration"]
+    trainer.objective.load_state_dict(parts["objective"])
+    trainer.images_seen, trainer.iteration = images.integer(0, 2**53), iteration.integer(0, 2**53)
+    trainer.data_positions = state.get("data")
+    if "snapshots" in state and trainer.runtime.is_main:
+        trainer.recorder.best.restore(state["snapshots"], folder)
+    if "plateau" in state:
+        trainer.recorder.plateau.load_state_dict(state["plateau"])
+    trainer.rollbacks = state.get("rollbacks", 0)
+    for name, role in trainer.roles().items():
+        role.restore_counts(state["skipped_steps"][name])
+        role.load_scaler_state(state.get("loss_scale", {}).get(name, {}))

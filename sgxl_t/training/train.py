@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError
 
+from sgxl_t.files.memory import is_out_of_memory
 from sgxl_t.files.streams import forgiving_streams
+from sgxl_t.files.terminal import VisibleFormatter, say
 from sgxl_t.training.config import TrainConfig
 from sgxl_t.training.config_file import parse_config
 from sgxl_t.training.disk import RunFolderError, is_full
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("sgxl_t")
 
+LESS_MEMORY = "lower batch.per_device, and see with --dry-run what each way to launch needs"
 DRY_RUN = ("--dry-run", "--dry_run")
 """A flag beside the configuration, which does not hold it."""
 
@@ -39,7 +42,9 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _main(arguments: list[str]) -> int:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    handler = logging.StreamHandler()
+    handler.setFormatter(VisibleFormatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     for noisy in ("httpx", "timm", "accelerate"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
@@ -47,12 +52,17 @@ def _main(arguments: list[str]) -> int:
         return dry_run(config) if set(arguments) & set(DRY_RUN) else run(config)
     except ElsewhereError as error:
         if str(error):
-            print(f"error: {error}", file=sys.stderr)
+            say(f"error: {error}", err=True)
         return 1
     except (DivergedError, RunFolderError, ValueError, OSError, SafetensorError) as error:
         if str(error):
-            print(f"error: {error}", file=sys.stderr)
+            say(f"error: {error}", err=True)
         return _code_of(error)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        say(f"error: there is not enough memory for training ({error}): {LESS_MEMORY}", err=True)
+        return USER_ERROR
 
 
 def _code_of(error: Exception) -> int:

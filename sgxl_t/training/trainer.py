@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from sgxl_t.conditioning.text_condition import TextCondition
 from sgxl_t.datasets.base import Batch, ImageSource
+from sgxl_t.files.terminal import visible
 from sgxl_t.objectives.objective import Objective, Phase, Stats
 from sgxl_t.training.build import build_parts
 from sgxl_t.training.compute_config import chosen_forms
@@ -271,7 +272,7 @@ class Trainer:
             total=total / 1000,
             initial=self.images_seen / 1000,
             unit="kimg",
-            desc=self.folder.name,
+            desc=visible(self.folder.name),
             disable=not (self.runtime.is_main and self.config.log.progress) or self.images_seen >= total,
             bar_format=BAR,
         )

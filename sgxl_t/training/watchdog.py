@@ -6,7 +6,6 @@ import faulthandler
 import json
 import multiprocessing
 import os
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from typing import Any
 
 import torch
 
+from sgxl_t.files.terminal import say
 from sgxl_t.training.exit_codes import HANG
 
 LONG = 12
@@ -148,7 +148,7 @@ class Watchdog:
     def _end(self, sentence: str, *, speaks: bool) -> None:
         """Ends this process and calls on the others to do so, after each has written down its stacks."""
         if speaks:
-            print(f"error: {sentence}", file=sys.stderr, flush=True)
+            say(f"error: {sentence}", err=True)
         for work in (self._call, self._dump):
             thread = threading.Thread(target=work, daemon=True)
             thread.start()

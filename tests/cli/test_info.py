@@ -71,6 +71,25 @@ def test_a_broken_chain_is_one_sentence(capsys, tmp_path, content):
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("data: [1]", "data is a list of 1 where a group"),
+        ("data: {source: [a]}", "data.source is a list of 1 where text"),
+        ("schedule: {kimg: many}", "schedule.kimg is text where a number"),
+        ("cond: 3", "cond is 3 where text"),
+        ("a: " + "[" * 5000, "no configuration of a run"),
+        ("a: " + "x" * 2**20, "more than the 1048576 that are read"),
+    ],
+)
+def test_a_run_with_other_things_in_its_settings_is_one_sentence(capsys, tmp_path, content, sentence):
+    (tmp_path / "config.yaml").write_text(content)
+    code, out, err = call(capsys, "info", str(tmp_path))
+    assert (code, out) == (2, "")
+    assert sentence in err
+    assert err.count("\n") == 1
+
+
 def test_embedded_data_is_described(capsys):
     found = json.loads(call(capsys, "info", "digits", "--json")[1])
     assert (found["holds"], len(found["classes"])) == ("data set", 10)
@@ -113,7 +132,7 @@ def test_feature_network_is_described(capsys, tmp_path):
     ("name", "content", "sentence"),
     [
         (None, None, "does not exist"),
-        ("config.json", "{", "no valid JSON"),
+        ("config.json", "{", "is no JSON"),
         ("config.yaml", "a: [", "no configuration of a run"),
         ("generator.safetensors", "x", "holds no config.json"),
     ],

@@ -141,12 +141,12 @@ def damage_size(folder):
     [
         (damage_missing, "is missing"),
         (damage_truncated, "truncated"),
-        (damage_shape, r"classifier.bias with shape \[7\]"),
-        (damage_name, "unknown tensor surplus"),
-        (damage_lacks, "lacks the tensor classifier.bias"),
-        (damage_json, "no valid JSON"),
+        (damage_shape, r"differently shaped: classifier.bias \(7,\) instead of"),
+        (damage_name, "unexpected: surplus"),
+        (damage_lacks, "missing: classifier.bias"),
+        (damage_json, "is no JSON"),
         (damage_key, "chanels"),
-        (damage_size, "whole numbers from 1"),
+        (damage_size, "whole number from 0 to"),
     ],
 )
 def test_damaged_folders_give_one_sentence(damage, words, tmp_path):

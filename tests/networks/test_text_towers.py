@@ -17,6 +17,7 @@ from sgxl_t.networks.references import local_references, split_references, train
 from sgxl_t.networks.text_encoder import JoinedEncoders
 from sgxl_t.networks.text_towers import load_stored_text, load_text_encoder
 
+STORED = {"kind": "reference", "dim": 8, "weights": "0" * 16}
 CAPTIONS = ["a red fox", "a small blue car on a beach"]
 
 
@@ -182,8 +183,9 @@ def test_the_hash_tells_weights_and_nothing_else(parts, tmp_path):
     ("config", "sentence"),
     [
         ({"kind": "reference", "reference": "local:x"}, "refers to no pretrained text encoder"),
-        ({"kind": "reference", "reference": 3}, "refers to no pretrained text encoder"),
-        ({"kind": "reference", "reference": "open_clip:ViT-L14/openai"}, "near are .*ViT-L-14"),
+        ({"kind": "reference", "reference": 3}, "reference is 3 where text belongs"),
+        ({**STORED, "reference": "open_clip:ViT-L14/openai"}, "near are .*ViT-L-14"),
+        ({**STORED, "reference": "transformers:a/b", "dim": "8"}, "dim is text where a whole number"),
         ({"kind": "joined", "parts": ["part_0", "../part_1"]}, "does not name its parts"),
         ({"kind": "joined", "parts": []}, "does not name its parts"),
         ({"kind": "open_clip", "model": "x", "quick_gelu": True}, "names no model of open_clip"),

@@ -92,7 +92,7 @@ def test_a_manifest_reads_nothing_outside_its_folder(tmp_path, name, caplog):
     ("content", "named"),
     [
         ('{"format": 1, "files": {}}', "does not list state.json"),
-        ('{"format": 1, "files": []}', "does not list state.json"),
+        ('{"format": 1, "files": []}', "garbled"),
         ('{"format": 1, "files": [1]}', "garbled"),
         ('{"format": 1}', "garbled"),
         ('{"format": 2, "files": {}}', "format 2 instead of 1"),
@@ -233,6 +233,28 @@ def test_a_run_without_a_whole_checkpoint_says_so(runs, tmp_path, tiny_features,
     assert f"{first.name}: network_d.safetensors does not match its manifest" in error
     assert f"{second.name}: state.json is missing" in error
     assert len(list((run / "checkpoints").iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("images_seen", "many"), ("iteration", None), ("images_seen", -1), ("skipped_steps", [1])],
+)
+def test_a_state_of_other_content_is_one_sentence(key, value, runs, tmp_path, tiny_features, capsys):
+    """Its manifest fits: somebody wrote both."""
+    run = tmp_path / "run"
+    shutil.copytree(runs[0], run)
+    path = newest_of(run) / "state.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    manifest = json.loads((path.parent / "manifest.json").read_text())
+    data = path.read_bytes()
+    manifest["files"]["state.json"] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    (path.parent / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(SystemExit) as caught:
+        main(tiny_run(run, tiny_features, schedule__kimg=0.032, **RUN))
+    error = capsys.readouterr().err
+    assert caught.value.code == 2
+    assert error.count("\n") == 1
+    assert "does not say where the run stood" in error
 
 
 def updated(steps, state=None):

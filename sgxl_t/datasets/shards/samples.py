@@ -59,7 +59,7 @@ def _parsed(group: Group) -> dict[str, Any] | None:
     if data is None:
         return {}
     try:
-        info = parse_json(data, "json", maximum=MAX_TEXT_BYTES, nan_is_null=True).raw
+        info = parse_json(data, "json", maximum=MAX_TEXT_BYTES, nan="null").raw
     except UntrustedValueError:
         return None
     return info if isinstance(info, dict) else None

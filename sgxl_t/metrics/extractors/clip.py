@@ -56,8 +56,9 @@ def load_clip_tower(name: str, source: WeightsFile | None) -> Extractor:
         load_weights(tower, source, image_tower)
         return ClipExtractor(name, tower)
     try:
-        with hub.fetching(KNOWN[name].reference):
-            model: Any = open_clip.create_model(model_name, pretrained=tag)
+        model: Any = hub.fetch(
+            KNOWN[name].reference, lambda: open_clip.create_model(model_name, pretrained=tag)
+        )
     except hub.MissingWeightsError as error:
         raise MissingWeightsError(name) from error
     return ClipExtractor(name, model.visual)

@@ -50,8 +50,9 @@ def load_dinov2(name: str, source: WeightsFile | None) -> Extractor:
         load_weights(network, source, lambda tensors: at_grid(tensors, rows))
         return DinoV2Extractor(network)
     try:
-        with hub.fetching(reference):
-            trained: Any = timm.create_model(reference, pretrained=True, num_classes=0)
+        trained: Any = hub.fetch(
+            reference, lambda: timm.create_model(reference, pretrained=True, num_classes=0)
+        )
     except hub.MissingWeightsError as error:
         raise MissingWeightsError(name) from error
     fill(network, at_grid(trained.state_dict(), rows), reference)
