@@ -9,6 +9,7 @@ from typing import Literal
 
 from sgxl_t.metrics.protocol import MetricSpec, format_count, parse_metric
 from sgxl_t.networks.configs import ConditionKind, DiscriminatorConfig, GeneratorConfig
+from sgxl_t.networks.generator import check_channels
 from sgxl_t.networks.references import trained_kinds
 from sgxl_t.networks.synthesis_t import check_attention
 from sgxl_t.objectives.config import ObjectiveConfig
@@ -317,6 +318,7 @@ class TrainConfig:
                 f"generator.img_resolution={resolution} is no power of two of at least 8: "
                 "use 16, 32, 64, 128, 256, 512 or 1024"
             )
+        check_channels(self.generator.img_channels)
         if not 0 <= self.data.caption_dropout <= 1:
             raise ValueError(
                 f"data.caption_dropout={self.data.caption_dropout} is no share: use a number from 0 to 1"
