@@ -28,7 +28,7 @@ from sgxl_t.metrics.draws import exact, latents, stream
 from sgxl_t.metrics.processes import NotFiniteError
 from sgxl_t.networks.generator import Generator
 from sgxl_t.networks.text_tokens import TextTokens
-from sgxl_t.ops.images import to_uint8
+from sgxl_t.ops.images import as_rgb, to_uint8
 
 ClassSampling = Literal["uniform", "dataset", "balanced"]
 CLASS_SAMPLING: tuple[ClassSampling, ...] = ("uniform", "dataset", "balanced")
@@ -133,8 +133,7 @@ class GeneratorFakes:
                 f"{broken} of {len(images)} generated pictures hold NaN or infinite values: "
                 "use another snapshot of the model"
             )
-        pictures = to_uint8(images)
-        return pictures.expand(-1, 3, -1, -1) if pictures.shape[1] == 1 else pictures
+        return to_uint8(as_rgb(images))
 
     def describe(self) -> dict[str, Any]:
         """Model, truncation, seed and sampling rule."""

@@ -124,7 +124,7 @@ class GeneratorConfig:
     img_resolution: int = 32
     """Side of the square output in pixels; a power of two."""
     img_channels: int = 3
-    """Colour channels of the output."""
+    """Channels of the output: 3 for colour, 1 for gray pictures."""
     z_dim: int = 64
     """Width of the latent input."""
     stylegan3: StyleGAN3Config = field(default_factory=StyleGAN3Config)

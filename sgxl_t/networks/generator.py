@@ -22,14 +22,20 @@ def check_generator(config: GeneratorConfig) -> None:
     side = config.img_resolution
     if side < 8 or side & (side - 1):
         raise ValueError(f"img_resolution={side} is not possible: use a power of two from 8 up")
-    if config.z_dim < 1 or config.img_channels < 1:
-        raise ValueError(
-            f"z_dim={config.z_dim} and img_channels={config.img_channels} must both be positive: use 64 and 3"
-        )
+    if config.z_dim < 1:
+        raise ValueError(f"z_dim={config.z_dim} must be positive: use 64")
+    check_channels(config.img_channels)
     if config.family == "stylegan3":
         check_schedule(config)
     elif config.family != "stylegan_t":
         raise ValueError(f"generator family {config.family!r} is unknown: use stylegan3 or stylegan_t")
+
+
+def check_channels(img_channels: int) -> int:
+    """The number itself where pictures of so many channels can be made: 3 (colour) or 1 (gray)."""
+    if img_channels not in (1, 3):
+        raise ValueError(f"img_channels={img_channels} makes no picture: use 3 for colour or 1 for gray")
+    return img_channels
 
 
 class Generator(nn.Module):

@@ -14,6 +14,7 @@ from sgxl_t.objectives.guidance import (
     clip_guidance,
     stem_guidance,
 )
+from sgxl_t.ops.images import as_rgb
 
 
 def check_guide(config: ObjectiveConfig, clip: ImageTower | None) -> None:
@@ -81,7 +82,7 @@ class Guides:
             parts["loss/clip"] = config.clip_weight, distance
         if config.stem_weight > 0:
             assert self.stem is not None
-            parts["loss/stem"] = config.stem_weight, stem_guidance(images, self.stem.images())
+            parts["loss/stem"] = config.stem_weight, stem_guidance(images, as_rgb(self.stem.images()))
         total = sum(
             (weight * value for weight, value in parts.values()), torch.zeros((), device=images.device)
         )

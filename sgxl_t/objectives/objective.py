@@ -25,6 +25,7 @@ from sgxl_t.objectives.guides import Guides
 from sgxl_t.objectives.path_length import PathLength, path_noise
 from sgxl_t.objectives.penalty import read_with_slopes
 from sgxl_t.ops.blur import blur_sigma, gaussian_blur
+from sgxl_t.ops.images import as_rgb
 
 __all__ = ["Objective", "ObjectiveConfig", "Phase", "Stats"]
 
@@ -106,7 +107,7 @@ class Objective:
         if fake_features is None:
             c_drawn = c_fake if c_generator is None else c_generator
             with torch.no_grad():
-                fake = generator(z, c_drawn, update_averages=True, rng=rng, **_attended(text))
+                fake = as_rgb(generator(z, c_drawn, update_averages=True, rng=rng, **_attended(text)))
             images = torch.cat([fake.to(real.dtype), real])
         generated, slopes = len(images) - len(real), None
         look = partial(self._look, features, images_seen, rng)
@@ -166,7 +167,7 @@ class Objective:
         needed for the relativistic loss.
         """
         averages = self._averages_move or kept_features is not None
-        images = generator(z, c, update_averages=averages, rng=rng, **_attended(text))
+        images = as_rgb(generator(z, c, update_averages=averages, rng=rng, **_attended(text)))
         seen = self._look(features, images_seen, rng, images)
         if kept_features is not None:
             kept_features.append(_detached(seen))

@@ -1,9 +1,14 @@
-"""Bytes to floats and back."""
+"""Bytes to floats and back; gray pictures as coloured ones."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+
+def as_rgb(x: Tensor) -> Tensor:
+    """x [N, C, H, W] with three channels; one of gray pictures is shown as all three, without a copy."""
+    return x.expand(-1, 3, -1, -1) if x.shape[1] == 1 else x
 
 
 def to_uint8(x: Tensor) -> Tensor:

@@ -68,7 +68,7 @@ def best_pictures(pictures: Iterable[Picture], count: int, scorer: ClipScore) ->
         scores: list[float] = []
         for start in range(0, len(group), BATCH):
             part = group[start : start + BATCH]
-            pixels = torch.from_numpy(np.stack([np.asarray(one.image) for one in part]))
+            pixels = torch.from_numpy(np.stack([np.asarray(one.image.convert("RGB")) for one in part]))
             prompts = [one.condition for one in part]
             scores += scorer.cosines(pixels.permute(0, 3, 1, 2), prompts).tolist()
         best = max(range(len(group)), key=scores.__getitem__)

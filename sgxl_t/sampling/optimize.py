@@ -83,7 +83,7 @@ class Painter:
 
     @torch.no_grad()
     def __call__(self, ws: Tensor, text: Text | None = None) -> Tensor:
-        """ws [N, num_ws, w_dim], and tokens for a generator that attends -> uint8 [N, 3, R, R], CPU."""
+        """ws [N, num_ws, w_dim], and tokens for a generator that attends -> uint8 [N, C, R, R], CPU."""
         return self._paint(ws, text).cpu()
 
     def _paint(self, ws: Tensor, text: Text | None) -> Tensor:

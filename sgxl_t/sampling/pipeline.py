@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import torch
 from PIL import Image
+from torchvision.transforms.functional import to_pil_image
 
 from sgxl_t.conditioning.condition import Condition
 from sgxl_t.conditioning.model_folder import DTYPES, ModelInfo, load_model, save_model
@@ -27,7 +28,7 @@ from sgxl_t.sampling.truncation import Truncation, check_truncation
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture: the image (RGB), the prompt or class it shows, its seed and its truncation.
+    """One picture: the image (RGB, or L of a gray generator), its prompt or class, seed and truncation.
 
     score: cosine of picture and prompt in CLIP, where it was chosen by that.
     """
@@ -291,8 +292,7 @@ class Pipeline(Machine):
         listed: Iterator[Any] = iter(shots)
         for shot, image in in_batches(listed, partial(self._images, pull=pull), self._fitting, size):
             first = shot if isinstance(shot, Shot) else shot.first
-            picture = Image.fromarray(image.permute(1, 2, 0).numpy())
-            yield Picture(picture, shot_label(self.condition, shot), first.seed, shot.psi)
+            yield Picture(to_pil_image(image), shot_label(self.condition, shot), first.seed, shot.psi)
 
 
 def _each(psi: float | Sequence[float], count: int) -> list[float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sgxl_t.networks.generator import check_channels
 from sgxl_t.ops.diff_augment import parse_policy
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ def check_ranges(config: TrainConfig) -> None:
             f"generator.img_resolution={resolution} is no power of two of at least 8: "
             "use 16, 32, 64, 128, 256, 512 or 1024"
         )
+    check_channels(config.generator.img_channels)
     parse_policy(config.discriminator.diff_augment)
     kernel = config.discriminator.projected.csm_kernel
     if kernel < 1 or kernel % 2 == 0:

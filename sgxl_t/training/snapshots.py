@@ -21,7 +21,7 @@ from sgxl_t.metrics.plateau import PlateauMonitor
 from sgxl_t.metrics.real_cache import RealCache, RealSide
 from sgxl_t.metrics.runner import Result, evaluate
 from sgxl_t.metrics.shelf import Shelf
-from sgxl_t.ops.images import to_uint8
+from sgxl_t.ops.images import as_rgb, to_uint8
 from sgxl_t.training.config import tracked_specs
 from sgxl_t.training.data import open_tracked
 
@@ -45,7 +45,7 @@ def generate(
         part = slice(start, start + batch_size)
         text = condition.encode_tokens(given[part])
         images = generator(z[part], None if c is None else c[part], noise_mode="const", text=text)
-        pictures.append(to_uint8(images).cpu())
+        pictures.append(to_uint8(as_rgb(images)).cpu())
     return torch.cat(pictures)
 
 
