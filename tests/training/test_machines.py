@@ -4,6 +4,7 @@ import functools
 import json
 import os
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -20,22 +21,24 @@ from sgxl_t.training.machines import weights_hash
 TWO = {"batch__per_device": 4, "deterministic": "true"}
 
 
-def both(folders, arguments):
-    """Exit codes and logs of a run on two machines, each in its folder."""
+def begin(folders, arguments):
+    """Processes and logs of a run on two machines, each in its folder."""
     port = free_port()
     logs = [Path(f"{folder}.{rank}.log") for rank, folder in enumerate(folders)]
     for log in logs:
         log.unlink(missing_ok=True)
-    processes = [
-        start(arguments, log, functools.partial(on_machine, folder, rank, port))
-        for rank, (folder, log) in enumerate(zip(folders, logs, strict=True))
-    ]
+    machines = [functools.partial(on_machine, folder, rank, port) for rank, folder in enumerate(folders)]
+    return [start(arguments, log, machine) for log, machine in zip(logs, machines, strict=True)], logs
+
+
+def both(folders, arguments):
+    """Exit codes and words of such a run to its end."""
+    processes, logs = begin(folders, arguments)
     for process in processes:
         process.join(180)
         if process.is_alive():
             process.kill()
-    words = [log.read_text() for log in logs]
-    return [process.exitcode for process in processes], words
+    return [process.exitcode for process in processes], [log.read_text() for log in logs]
 
 
 def done(folders, arguments):
@@ -256,3 +259,18 @@ def test_a_limit_ends_both_and_both_go_on(tmp_path, tiny_features):
     done(own, tiny_run("run", tiny_features, schedule__kimg=seen / 1000 + 0.008, **TWO))
     assert final_state(own[0] / "run")[1]["images_seen"] == seen + 8
     assert os.listdir(own[1] / "run") == ["checkpoints"]
+
+
+@pytest.mark.slow
+def test_a_machine_that_vanishes_ends_the_other_with_one_sentence(tmp_path, tiny_features):
+    own = [tmp_path / "m0", tmp_path / "m1"]
+    processes, logs = begin(own, tiny_run("run", tiny_features, schedule__kimg=100, **TWO))
+    limit = time.monotonic() + 120
+    while not list(own[0].glob("run/checkpoints/kimg_*")) and time.monotonic() < limit:
+        time.sleep(0.1)
+    processes[1].kill()
+    processes[0].join(60)
+    words = logs[0].read_text()
+    assert processes[0].exitcode == 1, words
+    assert errors([words])[0][0].startswith("error: another process has ended, its own log says why (")
+    assert "Traceback" not in words
