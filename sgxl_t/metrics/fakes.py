@@ -18,6 +18,7 @@ from torch import Tensor
 from sgxl_t.conditioning.condition import Condition
 from sgxl_t.datasets.base import ImageSource
 from sgxl_t.datasets.listed import ListedSource
+from sgxl_t.datasets.members import is_system
 from sgxl_t.datasets.policy import Bounds, Size, is_picture, open_picture, to_rgb
 from sgxl_t.datasets.rejects import RejectedItemError
 from sgxl_t.datasets.zip import check_archive
@@ -254,7 +255,8 @@ class _PictureFiles:
         self.path, self.archive = path, None
         if path.is_dir():
             found = (Path(place, name) for place, _, names in os.walk(path) for name in names)
-            names = [str(file.relative_to(path)) for file in found if not file.name.startswith(".")]
+            inner = (file.relative_to(path).as_posix() for file in found)
+            names = [name for name in inner if not is_system(name)]
         else:
             try:
                 self.archive = zipfile.ZipFile(path)
