@@ -13,9 +13,11 @@ from typing import Any, BinaryIO, cast
 
 from sgxl_t.datasets.annotations import Annotations, safe_name
 from sgxl_t.datasets.listed import ListedSource
+from sgxl_t.datasets.members import is_system
 from sgxl_t.datasets.policy import Bounds, is_picture
 from sgxl_t.datasets.rejects import RejectedItemError, Rejects
 from sgxl_t.files.content import file_hash
+from sgxl_t.files.regular import open_regular
 
 LOOK = 8
 """Members of an archive that are looked at to see whether it holds archives."""
@@ -91,7 +93,7 @@ class TarOfTarsSource(ListedSource):
 
     def _open(self, name: str) -> BinaryIO:
         offset, size = self._places[name]
-        with self.path.open("rb") as file:
+        with open_regular(self.path) as file:
             file.seek(offset)
             data = file.read(size)
         if len(data) < size:
@@ -132,6 +134,8 @@ def _inner(
             for item in _files(inner, rejects, label):
                 name = safe_name(item.name)
                 where = f"{label}/{item.name}"[:200]
+                if is_system(item.name):
+                    continue
                 if name is None:
                     rejects.add(where, RejectedItemError("path leaves the archive"))
                 elif not is_picture(name):

@@ -18,6 +18,7 @@ from sgxl_t.files.content import file_hash
 
 MAX_RATIO = 200
 """Largest allowed ratio of unpacked to packed bytes of a whole archive."""
+UTF8_MARK = 0x800
 RATIO_SLACK_BYTES = 16 * 2**20
 """Archives that unpack to less than this are small enough at any ratio."""
 
@@ -54,7 +55,7 @@ class ZipSource(ListedSource):
         sizes: dict[str, int] = {}
         archive = self._archive()
         for raw, info in check_archive(archive, self.path, bounds).items():
-            name = str(safe_name(raw))
+            name = str(safe_name(spelled(info)))
             if name in sizes:
                 rejects.pass_over("second member of one name", name)
             elif not stat.S_ISLNK(info.external_attr >> 16):
@@ -88,6 +89,19 @@ class ZipSource(ListedSource):
         return {**self.__dict__, "_handle": None, "_owner": 0}
 
 
+def spelled(info: zipfile.ZipInfo) -> str:
+    """A member's path as its writer spelled it.
+
+    macOS, and `zip` in many settings, write UTF-8 without the mark that says so, which then reads as CP437.
+    """
+    if info.flag_bits & UTF8_MARK or info.filename.isascii():
+        return info.filename
+    try:
+        return info.filename.encode("cp437").decode("utf-8")
+    except UnicodeError:
+        return info.filename
+
+
 def check_archive(archive: zipfile.ZipFile, path: Path, bounds: Bounds) -> dict[str, zipfile.ZipInfo]:
     """Members by name, without folders and those of systems; ValueError for paths that leave the archive and
     for too much unpacked data."""
@@ -119,6 +133,6 @@ def check_archive(archive: zipfile.ZipFile, path: Path, bounds: Bounds) -> dict[
 
 def _empty_folders(archive: zipfile.ZipFile, files: dict[str, int]) -> list[str]:
     """Folders that the archive names and that hold no file and no folder."""
-    folders = {info.filename.rstrip("/") for info in archive.infolist() if info.is_dir()}
+    folders = {spelled(info).rstrip("/") for info in archive.infolist() if info.is_dir()}
     full = {name.rpartition("/")[0] for name in (*files, *folders)}
     return sorted(name for name in folders - full if not is_system(name))

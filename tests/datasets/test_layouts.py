@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -170,6 +171,23 @@ def test_a_name_that_fits_several_pictures_fits_none(tmp_path):
 def test_accents_count_however_they_are_written(tmp_path):
     files = pictures("cafe\u0301.png") | {"metadata.csv": "file_name,text\ncaf\u00e9.png,a cup\n"}
     assert list(captions(look(files, tmp_path)).values()) == ["a cup"]
+
+
+class Unmarked(zipfile.ZipInfo):
+    """A member whose name is written without the mark of UTF-8."""
+
+    def _encodeFilenameFlags(self):  # noqa: N802
+        return self.filename.encode("cp437"), 0
+
+
+def test_names_in_zips_are_utf8_with_and_without_the_mark(tmp_path):
+    # macOS leaves the mark out: the same bytes as of a name in CP437.
+    raw = "caf\u00e9.png".encode().decode("cp437")
+    files = {"metadata.csv": "file_name,text\ncaf\u00e9.png,a cup\n", raw: picture()}
+    with zipfile.ZipFile(tmp_path / "d.zip", "w") as out:
+        for name, content in files.items():
+            out.writestr(Unmarked(name), content)
+    assert captions(opened(tmp_path / "d.zip")) == {"caf\u00e9.png": "a cup"}
 
 
 def test_of_several_places_the_first_is_taken_and_the_others_are_counted(tmp_path):
