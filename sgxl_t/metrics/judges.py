@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from sgxl_t.datasets.base import Sample, open_source
 from sgxl_t.files.content import file_hash
 from sgxl_t.files.untrusted import parse_json
+from sgxl_t.metrics.extractors.weights import fill
 from sgxl_t.metrics.frechet import frechet_distance
 from sgxl_t.metrics.judge_networks import AttributeNet, JudgeClip
 from sgxl_t.metrics.prdc import precision_recall
@@ -60,14 +61,14 @@ class Judge:
         dim = facts["dim"].integer(1, 4096)
         widths = [width.integer(8, 4096) for width in facts["widths"].rows(8)]
         stride = facts["stem_stride"].integer(1, 8)
+        vocabulary = [word.text(100) for word in facts["vocabulary"].rows(100_000)]
         self.net = AttributeNet(widths, dim, self.attributes, stride)
-        self.net.load_state_dict(_part(tensors, "net."))
+        fill(self.net, _part(tensors, "net."), path)
         self.net.eval().requires_grad_(False)
         self.clip: JudgeClip | None = None
-        vocabulary = [word.text(100) for word in facts["vocabulary"].rows(100_000)]
         if vocabulary:
             self.clip = JudgeClip(widths, dim, vocabulary, stride)
-            self.clip.load_state_dict(_part(tensors, "clip."))
+            fill(self.clip, _part(tensors, "clip."), path)
             self.clip.eval().requires_grad_(False)
         self._training: dict[int, Tensor] = {}
         self._test: dict[int, tuple[Tensor, Tensor, list[str]]] = {}

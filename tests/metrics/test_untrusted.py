@@ -10,11 +10,13 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 from test_records import record
 
 from sgxl_t.datasets.base import open_source
 from sgxl_t.metrics.coco import draw_prompts, read_prompts, write_prompts
 from sgxl_t.metrics.collect import Collection, Need, Partial
+from sgxl_t.metrics.judges import Judge
 from sgxl_t.metrics.real_cache import RealCache, RealSide
 from sgxl_t.metrics.records import comparison, read_records, write_records
 from sgxl_t.metrics.stats import Moments
@@ -238,3 +240,34 @@ def test_moments_of_too_many_features_are_not_read(tmp_path, monkeypatch):
     Moments(4).save(tmp_path / "a.npz")
     with pytest.raises(ValueError, match="has 4 features, more than 3"):
         Moments.load(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"dim": 10**9}, "dim is 1000000000 where a whole number from 1 to 4096"),
+        ({"widths": "wide"}, "widths is text where a list"),
+        ({"attributes": {"object": "24"}}, "attributes.object is text"),
+        ({"vocabulary": None}, 'has no "vocabulary"'),
+        (None, "is null where a group of keys"),
+    ],
+)
+def test_judges_of_wrong_facts_are_refused_before_they_are_built(tmp_path, change, words):
+    facts = {
+        "reference": "digits",
+        "resolution": 16,
+        "attributes": {"digit": 10},
+        "dim": 8,
+        "widths": [8, 8],
+        "stem_stride": 1,
+        "vocabulary": [],
+    }
+    path = tmp_path / "judge.safetensors"
+    metadata = None if change is None else {"judge": json.dumps(facts | change)}
+    save_file({"net.x": torch.zeros(1)}, path, metadata)
+    with pytest.raises(ValueError, match="its facts") as error:
+        Judge(path)
+    check(error.value, words)
+    save_file({"net.x": torch.zeros(1)}, path, {"judge": json.dumps(facts)})
+    with pytest.raises(ValueError, match=r"lacks the tensor trunk\.stem"):
+        Judge(path)
