@@ -9,6 +9,7 @@ import click
 from sgxl_t.cli.pipes import allow_pipe_option
 
 if TYPE_CHECKING:
+    from sgxl_t.cli.evaluate_request import Request
     from sgxl_t.metrics.processes import Processes
 
 EXAMPLES = """\b
@@ -105,8 +106,6 @@ def evaluate(**options: Any) -> None:
 def _run(options: dict[str, Any], processes: Processes) -> None:
     from sgxl_t.cli.evaluate_prompts import coco_list
     from sgxl_t.cli.evaluate_request import check_outputs, open_request
-    from sgxl_t.metrics.curve import points_of, write_curve
-    from sgxl_t.metrics.records import comparison, over_seeds, write_csv, write_records
 
     processes.agree(lambda: check_outputs(options))
     if not options["targets"] and options["coco"] and options["prompts"]:
@@ -116,6 +115,14 @@ def _run(options: dict[str, Any], processes: Processes) -> None:
         return
     request = processes.agree(lambda: open_request(options, processes))
     processes.agree(request.check)
+    with request.alone():
+        _measure(request, options, processes)
+
+
+def _measure(request: Request, options: dict[str, Any], processes: Processes) -> None:
+    from sgxl_t.metrics.curve import points_of, write_curve
+    from sgxl_t.metrics.records import comparison, over_seeds, write_csv, write_records
+
     records: list[dict[str, Any]] = list(request.known)
     for target in range(len(request.targets)):
         for psi in request.psis:
@@ -135,6 +142,8 @@ def _run(options: dict[str, Any], processes: Processes) -> None:
             if options["json_file"]:
                 write_records(options["json_file"], measured)
             click.echo(comparison(records))
+        for line in request.data.summary():
+            click.echo(line, err=options["json_file"] == "-")
         request.forget()
 
     processes.agree(lambda: write() if processes.is_main else None)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,15 @@ from sgxl_t.cli.evaluate_prompts import prompts_of
 from sgxl_t.cli.pipes import shard_options
 from sgxl_t.conditioning.model_folder import load_model
 from sgxl_t.conditioning.text_condition import TextCondition
-from sgxl_t.datasets.base import ImageSource, open_source
+from sgxl_t.datasets.base import ImageSource, open_to_measure
+from sgxl_t.datasets.policy import Size
+from sgxl_t.files.cache import cache_folder
+from sgxl_t.files.content import short_hash
+from sgxl_t.files.lock import lock_beside, locked
+from sgxl_t.files.terminal import visible
 from sgxl_t.metrics.coco import CocoReal, fake_resize, open_coco
 from sgxl_t.metrics.curve import PSIS
-from sgxl_t.metrics.extractors import KNOWN, cache_folder
+from sgxl_t.metrics.extractors import KNOWN
 from sgxl_t.metrics.fakes import CLASS_SAMPLING, Fakes, GeneratorFakes, PictureFakes, model_hash
 from sgxl_t.metrics.processes import Processes
 from sgxl_t.metrics.protocol import MetricSpec, parse_metrics
@@ -34,6 +39,23 @@ from sgxl_t.sampling.pipeline import choose_device
 from sgxl_t.sampling.requests import check_seeds, parse_psis
 
 RESULTS = (".jsonl", ".json")
+ASKED = (
+    "targets",
+    "data",
+    "split",
+    "metrics",
+    "preset",
+    "psi",
+    "seed",
+    "repeats",
+    "class_sampling",
+    "prompts",
+    "coco",
+    "coco_seed",
+    "weights",
+    "sha256",
+)
+"""The options that tell one evaluation from another."""
 
 
 @dataclass
@@ -73,7 +95,7 @@ class Request:
         records = []
         for result in results:
             about, real = about_of(fakes, result.spec, reals), reals.get(result.spec.resolution)
-            records.append(make_record(result, about, real, fakes.resolution))
+            records.append(make_record(result, about, real, fakes.size))
         return records
 
     def check(self) -> None:
@@ -87,12 +109,33 @@ class Request:
                 part = "_precision" if spec.reduction == "precision_recall" else ""
                 n_real = real.count(spec.n_real) if real is not None and spec.needs_real else 0
                 result = Result(spec.name + part, 0.0, None, "", spec, n_real, self.shelf.about(spec))
-                planned.append(make_record(result, about_of(fakes, spec, reals), real, fakes.resolution))
+                planned.append(make_record(result, about_of(fakes, spec, reals), real, fakes.size))
         check_comparable([*self.known, *planned])
 
     def forget(self) -> None:
         """Removes unfinished work, which the results have replaced."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """A block in which no other process makes the same evaluation or writes the same table or curve.
+
+        ValueError, in one sentence, where one does. Results that are added to a file take turns instead.
+        """
+        with ExitStack() as held:
+
+            def take() -> None:
+                what, way_out = "the same evaluation is being made", "wait for its result"
+                with suppress(OSError):  # where nothing can be kept, nothing is shared
+                    held.enter_context(locked(lock_beside(self.folder), what, way_out))
+                for path in filter(None, (self.options["csv_file"], self.options["curve"])):
+                    what, way_out = f"{path} is being written", "wait, or name another file"
+                    held.enter_context(locked(lock_beside(Path(path)), what, way_out))
+
+            self.processes.agree(lambda: take() if self.processes.is_main else None)
+            yield
+        with suppress(OSError):
+            self.folder.parent.rmdir()
 
     def _keep_captions(self, fakes: Fakes) -> None:
         """A published encoder reads a list of prompts once for all evaluations on this machine."""
@@ -104,7 +147,7 @@ class Request:
 
     def _sides(self, number: int, psi: float, seed: int) -> tuple[Fakes, dict[int | None, RealSide]]:
         fakes = self._fakes(self.targets[number], psi, seed)
-        return fakes, self.data.reals(self.specs, fakes.resolution)
+        return fakes, self.data.reals(self.specs, fakes.size)
 
     def _fakes(self, target: Any, psi: float, seed: int) -> Fakes:
         if isinstance(target, PictureFakes):
@@ -122,50 +165,53 @@ class Request:
             seed=seed,
             psi=psi,
             class_sampling=self.options["class_sampling"],
-            source=self.data.source(generator.img_resolution) if drawn else None,
+            source=self.data.source((generator.img_resolution,) * 2) if drawn else None,
             captions=captions,
             about={**about, **({"prompts": self.prompts_hash} if captions is not None else {})},
         )
 
 
 class Data:
-    """The real pictures at any resolution, each opened once."""
+    """The real pictures at any size, each opened once."""
 
     def __init__(self, reference: str | None, split: str, *, allow_pipe: bool = False) -> None:
         self.reference, self.split, self.shards = reference, split, shard_options(allow_pipe)
-        self._sources: dict[int, ImageSource] = {}
-        self._reals: dict[tuple[int, bool], RealSide] = {}
+        self._sources: dict[Size, ImageSource] = {}
+        self._reals: dict[tuple[Size, bool], RealSide] = {}
 
-    def source(self, resolution: int) -> ImageSource | None:
+    def source(self, size: Size) -> ImageSource | None:
         """The data set; None where none was named."""
         if self.reference is None:
             return None
-        if resolution not in self._sources:
-            self._sources[resolution] = open_source(
-                self.reference, resolution=resolution, split=self.split, shards=self.shards
-            )
-        return self._sources[resolution]
+        if size not in self._sources:
+            opened = open_to_measure(self.reference, size, split=self.split, shards=self.shards)
+            self._sources[size] = opened
+        return self._sources[size]
 
-    def reals(self, specs: Sequence[MetricSpec], resolution: int) -> dict[int | None, RealSide]:
-        """Real sides by resolution of the metrics."""
+    def reals(self, specs: Sequence[MetricSpec], size: Size) -> dict[int | None, RealSide]:
+        """Real sides by resolution of the metrics. size: of the generated pictures."""
         if self.reference is None:
             return {}
         found: dict[int | None, RealSide] = {}
         for spec in specs:
             if spec.needs_real and spec.resolution not in found:
-                found[spec.resolution] = self._real(
-                    spec.resolution or resolution, spec.resolution is not None
-                )
+                side = spec.resolution
+                found[side] = self._real(size if side is None else (side, side), side is not None)
         return found
 
-    def _real(self, resolution: int, coco: bool) -> RealSide:
-        if (resolution, coco) not in self._reals:
+    def summary(self) -> list[str]:
+        """What was rejected, not used or repaired, a line each."""
+        opened = [*self._sources.values(), *(real.source for real in self._reals.values())]
+        return list(dict.fromkeys(line for source in opened for line in source.rejects.summary()))
+
+    def _real(self, size: Size, coco: bool) -> RealSide:
+        if (size, coco) not in self._reals:
             assert self.reference is not None
-            source = open_coco(self.reference, resolution) if coco else self.source(resolution)
+            source = open_coco(self.reference, size[0]) if coco else self.source(size)
             assert source is not None
             name = self.reference if self.split == "train" else f"{self.reference} {self.split}"
-            self._reals[resolution, coco] = RealSide(source, name)
-        return self._reals[resolution, coco]
+            self._reals[size, coco] = RealSide(source, visible(name))
+        return self._reals[size, coco]
 
 
 def check_outputs(options: dict[str, Any]) -> None:
@@ -244,7 +290,7 @@ def _open_target(name: str) -> Any:
         return PictureFakes(name)
     folder = Path(name) if Path(name).exists() else hub_folder(name)
     generator, condition, _ = load_model(folder)
-    return generator, condition, {"model": name, "model_hash": model_hash(folder)}
+    return generator, condition, {"model": visible(name), "model_hash": model_hash(folder)}
 
 
 def _reads_text(target: Any) -> bool:
@@ -257,7 +303,7 @@ def about_of(fakes: Fakes, spec: MetricSpec, reals: dict[int | None, RealSide]) 
     if spec.resolution is None or real is None or not isinstance(real.source, CocoReal):
         return about
     facts = real.source.describe()
-    resized = fake_resize(fakes.resolution, spec.resolution)
+    resized = fake_resize(fakes.size[0], spec.resolution)
     return {**about, "crop": facts["crop"], "resize": facts["resize"], "fake_resize": resized}
 
 
@@ -306,9 +352,9 @@ def _check_curve(
 
 
 def _work_folder(options: dict[str, Any]) -> Path:
-    """Where unfinished work is kept: beside the results, or in the cache by what was asked for."""
+    """Where unfinished work is kept, by what was asked for: beside the results, or in the cache."""
+    asked = short_hash(os.getcwd(), json.dumps({name: options[name] for name in ASKED}))
     if options["json_file"] not in (None, "-"):
         path = Path(options["json_file"])
-        return path.with_name(path.name + ".partial")
-    asked = json.dumps({name: options[name] for name in ("targets", "data", "metrics", "preset", "seed")})
-    return cache_folder() / "partial" / hashlib.sha256(asked.encode()).hexdigest()[:16]
+        return path.with_name(path.name + ".partial") / asked
+    return cache_folder() / "partial" / asked

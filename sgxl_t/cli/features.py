@@ -9,6 +9,8 @@ from typing import Any
 import click
 
 from sgxl_t.cli.pipes import allow_pipe_option, shard_options
+from sgxl_t.files.lock import lock_in, locked
+from sgxl_t.files.streams import forgiving_streams
 
 EXAMPLES = """\b
 Examples:
@@ -61,15 +63,17 @@ def train(
     from sgxl_t.training.features import train_features
 
     source = open_source(data, resolution=resolution, shards=shard_options(allow_pipe))
-    report = train_features(
-        source,
-        out,
-        kinds=[kind.strip() for kind in kinds.split(",")] if kinds is not None else None,
-        seconds=seconds,
-        steps=steps,
-        seed=seed,
-        device=_device(device),
-    )
+    held = locked(lock_in(Path(out)), f"{out} is being written", "wait, stop it, or name another --out")
+    with held, forgiving_streams():
+        report = train_features(
+            source,
+            out,
+            kinds=[kind.strip() for kind in kinds.split(",")] if kinds is not None else None,
+            seconds=seconds,
+            steps=steps,
+            seed=seed,
+            device=_device(device),
+        )
     if as_json:
         click.echo(json.dumps(report, indent=2, ensure_ascii=False))
         return

@@ -1,10 +1,14 @@
-"""`sgxl-t import`: a published StyleGAN-XL pickle to a model folder."""
+"""`sgxl-t import`: a pickle of the StyleGAN-XL or StyleGAN-T release to a model folder."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from sgxl_t.networks.generator import Generator
 
 EXAMPLES = """\b
 Examples:
@@ -42,65 +46,80 @@ def import_official(
     dtype: str,
     as_json: bool,
 ) -> None:
-    """Turn FILE, a pickle of the StyleGAN-XL release, into the model folder DEST.
+    """Turn FILE, a pickle of the StyleGAN-XL or StyleGAN-T release, into the model folder DEST.
 
-    The pickle is read as data: the code inside is not run, and a file that asks for anything beyond tensors
-    and plain values is refused. Kernels, filters, padding, clamps and names of layers come from the file.
+    The pickle is read as data and nothing inside is ever run: tensors and plain values are taken, all else
+    counts for nothing, and a file that lacks one the generator needs is refused. Kernels, filters, padding,
+    clamps and names of layers come from the file.
     """
-    import json
-
-    from sgxl_t.conditioning.model_folder import save_model
-    from sgxl_t.conditioning.official.importer import (
-        condition_for,
-        import_discriminator,
-        import_generator,
-        provenance,
-        read_official,
-    )
+    from sgxl_t.conditioning.official.file import read_official
+    from sgxl_t.files.regular import open_regular
 
     names = None if labels is None else _names(Path(labels))
-    with open(file, "rb") as source:
+    with open_regular(file) as source:
         stored = read_official(file, source)
+        # What is no such file has been refused before these load all libraries.
+        from sgxl_t.conditioning.model_folder import save_model
+        from sgxl_t.conditioning.official.importer import (
+            check_training_state,
+            condition_for,
+            import_discriminator,
+            import_generator,
+            import_text_encoder,
+            provenance,
+        )
+
         generator = import_generator(stored)
-        condition = condition_for(generator.condition, names, stored.data_name())
-        facts = provenance(stored, licence)
-        # Everything is read before anything is written.
-        trained = import_generator(stored, which="G") if training_state else None
-        discriminator = import_discriminator(stored, generator.condition) if training_state else None
+        encoder = import_text_encoder(stored)
+        condition = condition_for(generator.condition, names, stored.data_name(), encoder)
+        facts = provenance(stored, generator, licence)
+        trained, discriminator = None, None
+        if training_state:  # everything is read before anything is written
+            progress = check_training_state(stored, generator)
+            trained = import_generator(stored, which="G")
+            discriminator = import_discriminator(stored, generator.condition)
         save_model(dest, generator, condition, facts, dtype="float16" if dtype == "float16" else "float32")
+    notes = [f"licence of the weights: {facts['licence']}"]
     if trained is not None and discriminator is not None:
         from sgxl_t.training.official_state import write_training_state
 
-        write_training_state(Path(dest) / "training", trained, generator, discriminator, stored.progress())
+        run = Path(dest) / "training"
+        notes += write_training_state(run, trained, generator, discriminator, progress)
+        notes.append(f"continue: scripts/train.py --config {run}/run.yaml --run-dir {run} --data.source DATA")
+    _report(dest, generator, facts["licence"], notes, as_json=as_json)
+
+
+def _report(dest: str, generator: Generator, licence: str, notes: list[str], *, as_json: bool) -> None:
+    import json
+
+    kind, classes = generator.condition.kind, generator.condition.num_classes
     report = {
         "model": dest,
         "resolution": generator.img_resolution,
-        "layers": len(generator.synthesis.layer_names),
-        "classes": generator.condition.num_classes,
+        "layers": generator.num_ws - 1,
+        "condition": kind,
+        "classes": classes,
         "parameters": sum(parameter.numel() for parameter in generator.parameters()),
-        "licence": facts["licence"],
+        "licence": licence,
     }
     if as_json:
         click.echo(json.dumps(report, indent=2, ensure_ascii=False))
         return
-    side, classes = generator.img_resolution, generator.condition.num_classes
+    side = generator.img_resolution
+    condition = {"class": f"{classes} classes", "text": "text"}.get(kind, "no condition")
     click.echo(
         f"{dest}: {side} x {side} pixels, {report['layers']} layers, {report['parameters']:,} parameters, "
-        + (f"{classes} classes" if classes else "no condition")
+        f"{condition}"
     )
-    click.echo(f"  licence of the weights: {facts['licence']}")
-    if training_state:
-        run = Path(dest) / "training"
-        click.echo(f"  continue: scripts/train.py --config {run}/run.yaml --run-dir {run} --data.source DATA")
+    for note in notes:
+        click.echo(f"  {note}")
 
 
 def _names(path: Path) -> list[str]:
-    if path.stat().st_size > MAX_LABEL_BYTES:
-        raise ValueError(
-            f"{path} has {path.stat().st_size} bytes, too many for class names: name another file"
-        )
+    from sgxl_t.files.regular import read_regular
+
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_regular(path, MAX_LABEL_BYTES).decode("utf-8").splitlines()
     except UnicodeDecodeError:
         raise ValueError(f"{path} is no UTF-8 text: store the class names as such, one a line") from None
     return [line.strip() for line in lines if line.strip()]

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import logging
-import os
-import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from sgxl_t.networks.text_encoder import TextEncoder
+from sgxl_t.files.tensors import write_tensors
+from sgxl_t.files.whole import whole_file
+from sgxl_t.networks.text_encoder import JoinedEncoders, TextEncoder
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +33,8 @@ def encode_all(encoder: TextEncoder, captions: Sequence[str]) -> Tensor:
 def stored_features(encoder: TextEncoder, captions: Sequence[str], folder: Path) -> Tensor:
     """float32 [N, dim] of a frozen encoder: read from the folder, or made now and written there.
 
-    The file's name is a hash of the encoder's weights and of the captions in their order; a damaged file is
-    named in the log and made again. A full disk costs the next start its time, and no more.
+    The file's name is a hash of the encoder's reference, its weights and the captions in their order; a
+    damaged file is named in the log and made again. A full disk costs the next start its time, and no more.
     """
     path = folder / f"{_hash(encoder, captions)}.safetensors"
     found = _read(path, (len(captions), encoder.dim))
@@ -47,7 +45,10 @@ def stored_features(encoder: TextEncoder, captions: Sequence[str], folder: Path)
 
 
 def _hash(encoder: TextEncoder, captions: Sequence[str]) -> str:
-    digest = hashlib.sha256(f"1 {encoder.weights_hash()} {encoder.dim} {len(captions)}".encode())
+    # Equal weights do not make equal vectors: towers of two references may differ in an activation alone.
+    parts = encoder.encoders if isinstance(encoder, JoinedEncoders) else [encoder]
+    made_by = [part.reference for part in parts], encoder.weights_hash(), encoder.dim, len(captions)
+    digest = hashlib.sha256(f"2 {made_by}".encode("utf-8", "surrogatepass"))
     for caption in captions:
         data = caption.encode("utf-8", "surrogatepass")
         digest.update(len(data).to_bytes(8, "big") + data)
@@ -69,13 +70,9 @@ def _read(path: Path, shape: tuple[int, int]) -> Tensor | None:
 
 
 def _write(path: Path, features: Tensor) -> None:
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({KEY: features}, aside)
-        os.replace(aside, path)
+        with whole_file(path) as aside:
+            write_tensors(aside, {KEY: features})
     except (OSError, SafetensorError) as error:
         log.warning("captions could not be stored in %s: %s", path.parent, error)
-    finally:
-        with contextlib.suppress(OSError):
-            aside.unlink()

@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import sgxl_t
@@ -18,6 +17,7 @@ from sgxl_t.conditioning.condition import Condition, NoCondition
 from sgxl_t.conditioning.config_json import config_from_dict, config_to_dict
 from sgxl_t.conditioning.model_card import model_card
 from sgxl_t.conditioning.text_condition import TextCondition
+from sgxl_t.files.tensors import write_tensors
 from sgxl_t.files.whole import whole_folder
 from sgxl_t.networks.condition_input import check_condition
 from sgxl_t.networks.configs import ConditionSpec, GeneratorConfig
@@ -80,7 +80,7 @@ def save_model(
         "provenance": dict(provenance),
     }
     with whole_folder(folder, mark=CONFIG) as aside:
-        save_file(tensors, aside / WEIGHTS, metadata={"format": "pt"})
+        write_tensors(aside / WEIGHTS, tensors, {"format": "pt"})
         write_json(aside / CONFIG, config)
         if isinstance(condition, ClassCondition):
             write_json(aside / LABELS, {"names": list(condition.names)})
@@ -162,7 +162,7 @@ def _storable(state: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tens
                     f"tensor {name} holds numbers that are not finite as {str(dtype)[6:]}: "
                     "store float32, or go back to an earlier checkpoint"
                 )
-        tensors[name] = stored.contiguous().clone()
+        tensors[name] = stored
     return tensors
 
 

@@ -18,7 +18,8 @@ from torch import Tensor
 from sgxl_t.conditioning.official.builders import read_pickle
 from sgxl_t.conditioning.official.stream import BoundedReader
 from sgxl_t.conditioning.official.tree import Module
-from sgxl_t.conditioning.official.unpickler import RefusedError
+from sgxl_t.conditioning.official.values import CutError, RefusedError
+from sgxl_t.files.terminal import visible
 
 IMAGENET_CLASSES = 1000
 MAX_FILE_BYTES = 512 * 2**20
@@ -96,8 +97,12 @@ def _from_pickle(path: Path) -> Tensor:
             if set(tensors) != {"weight"} or tensors["weight"].nbytes > MAX_FILE_BYTES:
                 raise RefusedError("holds something else than an embedding under the name embed")
             return tensors["weight"].read()
+    except CutError:
+        raise ValueError(f"class table {path} is cut: get the file again from its publisher") from None
     except RefusedError as error:
-        raise ValueError(f"class table {path} {error}: get the file again from its publisher") from None
+        raise ValueError(
+            f"class table {path} {visible(error)}: name the file as it was published, or leave it out"
+        ) from None
 
 
 def _from_numpy(path: Path) -> Tensor:

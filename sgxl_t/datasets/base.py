@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from sgxl_t.datasets.policy import Bounds, Enlarge
+from sgxl_t.datasets.policy import Bounds, Enlarge, Size, fitted
 from sgxl_t.datasets.rejects import RejectedItemError, Rejects
 
 if TYPE_CHECKING:
@@ -26,6 +26,9 @@ CAPTIONS_BY = "put name.txt beside name.jpg, add metadata.jsonl, or train with a
 """Ways to labels and to captions."""
 
 MIN_RESOLUTION, MAX_RESOLUTION = 4, 4096
+
+CONTENT_VERSION = "content 2"
+"""Part of all fingerprints of files; those before went by names and sizes and are not to be trusted."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,9 @@ class ImageSource(ABC):
     pictures that turn out to be broken: the next good one stands in, so an index always gives a sample, and
     always the same one.
 
+    size: height and width; another one than the square of `resolution`, set before the first picture is read,
+    is for pictures that are measured, never trained on.
+    sizes: pictures by width and height of their files, as far as known.
     enlarge: set before the first picture is read, makes pictures larger that are smaller than the source;
     Lanczos where it is None. several_captions: whether pictures are known to have more than one caption.
     no_labels, no_captions: where labels or captions were found and not taken, the rule that left them out and
@@ -82,6 +88,8 @@ class ImageSource(ABC):
         self.has_captions = has_captions
         self.mirror = mirror
         self.rejects = rejects if rejects is not None else Rejects()
+        self.size: Size = (self.resolution, self.resolution)
+        self.sizes = Counter[tuple[int, int]]()
         self.enlarge: Enlarge | None = None
         self.several_captions = False
         self.no_labels: str | None = None
@@ -102,7 +110,15 @@ class ImageSource(ABC):
 
     @abstractmethod
     def fingerprint(self) -> str:
-        """Sixteen hex digits that change when the pictures of this source may have changed."""
+        """Sixteen hex digits over all that is read: every byte of pictures, labels and captions, and how.
+
+        The place does not count: equal content elsewhere has an equal fingerprint. Of data behind URLs and
+        commands the addresses alone are known.
+        """
+
+    def fingerprint_of_numbered(self) -> str:
+        """Fingerprint of the pictures that `source[index]` gives, by content also where they are fetched."""
+        return self.fingerprint()
 
     @property
     def num_classes(self) -> int:
@@ -131,7 +147,7 @@ class ImageSource(ABC):
         """One pass over all pictures, or over the given indices; broken ones are left out, none stands in."""
         for index in range(self._count()) if indices is None else indices:
             try:
-                yield self._read(index)
+                yield self._read_sized(index)
             except RejectedItemError as error:
                 self.rejects.add(self._name(index), error)
                 self.rejects.check(self._count())
@@ -153,16 +169,21 @@ class ImageSource(ABC):
         if index in self._cache:
             return self._cache[index]
         sample = self._first_good(index)
-        if self._count() * 3 * self.resolution**2 <= CACHE_BYTES:
+        if self._count() * 3 * self.size[0] * self.size[1] <= CACHE_BYTES:
             self._cache[index] = sample
         return sample
+
+    def _read_sized(self, index: int) -> Sample:
+        sample = self._read(index)
+        image = fitted(sample.image, self.size)
+        return sample if image is sample.image else replace(sample, image=image)
 
     def _first_good(self, index: int) -> Sample:
         count = self._count()
         for step in range(count):
             candidate = (index + step) % count
             try:
-                return self._read(candidate)
+                return self._read_sized(candidate)
             except RejectedItemError as error:
                 self.rejects.add(self._name(candidate), error)
                 self.rejects.check(count)
@@ -198,6 +219,24 @@ class StreamSource(ImageSource):
         """Sixteen hex digits that change when marks no longer mean the same samples."""
 
 
+def open_to_measure(
+    reference: str | Path, size: Size, *, split: str = "train", shards: ShardOptions | None = None
+) -> ImageSource:
+    """Open a data set, see `open_source`, whose pictures come at any height and width.
+
+    They are cut to the shape around their centre and resized as ever; those of the size already stay as they
+    are. `rejects` notes how many files have another size, where their headers have been looked at.
+    """
+    fitting = 1 << (max(*size, MIN_RESOLUTION) - 1).bit_length()
+    source = open_source(reference, resolution=min(fitting, MAX_RESOLUTION), split=split, shards=shards)
+    source.size = size
+    height, width = size
+    others = source.sizes.total() - source.sizes[width, height]
+    if others:
+        source.rejects.notes[f"brought to {width} x {height} px from another size"] = others
+    return source
+
+
 def check_resolution(resolution: int) -> int:
     """The resolution itself when it is a power of two in bounds; ValueError otherwise."""
     fits = MIN_RESOLUTION <= resolution <= MAX_RESOLUTION and resolution & (resolution - 1) == 0
@@ -207,15 +246,6 @@ def check_resolution(resolution: int) -> int:
             "use 16, 32, 64, 128, 256, 512 or 1024"
         )
     return resolution
-
-
-def short_hash(*parts: object) -> str:
-    """Sixteen hex digits of SHA-256 over the parts; bytes count as they are, all else by its text."""
-    digest = hashlib.sha256()
-    for part in parts:
-        data = part if isinstance(part, bytes) else str(part).encode("utf-8", "surrogateescape")
-        digest.update(len(data).to_bytes(8, "big") + data)
-    return digest.hexdigest()[:16]
 
 
 def collate(samples: list[Sample]) -> Batch:

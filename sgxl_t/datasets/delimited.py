@@ -54,27 +54,30 @@ class Delimited:
             number = self._lines.number
             if not line.strip():
                 continue
-            fields, width = self._record(line), len(self.columns)
+            (fields, text), width = self._record(line), len(self.columns)
             if any(field.strip() for field in fields[width:]):
                 if not self._open_end:
                     yield number, RejectedItemError("row has more values than columns", line[:100])
                     continue
-                fields[width - 1 :] = [self._delimiter.join(fields[width - 1 :])]
+                whole = _split(text, self._delimiter, spaces=True)
+                fields[width - 1 :] = [self._delimiter.join(whole[width - 1 :])]
             yield number, dict(zip(self._plain, fields, strict=False))
 
-    def _record(self, line: str) -> list[str]:
-        """The values of the record that begins with `line`."""
-        fields = _quoted(line, self._delimiter)
+    def _record(self, line: str) -> tuple[list[str], str]:
+        """The values of the record that begins with `line`, and its text."""
+        fields, text = _quoted(line, self._delimiter), line
         if fields is None and line.count('"') % 2:
             ahead = self._closing(line)
-            if ahead is not None:
-                fields = _quoted("\n".join([line, *ahead]), self._delimiter)
-            for _ in ahead or () if fields is not None else ():
-                self._lines.take()
+            whole = "\n".join([line, *(ahead or ())])
+            fields = _quoted(whole, self._delimiter) if ahead else None
+            if ahead and fields is not None:
+                text = whole
+                for _ in ahead:
+                    self._lines.take()
         if fields is None:
             self._rejects.note("quote in a table that belongs to its text, taken as it stands")
             fields = line.split(self._delimiter)
-        return fields
+        return fields, text
 
     def _closing(self, line: str) -> list[str] | None:
         """The next lines up to the one that closes the quote; None where rows begin before that."""
@@ -138,15 +141,18 @@ def _choose(header: str, delimiters: tuple[str, ...]) -> str:
     return max(delimiters, key=lambda delimiter: len(_split(header, delimiter)))
 
 
-def _split(line: str, delimiter: str) -> list[str]:
-    return _quoted(line, delimiter) or line.split(delimiter)
+def _split(line: str, delimiter: str, *, spaces: bool = False) -> list[str]:
+    return _quoted(line, delimiter, spaces=spaces) or line.split(delimiter)
 
 
-def _quoted(text: str, delimiter: str) -> list[str] | None:
-    """The values of a record by the rules of CSV; None where its quotes do not follow them."""
+def _quoted(text: str, delimiter: str, *, spaces: bool = False) -> list[str] | None:
+    """The values of a record by the rules of CSV; None where its quotes do not follow them.
+
+    spaces: keep those before a value, so that a quote behind them is part of its text.
+    """
     if '"' not in text:
         return text.split(delimiter)
     try:
-        return next(csv.reader([text], delimiter=delimiter, skipinitialspace=True, strict=True))
+        return next(csv.reader([text], delimiter=delimiter, skipinitialspace=not spaces, strict=True))
     except (csv.Error, StopIteration):
         return None

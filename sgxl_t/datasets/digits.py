@@ -10,7 +10,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from sgxl_t.datasets.base import ImageSource, Sample, short_hash
+from sgxl_t.datasets.base import ImageSource, Sample
+from sgxl_t.files.content import short_hash
 
 TEST_SHARE = 0.2
 SPLIT_SEED = 0

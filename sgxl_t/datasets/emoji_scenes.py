@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from sgxl_t.datasets.base import ImageSource, Sample, short_hash
+from sgxl_t.datasets.base import ImageSource, Sample
 from sgxl_t.datasets.scene_captions import SIZES, canonical_caption, draw_caption
 from sgxl_t.datasets.scenes import SCENES, paint_scene
 from sgxl_t.datasets.sprites import COLOURS, SPRITE_PX, Sprite, load_sprites, tint
+from sgxl_t.files.content import short_hash
 
 VERSION = 1
 """Raise whenever a picture or caption of any index changes."""

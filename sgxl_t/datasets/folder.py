@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import stat
+from collections import deque
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,6 +16,7 @@ from sgxl_t.datasets.members import Members, is_system
 from sgxl_t.datasets.policy import Bounds, is_picture
 from sgxl_t.datasets.rejects import RejectedItemError, Rejects
 from sgxl_t.datasets.splits import choose_split
+from sgxl_t.files.content import file_hashes
 from sgxl_t.files.regular import open_regular
 
 
@@ -46,6 +49,10 @@ class FolderSource(ListedSource):
     def _open(self, name: str) -> BinaryIO:
         return open_regular(self.folder / name)
 
+    def _content(self) -> list[bytes]:
+        paths = [os.path.join(self.folder, entry.name) for entry in self.entries]
+        return file_hashes(paths, name=str(self.folder))
+
 
 def split_folder(folder: Path, split: str) -> Path:
     """The subfolder of a split, when the subfolders are splits; the folder itself is `train` otherwise."""
@@ -63,10 +70,10 @@ def list_folder(folder: Path, rejects: Rejects) -> Members:
     sizes: dict[str, int] = {}
     empty: list[str] = []
     seen: set[tuple[int, int]] = set()
-    pending, links = [""], list[str]()
+    pending, links = deque([""]), deque[str]()
     while pending or links:
         linked = not pending
-        inner = links.pop(0) if linked else pending.pop()
+        inner = (links if linked else pending).popleft()
         path = folder / inner
         try:
             status = path.stat()
@@ -86,7 +93,7 @@ def list_folder(folder: Path, rejects: Rejects) -> Members:
             empty.append(inner)
         for entry in sorted(entries, key=lambda entry: entry.name):
             name = f"{inner}/{entry.name}" if inner else entry.name
-            if entry.is_dir():
+            if os.path.isdir(entry.path):  # False for a link to itself, too
                 (links if entry.is_symlink() else pending).append(name)
             else:
                 _list_file(entry, name, sizes, rejects)
@@ -95,13 +102,14 @@ def list_folder(folder: Path, rejects: Rejects) -> Members:
 
 def _list_file(entry: os.DirEntry[str], name: str, sizes: dict[str, int], rejects: Rejects) -> None:
     try:
-        regular, size = entry.is_file(), entry.stat().st_size
+        status = os.stat(entry.path)
     except OSError:
-        regular = False
-    if regular:
-        sizes[name] = size
-        return
-    reason = "link to nothing" if entry.is_symlink() else "no regular file"
+        reason = "link to nothing"
+    else:
+        if stat.S_ISREG(status.st_mode):
+            sizes[name] = status.st_size
+            return
+        reason = "no regular file"
     if is_picture(name):
         rejects.add(name, RejectedItemError(reason))
     else:

@@ -15,6 +15,7 @@ from sgxl_t.datasets.annotations import Annotations, safe_name
 from sgxl_t.datasets.listed import ListedSource
 from sgxl_t.datasets.policy import Bounds, is_picture
 from sgxl_t.datasets.rejects import RejectedItemError, Rejects
+from sgxl_t.files.content import file_hash
 
 LOOK = 8
 """Members of an archive that are looked at to see whether it holds archives."""
@@ -96,6 +97,9 @@ class TarOfTarsSource(ListedSource):
         if len(data) < size:
             raise RejectedItemError("cannot be read", "the archive ends before the picture does")
         return io.BytesIO(data)
+
+    def _content(self) -> list[bytes]:
+        return [file_hash(self.path)]
 
 
 def _pictures(path: Path, bounds: Bounds, rejects: Rejects) -> Iterator[tuple[str, str, int, int]]:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import Counter
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import BinaryIO
 
 from tqdm import tqdm
 
 from sgxl_t.datasets.annotations import Annotations, Label
-from sgxl_t.datasets.base import ImageSource, Sample, short_hash
+from sgxl_t.datasets.base import CONTENT_VERSION, ImageSource, Sample
 from sgxl_t.datasets.policy import Bounds, decode_picture, open_picture
 from sgxl_t.datasets.rejects import RejectedItemError
+from sgxl_t.files.content import short_hash
 
 HEADER_CHECKS = 50_000
 """Up to this many pictures headers are read on opening; larger sets meet their broken files while reading."""
@@ -23,15 +24,14 @@ HEADER_CHECKS = 50_000
 class Entry:
     """One picture: its path inside the source, its size in bytes, class index and first caption.
 
-    more: further captions. They stay out of the text of an entry, so that sets with one caption each keep the
-    fingerprint that they always had.
+    more: further captions.
     """
 
     name: str
     size: int
     label: int | None
     caption: str | None
-    more: tuple[str, ...] = field(default=(), repr=False)
+    more: tuple[str, ...] = ()
 
     @property
     def captions(self) -> tuple[str, ...]:
@@ -71,9 +71,17 @@ class ListedSource(ImageSource):
     def _open(self, name: str) -> BinaryIO:
         """Open one file for reading."""
 
+    @abstractmethod
+    def _content(self) -> list[bytes]:
+        """Hashes of the bytes of all pictures, in order, or of the file that holds them all."""
+
+    @cached_property
+    def _content_hash(self) -> str:
+        notes = ((entry.name, entry.label, entry.captions) for entry in self.entries)
+        return short_hash(CONTENT_VERSION, *notes, *self._content())
+
     def fingerprint(self) -> str:
-        more = [(entry.name, entry.more) for entry in self.entries if entry.more]
-        return short_hash(self.resolution, self.mirror, self.class_names, *self.entries, *more)
+        return short_hash(self.resolution, self.mirror, self.class_names, self._content_hash)
 
     def sides(self, examine: int) -> list[tuple[int, int]]:
         """Width and height in pixels of at most `examine` pictures, evenly spaced, by their headers."""
@@ -108,7 +116,7 @@ class ListedSource(ImageSource):
         except Exception as error:  # vanished files, bad checksums and bad streams alike
             raise unreadable(error) from error
         note = partial(self.rejects.note, name=entry.name)
-        image = decode_picture(data, self.resolution, self.bounds, self.enlarge, note=note)
+        image = decode_picture(data, self.size, self.bounds, self.enlarge, note=note)
         return Sample(image, entry.label, entry.caption, entry.captions)
 
     def _admit(self, files: dict[str, int], notes: Annotations, labels: dict[str, int]) -> list[Entry]:
@@ -150,7 +158,7 @@ class ListedSource(ImageSource):
         except Exception as error:
             raise unreadable(error) from error
         with file:
-            open_picture(file, self.bounds)
+            self.sizes[open_picture(file, self.bounds).size] += 1
 
 
 def unreadable(error: Exception) -> RejectedItemError:

@@ -75,6 +75,9 @@ def open_picture(file: BinaryIO, bounds: Bounds) -> Image.Image:
     return picture
 
 
+Size = tuple[int, int]
+"""Height and width in pixels."""
+
 Enlarge = Callable[[Image.Image, int], Image.Image]
 """A smaller square RGB picture and a side in pixels to the picture of that side."""
 
@@ -91,7 +94,7 @@ DRAFT_MARGIN = 2
 
 def decode_picture(
     data: bytes,
-    resolution: int,
+    size: int | Size,
     bounds: Bounds | None = None,
     enlarge: Enlarge | None = None,
     *,
@@ -100,12 +103,12 @@ def decode_picture(
 ) -> Tensor:
     """Encoded bytes to uint8 [3, R, R]: upright by EXIF, on white, centre crop, antialiased Lanczos.
 
-    enlarge: what makes pictures smaller than R larger; Lanczos without.
+    size: R, or height and width. enlarge: what makes pictures smaller than R larger; Lanczos without.
     draft: decode JPEGs at a half, quarter or eighth of their size where at least 2 R pixels a side remain.
     Several times faster; the decoder averages blocks of pixels before Lanczos does the rest.
     note: takes what is worth counting about the picture, such as 16 bits of which it uses twelve.
     """
-    bounds = bounds or Bounds()
+    bounds, resolution = bounds or Bounds(), size if isinstance(size, int) else max(size)
     if len(data) > bounds.max_file_bytes:
         raise RejectedItemError("file too large", f"{len(data)} bytes, at most {bounds.max_file_bytes}")
     picture = open_picture(io.BytesIO(data), bounds)
@@ -123,7 +126,14 @@ def decode_picture(
         raise
     except Exception as error:  # truncated or corrupt bodies end in many kinds of errors
         raise RejectedItemError("cannot be decoded", str(error) or type(error).__name__) from error
-    return _as_tensor(centre_square(rgb, resolution, enlarge))
+    return _as_tensor(centre_crop(rgb, size, enlarge))
+
+
+def fitted(image: Tensor, size: Size) -> Tensor:
+    """uint8 [3, H, W] brought to another height and width as files are."""
+    if image.shape[-2:] == size:
+        return image
+    return _as_tensor(centre_crop(Image.fromarray(image.permute(1, 2, 0).numpy()), size))
 
 
 def _as_tensor(picture: Image.Image) -> Tensor:
@@ -162,19 +172,23 @@ def to_rgb(picture: Image.Image, note: Note = _no_note) -> Image.Image:
     return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 
-def centre_square(picture: Image.Image, resolution: int, enlarge: Enlarge | None = None) -> Image.Image:
-    """The largest centred square, resized to `resolution` in one step.
+def centre_crop(picture: Image.Image, size: int | Size, enlarge: Enlarge | None = None) -> Image.Image:
+    """The largest centred part of a shape, resized in one step. size: a square's side, or height and width.
 
     Pillow's Lanczos filter, three lobes wide in pixels of the smaller picture, so that everything finer than
     the result can show is averaged away before it is sampled. This is how every source shrinks pictures: an
     archive of 256 px opened at 64 px gives the pictures that an archive of 64 px made from it would hold.
+    enlarge: for squares alone.
     """
-    width, height = picture.size
-    if (width, height) == (resolution, resolution):
+    height, width = (size, size) if isinstance(size, int) else size
+    if picture.size == (width, height):
         return picture
-    side = min(width, height)
-    left, top = (width - side) // 2, (height - side) // 2
-    square = picture if width == height else picture.crop((left, top, left + side, top + side))
-    if enlarge is not None and side < resolution:
-        return enlarge(square, resolution)
-    return square.resize((resolution, resolution), Image.Resampling.LANCZOS)
+    scale = min(picture.width / width, picture.height / height)
+    across, down = (max(1, round(side * scale)) for side in (width, height))
+    left, top = (picture.width - across) // 2, (picture.height - down) // 2
+    part = picture
+    if picture.size != (across, down):
+        part = picture.crop((left, top, left + across, top + down))
+    if enlarge is not None and across < width:
+        return enlarge(part, width)
+    return part.resize((width, height), Image.Resampling.LANCZOS)

@@ -14,6 +14,7 @@ from sgxl_t.datasets.listed import ListedSource
 from sgxl_t.datasets.members import Members, is_system
 from sgxl_t.datasets.policy import Bounds, is_picture
 from sgxl_t.datasets.rejects import RejectedItemError, Rejects
+from sgxl_t.files.content import file_hash
 
 MAX_RATIO = 200
 """Largest allowed ratio of unpacked to packed bytes of a whole archive."""
@@ -68,6 +69,9 @@ class ZipSource(ListedSource):
 
     def _open(self, name: str) -> BinaryIO:
         return cast(BinaryIO, self._archive().open(self._raw.get(name, name)))
+
+    def _content(self) -> list[bytes]:
+        return [file_hash(self.path)]
 
     def _archive(self) -> zipfile.ZipFile:
         """The open archive of this process; forked workers must not share a file position."""

@@ -5,26 +5,30 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+import secrets
 import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_OLD = re.compile(r"\.(?P<name>.+)\.old-\d+")
-_LEFT = re.compile(
-    r"\.writing-.+|\..+\.(writing|old)(-\d+)?|\..+\.(npz|safetensors)\.[0-9a-f]{8}|\.probe-\d+"
-)
-"""Names of what is being written, here and elsewhere in the package."""
+_WRITING, _OLD = "writing", "old"
+_ASIDE = re.compile(rf"\.(?P<name>.+)\.(?P<word>{_WRITING}|{_OLD})-[0-9a-f]+")
+"""The names that `name_aside` gives."""
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 """From Linux' fcntl.h and fs.h."""
+
+
+def name_aside(path: Path, word: str = _WRITING) -> Path:
+    """A new name beside `path` for what takes its place once it is whole, which `put_back` knows again."""
+    return path.with_name(f".{path.name}.{word}-{secrets.token_hex(4)}")
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Yields a name beside `path`; the file written there takes its place when the block ends without an
     error."""
-    aside = path.with_name(f".{path.name}.writing-{os.getpid()}")
+    aside = name_aside(path)
     try:
         yield aside
         _flush(aside)
@@ -47,8 +51,7 @@ def whole_folder(folder: Path, *, mark: str) -> Iterator[Path]:
     if folder.is_dir() and any(folder.iterdir()) and not (folder / mark).is_file():
         raise ValueError(f"{folder} holds other files and would be replaced: name another or an empty folder")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    aside, old = (folder.parent / f".{folder.name}.{word}-{os.getpid()}" for word in ("writing", "old"))
-    shutil.rmtree(aside, ignore_errors=True)
+    aside, old = name_aside(folder), name_aside(folder, _OLD)
     aside.mkdir()
     try:
         yield aside
@@ -75,11 +78,11 @@ def put_back(parent: Path) -> list[Path]:
     removed. Returns what came back.
     """
     back = []
-    left = [path for path in parent.iterdir() if _LEFT.fullmatch(path.name)] if parent.is_dir() else []
-    for path in sorted(left):
-        match = _OLD.fullmatch(path.name)
-        if match and path.is_dir() and not path.with_name(match["name"]).exists():
-            back.append(path.rename(path.with_name(match["name"])))
+    found = [(path, _ASIDE.fullmatch(path.name)) for path in (parent.iterdir() if parent.is_dir() else ())]
+    for path, match in sorted((path, match) for path, match in found if match):
+        original = path.with_name(match["name"])
+        if match["word"] == _OLD and path.is_dir() and not original.exists():
+            back.append(path.rename(original))
         elif path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
         else:

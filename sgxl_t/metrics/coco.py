@@ -17,14 +17,19 @@ import torch
 from torch import Tensor
 
 from sgxl_t.datasets.annotations import MAX_TABLE_BYTES, clean_caption
-from sgxl_t.datasets.base import ImageSource, Sample, open_source, short_hash
+from sgxl_t.datasets.base import ImageSource, Sample, open_source
 from sgxl_t.datasets.policy import Bounds, open_picture
 from sgxl_t.datasets.rejects import RejectedItemError, Rejects
 from sgxl_t.datasets.zip import ZipSource
+from sgxl_t.files.content import short_hash
+from sgxl_t.files.regular import read_regular
+from sgxl_t.files.terminal import visible
+from sgxl_t.files.turns import in_turn
+from sgxl_t.files.untrusted import Value, parse_json
 from sgxl_t.metrics.clip_score import check_prompts
 from sgxl_t.metrics.draws import stream
 from sgxl_t.metrics.extractors.weights import replacing
-from sgxl_t.metrics.fakes import Fakes
+from sgxl_t.metrics.fakes import Fakes, shown_size
 from sgxl_t.metrics.resize import lanczos_uint8
 
 COCO_METRICS = {"fid30k_coco64": 64, "fid30k_coco256": 256}
@@ -32,6 +37,9 @@ COCO_METRICS = {"fid30k_coco64": 64, "fid30k_coco256": 256}
 
 STORED = 256
 """Side of the prepared pictures; smaller ones are made from these."""
+
+MAX_ID = 2**53
+"""Largest number of a picture or caption."""
 
 COUNT = 30_000
 """Prompts, and therefore generated pictures."""
@@ -131,7 +139,9 @@ def frozen_prompts(
     if frozen is None or not (write or Path(frozen).is_file()):
         return draw_prompts(captions, count=count, seed=seed or 0)
     if not Path(frozen).is_file():
-        return write_prompts(captions, frozen, count=count, seed=seed or 0)
+        with in_turn(Path(frozen)):
+            if not Path(frozen).is_file():
+                return write_prompts(captions, frozen, count=count, seed=seed or 0)
     found = read_prompts(frozen, captions=captions)
     if seed is not None and found.seed != seed:
         raise ValueError(f"{frozen} was drawn with the seed {found.seed} and {seed} is asked for: {REDO}")
@@ -145,15 +155,20 @@ def read_prompts(path: str | Path, *, captions: str | Path | None = None) -> Pro
     """
     path = Path(path)
     try:
-        header, *rows = map(json.loads, _read(path, REDO).decode().splitlines())
-        assert header["format"] == FORMAT
-        prompts = tuple(Prompt(int(image), int(caption), str(text)) for image, caption, text in rows)
+        lines = _read(path, REDO).decode().removesuffix("\n").split("\n")
+        header, *rows = (parse_json(line, f"line {number}") for number, line in enumerate(lines, 1))
+        if header["format"].text() != FORMAT:
+            raise header.error("has another format")
         found = PromptList(
-            prompts, int(header["seed"]), str(header["captions"]), str(header["captions_sha256"])
+            tuple(map(_prompt, rows)),
+            header["seed"].integer(-(2**63), 2**63 - 1),
+            header["captions"].text(),
+            header["captions_sha256"].text(),
         )
-        whole = found.hash == header["hash"] and len(rows) == header["count"]
-    except (ValueError, TypeError, KeyError, AssertionError, RecursionError):
-        raise ValueError(f"{path} is no list of prompts: {REDO}") from None
+        whole = found.hash == header["hash"].text() and len(rows) == header["count"].integer(0, MAX_ID)
+    except ValueError as error:
+        reason = visible(error).removesuffix(": repair or remove it")
+        raise ValueError(f"{visible(path)} is no list of prompts ({reason}): {REDO}") from None
     if not whole:
         raise ValueError(f"{path} was changed since it was written (its hash differs): {REDO}")
     if captions is not None:
@@ -183,6 +198,9 @@ class CocoReal(ImageSource):
 
     def fingerprint(self) -> str:
         return short_hash("coco", self.resolution, self.stored.fingerprint())
+
+    def fingerprint_of_numbered(self) -> str:
+        return short_hash("coco", self.resolution, self.stored.fingerprint_of_numbered())
 
     def describe(self) -> dict[str, Any]:
         """What a result states about its real side."""
@@ -227,12 +245,12 @@ class CocoFakes:
 
         ValueError for pictures smaller than the resolution, unless `upscale`.
         """
-        if fakes.resolution < resolution and not upscale:
+        if min(fakes.size) < resolution and not upscale:
             raise ValueError(
-                f"pictures of {fakes.resolution} px are smaller than the {resolution} px of the evaluation: "
-                "evaluate at 64 px, or force up-scaling"
+                f"pictures of {shown_size(fakes.size)} are smaller than the {resolution} px of the "
+                "evaluation: evaluate at 64 px, or force up-scaling"
             )
-        self.fakes, self.resolution = fakes, resolution
+        self.fakes, self.size = fakes, (resolution, resolution)
 
     def check_count(self, count: int) -> None:
         """Raises ValueError where there are fewer pictures than that."""
@@ -240,11 +258,11 @@ class CocoFakes:
 
     def pictures(self, indices: Sequence[int]) -> Tensor:
         """uint8 [n, 3, resolution, resolution] of these samples."""
-        return lanczos_uint8(self.fakes.pictures(indices), self.resolution)
+        return lanczos_uint8(self.fakes.pictures(indices), self.size)
 
     def describe(self) -> dict[str, Any]:
         """What the pictures say about themselves, and how they were resized."""
-        return {**self.fakes.describe(), "fake_resize": fake_resize(self.fakes.resolution, self.resolution)}
+        return {**self.fakes.describe(), "fake_resize": fake_resize(self.fakes.size[0], self.size[0])}
 
 
 def fake_resize(before: int, after: int) -> str:
@@ -264,19 +282,21 @@ def _captions_by_image(data: bytes, path: Path) -> dict[int, list[tuple[int, str
     rejects = Rejects()
     found: dict[int, list[tuple[int, str]]] = {}
     try:
-        table = json.loads(data)
-        known = {int(image["id"]) for image in table["images"]}
-        for note in sorted(table["annotations"], key=lambda note: int(note["id"])):
+        table = parse_json(data, str(path), maximum=MAX_TABLE_BYTES)
+        known = {image["id"].integer(0, MAX_ID) for image in table["images"].rows()}
+        notes = [(note["id"].integer(0, MAX_ID), note) for note in table["annotations"].rows()]
+        for number, note in sorted(notes, key=lambda one: one[0]):
             try:
-                text = clean_caption(note["caption"], rejects)
+                text = clean_caption(note["caption"].raw, rejects)
             except RejectedItemError:
                 continue
-            if int(note["image_id"]) in known:
-                found.setdefault(int(note["image_id"]), []).append((int(note["id"]), text))
-    except (ValueError, KeyError, TypeError, RecursionError):
+            image = note["image_id"].integer(0, MAX_ID)
+            if image in known:
+                found.setdefault(image, []).append((number, text))
+    except ValueError as error:
         raise ValueError(
-            f"{path} is no COCO captions file: name annotations/captions_val2014.json, which has images and "
-            "annotations"
+            f"{visible(path)} is no COCO captions file ({visible(error)}): name "
+            "annotations/captions_val2014.json, which has images and annotations"
         ) from None
     if not found:
         raise ValueError(f"{path} holds no caption of any of its pictures: name captions_val2014.json")
@@ -290,9 +310,16 @@ def _uniform(count: int, rng: torch.Generator) -> int:
 def _read(path: Path, way_out: str) -> bytes:
     if not path.is_file():
         raise ValueError(f"{path} is missing: {way_out}")
-    if path.stat().st_size > MAX_TABLE_BYTES:
-        raise ValueError(f"{path} has {path.stat().st_size} bytes, more than {MAX_TABLE_BYTES}: {way_out}")
-    return path.read_bytes()
+    try:
+        return read_regular(path, MAX_TABLE_BYTES)
+    except ValueError as error:
+        raise ValueError(f"{error}; {way_out}") from None
+
+
+def _prompt(row: Value) -> Prompt:
+    """One line of a list: two numbers and a text."""
+    image, caption, text = row.rows(3) if isinstance(row.raw, list) and len(row.raw) == 3 else (row,) * 3
+    return Prompt(image.integer(0, MAX_ID), caption.integer(0, MAX_ID), text.text())
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -16,15 +16,19 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from sgxl_t.files.arrays import read_array
+from sgxl_t.files.untrusted import read_json
+from sgxl_t.files.whole import whole_file
 from sgxl_t.metrics.processes import Processes
 from sgxl_t.metrics.resize import lanczos_uint8
 from sgxl_t.metrics.stats import Moments
 
+MAX_STATE_BYTES = 2**24
 SAVE_EVERY = 2000
 """Pictures of one process after which it saves what it has."""
 
 Pictures = Callable[[Sequence[int]], Tensor]
-"""Sample indices to uint8 [n, 3, R, R], a function of each index alone."""
+"""Sample indices to uint8 [n, 3, H, W], a function of each index alone."""
 Extract = Callable[[Tensor, Sequence[int]], Mapping[str, Tensor]]
 """Pictures and their indices to features [n, D] by output."""
 
@@ -115,9 +119,8 @@ class Partial:
             moments.save(self.folder / f"moments{number}-{tag}.npz")
         self._pieces.append(tag)
         state = {"key": self.key, "done": collection.done, "pieces": self._pieces}
-        aside = self.folder / "state.tmp"
-        aside.write_text(json.dumps(state))
-        os.replace(aside, self.folder / "state.json")
+        with whole_file(self.folder / "state.json") as aside:
+            aside.write_text(json.dumps(state))
         for old in self.folder.glob("moments*.npz"):
             if not old.stem.endswith(tag):
                 old.unlink()
@@ -125,31 +128,37 @@ class Partial:
     def restore(self, collection: Collection) -> None:
         """Puts back what was saved; anything else than a whole state of the same work is removed."""
         try:
-            state = json.loads((self.folder / "state.json").read_bytes())
-            if state["key"] != self.key:
+            state = read_json(self.folder / "state.json", maximum=MAX_STATE_BYTES)
+            if state["key"].text() != self.key:
                 raise ValueError("other work")
-            tag = f"{int(state['done']):09d}"
+            done = state["done"].integer(0, 10**9 - 1)
+            pieces = [piece.text(9) for piece in state["pieces"].rows()]
+            if not all(re.fullmatch(r"[0-9]{9}", piece) for piece in pieces):
+                raise ValueError("no names of pieces")
             rows = {
-                need: torch.cat([old, *(self._rows(number, piece) for piece in state["pieces"])])
+                need: torch.cat([old, *(self._rows(number, piece, old) for piece in pieces)])
                 for number, (need, old) in enumerate(collection.rows.items())
             }
             moments = {
-                need: Moments.load(self.folder / f"moments{number}-{tag}.npz")
+                need: Moments.load(self.folder / f"moments{number}-{done:09d}.npz")
                 for number, need in enumerate(collection.moments)
             }
-        except (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError):
+        except (OSError, ValueError):
             self.remove()
             return
         collection.rows.update(rows)
         collection.moments.update(moments)
-        collection.done, self._pieces = int(state["done"]), list(state["pieces"])
+        collection.done, self._pieces = done, pieces
 
     def remove(self) -> None:
         """Leaves nothing behind."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _rows(self, number: int, piece: str) -> Tensor:
-        return torch.from_numpy(np.load(self.folder / f"rows{number}-{piece}.npy", allow_pickle=False))
+    def _rows(self, number: int, piece: str, like: Tensor) -> Tensor:
+        rows = read_array(self.folder / f"rows{number}-{piece}.npy")
+        if rows.dtype != np.float32 or rows.shape[1:] != like.shape[1:]:
+            raise ValueError("no rows of this work")
+        return torch.from_numpy(rows)
 
 
 def collect(

@@ -8,18 +8,22 @@ import zipfile
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, BinaryIO, Literal, Protocol, cast
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from sgxl_t.conditioning.condition import Condition
 from sgxl_t.datasets.base import ImageSource
 from sgxl_t.datasets.listed import ListedSource
-from sgxl_t.datasets.policy import Bounds, is_picture, open_picture, to_rgb
+from sgxl_t.datasets.policy import Bounds, Size, is_picture, open_picture, to_rgb
 from sgxl_t.datasets.rejects import RejectedItemError
 from sgxl_t.datasets.zip import check_archive
+from sgxl_t.files.content import file_hash, file_hashes, short_hash
+from sgxl_t.files.regular import open_regular
+from sgxl_t.files.terminal import visible
 from sgxl_t.metrics.draws import exact, latents, stream
 from sgxl_t.metrics.processes import NotFiniteError
 from sgxl_t.networks.generator import Generator
@@ -34,13 +38,14 @@ MODEL_FILES = ("config.json", "generator.safetensors", "labels.json", "text_enco
 class Fakes(Protocol):
     """Pictures to be measured; picture i depends on i alone, never on the batch it is asked for in."""
 
-    resolution: int
+    size: Size
+    """Height and width in pixels."""
 
     def check_count(self, count: int) -> None:
         """Raises ValueError where there are fewer pictures than that."""
 
     def pictures(self, indices: Sequence[int]) -> Tensor:
-        """uint8 [n, 3, R, R] on any device."""
+        """uint8 [n, 3, H, W] on any device."""
 
     def describe(self) -> dict[str, Any]:
         """What makes these pictures, as JSON values, for the record."""
@@ -74,7 +79,7 @@ class GeneratorFakes:
         self.generator, self.condition = generator, condition
         self.seed, self.psi, self.class_sampling = seed, psi, class_sampling
         self.captions, self.about = captions, about or {}
-        self.resolution = generator.img_resolution
+        self.size = (generator.img_resolution, generator.img_resolution)
         self.notes = None if source is None else Notes(source)
         self._drawn: dict[int, Any] = {}
         _check_notes(self)
@@ -197,13 +202,13 @@ def _check_notes(fakes: GeneratorFakes) -> None:
 
 
 class PictureFakes:
-    """Pictures of a folder (searched whole) or a zip, all of one size, in a fixed shuffled order.
+    """Pictures of a folder (searched whole) or a zip, all of one size, whichever, in a fixed shuffled order.
 
     Generated pictures often lie class by class; the shuffle keeps splits and leading parts fair.
     """
 
     def __init__(self, path: str | Path, *, seed: int = 0) -> None:
-        """Raises ValueError when there are no pictures, sizes differ or they are not square."""
+        """Raises ValueError when there are no pictures or their sizes differ."""
         self.path, self.seed = Path(path), seed
         self.files = _PictureFiles(self.path)
         sizes = self.files.sizes()
@@ -211,14 +216,11 @@ class PictureFakes:
             (first, one), (second, other) = list(sizes.items())[:2]
             raise ValueError(
                 f"{self.path} holds pictures of different sizes, such as {first[0]} x {first[1]} ({one}) and "
-                f"{second[0]} x {second[1]} ({other}): a metric needs one size"
+                f"{second[0]} x {second[1]} ({other}): a metric needs one size, which "
+                "`sgxl-t prepare SRC DEST.zip --resolution R` gives them"
             )
         width, height = next(iter(sizes))
-        if width != height:
-            raise ValueError(
-                f"the pictures of {self.path} have {width} x {height} px: square ones are needed"
-            )
-        self.resolution = width
+        self.size = (height, width)
         rng = torch.Generator().manual_seed(seed)
         self.order = torch.randperm(len(self.files.names), generator=rng).tolist()
 
@@ -231,13 +233,13 @@ class PictureFakes:
             )
 
     def pictures(self, indices: Sequence[int]) -> Tensor:
-        """uint8 [n, 3, R, R] on the CPU."""
+        """uint8 [n, 3, H, W] on the CPU."""
         return torch.stack([self.files.read(self.order[index]) for index in indices])
 
     def describe(self) -> dict[str, Any]:
         """Where the pictures are and their hash."""
         return {
-            "model": str(self.path),
+            "model": visible(self.path),
             "model_hash": self.files.fingerprint,
             "psi": None,
             "sampler_seed": None,
@@ -267,37 +269,51 @@ class _PictureFiles:
         """Width and height of all pictures, each with the first name that has it."""
         found: dict[tuple[int, int], str] = {}
         for name in self.names:
-            found.setdefault(self._opened(name).size, name)
+            with self._stream(name) as file:
+                found.setdefault(self._opened(name, file).size, name)
         return found
 
     def read(self, index: int) -> Tensor:
         """uint8 [3, H, W]."""
         name = self.names[index]
-        try:
-            pixels = np.array(to_rgb(self._opened(name)))
-        except Exception as error:
-            reason = str(error) or type(error).__name__
-            raise ValueError(f"{self.path / name} cannot be decoded ({reason}): make it again") from None
+        with self._stream(name) as file:
+            picture = self._opened(name, file)
+            try:
+                pixels = np.array(to_rgb(picture))
+            except Exception as error:
+                raise self._unusable(name, str(error) or type(error).__name__) from None
         return torch.from_numpy(pixels).permute(2, 0, 1)
 
     @cached_property
     def fingerprint(self) -> str:
-        """Sixteen hex digits of SHA-256 over names and contents."""
-        digest = hashlib.sha256()
-        for name in self.names:
-            with self._stream(name) as file:
-                content = hashlib.sha256(file.read()).digest()
-            digest.update(name.encode("utf-8", "surrogateescape") + b"\0" + content)
-        return digest.hexdigest()[:16]
+        """Sixteen hex digits over names and contents."""
+        if self.archive is not None:
+            return short_hash(*self.names, file_hash(self.path))
+        paths = [os.path.join(self.path, name) for name in self.names]
+        return short_hash(*self.names, *file_hashes(paths, name=str(self.path)))
 
-    def _stream(self, name: str) -> Any:
-        return (self.path / name).open("rb") if self.archive is None else self.archive.open(name)
-
-    def _opened(self, name: str) -> Any:
+    def _stream(self, name: str) -> BinaryIO:
         try:
-            return open_picture(self._stream(name), Bounds(min_side=1))
+            if self.archive is None:
+                return open_regular(self.path / name)
+            return cast("BinaryIO", self.archive.open(name))
+        except Exception as error:  # broken archives end in many kinds of errors
+            raise self._unusable(name, str(error) or type(error).__name__) from None
+
+    def _opened(self, name: str, file: BinaryIO) -> Image.Image:
+        try:
+            return open_picture(file, Bounds(min_side=1))
         except RejectedItemError as error:
-            raise ValueError(f"{self.path / name} is no usable picture ({error}): remove it") from None
+            raise self._unusable(name, str(error)) from None
+
+    def _unusable(self, name: str, reason: str) -> ValueError:
+        return ValueError(f"{visible(self.path / name)} is no usable picture ({visible(reason)}): remove it")
+
+
+def shown_size(size: Size) -> str:
+    """A height and width as people write them: "96 px", or "48 x 32 px", the width first."""
+    height, width = size
+    return f"{width} px" if width == height else f"{width} x {height} px"
 
 
 def model_hash(folder: str | Path) -> str:

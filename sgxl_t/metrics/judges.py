@@ -6,8 +6,6 @@ They ship in the package as trained by `scripts/train_judges.py`. No network tha
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -19,6 +17,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sgxl_t.datasets.base import Sample, open_source
+from sgxl_t.files.content import file_hash
+from sgxl_t.files.untrusted import parse_json
 from sgxl_t.metrics.frechet import frechet_distance
 from sgxl_t.metrics.judge_networks import AttributeNet, JudgeClip
 from sgxl_t.metrics.prdc import precision_recall
@@ -49,20 +49,24 @@ class Judge:
     def __init__(self, path: Path) -> None:
         """path: a safetensors file that `scripts/train_judges.py` wrote."""
         with safe_open(path, framework="pt") as file:
-            facts: dict[str, Any] = json.loads(file.metadata()["judge"])
+            facts = parse_json((file.metadata() or {}).get("judge", "null"), f"{path}, its facts")
             tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-        self.reference: str = facts["reference"]
-        self.resolution: int = facts["resolution"]
-        self.attributes: dict[str, int] = facts["attributes"]
-        self.facts = facts
-        self.hash = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-        shape = {key: facts[key] for key in ("widths", "stem_stride")}
-        self.net = AttributeNet(dim=facts["dim"], classes=self.attributes, **shape)
+        self.reference = facts["reference"].text(100)
+        self.resolution = facts["resolution"].integer(1, 4096)
+        kinds = facts["attributes"]
+        self.attributes = {name: kinds[name].integer(1, 10_000) for name in kinds.keys()}  # noqa: SIM118
+        self.facts: dict[str, Any] = facts.raw
+        self.hash = file_hash(path).hex()[:16]
+        dim = facts["dim"].integer(1, 4096)
+        widths = [width.integer(8, 4096) for width in facts["widths"].rows(8)]
+        stride = facts["stem_stride"].integer(1, 8)
+        self.net = AttributeNet(widths, dim, self.attributes, stride)
         self.net.load_state_dict(_part(tensors, "net."))
         self.net.eval().requires_grad_(False)
         self.clip: JudgeClip | None = None
-        if facts["vocabulary"]:
-            self.clip = JudgeClip(dim=facts["dim"], vocabulary=facts["vocabulary"], **shape)
+        vocabulary = [word.text(100) for word in facts["vocabulary"].rows(100_000)]
+        if vocabulary:
+            self.clip = JudgeClip(widths, dim, vocabulary, stride)
             self.clip.load_state_dict(_part(tensors, "clip."))
             self.clip.eval().requires_grad_(False)
         self._training: dict[int, Tensor] = {}

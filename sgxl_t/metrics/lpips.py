@@ -8,8 +8,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from sgxl_t.files.cache import cache_folder
 from sgxl_t.metrics.extractors.base import state_hash
-from sgxl_t.metrics.extractors.weights import cache_folder, fill, read_safetensors, read_state_dict
+from sgxl_t.metrics.extractors.weights import fill, read_safetensors, read_state_dict
 from sgxl_t.networks.hub import MissingWeightsError
 
 LAYOUT = (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,10 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sgxl_t.datasets.base import ImageSource
+from sgxl_t.datasets.base import CONTENT_VERSION, ImageSource
+from sgxl_t.files.arrays import open_arrays
+from sgxl_t.files.content import short_hash
+from sgxl_t.files.whole import whole_file
 from sgxl_t.metrics.collect import Gathered, Need
 from sgxl_t.metrics.protocol import VERSION
-from sgxl_t.metrics.stats import Moments, load_moments
+from sgxl_t.metrics.stats import MAX_WIDTH, METADATA, Moments, load_moments, read_metadata
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +35,9 @@ class RealSide:
         if source.mirror:
             raise ValueError("the real side of a metric is not mirrored: open the data without mirror")
         self.source, self.reference = source, reference
-        self.fingerprint = source.fingerprint()
+        self.fingerprint = source.fingerprint_of_numbered()
+        if source.size != (source.resolution, source.resolution):
+            self.fingerprint = short_hash(self.fingerprint, *source.size)
         rng = torch.Generator().manual_seed(ORDER_SEED)
         self.order = torch.randperm(len(source), generator=rng).tolist()
 
@@ -51,7 +54,7 @@ class RealSide:
         return count
 
     def pictures(self, indices: Sequence[int]) -> Tensor:
-        """uint8 [n, 3, R, R]."""
+        """uint8 [n, 3, H, W]."""
         return torch.stack([self.source[self.order[index]].image for index in indices])
 
 
@@ -69,8 +72,9 @@ class RealCache:
         """Everything that the features depend on. extractor: its name, hash and preprocessing."""
         return {
             "version": VERSION,
+            "fingerprints": CONTENT_VERSION,
             "data": real.fingerprint,
-            "resolution": real.source.resolution,
+            "size": list(real.source.size),
             "pictures": len(real),
             **extractor,
             "output": need.output,
@@ -86,11 +90,11 @@ class RealCache:
         if not path.is_file():
             return None
         try:
-            found, about = load_moments(path) if facts["kind"] == "moments" else _load_rows(path)
+            found, about = load_moments(path) if facts["kind"] == "moments" else _load_rows(path, facts["n"])
             rows = found.n if isinstance(found, Moments) else len(found)
             if about != dict(facts) or rows != facts["n"]:
                 raise ValueError("it belongs to other data")
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except (OSError, ValueError) as error:
             log.warning("the stored real side %s is damaged (%s) and is made again", path, error)
             return None
         return found
@@ -117,22 +121,21 @@ class RealCache:
 
 def _save_rows(path: Path, rows: Tensor, facts: Mapping[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with aside.open("xb") as file:
-            about = np.asarray(json.dumps(dict(facts), sort_keys=True))
-            np.savez(file, rows=rows.float().numpy(), metadata=about)
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+    with whole_file(path) as aside, aside.open("xb") as file:
+        about = np.asarray(json.dumps(dict(facts), sort_keys=True))
+        np.savez(file, rows=rows.float().numpy(), metadata=about)
 
 
-def _load_rows(path: Path) -> tuple[Tensor, dict[str, Any]]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            rows, about = torch.from_numpy(file["rows"]), json.loads(str(file["metadata"]))
-    except Exception as error:  # zip, header and CRC errors come in many kinds
-        raise ValueError(str(error) or type(error).__name__) from None
-    if rows.ndim != 2 or rows.dtype != torch.float32 or not bool(torch.isfinite(rows).all()):
-        raise ValueError("its numbers are none of ours")
+def _load_rows(path: Path, count: int) -> tuple[Tensor, dict[str, Any]]:
+    with open_arrays(path) as arrays:
+        if {"rows", METADATA} - arrays.keys():
+            raise ValueError("it lacks rows or metadata")
+        header = arrays["rows"]
+        if len(header.shape) != 2 or header.shape[0] != count or header.dtype != np.float32:
+            raise ValueError("its numbers are none of ours")
+        if header.shape[1] > MAX_WIDTH:
+            raise ValueError(f"it has {header.shape[1]} features, more than {MAX_WIDTH}")
+        about, rows = read_metadata(arrays), torch.from_numpy(arrays.read("rows"))
+    if not bool(torch.isfinite(rows).all()):
+        raise ValueError("its numbers are not finite")
     return rows, about

@@ -7,12 +7,18 @@ import io
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
 import sgxl_t
+from sgxl_t.datasets.policy import Size
+from sgxl_t.files.regular import read_regular
+from sgxl_t.files.terminal import visible
+from sgxl_t.files.turns import in_turn
+from sgxl_t.files.untrusted import Value, parse_json
 from sgxl_t.metrics.extractors.weights import replacing
 from sgxl_t.metrics.fakes import CLASS_SAMPLING
 from sgxl_t.metrics.protocol import GENERATOR_REDUCTIONS
@@ -20,7 +26,9 @@ from sgxl_t.metrics.real_cache import RealSide
 from sgxl_t.metrics.runner import Result
 
 Record = dict[str, Any]
-KEYS = ("metric", "value", "model", "model_hash", "psi", "sampler_seed", "protocol", "n_fake")
+IDENTITY = ("metric", "model", "model_hash", "psi", "sampler_seed", "protocol", "n_fake")
+"""What tells one result from another, beside its seeds."""
+KEYS = (*IDENTITY, "value", "n_real", "lower_is_better")
 """What every line has; the rest says how the number came about."""
 COLUMNS = (
     "metric",
@@ -62,12 +70,32 @@ FACTS = {
     "metric": "metric",
 }
 """What may set two protocols apart, in the order in which it is looked for, and how it is called."""
+TEXTS = ("metric", "model", "protocol")
+OPTIONAL_TEXTS = (
+    "model_hash",
+    "reduction",
+    "extractor",
+    "extractor_hash",
+    "output",
+    "preprocessing",
+    "data",
+    "data_fingerprint",
+    "sampling",
+    "prompts",
+    "note",
+    "std_over",
+)
+COUNTS = ("n_fake", "n_real")
 MAX_RESULTS = 64 * 2**20
 
 
-def make_record(result: Result, about: Mapping[str, Any], real: RealSide | None, resolution: int) -> Record:
-    """One line. about: what the generated side says of itself; resolution: of the generated pictures."""
+def make_record(result: Result, about: Mapping[str, Any], real: RealSide | None, size: Size) -> Record:
+    """One line. about: what the generated side says of itself; size: of the generated pictures.
+
+    Its resolution is the side of squares, or [width, height].
+    """
     spec = result.spec
+    side: int | list[int] = size[0] if size[0] == size[1] else [size[1], size[0]]
     fingerprint = real.fingerprint if real is not None and spec.needs_real else None
     facts = {
         "extractor_hash": result.about.extractor_hash,
@@ -75,7 +103,7 @@ def make_record(result: Result, about: Mapping[str, Any], real: RealSide | None,
         "data_fingerprint": fingerprint,
         "n_real": result.n_real,
         "prompts": about.get("prompts"),
-        "resolution": spec.resolution or resolution,
+        "resolution": spec.resolution or side,
     }
     record: Record = {
         "metric": result.metric,
@@ -91,7 +119,7 @@ def make_record(result: Result, about: Mapping[str, Any], real: RealSide | None,
         "output": spec.output or None,
         "data": real.reference if fingerprint is not None and real is not None else None,
         "data_fingerprint": fingerprint,
-        "resolution": spec.resolution or resolution,
+        "resolution": spec.resolution or side,
         **about,
         "code_version": sgxl_t.__version__,
         "protocol": spec.protocol(facts),
@@ -129,29 +157,53 @@ def read_records(path: str | Path) -> list[Record]:
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"{path} is no results file: name one that `sgxl-t evaluate --json` has written")
-    if path.stat().st_size > MAX_RESULTS:
-        raise ValueError(f"{path} has {path.stat().st_size} bytes and is no results file: name another")
     try:
-        records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (ValueError, RecursionError):
-        raise ValueError(f"{path} is no results file (a line is no JSON): name another") from None
-    for record in records:
-        if not isinstance(record, dict) or not set(KEYS) <= record.keys():
-            raise ValueError(f"{path} is no results file (a line lacks {', '.join(KEYS[:4])}): name another")
-    return records
+        text = read_regular(path, MAX_RESULTS).decode()
+        lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+        return [_checked(parse_json(line, f"line {number}")) for number, line in lines]
+    except ValueError as error:
+        reason = visible(error).removesuffix(": repair or remove it")
+        raise ValueError(f"{visible(path)} is no results file ({reason}): name another") from None
+
+
+def _checked(line: Value) -> Record:
+    """One line, of which everything that is compared, shown or written again is what it should be."""
+    line.keys()
+    record: Record = line.raw
+    for name in KEYS:
+        if name not in record:
+            raise line.error(f"lacks {name}")
+    for name in TEXTS:
+        line[name].text()
+    for name in OPTIONAL_TEXTS:
+        if (found := line.get(name)) is not None:
+            found.text()
+    for name in ("value", "std", "psi"):
+        if (found := line.get(name)) is not None:
+            found.number()
+    for name in COUNTS:
+        line[name].integer(0, 2**53)
+    for seed in (line.get("sampler_seed"), *(line["seeds"].rows() if line.get("seeds") else ())):
+        if seed is not None:
+            seed.integer(-(2**63), 2**64 - 1)
+    line["lower_is_better"].boolean()
+    json.dumps(record, ensure_ascii=False, allow_nan=False).encode()  # it may be written again
+    return record
 
 
 def write_records(path: str | Path, records: Sequence[Record]) -> None:
     """Adds lines to a results file, in place of older lines of the same model, metric, psi and seed.
 
-    The file is whole at any time: the old one, or the new one.
+    The file is whole at any time: the old one, or the new one. Processes that write to one file take turns,
+    so that the lines of all are in it.
     """
     path = Path(path)
-    old = read_records(path) if path.exists() else []
     new = {_identity(record) for record in records}
-    kept = [record for record in old if _identity(record) not in new]
-    lines = [json.dumps(record, ensure_ascii=False, allow_nan=False) for record in (*kept, *records)]
-    _write(path, "\n".join(lines) + "\n")
+    with _told(path), in_turn(path):
+        old = read_records(path) if path.exists() else []
+        kept = [record for record in old if _identity(record) not in new]
+        lines = [json.dumps(record, ensure_ascii=False, allow_nan=False) for record in (*kept, *records)]
+        _write(path, "\n".join(lines) + "\n")
 
 
 def write_csv(path: str | Path, records: Sequence[Record]) -> None:
@@ -177,8 +229,10 @@ def check_comparable(records: Sequence[Record]) -> None:
             if not any(_same(one, two) for one in first for two in other):
                 one, two = first[0], other[0]
                 raise ValueError(
-                    f"{one['metric']} of {one['model']} and {two['metric']} of {two['model']} cannot be "
-                    f"compared ({_difference(one, two)}): measure both in the same way"
+                    visible(
+                        f"{one['metric']} of {one['model']} and {two['metric']} of {two['model']} cannot be "
+                        f"compared ({_difference(one, two)}): measure both in the same way"
+                    )
                 )
 
 
@@ -191,7 +245,7 @@ def comparison(records: Sequence[Record]) -> str:
     cells = {(record["metric"], record["protocol"], record["column"]): record for record in records}
     rows = [["metric", *models]]
     for metric, protocol in lines:
-        rows.append([metric, *_shown([cells.get((metric, protocol, model)) for model in models])])
+        rows.append([visible(metric), *_shown([cells.get((metric, protocol, model)) for model in models])])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     text = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     return "\n".join(line.rstrip() for line in [*text, *_legend(records)])
@@ -221,12 +275,13 @@ def _legend(records: Sequence[Record]) -> list[str]:
         against = f"{record['n_real']} real" if record["n_real"] else "no real"
         parts = [f"{record['metric']}: {record['n_fake']} generated, {against} pictures"]
         if record.get("data"):
-            parts.append(f"{record['data']} {record['data_fingerprint']}")
+            parts.append(f"{record['data']} {record.get('data_fingerprint')}")
         if record.get("extractor"):
-            parts.append(f"{record['extractor']} {record['extractor_hash']}, {record['preprocessing']}")
-        lines.append(", ".join([*parts, f"protocol {record['protocol']}"]))
+            weights, steps = record.get("extractor_hash"), record.get("preprocessing")
+            parts.append(f"{record['extractor']} {weights}, {steps}")
+        lines.append(visible(", ".join([*parts, f"protocol {record['protocol']}"])))
     notes = {record["note"]: None for record in records if record.get("note")}
-    return ["", *reversed(lines), *(f"note: {note}" for note in notes)]
+    return ["", *reversed(lines), *(visible(f"note: {note}") for note in notes)]
 
 
 def _with_columns(records: Sequence[Record]) -> list[Record]:
@@ -236,7 +291,7 @@ def _with_columns(records: Sequence[Record]) -> list[Record]:
         seeds.setdefault((record["model"], record["psi"]), set()).add(record["sampler_seed"])
     result = []
     for record in records:
-        column, psi = record["model"], record["psi"]
+        column, psi = visible(record["model"]), record["psi"]
         column += "" if psi in (None, 1.0) else f" psi {psi:g}"
         column += "" if len(seeds[record["model"], psi]) == 1 else f" seed {record['sampler_seed']}"
         result.append({**record, "column": column})
@@ -267,13 +322,19 @@ def _difference(first: Record, second: Record) -> str:
 
 def _identity(record: Record) -> tuple[Any, ...]:
     seeds = tuple(record.get("seeds") or ())
-    return (*(record[key] for key in KEYS if key != "value"), seeds)
+    return (*(record[key] for key in IDENTITY), seeds)
 
 
 def _write(path: Path, text: str) -> None:
+    with _told(path), replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Errors of the file system as one sentence."""
     try:
-        with replacing(path) as part:
-            part.write_text(text, encoding="utf-8")
+        yield
     except OSError as error:
         reason = error.strerror or os.strerror(error.errno or 0)
         raise ValueError(f"{path} cannot be written ({reason}): name another file") from None

@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sgxl_t.datasets.policy import Size
 from sgxl_t.metrics.collect import Gathered, Need, collect
 from sgxl_t.metrics.equivariance import eqt, input_of
-from sgxl_t.metrics.fakes import Fakes, GeneratorFakes
+from sgxl_t.metrics.fakes import Fakes, GeneratorFakes, shown_size
 from sgxl_t.metrics.frechet import covariance_root, frechet_from_moments
 from sgxl_t.metrics.inception_score import inception_score
 from sgxl_t.metrics.kernels import cmmd, kid, kid_full
@@ -91,16 +92,43 @@ def check_request(fakes: Fakes, specs: Sequence[MetricSpec], reals: Reals, shelf
             input_of(fakes.generator)
         if spec.reduction == "clip_score" and not (generated and fakes.condition.kind == "text"):
             raise ValueError(f"{spec.name} compares pictures with their captions: name a text model")
-        if spec.resolution is not None and fakes.resolution < spec.resolution:
-            raise ValueError(
-                f"pictures of {fakes.resolution} px are smaller than the {spec.resolution} px that "
-                f"{spec.name} looks at: leave it out"
-            )
+        _check_size(fakes.size, spec)
         if spec.needs_real:
             if spec.resolution not in reals:
                 raise ValueError(f"{spec.name} compares with real pictures and none are given: name --data")
             reals[spec.resolution].count(spec.n_real)
         shelf.about(spec)
+        if not spec.needs_generator and not generated:
+            side = spec.resolution
+            _check_look(fakes.size if side is None else (side, side), spec, shelf)
+
+
+def _check_size(size: Size, spec: MetricSpec) -> None:
+    """Raises ValueError for pictures that cannot be brought to the size a metric is defined at."""
+    if spec.resolution is None:
+        return
+    if size[0] != size[1]:
+        raise ValueError(
+            f"{spec.name} looks at squares of {spec.resolution} px and the pictures have {shown_size(size)}: "
+            "crop them to squares with `sgxl-t prepare`, or leave it out"
+        )
+    if size[0] < spec.resolution:
+        raise ValueError(
+            f"pictures of {shown_size(size)} are smaller than the {spec.resolution} px that {spec.name} "
+            "looks at: leave it out"
+        )
+
+
+def _check_look(size: Size, spec: MetricSpec, shelf: Shelf) -> None:
+    """Raises ValueError where the network of a metric cannot take pictures of a size; most resize them."""
+    try:
+        shelf.extract(spec)(torch.zeros(1, 3, *size, dtype=torch.uint8), [0])
+    except (RuntimeError, AssertionError, ValueError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0][:160]
+        raise ValueError(
+            f"{spec.extractor} cannot look at pictures of {shown_size(size)} ({reason}): bring them to "
+            f"another size with `sgxl-t prepare`, or leave {spec.name} out"
+        ) from None
 
 
 class _Job:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import secrets
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +11,15 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from sgxl_t.files.arrays import StoredArrays, open_arrays
+from sgxl_t.files.untrusted import parse_json
+from sgxl_t.files.whole import whole_file
+
+METADATA = "metadata"
+"""Name of the array that holds facts about the others, as JSON."""
+MAX_METADATA_BYTES = 2**20
+MAX_WIDTH = 2**14
+"""Most features that are read back; a scatter matrix of so many takes 2 GiB."""
 _BLOCK = 1024
 """Rows per update of the sums: few large products are faster than many small ones."""
 
@@ -198,21 +204,15 @@ def save_moments(moments: Moments, path: str | Path, metadata: dict[str, Any] | 
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with aside.open("xb") as file:
-            np.savez(
-                file,
-                n=np.int64(moments.n),
-                nonfinite=np.int64(moments.nonfinite),
-                mean=moments.mean.numpy(),
-                m2=moments.m2.numpy(),
-                metadata=np.asarray(json.dumps(metadata or {}, sort_keys=True)),
-            )
-        os.replace(aside, path)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
+    with whole_file(path) as aside, aside.open("xb") as file:
+        np.savez(
+            file,
+            n=np.int64(moments.n),
+            nonfinite=np.int64(moments.nonfinite),
+            mean=moments.mean.numpy(),
+            m2=moments.m2.numpy(),
+            metadata=np.asarray(json.dumps(metadata or {}, sort_keys=True)),
+        )
 
 
 def load_moments(path: str | Path) -> tuple[Moments, dict[str, Any]]:
@@ -222,18 +222,35 @@ def load_moments(path: str | Path) -> tuple[Moments, dict[str, Any]]:
     larger in memory than on disk), OSError where it cannot be opened.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-                raise ValueError("it is compressed")
-        with np.load(path, allow_pickle=False) as file:
-            n, nonfinite, mean, m2 = (file[key] for key in ("n", "nonfinite", "mean", "m2"))
-            metadata = json.loads(str(file["metadata"]))
-        if mean.ndim != 1 or m2.shape != (len(mean), len(mean)) or n.shape or nonfinite.shape:
-            raise ValueError("its arrays do not fit together")
+        with open_arrays(path) as arrays:
+            missing = {"n", "nonfinite", "mean", "m2", METADATA} - arrays.keys()
+            if missing:
+                raise ValueError(f"it lacks {', '.join(sorted(missing))}")
+            shape, counts = arrays["mean"].shape, (arrays["n"], arrays["nonfinite"])
+            if shape > (MAX_WIDTH,):
+                raise ValueError(f"it has {shape[0]} features, more than {MAX_WIDTH}")
+            if len(shape) != 1 or arrays["m2"].shape != shape * 2 or any(one.shape for one in counts):
+                raise ValueError("its arrays do not fit together")
+            if any(arrays[name].dtype != np.float64 for name in ("mean", "m2")):
+                raise ValueError("its numbers are none of ours")
+            if any(one.dtype != np.int64 for one in counts):
+                raise ValueError("its counts are none")
+            n, nonfinite, mean, m2 = (arrays.read(name) for name in ("n", "nonfinite", "mean", "m2"))
+            metadata = read_metadata(arrays)
         if not (np.isfinite(mean).all() and np.isfinite(m2).all() and n >= 0 and nonfinite >= 0):
             raise ValueError("its numbers are not finite")
-    except (ValueError, TypeError, KeyError, EOFError, MemoryError, zipfile.BadZipFile) as error:
+    except ValueError as error:
         raise ValueError(
             f"{path} holds no saved moments ({error}): delete it and compute it again"
         ) from error
     return moments_from(int(n), mean, m2, int(nonfinite)), metadata
+
+
+def read_metadata(arrays: StoredArrays) -> dict[str, Any]:
+    """The facts that stand beside arrays; ValueError where they are none."""
+    header = arrays[METADATA]
+    if header.shape or header.dtype.kind != "U" or header.dtype.itemsize > MAX_METADATA_BYTES:
+        raise ValueError("its metadata are none")
+    found = parse_json(str(arrays.read(METADATA)), "its metadata")
+    found.keys()
+    return dict(found.raw)

@@ -22,6 +22,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+import timm
 from torch import Tensor
 
 from sgxl_t.networks.configs import ConditionSpec
@@ -29,11 +30,9 @@ from sgxl_t.networks.configs import ConditionSpec
 CLASS_TABLE = "mapping.embed.weight"
 """The one name whose content may differ."""
 
-FEATURES = {
-    "tf_efficientnet_lite0": "timm:tf_efficientnet_lite0.in1k",
-    "deit_base_distilled_patch16_224": "timm:deit_base_distilled_patch16_224.fb_in1k",
-}
-"""Our references of the release's feature networks. Older files number them, as in `..._lite0_0`."""
+FEATURES = {"tf_efficientnet_lite": "in1k", "deit_": "fb_in1k", "resnet": "tv_in1k", "wide_resnet": "tv_in1k"}
+"""Families of networks that files of the release name, by how their names begin: the weights that timm has of
+them. The release's own are tf_efficientnet_lite0 and deit_base_distilled_patch16_224."""
 
 
 def generator_from_official(state: Mapping[str, Tensor], condition: ConditionSpec) -> dict[str, Tensor]:
@@ -54,14 +53,18 @@ def generator_from_official(state: Mapping[str, Tensor], condition: ConditionSpe
 
 
 def feature_reference(network: str) -> str:
-    """Our reference of a feature network as a file names it; ValueError for an unknown one."""
-    name = re.sub(r"_[0-9]$", "", network) if network not in FEATURES else network
-    if name not in FEATURES:
-        raise ValueError(
-            f"feature network {network[:60]!r} is none of the release's: "
-            f"use a file trained with {' and '.join(FEATURES)}"
-        )
-    return FEATURES[name]
+    """Our reference of a feature network as a file names it; ValueError for an unknown one.
+
+    Older files number them, as in `tf_efficientnet_lite0_0`.
+    """
+    for name in (network, re.sub(r"_[0-9]$", "", network)):
+        for family, weights in FEATURES.items():
+            if name.startswith(family) and timm.is_model(name) and timm.list_pretrained(f"{name}.{weights}"):
+                return f"timm:{name}.{weights}"
+    raise ValueError(
+        f"feature network {network[:60]!r} is none that timm has the release's weights of: "
+        f"use a file trained with networks called {', '.join(f'{family}...' for family in FEATURES)}"
+    )
 
 
 def head_name(official: str, networks: Sequence[str]) -> str | None:

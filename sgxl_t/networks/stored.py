@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
+
+from sgxl_t.files.tensors import write_tensors
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 MAX_JSON_BYTES = 8 * 2**20
@@ -21,7 +23,7 @@ T = TypeVar("T")
 def write_stored(folder: Path, config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     """Writes config.json and model.safetensors into a folder; the caller cares for atomicity."""
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}, folder / WEIGHTS)
+    write_tensors(folder / WEIGHTS, tensors)
     write_json(folder / CONFIG, config)
 
 

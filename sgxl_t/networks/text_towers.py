@@ -8,6 +8,7 @@ from weakref import WeakValueDictionary
 
 import torch
 
+from sgxl_t.files.content import file_state
 from sgxl_t.networks.clip import load_clip
 from sgxl_t.networks.open_clip_model import WEIGHTS, load_open_clip, load_open_clip_text
 from sgxl_t.networks.references import split_references
@@ -92,12 +93,12 @@ def _load(reference: str, images: bool) -> TextEncoder:
 
 
 def _signature(reference: str) -> tuple[Any, ...]:
-    """Names, sizes and times of the files behind a folder, so that a folder written anew is read anew."""
+    """States of the files behind a folder, so that a folder written anew is read anew."""
     kind, _, name = reference.partition(":")
     if kind not in ("local", "transformers") or not Path(name).is_dir():
         return ()
     files = sorted(path for path in Path(name).rglob("*") if path.is_file())
-    return tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files)
+    return tuple(map(file_state, files))
 
 
 def _referred(folder: Path, stored: dict[str, Any], images: bool) -> TextEncoder:

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,9 +16,10 @@ from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from sgxl_t.files.tensors import write_tensors
+from sgxl_t.files.whole import whole_file
 from sgxl_t.networks.generator import Generator
 from sgxl_t.networks.layers import normalize_2nd_moment
 from sgxl_t.networks.mapping_t import MappingT
@@ -110,20 +109,13 @@ def save_centroids(
     dtype: what the folder's generator is stored in; the file names the mapping weights it belongs to.
     """
     folder = Path(folder)
-    tensors = {"centroids": centroids.vectors.contiguous().clone()}
+    tensors = {"centroids": centroids.vectors}
     if centroids.classes is not None:
-        tensors["classes"] = centroids.classes.contiguous().clone()
+        tensors["classes"] = centroids.classes
     # One entry, because safetensors writes several in any order and equal centres should give equal bytes.
     about = json.dumps({"mapping": fingerprint(generator, dtype), "facts": dict(centroids.facts)})
-    handle, aside = tempfile.mkstemp(prefix=".writing-", suffix=".safetensors", dir=folder)
-    os.close(handle)
-    try:
-        save_file(tensors, aside, metadata={"about": about})
-        os.chmod(aside, (folder / "config.json").stat().st_mode & 0o777)
-        os.replace(aside, folder / FILE)
-    except BaseException:
-        Path(aside).unlink(missing_ok=True)
-        raise
+    with whole_file(folder / FILE) as aside:
+        write_tensors(aside, tensors, {"about": about})
     return folder / FILE
 
 

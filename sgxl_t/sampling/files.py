@@ -15,6 +15,8 @@ from typing import IO
 
 from PIL import Image
 
+from sgxl_t.files.whole import name_aside
+
 MAX_NAME = 80
 
 
@@ -48,14 +50,13 @@ def save_whole(path: str | Path, write: Callable[[IO[bytes]], None]) -> Path:
     """Lets `write` fill a file beside the path, which takes its name once it is whole; returns the path."""
     path = check_file(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, aside = tempfile.mkstemp(prefix=".writing-", suffix=path.suffix, dir=path.parent)
+    aside = name_aside(path)
     try:
-        with os.fdopen(handle, "wb") as stream:
+        with aside.open("xb") as stream:
             write(stream)
-        os.chmod(aside, 0o666 & ~_umask())
         os.replace(aside, path)
     except BaseException:
-        Path(aside).unlink(missing_ok=True)
+        aside.unlink(missing_ok=True)
         raise
     return path
 
@@ -85,10 +86,3 @@ def check_writable(folder: str | Path) -> Path:
         reason = error.strerror or type(error).__name__
         raise ValueError(f"{folder} cannot be written ({reason}): name another folder") from None
     return folder
-
-
-def _umask() -> int:
-    """The process's file mode mask, which can only be read by setting it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -186,6 +186,8 @@ def _networks(config: TrainConfig, source: ImageSource, stem: Generator | None) 
 
 def _rest(config: TrainConfig, generator: Generator) -> None:
     """Parts of the generator that this run leaves as they are."""
+    if config.freeze_stem:
+        freeze_for_stage(generator, train_input=not config.freeze_input)
     if config.freeze_below is not None:
         lowres = config.train_lowres_torgb
         rest(generator, resting_names(generator, config.freeze_below, train_lowres_torgb=lowres))

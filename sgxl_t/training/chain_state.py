@@ -10,10 +10,10 @@ from typing import Any, Literal
 
 from sgxl_t.files.whole import whole_file
 from sgxl_t.networks.stored import read_json
+from sgxl_t.training.run_folder import CHAIN
 from sgxl_t.training.stages import Stage
 from sgxl_t.training.tracking import read_stats
 
-CHAIN = "chain.json"
 FORMAT = 1
 RESTORE = "restore the file, or use a new --run-dir"
 BAR = 20

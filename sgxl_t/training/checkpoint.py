@@ -18,9 +18,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from sgxl_t.files.tensors import write_tensors
+from sgxl_t.files.whole import name_aside
 from sgxl_t.training.disk import as_write_error
 
 log = logging.getLogger(__name__)
@@ -85,8 +87,7 @@ def save_checkpoint(
     Raises WriteError, with nothing left of the new one and all of the old ones, where the disk is full.
     """
     folder = root / f"kimg_{kimg:011.3f}"
-    aside = root / f".writing-{folder.name}"
-    shutil.rmtree(aside, ignore_errors=True)
+    aside = name_aside(folder)
     try:
         aside.mkdir(parents=True)
         _write(aside, parts, state, models)
@@ -109,10 +110,7 @@ def _write(
 ) -> None:
     """All files of a checkpoint, flushed to disk."""
     for stem, tensors in parts.items():
-        save_file(
-            {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()},
-            aside / f"{stem}{TENSORS}",
-        )
+        write_tensors(aside / f"{stem}{TENSORS}", tensors)
     (aside / STATE).write_text(json.dumps({"format": FORMAT, **state}, indent=1))
     for name, model in models.items():
         shutil.copytree(model, aside / name)

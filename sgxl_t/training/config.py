@@ -204,6 +204,8 @@ class TrainConfig:
     """Keep mapping and blocks below this side of a stylegan_t generator as they are; none trains all."""
     train_lowres_torgb: bool = True
     """With freeze_below, still train the image outputs of the lower blocks, as the release does."""
+    freeze_stem: bool = False
+    """Keep mapping and layers below the newest head as a checkpoint or start brings them, as stem does."""
     freeze_input: bool = True
     """Also keep the stem's Fourier input as it is; false trains it with the head, as the release does."""
     stages: tuple[StageConfig, ...] = ()
@@ -293,6 +295,12 @@ class TrainConfig:
             check_attention(self.generator)
 
     def _check_resting(self) -> None:
+        heads = self.generator.family == "stylegan3" and self.generator.stylegan3.superres
+        if self.freeze_stem and (not heads or self.stages):
+            raise ValueError(
+                "freeze_stem=true needs one stylegan3 generator with a head: leave it out, stages keep what "
+                "is below their heads anyway"
+            )
         if self.freeze_generator and not self.conditioning.train_text_encoder:
             raise ValueError(
                 "freeze_generator=true leaves nothing to train: set conditioning.train_text_encoder as well"

@@ -11,6 +11,19 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EIO}
+_ADVICE = {
+    errno.ENOSPC: "make room there",
+    errno.EDQUOT: "make room there",
+    errno.EFBIG: "use a file system that takes larger files",
+    errno.EIO: "check the disk",
+    errno.ESTALE: "mount it again",
+    errno.ENOTCONN: "mount it again",
+    errno.ENOENT: "see who removed it",
+    errno.EROFS: "make it writable",
+    errno.EACCES: "make it writable",
+    errno.EPERM: "make it writable",
+}
+"""What helps, by what the system says of a write that failed."""
 _NUMBER = re.compile(r"(?:os error |\[Errno )(\d+)")
 
 
@@ -56,8 +69,15 @@ def refusal(error: BaseException, folder: Path) -> str | None:
     elsewhere = getattr(error, "filename", None)
     if number is None or (elsewhere is not None and not _inside(elsewhere, folder)):
         return None
+    if elsewhere is None and number not in _ADVICE:  # of a connection, say
+        return None
     needed = f", {_size(error.needed)} are needed" if isinstance(error, WriteError) else ""
     return f"{os.strerror(number)}{needed}, {_size(_free(folder))} are free"
+
+
+def advice(error: BaseException) -> str:
+    """What the user can do about an error that `refusal` gives a reason for."""
+    return _ADVICE.get(error_number(error) or 0, "see to that")
 
 
 def _inside(path: object, folder: Path) -> bool:

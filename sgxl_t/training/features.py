@@ -7,7 +7,7 @@ transformer; without either, two changed views of a picture are matched with the
 from __future__ import annotations
 
 import math
-import os
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from sgxl_t.datasets import ImageSource
-from sgxl_t.files.whole import whole_folder
+from sgxl_t.files.whole import whole_file, whole_folder
 from sgxl_t.networks.clip import ClipModel, TextTowerConfig, load_clip, local_clip
 from sgxl_t.networks.local_networks import SmallCNN, SmallCNNConfig, SmallViT, SmallViTConfig, save_local
 from sgxl_t.networks.stored import write_json
@@ -75,9 +75,8 @@ def train_features(
     with torch.random.fork_rng(devices=[]):  # torch draws first weights from its global stream only
         torch.manual_seed(seed)
         _train_kinds(trainer, kinds, dest, meta, report)
-    aside = dest / ".report.json.writing"
-    write_json(aside, report)
-    os.replace(aside, dest / "report.json")
+    with whole_file(dest / "report.json") as aside:
+        write_json(aside, report)
     return report
 
 
@@ -129,9 +128,8 @@ def _writable(dest: Path) -> Path:
     """The folder itself, made when missing; ValueError where nothing can be written, before any training."""
     try:
         dest.mkdir(parents=True, exist_ok=True)
-        probe = dest / f".probe-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=dest):
+            pass
     except OSError as error:
         raise ValueError(f"{dest} cannot be written to ({error.strerror}): name another folder") from None
     return dest

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a request to stop after the current update."""
+"""Ctrl-C, SIGTERM and a closed terminal as a request to stop after the current update."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from types import FrameType
 from typing import Any
 
 log = logging.getLogger("sgxl_t")
+
+
+SIGNALS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
 
 
 class StopRequest:
@@ -21,7 +24,9 @@ class StopRequest:
         return self.requested
 
     def __enter__(self) -> StopRequest:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in SIGNALS:
+            if number != signal.SIGINT and signal.getsignal(number) is signal.SIG_IGN:
+                continue  # nohup asked for it
             self._before[number] = signal.signal(number, self._handle)
         return self
 

@@ -17,10 +17,12 @@ from sgxl_t.training.runtime import Runtime
 def check_launch(config: TrainConfig, runtime: Runtime, source: ImageSource) -> None:
     """ValueError where processes differ in what they start from, or the back end lacks what is asked."""
     written = json.dumps(config_to_dict(config), sort_keys=True)
+    with runtime.one_per_machine_first():  # the others find the hashes that it has remembered
+        data = source.fingerprint()
     runtime.check_same(
         [
             ("configuration", hashlib.sha256(written.encode()).hexdigest()),
-            ("data set", source.fingerprint()),
+            ("data set", data),
             ("version", f"sgxl_t {__version__}, torch {torch.__version__}"),
         ]
     )

@@ -129,7 +129,7 @@ class _Sketcher:
     ) -> StemView | None:
         """Lets rest what rests in training; the stem itself where it guides."""
         config = self.config
-        if below is not None:
+        if below is not None or config.freeze_stem:
             freeze_for_stage(generator, train_input=not config.freeze_input)
         if config.freeze_below is not None:
             lowres = config.train_lowres_torgb

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from sgxl_t.files.lock import Lock
 from sgxl_t.training.roles import MakeOptimizer, Role
 from sgxl_t.training.sharded_role import ShardedRole
 from sgxl_t.training.zero_role import ZeroRole, prepare_deepspeed, zero_settings
@@ -55,6 +56,9 @@ class Runtime:
                 f"{launched} processes were launched but {self.world_size} take part: "
                 "launch through torchrun or accelerate with a file from configs/launch/"
             )
+        self.machine = int(os.environ.get("GROUP_RANK", "0"))
+        self.lock: Lock | None = None
+        """Of the run folder, on the main process."""
         self.mode = self._find_mode()
         self._asked: _Answer | None = None
         if deterministic:
@@ -185,6 +189,21 @@ class Runtime:
         torch.distributed.all_gather_object(found, value)
         return found
 
+    def heard(self, text: str | None) -> str:
+        """What this process says of the texts of those that have one, so that each machine's log has them.
+
+        All processes call it. Those that have a text say it; on a machine where none does, its first process
+        says the first text and of whom it is. The others say nothing: an empty text.
+        """
+        everywhere = self.gather_objects((self.machine, text))
+        if text is not None:
+            return text
+        here = [theirs for machine, theirs in everywhere if machine == self.machine]
+        first = next(rank for rank, (machine, _) in enumerate(everywhere) if machine == self.machine)
+        if self.rank != first or any(theirs is not None for theirs in here):
+            return ""
+        return next((f"process {rank}: {told}" for rank, (_, told) in enumerate(everywhere) if told), "")
+
     def check_same(self, facts: Sequence[tuple[str, str]]) -> None:
         """All processes must start from the same (name, text) pairs; ValueError with the one that differs."""
         everywhere = self.gather_objects(list(facts))
@@ -195,6 +214,10 @@ class Runtime:
                         f"process {rank} has another {name} than process 0 ({other[:80]}, not {first[:80]}): "
                         "start all processes with the same command, files and versions"
                     )
+
+    def one_per_machine_first(self) -> AbstractContextManager[None]:
+        """A block that the first process of each machine goes through before the others of it do."""
+        return self.accelerator.local_main_process_first()
 
     def wait(self) -> None:
         """All processes meet here."""

@@ -112,7 +112,10 @@ class TrackedMetrics:
 
 
 class PlateauWatch:
-    """Feeds the first tracked metric to a `PlateauMonitor`, one evaluation per snapshot interval."""
+    """Feeds the first tracked metric to a `PlateauMonitor`, one evaluation per snapshot interval.
+
+    Logged is what is new: a verdict that differs from the one before, also from that of a resumed run.
+    """
 
     def __init__(self, interval_kimg: float) -> None:
         self.interval = interval_kimg * 1000
@@ -128,10 +131,15 @@ class PlateauWatch:
             return
         self._last = position
         decision = self.monitor.update(images_seen / 1000, value, ramp=ramp)
+        news = decision.reason != self.reason
         self.stop, self.reason = decision.stop, decision.reason
-        gain = "no trend yet" if decision.gain is None else f"gain {decision.gain:.2%} per {decision.window}"
+        if not news:
+            return
+        trend = f"no trend before {decision.window} snapshots"
+        if decision.gain is not None:
+            trend = f"gain {decision.gain:.2%} per {decision.window} snapshots"
         noise = "" if decision.noise is None else f", noise {decision.noise:.1%}"
-        log.info("plateau: %s, %s%s%s", decision.reason, gain, noise, ", stop" if decision.stop else "")
+        log.info("plateau: %s, %s%s%s", decision.reason, trend, noise, ", stop" if decision.stop else "")
 
     def state_dict(self) -> dict[str, Any]:
         """For the checkpoint."""

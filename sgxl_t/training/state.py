@@ -72,6 +72,11 @@ def restore_state(trainer: Trainer) -> None:
     if found is None and trainer.config.start:
         start_from(trainer, Path(trainer.config.start))
         return
+    if found is None and trainer.config.freeze_stem and not trainer.config.stem:
+        raise ValueError(
+            f"freeze_stem=true keeps what a checkpoint brings and {trainer.folder} has none: name the run "
+            "folder in --run-dir, or leave it out"
+        )
     if found is None:
         pictures = real_pictures(trainer.source, CALIBRATION_IMAGES, trainer.config.seed)
         trainer.features.calibrate(from_uint8(pictures.to(trainer.runtime.device)))

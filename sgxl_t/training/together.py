@@ -9,39 +9,64 @@ from typing import TYPE_CHECKING
 
 from sgxl_t.training import watchdog
 from sgxl_t.training.checkpoint import newest_whole
-from sgxl_t.training.disk import RunFolderError, refusal
+from sgxl_t.training.disk import RunFolderError, advice, refusal
 
 if TYPE_CHECKING:
     from sgxl_t.training.runtime import Runtime
 
 
 class ElsewhereError(Exception):
-    """The main process has failed and says why itself."""
+    """Another process has failed. The text says which and why, where nobody else on this machine does."""
 
 
 @contextmanager
 def main_writes(runtime: Runtime, folder: Path, doing: str) -> Iterator[None]:
     """A block of which only the main process does the last part; all processes meet at its end.
 
-    folder: the run. doing: the work in a few words. It may take long. Where files cannot be written, all
-    processes raise RunFolderError; any other error is the main process's own, and the others raise
-    ElsewhereError, so that nobody waits for a process that has gone.
+    folder: the run. doing: the work in a few words. It may take long. Where files cannot be written, or the
+    folder has gone, all processes raise RunFolderError; any other error is raised by the process that has it,
+    and the others raise ElsewhereError, so that nobody waits for a process that has gone.
     """
-    failure: Exception | None = None
     watchdog.beat(doing, long=True)
+    lost = _lost(runtime)
+    if runtime.any(lost is not None):
+        raise RunFolderError(runtime.heard(lost))
+    failure: Exception | None = None
     try:
         yield
     except Exception as error:
         failure = error
-    reason = None if failure is None else refusal(failure, folder)
     if runtime.any(failure is not None):
-        if runtime.any(reason is not None):
-            raise RunFolderError(_sentence(folder, doing, reason) if reason else "") from None
-        raise ElsewhereError if failure is None else failure
+        sentence = None if failure is None else _lost(runtime) or _sentence(folder, doing, failure)
+        if runtime.any(sentence is not None):
+            raise RunFolderError(runtime.heard(sentence)) from None
+        said = runtime.heard(None if failure is None else str(failure) or type(failure).__name__)
+        raise ElsewhereError(said) if failure is None else failure
     watchdog.beat(f"after {doing}")
 
 
-def _sentence(folder: Path, doing: str, reason: str) -> str:
+def _lost(runtime: Runtime) -> str | None:
+    """That the run folder has gone, or is another run's; None while its lock is held, and without one."""
+    lost = None if runtime.lock is None else runtime.lock.lost()
+    if runtime.lock is None or lost is None:
+        return None
+    run = runtime.lock.path.parent
+    if not run.exists():
+        return (
+            f"the run folder {run} was removed or moved while it was being trained, so nothing more can be "
+            "saved: put it back and give the same command again, or start a new run"
+        )
+    return (
+        f"the run folder {run} is no longer this run's ({lost}), and two runs in one folder delete each "
+        "other's checkpoints: see to it that one trains, and give the same command again"
+    )
+
+
+def _sentence(folder: Path, doing: str, error: Exception) -> str | None:
+    """Why the folder takes no more files; None for an error of any other kind."""
+    reason = refusal(error, folder)
+    if reason is None:
+        return None
     newest = newest_checkpoint(folder)
     kept = (
         f"its newest whole checkpoint is at {kimg_of(newest):g} kimg"
@@ -49,7 +74,7 @@ def _sentence(folder: Path, doing: str, reason: str) -> str:
         else "it has no checkpoint yet"
     )
     return (
-        f"{folder} cannot be written for {doing} ({reason}); {kept}: make room there and give the same "
+        f"{folder} cannot be written for {doing} ({reason}); {kept}: {advice(error)} and give the same "
         "command again"
     )
 

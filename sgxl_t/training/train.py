@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError
 
+from sgxl_t.files.streams import forgiving_streams
 from sgxl_t.training.config import TrainConfig
 from sgxl_t.training.config_file import parse_config
 from sgxl_t.training.disk import RunFolderError, is_full
 from sgxl_t.training.divergence import DivergedError
 from sgxl_t.training.exit_codes import DIVERGED, INTERRUPTED, USER_ERROR, WRITE_FAILED
-from sgxl_t.training.run_folder import prepare_folder
+from sgxl_t.training.run_folder import held, prepare_folder
 from sgxl_t.training.together import ElsewhereError, main_writes
 from sgxl_t.training.watchdog import watched
 
@@ -31,21 +32,27 @@ def main(arguments: list[str] | None = None) -> None:
 
     `--dry-run` prints the memory that training would need instead, and writes nothing.
     """
-    arguments = sys.argv[1:] if arguments is None else arguments
+    with forgiving_streams():
+        code = _main(sys.argv[1:] if arguments is None else arguments)
+    if code:
+        sys.exit(code)
+
+
+def _main(arguments: list[str]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     for noisy in ("httpx", "timm", "accelerate"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
         config = parse_config([argument for argument in arguments if argument not in DRY_RUN])
-        code = dry_run(config) if set(arguments) & set(DRY_RUN) else run(config)
-    except ElsewhereError:
-        code = 1
+        return dry_run(config) if set(arguments) & set(DRY_RUN) else run(config)
+    except ElsewhereError as error:
+        if str(error):
+            print(f"error: {error}", file=sys.stderr)
+        return 1
     except (DivergedError, RunFolderError, ValueError, OSError, SafetensorError) as error:
         if str(error):
             print(f"error: {error}", file=sys.stderr)
-        code = _code_of(error)
-    if code:
-        sys.exit(code)
+        return _code_of(error)
 
 
 def _code_of(error: Exception) -> int:
@@ -71,7 +78,8 @@ def run(config: TrainConfig) -> int:
         if not runtime.is_main:
             log.setLevel(logging.WARNING)
         minutes = config.schedule.watchdog_minutes
-        with watched(config.folder(), minutes, rank=runtime.rank, world_size=runtime.world_size):
+        folder, watch = config.folder(), {"rank": runtime.rank, "world_size": runtime.world_size}
+        with watched(folder, minutes, **watch), held(folder, runtime):
             finished = _train(config, runtime)
             runtime.wait()  # a process that leaves early can take the others' connections with it
     finally:

@@ -212,6 +212,9 @@ class Trainer:
         """Runs to the configured length; False when it was interrupted or ran into its time limit."""
         schedule, total = self.config.schedule, round(self.config.schedule.kimg * 1000)
         restore_state(self)
+        if self.images_seen >= total:
+            has = f"the run has {self.images_seen / 1000:g} kimg and schedule.kimg is {schedule.kimg:g}"
+            log.info("%s: nothing is left to train; a larger --schedule.kimg goes on", has)
         self.recorder.start()
         loader = self.loader = open_loader(self)
         started = time.monotonic()
@@ -263,7 +266,7 @@ class Trainer:
             initial=self.images_seen / 1000,
             unit="kimg",
             desc=self.folder.name,
-            disable=not (self.runtime.is_main and self.config.log.progress),
+            disable=not (self.runtime.is_main and self.config.log.progress) or self.images_seen >= total,
             bar_format=BAR,
         )
 

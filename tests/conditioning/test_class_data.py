@@ -82,7 +82,7 @@ def embedding(**options):
 BAD_TABLES = {
     "missing.pkl": (lambda path: None, "is no file"),
     "kind.txt": (lambda path: path.write_text("1 2 3"), "of an unknown kind"),
-    "hostile.pkl": (write_pickle({"embed": Hostile()}), "asks for"),
+    "hostile.pkl": (write_pickle({"embed": Hostile()}), "system as embed"),
     "hostile.npy": (
         lambda path: np.save(path.open("wb"), np.array([Hostile()], dtype=object), allow_pickle=True),
         "no array of numbers",
@@ -93,7 +93,7 @@ BAD_TABLES = {
     ),
     "nothing.pkl": (write_pickle({"table": 3}), "holds no table under the name embed"),
     "other.pkl": (write_pickle({"embed": torch.nn.Linear(3, 4)}), "something else than an embedding"),
-    "number.pkl": (write_pickle({"embed": 3}), "holds no network as embed"),
+    "number.pkl": (write_pickle({"embed": 3}), "holds 3 as embed"),
     "rows.pkl": (write_pickle({"embed": torch.nn.Embedding(5, 4)}), "has 5 rows and the data has 3 classes"),
     "flat.npy": (lambda path: np.save(path, np.zeros(3, np.float32)), "shape [3]"),
     "whole.npy": (lambda path: np.save(path, np.zeros((3, 4), np.int64)), "no floating point numbers"),

@@ -8,11 +8,12 @@ import torch
 from official_pickles import Persistent, official_content, official_generator, write_official
 from xl_golden import config_of, generator_of
 
-from sgxl_t.conditioning.official.builders import Storage, StoredTensor
-from sgxl_t.conditioning.official.importer import import_generator, read_official
+from sgxl_t.conditioning.official.file import read_official
+from sgxl_t.conditioning.official.importer import import_generator
 from sgxl_t.conditioning.official.layers import fit_config, read_layers
+from sgxl_t.conditioning.official.storages import Storage, StoredTensor
 from sgxl_t.conditioning.official.tree import Module
-from sgxl_t.conditioning.official.unpickler import Record
+from sgxl_t.conditioning.official.values import Record
 from sgxl_t.networks.configs import ConditionSpec, GeneratorConfig, StyleGAN3Config, SuperresStage
 from sgxl_t.networks.registry import build_generator, model_config
 

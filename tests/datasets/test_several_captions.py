@@ -209,8 +209,6 @@ def test_mirrored_pictures_have_all_captions_too(folder, coco):
 def test_sets_of_one_caption_are_what_they_were(folder):
     rows = [{"file_name": name, "text": f"caption of {name}"} for name in NAMES]
     source = with_rows(folder, rows)
-    source.entries = [type(entry)(entry.name, 74, None, entry.caption) for entry in source.entries]
-    assert source.fingerprint() == "781403ca640be35e"
     digest = hashlib.sha256()
     for batch in itertools.islice(batches(source, batch_size=4, seed=5, caption_dropout=0.3), 6):
         digest.update(batch.images.numpy().tobytes() + json.dumps(batch.captions).encode())

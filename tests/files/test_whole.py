@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from sgxl_t.files import whole
-from sgxl_t.files.whole import put_back, whole_file, whole_folder
+from sgxl_t.files.whole import name_aside, put_back, whole_file, whole_folder
 
 
 def fill(folder, text):
@@ -86,10 +86,10 @@ def test_a_kill_at_a_rename_is_repaired(call, tmp_path, monkeypatch):
 def test_only_leftovers_are_removed(tmp_path):
     for name in ("notes.tmp", ".git", ".hidden", "old-3", ".config.yaml"):
         (tmp_path / name).mkdir()
-    for name in (".best.writing-7", ".writing-kimg_1", ".best.old-7"):
+    for name in (".best.writing-01ab23cd", ".best.old-7"):
         (tmp_path / name).mkdir()
     (tmp_path / "best").mkdir()
-    (tmp_path / ".a1.npz.0123abcd").touch()
+    name_aside(tmp_path / "a1.npz").touch()
     assert put_back(tmp_path) == []
     assert names(tmp_path) == [".config.yaml", ".git", ".hidden", "best", "notes.tmp", "old-3"]
     assert put_back(tmp_path / "nowhere") == []

@@ -20,7 +20,7 @@ from sgxl_t.networks.vocabulary import WordTokenizer
 class Drawn:
     """Pictures of the index alone, which count how often they are asked for."""
 
-    resolution = 20
+    size = (20, 20)
 
     def __init__(self):
         self.asked = 0

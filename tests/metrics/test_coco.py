@@ -26,14 +26,14 @@ class Noise:
     """Generated pictures of one side."""
 
     def __init__(self, resolution):
-        self.resolution = resolution
+        self.size = (resolution, resolution)
 
     def check_count(self, count):
         pass
 
     def pictures(self, indices):
         rng = torch.Generator().manual_seed(0)
-        images = torch.randint(256, (99, 3, self.resolution, self.resolution), generator=rng)
+        images = torch.randint(256, (99, 3, *self.size), generator=rng)
         return images.to(torch.uint8)[list(indices)]
 
     def describe(self):

@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from sgxl_t.metrics.extractors import MissingWeightsError, cache_folder, load_extractor, weights
+from sgxl_t.files.cache import cache_folder
+from sgxl_t.metrics.extractors import MissingWeightsError, load_extractor, weights
 from sgxl_t.metrics.extractors.known import KNOWN
 from sgxl_t.metrics.extractors.weights import WeightsFile, find_weights, load_weights
 

@@ -98,6 +98,7 @@ def test_small_pictures_meet_real_ones_of_their_side():
     assert at_32["frechet_floor"] != report["frechet_floor"]
 
 
+@pytest.mark.slow
 def test_lost_sharpness_counts_at_the_larger_side_alone(judge64):
     images, attributes, _ = read_source(SCENES, 64, "test")
     small = resized(images, 32)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import multiprocessing
 
 import pytest
 
@@ -30,7 +31,7 @@ def record(metric="fid10k", value=5.0, *, model="a", weights="cafe", data="01234
     real = Real()
     real.fingerprint = data
     said = {"model": model, "model_hash": model * 16, "psi": 1.0, "sampler_seed": 0, "sampling": "uniform"}
-    return make_record(result, {**said, **about}, real, 64)
+    return make_record(result, {**said, **about}, real, (64, 64))
 
 
 def test_a_record_says_how_its_number_was_made():
@@ -93,6 +94,18 @@ def test_files_keep_other_lines_and_replace_the_same_ones(tmp_path):
     with (tmp_path / "results.csv").open() as file:
         assert [row["model"] for row in csv.DictReader(file)] == ["b", "a"]
     assert sorted(file.name for file in tmp_path.iterdir()) == ["results.csv", "results.jsonl"]
+
+
+def _write_one(path, model):
+    write_records(path, [record(model=model)])
+
+
+def test_processes_that_write_to_one_file_leave_the_lines_of_all(tmp_path):
+    path, names = tmp_path / "results.jsonl", [f"m{number}" for number in range(24)]
+    with multiprocessing.get_context("fork").Pool(6) as pool:
+        pool.starmap(_write_one, [(path, name) for name in names], chunksize=1)
+    assert sorted(line["model"] for line in read_records(path)) == sorted(names)
+    assert [file.name for file in tmp_path.iterdir()] == ["results.jsonl"]
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"metric": "fid"}', "3"])

@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 from tiny_models import tiny_model
 
-from sgxl_t.datasets.base import ImageSource, Sample, open_source, short_hash
+from sgxl_t.datasets.base import ImageSource, Sample, open_source
+from sgxl_t.files.content import short_hash
 from sgxl_t.metrics import collect
 from sgxl_t.metrics.extractors import Extractor
 from sgxl_t.metrics.fakes import GeneratorFakes, PictureFakes, model_hash
@@ -36,7 +37,7 @@ class Toy(Extractor):
 class Noise:
     """Pictures by index; counts what it was asked for."""
 
-    resolution = 8
+    size = (8, 8)
 
     def __init__(self, fail_at=None):
         self.asked, self.fail_at = [], fail_at
@@ -211,7 +212,7 @@ def test_a_broken_generator_has_no_equivariance():
 def test_metrics_of_a_smaller_size_reduce_the_pictures_first(shelf):
     spec = replace(parse_metric("fd_random_40"), resolution=8)
     fakes = Noise()
-    fakes.resolution, small = 16, fakes.pictures
+    fakes.size, small = (16, 16), fakes.pictures
     large = [small([index, index + 1000, index + 2000, index + 3000]) for index in range(40)]
     fakes.pictures = lambda indices: torch.stack(
         [torch.cat([torch.cat([*large[i][:2]], 2), torch.cat([*large[i][2:]], 2)], 1) for i in indices]
@@ -221,7 +222,7 @@ def test_metrics_of_a_smaller_size_reduce_the_pictures_first(shelf):
     real = extractor(torch.stack([reals[index].image for index in range(100)]))["pooled"]
     fake = extractor(lanczos_uint8(fakes.pictures(range(40)), 8))["pooled"]
     assert result.value == pytest.approx(frechet_distance(real, fake), rel=1e-9)
-    fakes.resolution = 4
+    fakes.size = (4, 4)
     with pytest.raises(ValueError, match="4 px are smaller than the 8 px"):
         evaluate(fakes, [spec], {8: RealSide(Reals(), "reals")}, shelf)
 

@@ -80,6 +80,7 @@ def test_programs_keep_dtype_and_memory_layout(dtype: torch.dtype, layout: torch
     assert (y.float() - plain).norm() < (1e-6 if dtype == torch.float32 else 2e-2) * plain.norm()
 
 
+@pytest.mark.slow
 def test_compiled_form_equals_plain_form() -> None:
     if not filtered_lrelu_compiled.available(torch.device("cpu")):
         pytest.skip("no C++ compiler here")

@@ -100,7 +100,7 @@ def no_room_for_tensors(*_given, **_named):
 
 
 WRITES = {
-    "a checkpoint": (checkpoint, "save_file", no_room_for_tensors),
+    "a checkpoint": (checkpoint, "write_tensors", no_room_for_tensors),
     "a snapshot": (recorder, "save_model", no_room_for_tensors),
     "the numbers of a tick": (tracking.Tracker, "scalars", no_room),
     "its records": (recorder, "save_grid", no_room),

@@ -108,9 +108,9 @@ def test_best_is_back_after_a_kill_between_two_renames(tmp_path, tiny_features, 
     main(arguments)
     best = tmp_path / "run" / "best"
     weights = (best / "generator.safetensors").read_bytes()
-    best.rename(best.with_name(".best.old-123"))
-    best.with_name(".best.writing-123").mkdir()
-    (tmp_path / "run" / "checkpoints" / ".writing-kimg_1").mkdir()
+    best.rename(best.with_name(".best.old-12ab34cd"))
+    best.with_name(".best.writing-12ab34cd").mkdir()
+    (tmp_path / "run" / "checkpoints" / ".kimg_1.writing-12ab34cd").mkdir()
     monkeypatch.setattr(run_folder, "environment", lambda _config: {})
     prepare_folder(tmp_path / "run", parse_config(arguments))
     assert (best / "generator.safetensors").read_bytes() == weights

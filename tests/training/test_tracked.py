@@ -100,6 +100,22 @@ def test_snapshots_off_the_interval_and_ramps_are_no_evaluations():
     assert not watch.stop
 
 
+@pytest.mark.usefixtures("_soon")
+def test_verdicts_are_told_once_also_after_a_resume(caplog):
+    caplog.set_level("INFO")
+    watch = PlateauWatch(interval_kimg=1)
+    for kimg in (1, 2):
+        watch.update(kimg * 1000, 4.0, ramp=False)
+    resumed = PlateauWatch(interval_kimg=1)
+    resumed.load_state_dict(watch.state_dict())
+    for kimg in range(3, 9):
+        resumed.update(kimg * 1000, 4.0, ramp=False)
+    assert caplog.messages == [
+        "plateau: waiting, no trend before 5 snapshots",
+        "plateau: plateau, gain 0.00% per 5 snapshots, noise 0.0%, stop",
+    ]
+
+
 def test_counts_of_tracked_metrics():
     names = ["fd_random", "fid2k_full", "kd_random_300_vs_50"]
     specs = {spec.name: (spec.n_fake, spec.n_real) for spec in tracked_specs(names, 1000)}

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sgxl_t.conditioning.official.builders import StoredTensor
 from sgxl_t.conditioning.official.generator import check_shapes
+from sgxl_t.conditioning.official.storages import StoredTensor
 from sgxl_t.conditioning.official.tree import Module, tensors_of
-from sgxl_t.conditioning.official.unpickler import RefusedError
+from sgxl_t.conditioning.official.values import RefusedError
 from sgxl_t.networks.configs import ConditionSpec, DiscriminatorConfig, ProjectedConfig
 from sgxl_t.networks.discriminator_xl import ProjectedHeads
 from sgxl_t.networks.official_names import (

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sgxl_t.conditioning.official.layers import fit_config, read_layers
 from sgxl_t.conditioning.official.tree import Module, tensors_of
-from sgxl_t.conditioning.official.unpickler import RefusedError
+from sgxl_t.conditioning.official.values import RefusedError
 from sgxl_t.networks.configs import ConditionSpec, GeneratorConfig
 from sgxl_t.networks.generator import Generator
 from sgxl_t.networks.official_names import generator_from_official
@@ -26,7 +26,7 @@ def read_generator(module: Module, *, limit: int) -> Generator:
     """
     if module.kind not in CLASSES:
         raise RefusedError(
-            f"holds a {module.kind[:60]!r} as {module.where}, which is no StyleGAN-XL generator"
+            f"holds a {module.kind[:60]!r} as {module.where}, which is a generator of neither release"
         )
     synthesis, mapping = module.child("synthesis"), module.child("mapping")
     layers = read_layers(synthesis)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 from sgxl_t.conditioning.official.tree import Module
-from sgxl_t.conditioning.official.unpickler import RefusedError
+from sgxl_t.conditioning.official.values import RefusedError, shown
 from sgxl_t.networks.configs import GeneratorConfig, StyleGAN3Config, SuperresStage
 from sgxl_t.networks.schedule_xl import UP_FACTORS, LayerSpec, all_layers, grow, stem_layers
 
@@ -65,14 +65,14 @@ def read_layers(synthesis: Module) -> list[StoredLayer]:
     """The layers in the order of `layer_names`, which is the only authority on it."""
     names = synthesis.get("layer_names")
     if not isinstance(names, list) or not 3 <= len(names) <= MAX_LAYERS:
-        raise RefusedError(f"gives {synthesis.where} no list of layer names")
+        raise RefusedError(f"gives {synthesis.where}.layer_names no list of layer names ({shown(names)})")
     return [_read_layer(synthesis, name) for name in names]
 
 
 def _read_layer(synthesis: Module, name: object) -> StoredLayer:
     match = re.fullmatch(r"L([0-9]{1,4})_[0-9]{1,5}_[0-9]{1,5}", name) if isinstance(name, str) else None
     if match is None:
-        raise RefusedError(f"gives {synthesis.where} the layer name {str(name)[:40]!r}")
+        raise RefusedError(f"gives {synthesis.where} the layer name {shown(name)}")
     layer = synthesis.child(match[0])
     tensors = layer.own_tensors()
     shape = tensors["weight"].shape if "weight" in tensors else ()
@@ -93,8 +93,8 @@ def _read_layer(synthesis: Module, name: object) -> StoredLayer:
         out_cutoff=layer.number("out_cutoff"),
         in_half_width=layer.number("in_half_width"),
         out_half_width=layer.number("out_half_width"),
-        is_torgb=bool(layer.get("is_torgb")),
-        is_critically_sampled=bool(layer.get("is_critically_sampled")),
+        is_torgb=layer.flag("is_torgb"),
+        is_critically_sampled=layer.flag("is_critically_sampled"),
         kernel=shape[2],
         use_radial_filters=down is not None and len(down.shape) == 2,
         filter_size=layer.whole("filter_size", 6),
@@ -114,7 +114,7 @@ def _derived(layer: Module) -> dict[str, tuple[int, ...]]:
             value = layer.get(name)
             values = tuple(value) if isinstance(value, list | tuple) else (value,)
             if not all(type(number) is int for number in values):
-                raise RefusedError(f"gives {layer.where}.{name} no whole numbers ({str(value)[:40]})")
+                raise RefusedError(f"gives {layer.where}.{name} no whole numbers ({shown(value)})")
             found[name] = values
     return found
 

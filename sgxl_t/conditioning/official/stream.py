@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import BinaryIO
 
+MAX_LINE = 4096
+"""Longest line; names and numbers of old pickles are lines."""
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, slots=True)
 class Blob:
     """A byte string that stays in its file until somebody needs it."""
 
@@ -44,16 +47,27 @@ class BoundedReader:
         self.position += count
         return data
 
-    def readinto(self, buffer: bytearray) -> int:
-        """Fills the buffer."""
-        buffer[:] = self.read(len(buffer))
-        return len(buffer)
+    def readinto(self, buffer: memoryview) -> None:
+        """Fills the buffer, a view of single bytes, without a copy on the way."""
+        self._check(len(buffer))
+        self.source.seek(self.start + self.position)
+        filled = 0
+        while filled < len(buffer):
+            count: int = self.source.readinto(buffer[filled:])  # type: ignore[attr-defined]
+            if not count:
+                raise EOFError
+            filled += count
+        self.position += filled
 
     def readline(self) -> bytes:
-        """To the end of the line, at most 4096 bytes, as names and numbers of old pickles are."""
+        """To the end of the line, which must come within `MAX_LINE` bytes."""
         self.source.seek(self.start + self.position)
-        line = self.source.readline(min(self.left, 4096))
+        line = self.source.readline(min(self.left, MAX_LINE))
         self.position += len(line)
+        if not line.endswith(b"\n"):
+            if self.left:
+                raise ValueError(f"a line of more than {MAX_LINE} bytes")
+            raise EOFError
         return line
 
     def skip(self, count: int) -> Blob:

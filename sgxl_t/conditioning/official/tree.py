@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from sgxl_t.conditioning.official.builders import Array, StoredTensor
-from sgxl_t.conditioning.official.unpickler import Record, RefusedError
+from sgxl_t.conditioning.official.arrays import Array
+from sgxl_t.conditioning.official.storages import StoredTensor
+from sgxl_t.conditioning.official.values import Record, RefusedError, shown
 
 MAX_DEPTH = 32
 MAX_MODULES = 20_000
 MAX_TENSORS = 10_000
+MAX_SIDE = 65_536
 
 
 class Module:
@@ -21,7 +23,7 @@ class Module:
     def __init__(self, record: Any, where: str) -> None:
         """where: the dotted name, for messages."""
         if not isinstance(record, Record) or not isinstance(record.state, dict):
-            raise RefusedError(f"holds no network as {where}")
+            raise RefusedError(f"holds {shown(record)} as {where}, which is no network")
         self.kind, self.state, self.where = record.name.rsplit(".", 1)[-1], record.state, where
 
     def has(self, name: str) -> bool:
@@ -31,14 +33,17 @@ class Module:
     def get(self, name: str, default: Any = None) -> Any:
         """A plain attribute; numpy values as Python's, arrays as lists."""
         value = self.state.get(name, default)
-        value = value.value if isinstance(value, Array) else value
+        if isinstance(value, Array):
+            if value.problem:
+                raise RefusedError(f"{value.problem} as {self.where}.{name}")
+            value = value.value
         return value.tolist() if isinstance(value, np.ndarray) else value
 
-    def number(self, name: str, default: float | None = None) -> float:
-        """A finite number."""
+    def number(self, name: str, default: float | None = None, *, limit: float = 1e9) -> float:
+        """A number of at most `limit`, positive or negative."""
         value = self.get(name, default)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= 1e9:
-            raise RefusedError(f"gives {self.where}.{name} no number ({str(value)[:40]})")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= limit:
+            raise RefusedError(f"gives {self.where}.{name} no number ({shown(value)})")
         return float(value)
 
     def whole(self, name: str, default: int | None = None) -> int:
@@ -48,12 +53,20 @@ class Module:
             raise RefusedError(f"gives {self.where}.{name} the broken number {value:g}")
         return int(value)
 
+    def flag(self, name: str) -> bool:
+        """True or false; false where it is not there."""
+        value = self.get(name, False)
+        if not isinstance(value, bool):
+            raise RefusedError(f"gives {self.where}.{name} neither true nor false ({shown(value)})")
+        return value
+
     def side(self, name: str) -> int:
         """One side of a square, stored as one number or as (width, height)."""
         value = self.get(name)
         sides = list(value) if isinstance(value, list | tuple) else [value]
-        if len(sides) not in (1, 2) or any(type(side) is not int for side in sides) or len(set(sides)) != 1:
-            raise RefusedError(f"gives {self.where}.{name} no square size ({str(value)[:40]})")
+        whole = all(type(side) is int and 0 <= side <= MAX_SIDE for side in sides)
+        if len(sides) not in (1, 2) or not whole or len(set(sides)) != 1:
+            raise RefusedError(f"gives {self.where}.{name} no square size ({shown(value)})")
         return int(sides[0])
 
     def children(self) -> dict[str, Any]:
@@ -66,19 +79,22 @@ class Module:
 
     def own_tensors(self) -> dict[str, StoredTensor]:
         """Parameters and buffers; those that are none, or that state dicts leave out, are not among them."""
-        left_out = self.state.get("_non_persistent_buffers_set")
-        left_out = left_out if isinstance(left_out, set) else set()
+        left_out = self.state.get("_non_persistent_buffers_set", set())
+        if not isinstance(left_out, set):
+            raise RefusedError(
+                f"gives {self.where}._non_persistent_buffers_set no set of names ({shown(left_out)})"
+            )
         both = {**self._group("_parameters"), **self._group("_buffers")}
         found = {name: value for name, value in both.items() if value is not None and name not in left_out}
         for name, value in found.items():
             if not isinstance(value, StoredTensor):
-                raise RefusedError(f"gives {self.where}.{name} no tensor")
+                raise RefusedError(f"holds {shown(value)} as {self.where}.{name}, where a tensor belongs")
         return found
 
     def _group(self, name: str) -> dict[str, Any]:
         value = self.state.get(name)
         if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
-            raise RefusedError(f"gives {self.where} no {name}")
+            raise RefusedError(f"gives {self.where} no {name} ({shown(value)})")
         return value
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import islice
 
@@ -92,6 +92,14 @@ class Addresses:
         except RejectedItemError:
             pass  # counted where the shard is read
         return count
+
+    def held_bytes(self) -> Iterator[bytes]:
+        """All bytes of the samples that are held in memory, sample after sample."""
+        for group in self._held:
+            for ending in sorted(group):
+                if isinstance(group[ending], bytes):
+                    yield f"{group['__key__']}.{ending}".encode("utf-8", "surrogateescape")
+                    yield group[ending]
 
     @cached_property
     def _held(self) -> list[Group]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import random
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -131,10 +132,18 @@ class FieldFilter:
 
 def _beside(shard: str, names: tuple[str, ...]) -> dict[str, dict[str, Any]]:
     """Columns of the table that describes a shard, as values by key; empty where there is no table."""
-    for path in (Path(shard).with_suffix(".parquet"), Path(shard).with_name(FOLDER_TABLE)):
-        if path.is_file():
-            return _columns(path, names)
-    return {}
+    path = _table_of(shard)
+    return {} if path is None else _columns(path, names)
+
+
+def tables_beside(shards: Sequence[str]) -> list[Path]:
+    """The tables that describe these local shards, each once."""
+    return list(dict.fromkeys(path for path in map(_table_of, shards) if path is not None))
+
+
+def _table_of(shard: str) -> Path | None:
+    choices = (Path(shard).with_suffix(".parquet"), Path(shard).with_name(FOLDER_TABLE))
+    return next((path for path in choices if path.is_file()), None)
 
 
 @lru_cache(maxsize=16)

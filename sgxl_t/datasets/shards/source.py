@@ -6,17 +6,17 @@ import random
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 
 from sgxl_t.datasets.annotations import clean_caption
-from sgxl_t.datasets.base import START, Mark, Sample, StreamSource, short_hash
+from sgxl_t.datasets.base import CONTENT_VERSION, START, Mark, Sample, StreamSource
 from sgxl_t.datasets.policy import Bounds, decode_picture
 from sgxl_t.datasets.rejects import RejectedItemError, Rejects
 from sgxl_t.datasets.shards.addresses import Addresses, evenly
 from sgxl_t.datasets.shards.discover import TYPED, Consent, Subset
-from sgxl_t.datasets.shards.fields import Captions, FieldFilter
+from sgxl_t.datasets.shards.fields import Captions, FieldFilter, tables_beside
 from sgxl_t.datasets.shards.filters import known_names
 from sgxl_t.datasets.shards.labels import Classes, find_classes, label_in
 from sgxl_t.datasets.shards.opening import is_local, shard_name
@@ -31,6 +31,7 @@ from sgxl_t.datasets.shards.samples import (
     picture_ending,
 )
 from sgxl_t.datasets.shards.watch import Watch
+from sgxl_t.files.content import file_hashes, short_hash
 from sgxl_t.files.terminal import visible
 
 PROBE_SAMPLES = 16
@@ -145,9 +146,22 @@ class ShardSource(StreamSource):
             )
 
     def fingerprint(self) -> str:
-        sizes = [(shard_name(shard), _size(shard)) for shard in self.shards]
         chosen = [part for part in (self.options.filter, self.options.caption_fields) if part]
-        return short_hash(self.resolution, self.mirror, self.class_names, *sizes, *chosen)
+        return short_hash(self.resolution, self.mirror, self.class_names, self._content_hash, *chosen)
+
+    @cached_property
+    def _content_hash(self) -> str:
+        """Over the bytes of local shards and of the tables that a filter reads, and addresses of others."""
+        local = [shard for shard in self.shards if is_local(shard)]
+        read = [*local, *(map(str, tables_beside(local)) if self.filter else ())]
+        hashes = file_hashes(read, name=str(Path(read[0]).parent)) if read else []
+        names = [shard_name(shard) if is_local(shard) else shard for shard in self.shards]
+        return short_hash(CONTENT_VERSION, *names, *hashes)
+
+    def fingerprint_of_numbered(self) -> str:
+        if any(map(is_local, self.shards)):
+            return self.fingerprint()
+        return short_hash(self.fingerprint(), *self.addresses.held_bytes())
 
     def order_key(self) -> str:
         weights = [(subset.name, subset.weight) for subset in self.plan.subsets]
@@ -250,9 +264,7 @@ class ShardSource(StreamSource):
                 raise RejectedItemError("no caption")
             caption = clean_caption(text, self.rejects)
         note = partial(self.rejects.note, name=group_name(group))
-        image = decode_picture(
-            group[ending], self.resolution, self.bounds, self.enlarge, draft=draft, note=note
-        )
+        image = decode_picture(group[ending], self.size, self.bounds, self.enlarge, draft=draft, note=note)
         label = self._label(group) if self.class_names is not None else None
         captions = self._all_captions(group, caption) if caption is not None and draws is None else ()
         return Sample(image, label, caption, captions)
@@ -302,7 +314,3 @@ def _probe(
         f"the {len(tried)} shards of {reference} that were tried hold no sample ({reason}): "
         "check the address, or make them again"
     )
-
-
-def _size(shard: str) -> int:
-    return Path(shard).stat().st_size if is_local(shard) else 0

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sgxl_t.metrics.extractors.base import Extractor
 from sgxl_t.metrics.extractors.known import KNOWN, REFERENCE_SCHEMES, Known
-from sgxl_t.metrics.extractors.weights import MissingWeightsError, cache_folder
+from sgxl_t.metrics.extractors.weights import MissingWeightsError
 
 EXTRACTOR_NAMES = tuple(KNOWN)
 
@@ -41,6 +41,5 @@ __all__ = [
     "Extractor",
     "Known",
     "MissingWeightsError",
-    "cache_folder",
     "load_extractor",
 ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import http.client
-import os
 import re
 import urllib.error
 import urllib.request
@@ -17,10 +16,13 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from sgxl_t.files.cache import cache_folder
+from sgxl_t.files.tensors import write_tensors
+from sgxl_t.files.whole import whole_file
 from sgxl_t.metrics.extractors.base import COUNTERS
 from sgxl_t.metrics.extractors.known import KNOWN
 from sgxl_t.networks import hub
@@ -50,14 +52,6 @@ class WeightsFile:
 
     path: Path
     sha256: str
-
-
-def cache_folder() -> Path:
-    """Where downloads and results worth keeping go: SGXL_T_CACHE, or sgxl_t in the user's cache folder."""
-    own = os.environ.get("SGXL_T_CACHE")
-    if own:
-        return Path(own).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "sgxl_t"
 
 
 def find_weights(name: str, weights: str | None, sha256: str | None) -> WeightsFile | None:
@@ -136,14 +130,10 @@ def _download(url: str, wanted: str) -> WeightsFile:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A file to write beside `path`, which takes its name when all went well and is removed otherwise."""
+    """`whole_file` in a folder that is made when missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with whole_file(path) as part:
         yield part
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def load_weights(
@@ -167,7 +157,7 @@ def load_weights(
     fill(module, adapt(tensors), source.path)
     # A cache that cannot be written costs the next start some time and nothing else.
     with contextlib.suppress(OSError, SafetensorError), replacing(converted) as part:
-        save_file({name: value.clone().contiguous() for name, value in tensors.items()}, part)
+        write_tensors(part, tensors)
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:

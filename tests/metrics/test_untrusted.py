@@ -1,0 +1,240 @@
+"""Files that metrics read may hold anything: one sentence, or what they say."""
+
+import copy
+import json
+import logging
+import os
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from test_records import record
+
+from sgxl_t.datasets.base import open_source
+from sgxl_t.metrics.coco import draw_prompts, read_prompts, write_prompts
+from sgxl_t.metrics.collect import Collection, Need, Partial
+from sgxl_t.metrics.real_cache import RealCache, RealSide
+from sgxl_t.metrics.records import comparison, read_records, write_records
+from sgxl_t.metrics.stats import Moments
+
+fuzzed = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+numbers = st.integers() | st.floats() | st.sampled_from([10**400, -1, 2**63, 1e999])
+anything = st.recursive(
+    st.none() | st.booleans() | numbers | st.text(st.characters(), max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def places(value, path=()):
+    """Paths of all values inside of a JSON value."""
+    yield path
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, one in inner:
+        yield from places(one, (*path, key))
+
+
+def changed(data, value):
+    """A JSON value with something else somewhere in it, or without it."""
+    path = data.draw(st.sampled_from(sorted(places(value), key=repr)))
+    if not path:
+        return data.draw(anything)
+    value = copy.deepcopy(value)
+    inner = value
+    for key in path[:-1]:
+        inner = inner[key]
+    if data.draw(st.booleans()):
+        inner[path[-1]] = data.draw(anything)
+    else:
+        del inner[path[-1]]
+    return value
+
+
+def check(error, words):
+    """One line, with these words in it."""
+    assert words in str(error)
+    assert "\n" not in str(error)
+    assert "\x1b" not in str(error)
+
+
+COCO = {
+    "images": [{"id": 1, "file_name": "1.jpg"}, {"id": 2}],
+    "annotations": [{"id": 1, "image_id": 1, "caption": "a"}, {"id": 2, "image_id": 2, "caption": "b"}],
+}
+
+
+@fuzzed
+@given(st.data())
+def test_results_are_read_or_refused(tmp_path, data):
+    path, made = tmp_path / "r.jsonl", record(seeds=[1, 2], std=0.1)
+    path.write_text(json.dumps(changed(data, made)) + "\n" + json.dumps(made) + "\n")
+    try:
+        found = read_records(path)
+    except ValueError as error:
+        check(error, "is no results file")
+        return
+    try:
+        assert "\x1b" not in comparison(found)
+    except ValueError as error:
+        check(error, "cannot be compared")
+    write_records(path, [record(model="c")])
+    assert len(read_records(path)) <= 3
+
+
+@fuzzed
+@given(st.data())
+def test_captions_of_coco_are_read_or_refused(tmp_path, data):
+    path = tmp_path / "captions.json"
+    path.write_text(json.dumps(changed(data, COCO)))
+    try:
+        assert len(draw_prompts(path, count=3).prompts) == 3
+    except ValueError as error:
+        check(error, "captions_val2014.json")
+
+
+@fuzzed
+@given(st.data())
+def test_lists_of_prompts_are_read_or_refused(tmp_path, data):
+    source, path = tmp_path / "captions.json", tmp_path / "list.jsonl"
+    source.write_text(json.dumps(COCO))
+    written = write_prompts(source, path, count=3)
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    number = data.draw(st.integers(0, 3))
+    lines[number] = changed(data, lines[number])
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    try:
+        assert read_prompts(path).prompts == written.prompts
+    except ValueError as error:
+        check(error, "name another file")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"value": "low"}, "value is text where a number"),
+        ({"lower_is_better": None}, 'has no "lower_is_better"'),
+        ({"n_fake": 10**400}, "n_fake is a huge number"),
+        ({"seeds": [1, "x"]}, r"seeds\[1\] is text"),
+        ({"note": {"a": 1}}, "note is a group of keys where text"),
+    ],
+)
+def test_the_place_of_what_is_wrong_is_named(tmp_path, change, reason):
+    path = tmp_path / "r.jsonl"
+    path.write_text(json.dumps(record()) + "\n" + json.dumps(record() | change))
+    with pytest.raises(ValueError, match=rf"r\.jsonl is no results file \(line 2:? {reason}") as error:
+        read_records(path)
+    check(error.value, "name another")
+
+
+def test_lines_end_where_the_file_says(tmp_path):
+    path = tmp_path / "r.jsonl"
+    write_records(path, [record(model="odd\u2028\x85\x1b[31mname", note="two\u2028lines")])
+    (found,) = read_records(path)
+    assert found["model"] == "odd\u2028\x85\x1b[31mname"
+    shown = comparison([found])
+    assert "odd\\u2028\\x85\\x1b[31mname" in shown
+    assert len(shown.splitlines()) == 5
+
+
+@pytest.mark.parametrize("name", ["r.jsonl", "list.jsonl", "captions.json"])
+def test_pipes_are_not_waited_for(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    read = {"r.jsonl": read_records, "list.jsonl": read_prompts, "captions.json": draw_prompts}[name]
+    with pytest.raises(ValueError, match=r"is no results file|is missing"):
+        read(tmp_path / name)
+
+
+def broken(kind, facts):
+    """Arrays of a file of features that are none of ours."""
+    about = {"metadata": np.asarray(json.dumps(facts))}
+    return {
+        "other count": {"rows": np.zeros((5, 2), np.float32), **about},
+        "one row": {"rows": np.zeros(4, np.float32), **about},
+        "big-endian": {"rows": np.zeros((4, 2), ">f4"), **about},
+        "infinite": {"rows": np.full((4, 2), np.inf, np.float32), **about},
+        "no facts": {"rows": np.zeros((4, 2), np.float32)},
+        "facts of another": {"rows": np.zeros((4, 2), np.float32), "metadata": np.asarray('{"a": 1}')},
+        "facts that are none": {"rows": np.zeros((4, 2), np.float32), "metadata": np.asarray("[3]")},
+        "facts of numbers": {"rows": np.zeros((4, 2), np.float32), "metadata": np.zeros(3)},
+        "deep facts": {"rows": np.zeros((4, 2), np.float32), "metadata": np.asarray("[" * 10**5)},
+    }[kind]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "other count",
+        "one row",
+        "big-endian",
+        "infinite",
+        "no facts",
+        "facts of another",
+        "facts that are none",
+        "facts of numbers",
+        "deep facts",
+    ],
+)
+def test_broken_real_sides_are_named_and_made_again(tmp_path, caplog, kind):
+    cache, need = RealCache(tmp_path), Need("x", "pooled", "rows", 4)
+    facts = cache.facts(RealSide(open_source("digits", resolution=16), "digits"), need, {"extractor": "x"})
+    rows = torch.ones(4, 2)
+    cache.store(facts, rows)
+    assert torch.equal(cache.load(facts), rows)
+    (path,) = tmp_path.iterdir()
+    np.savez(path, **broken(kind, facts))
+    with caplog.at_level(logging.WARNING):
+        assert cache.load(facts) is None
+    assert f"{path} is damaged" in caplog.text
+    assert "\n" not in caplog.messages[-1]
+
+
+STATE = {"key": "", "done": 4, "pieces": ["000000002", "000000004"]}
+
+
+def unfinished(folder):
+    """Work that was saved twice, and a collection for it that is empty."""
+    needs, widths = [Need("x", "p", "rows", 6), Need("x", "p", "moments", 6)], {("x", "p"): 2}
+    done, partial = Collection(needs, widths), Partial(folder, {})
+    for start in (0, 2):
+        features = torch.arange(4.0).view(2, 2) + start
+        done.add([start, start + 1], torch.zeros(2, 3, 8, 8), {"x": lambda *_, found=features: {"p": found}})
+        partial.save(done)
+    return Collection(needs, widths), Partial(folder, {})
+
+
+@fuzzed
+@given(st.data())
+def test_unfinished_work_goes_on_or_starts_over(tmp_path, data):
+    fresh, partial = unfinished(tmp_path / "work")
+    state = tmp_path / "work" / "state.json"
+    state.write_text(json.dumps(changed(data, json.loads(state.read_text()))))
+    partial.restore(fresh)
+    assert (fresh.done > 0) == state.exists()
+    if not fresh.done:
+        assert all(not len(rows) for rows in fresh.rows.values())
+
+
+def test_whole_unfinished_work_goes_on(tmp_path):
+    fresh, partial = unfinished(tmp_path / "work")
+    partial.restore(fresh)
+    assert fresh.done == 4
+    assert [len(rows) for rows in fresh.rows.values()] == [4]
+    assert [moments.n for moments in fresh.moments.values()] == [4]
+
+
+@pytest.mark.parametrize("content", [np.zeros((2, 3), np.float32), np.zeros((2, 2)), np.zeros(2, np.float32)])
+def test_unfinished_rows_of_another_shape_start_over(tmp_path, content):
+    fresh, partial = unfinished(tmp_path / "work")
+    np.save(tmp_path / "work" / "rows0-000000002.npy", content)
+    partial.restore(fresh)
+    assert fresh.done == 0
+    assert not (tmp_path / "work").exists()
+
+
+def test_moments_of_too_many_features_are_not_read(tmp_path, monkeypatch):
+    monkeypatch.setattr("sgxl_t.metrics.stats.MAX_WIDTH", 3)
+    Moments(4).save(tmp_path / "a.npz")
+    with pytest.raises(ValueError, match="has 4 features, more than 3"):
+        Moments.load(tmp_path / "a.npz")
