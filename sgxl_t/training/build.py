@@ -39,7 +39,7 @@ from sgxl_t.training.launch_check import check_launch
 from sgxl_t.training.machines import share_files
 from sgxl_t.training.memory_networks import sketch_networks
 from sgxl_t.training.memory_shapes import Shapes
-from sgxl_t.training.origin import check_start, features_of, model_of
+from sgxl_t.training.origin import check_resumed, check_start, features_of, model_of
 from sgxl_t.training.runtime import Runtime, stream
 from sgxl_t.training.together import end_together, main_writes
 
@@ -91,6 +91,7 @@ def open_checked(config: TrainConfig, runtime: Runtime) -> ImageSource:
         source = open_data(config.data, config.generator.img_resolution)
         check_source(config, source)
         check_start(config, source)
+        check_resumed(config, source)
         if config.stem:
             check_stem(config, source)
     check_launch(config, runtime, source)

@@ -103,15 +103,22 @@ def _of_model(folder: Path) -> Origin:
 
 
 def _of_run(folder: Path, checkpoint: Path) -> Origin:
-    try:
-        with safe_open(checkpoint / "network_g.safetensors", framework="pt") as stored:
-            names = stored.keys()
-            shapes = {name: tuple(stored.get_slice(name).get_shape()) for name in names}
-    except (SafetensorError, OSError):
-        raise ValueError(f"start={folder}: {checkpoint} holds no generator: restore it") from None
+    shapes = _generator_shapes(checkpoint)
+    if shapes is None:
+        raise ValueError(f"start={folder}: {checkpoint} holds no generator: restore it")
     settings = json.loads((checkpoint / STATE).read_text()).get("config", {})
     family, cond = settings.get("generator", {}).get("family"), settings.get("cond")
     return Origin(folder, None, shapes, family, cond, class_names_of(folder))
+
+
+def _generator_shapes(checkpoint: Path) -> Shapes | None:
+    """From the header of a checkpoint's file; None where that cannot be read."""
+    try:
+        with safe_open(checkpoint / "network_g.safetensors", framework="pt") as stored:
+            names = stored.keys()
+            return {name: tuple(stored.get_slice(name).get_shape()) for name in names}
+    except (SafetensorError, OSError):
+        return None
 
 
 def class_names_of(folder: Path) -> tuple[str, ...]:
@@ -185,6 +192,26 @@ def check_start(config: TrainConfig, source: ImageSource) -> None:
         raise ValueError(
             f"start={config.start} has a generator of other sizes and shares no weights with the one that is "
             "configured: use the configuration that it was trained with (its config.yaml or config.json)"
+        )
+
+
+def check_resumed(config: TrainConfig, source: ImageSource) -> None:
+    """Whether the run folder's newest checkpoint is of the generator that is configured, before anything is
+    written there; ValueError with a tensor that differs. Damaged ones are for `load_newest` to judge."""
+    newest = max((config.folder() / "checkpoints").glob("kimg_*"), default=None)
+    stored = None if newest is None else _generator_shapes(newest)
+    if newest is None or stored is None:
+        return
+    width = stored.get(TABLE, (0, 0))[1]
+    ours = _expected(config, source, width)
+    known = width > 0 or config.cond == "none"  # how wide captions are decides on shapes, not on names
+    differs = stored.items() ^ ours.items() if known else [(name, ()) for name in stored.keys() ^ ours.keys()]
+    if differs:
+        name = min(name for name, _ in differs)
+        here, there = (str(side.get(name, "missing")) for side in (ours, stored))
+        raise ValueError(
+            f"checkpoint {newest} was made by other networks than the configuration builds ({name}: {there} "
+            f"there, {here} here): use the run's own config.yaml, or a new --run-dir"
         )
 
 

@@ -267,6 +267,17 @@ def test_what_the_data_lacks_is_refused_first(refusal, tmp_path):
     assert "cond=text needs one per picture" in refusal(data__source=flat, cond="text")
 
 
+def test_a_run_of_other_networks_keeps_its_configuration(classes, tmp_path, tiny_features, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(classes, run)
+    before = (run / "config.yaml").read_bytes()
+    for settings in ({"generator__z_dim": 12}, {"generator": "stylegan3"}):
+        with pytest.raises(SystemExit):
+            main(tiny_run(run, tiny_features, **QUIET, **settings))
+        assert "was made by other networks than the configuration builds" in capsys.readouterr().err
+        assert (run / "config.yaml").read_bytes() == before
+
+
 def test_a_guide_without_images_is_refused_first(refusal, text):
     settings = {"cond": "text", "conditioning__text_encoder": f"local:{text / 'last' / 'text_encoder'}"}
     assert "needs a CLIP with an image tower" in refusal(objective__clip_weight=1, **settings)
