@@ -237,13 +237,22 @@ def test_feature_networks_that_differ_between_machines_end_all(tmp_path, tiny_fe
     assert "process 1 has another set of weights in its feature networks" in words[0]
 
 
+STAGES = {
+    "stylegan3": ("class", "{resolution: 16}", "{resolution: 32, head_layers: 4}"),
+    "stylegan_t": ("text", "{name: one, resolution: 16}", "{name: two, resolution: 16, train: text_encoder}"),
+}
+
+
 @pytest.mark.slow
-def test_stages_on_disks_of_their_own(tmp_path, tiny_features):
+@pytest.mark.parametrize("family", STAGES)
+def test_stages_on_disks_of_their_own(family, tmp_path, tiny_features):
+    """The second machine is a new one when the second stage begins."""
     own = [tmp_path / "m0", tmp_path / "m1"]
-    arguments = tiny_run("run", tiny_features, generator="stylegan3", **TWO)
-    done(own, [*arguments, "--stages", "[{resolution: 16}]"])
+    cond, first, second = STAGES[family]
+    arguments = tiny_run("run", tiny_features, generator=family, cond=cond, **TWO)
+    done(own, [*arguments, "--stages", f"[{first}]"])
     shutil.rmtree(own[1])
-    done(own, [*arguments, "--stages", "[{resolution: 16}, {resolution: 32, head_layers: 4}]"])
+    done(own, [*arguments, "--stages", f"[{first}, {second}]"])
     chain = json.loads((own[0] / "run" / "chain.json").read_text())
     assert [stage["state"] for stage in chain["stages"]] == ["finished", "finished"]
 
