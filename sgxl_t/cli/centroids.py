@@ -38,18 +38,27 @@ Examples:
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the draws and first centres.")
 @click.option("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps [default: cuda where there is one].")
+@click.option("--overwrite", is_flag=True, help="Replace centres that were made with other settings.")
 @click.option("--json", "as_json", is_flag=True, help="Print how they were made as JSON.")
 def centroids(
-    model: str, count: int | None, by: Any, draws: int | None, seed: int, device: str | None, as_json: bool
+    model: str,
+    count: int | None,
+    by: Any,
+    draws: int | None,
+    seed: int,
+    device: str | None,
+    overwrite: bool,
+    as_json: bool,
 ) -> None:
     """Finds the centres of the styles of MODEL, a model folder, and stores them in it.
 
     `sgxl-t sample --psi 0.7 --truncation centroid` then pulls each picture to the centre nearest to it, which
     makes it typical without making all pictures alike. The stages grown from one stem share their centres:
-    copy centroids.safetensors from one model folder to the next. A file that is there is replaced.
+    copy centroids.safetensors from one model folder to the next. Centres of other settings are replaced with
+    --overwrite only; those that do not fit the model any more are of no use and are replaced.
     """
     from sgxl_t.conditioning.model_folder import load_model
-    from sgxl_t.sampling.centroids import compute_centroids, save_centroids
+    from sgxl_t.sampling.centroids import check_replaceable, compute_centroids, save_centroids
     from sgxl_t.sampling.files import check_writable
     from sgxl_t.sampling.pipeline import choose_device
     from sgxl_t.sampling.requests import check_seeds
@@ -57,6 +66,8 @@ def centroids(
     check_seeds(seed)
     generator, _, info = load_model(model)
     check_writable(info.folder)
+    if not overwrite:
+        check_replaceable(info.folder, generator, count, by=by, draws=draws, seed=seed)
     generator = generator.to(choose_device(device))
     found = compute_centroids(generator, count, by=by, draws=draws, seed=seed, progress=not as_json)
     path = save_centroids(info.folder, found, generator)

@@ -18,11 +18,12 @@ from sgxl_t.cli.pipes import shard_options
 from sgxl_t.conditioning.model_folder import load_model
 from sgxl_t.conditioning.text_condition import TextCondition
 from sgxl_t.datasets.base import ImageSource, open_to_measure
+from sgxl_t.datasets.listed import ListedSource
 from sgxl_t.datasets.policy import Size
 from sgxl_t.files.cache import cache_folder
 from sgxl_t.files.content import short_hash
 from sgxl_t.files.lock import lock_beside, locked
-from sgxl_t.files.terminal import visible
+from sgxl_t.files.terminal import say, visible
 from sgxl_t.metrics.coco import CocoReal, fake_resize, open_coco
 from sgxl_t.metrics.curve import PSIS
 from sgxl_t.metrics.extractors import KNOWN
@@ -56,6 +57,8 @@ ASKED = (
     "sha256",
 )
 """The options that tell one evaluation from another."""
+SPREAD = 64
+"""Captions looked at where they stand in pictures that have to be read for them."""
 
 
 @dataclass
@@ -104,6 +107,7 @@ class Request:
         for number in range(len(self.targets)):
             fakes, reals = self._sides(number, self.psis[0], self.options["seed"])
             check_request(fakes, self.specs, reals, self.shelf)
+            self._note_cut_captions(fakes)
             for spec in self.specs:
                 real = reals.get(spec.resolution)
                 part = "_precision" if spec.reduction == "precision_recall" else ""
@@ -117,6 +121,17 @@ class Request:
         pictures = [target for target in self.targets if isinstance(target, PictureFakes)]
         lines = [f"{one.path}: {line}" for one in pictures for line in one.files.rejects.summary()]
         return [visible(line) for line in (*lines, *self.data.summary())]
+
+    def _note_cut_captions(self, fakes: Fakes) -> None:
+        """Says how many of the captions that pictures are made from are longer than the model reads."""
+        if not isinstance(fakes, GeneratorFakes) or not isinstance(fakes.condition, TextCondition):
+            return
+        count = max((spec.n_fake for spec in self.specs), default=0)
+        if fakes.notes is not None and not isinstance(fakes.notes.source, ListedSource):
+            count = min(count, SPREAD)  # each of these costs a picture to be read
+        given = (fakes.conditions([index])[0] for index in range(count))
+        if self.processes.is_main and (note := fakes.condition.cut_note(given)):
+            say(f"note: {note}", err=True)
 
     def forget(self) -> None:
         """Removes unfinished work, which the results have replaced."""

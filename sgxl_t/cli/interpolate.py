@@ -10,6 +10,8 @@ from sgxl_t.cli.sample_request import (
     MachineRequest,
     asked_of,
     machine_options,
+    note_reading,
+    overwrite_option,
     subject_options,
     truncation_options,
 )
@@ -45,6 +47,7 @@ Examples:
     "--animation", metavar="FILE", help="Animated .png, .gif or .webp, with the seeds side by side."
 )
 @click.option("--fps", type=float, default=12.0, show_default=True, help="Pictures per second.")
+@overwrite_option
 @machine_options
 def interpolate(
     prompts: tuple[str, ...],
@@ -60,13 +63,15 @@ def interpolate(
     strip: str | None,
     animation: str | None,
     fps: float,
+    overwrite: bool,
     machine: MachineRequest,
     as_json: bool,
 ) -> None:
     """Makes pictures on the way through PROMPTS, or through the classes named with --class, in their order.
 
     Text features turn on the sphere; between classes the styles move on a straight line. The latent stays,
-    unless lines of --prompts name seeds of their own.
+    unless lines of --prompts name seeds of their own. A file that is there is replaced by the same picture
+    only, else with --overwrite.
     """
     from sgxl_t.sampling.reel import Reel
     from sgxl_t.sampling.requests import check_psi, parse_seeds, read_lines
@@ -79,16 +84,21 @@ def interpolate(
 
     from tqdm import tqdm
 
+    from sgxl_t.sampling.recipe import Drawing
     from sgxl_t.sampling.shots import plan_steps
 
     pipe = machine.open(model)
     asked = asked_of(pipe, prompts, classes, lines)
     tracks = {seed: plan_steps([one.shot(seed, psi) for one in asked], frames) for seed in numbers}
     steps = [step for track in tracks.values() for step in track]
+    note_reading(pipe, [one.shot(seed, psi) for seed in numbers for one in asked])
+    drawing = Drawing.of(pipe, truncation, cutoff)
+    if not overwrite:
+        reel.check_others(tracks, drawing)
     machine.speed_up(pipe, len(steps))
     pictures = pipe.shoot(steps, cutoff=cutoff, truncation=truncation, batch_size=machine.batch_size)
     with tqdm(pictures, total=len(steps), unit="picture", delay=2, leave=False, disable=None) as bar:
-        written = reel.write(bar, tracks, side=pipe.generator.img_resolution)
+        written = reel.write(bar, tracks, drawing, side=pipe.generator.img_resolution)
     if as_json:
         facts = {"pictures": written, "strip": strip, "animation": animation}
         say_json(facts)

@@ -11,6 +11,8 @@ from sgxl_t.cli.sample_request import (
     asked_of,
     grid_label,
     machine_options,
+    note_reading,
+    overwrite_option,
     subject_options,
     truncation_options,
 )
@@ -60,7 +62,8 @@ Examples:
 @click.option(
     "--out",
     metavar="DIR",
-    help="Folder for one PNG per picture [default: samples, unless --grid or --sheet is given].",
+    help="Folder for one PNG per picture, or the .png of a single one [default: samples, unless --grid or "
+    "--sheet is given].",
 )
 @click.option(
     "--grid", metavar="FILE", help="One PNG with a row per prompt or class and a column per seed and psi."
@@ -73,6 +76,7 @@ Examples:
 @click.option(
     "--sheet-rows", type=int, default=32, show_default=True, metavar="N", help="Rows on a page of --sheet."
 )
+@overwrite_option
 @machine_options
 def sample(
     prompts: tuple[str, ...],
@@ -91,12 +95,14 @@ def sample(
     grid: str | None,
     sheet: str | None,
     sheet_rows: int,
+    overwrite: bool,
     machine: MachineRequest,
     as_json: bool,
 ) -> None:
     """Makes pictures from PROMPTS, or from the classes named with --class.
 
-    Every prompt or class is drawn once per seed and psi, each picture into its own file named by these.
+    Every prompt or class is drawn once per seed and psi, each picture into its own file named by all that
+    changes it. A file that is there is replaced by the same picture only, else with --overwrite.
     """
     # Everything that can be wrong without the model is checked before the slow imports and the loading.
     from sgxl_t.sampling.album import Album
@@ -110,27 +116,26 @@ def sample(
 
     from tqdm import tqdm
 
+    from sgxl_t.sampling.recipe import Drawing
     from sgxl_t.sampling.shots import plan_rows
 
     pipe = machine.open(model)
     asked = asked_of(pipe, prompts, classes, lines, everything=sheet is not None)
-    rows = plan_rows(
-        list(dict.fromkeys(asked)),
-        numbers,
-        psis,
-        name=pipe.condition.label,
-        label=grid_label(pipe),
-        mix=pipe.mixed(mix, layers),
-        best_of=best_of,
-    )
+    words = {"name": pipe.condition.label, "label": grid_label(pipe)}
+    mixed = pipe.mixed(mix, layers)
+    rows = plan_rows(list(dict.fromkeys(asked)), numbers, psis, mix=mixed, best_of=best_of, **words)
     shots = [shot for row in rows for shot in row.shots]
+    note_reading(pipe, shots)
+    drawing = Drawing.of(pipe, truncation, cutoff)
+    if not overwrite:
+        album.check_others(rows, drawing, best_of)
     machine.speed_up(pipe, len(shots) * best_of)
     pictures = pipe.shoot(
         shots, cutoff=cutoff, truncation=truncation, best_of=best_of, clip=clip, batch_size=machine.batch_size
     )
     # The bar waits two seconds, so quick requests print one line only, and stays away from files and pipes.
     with tqdm(pictures, total=len(shots), unit="picture", delay=2, leave=False, disable=None) as bar:
-        written = album.write(bar, rows, side=pipe.generator.img_resolution)
+        written = album.write(bar, rows, drawing, side=pipe.generator.img_resolution, best_of=best_of)
     _report(written, as_json)
 
 

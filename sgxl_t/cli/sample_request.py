@@ -16,7 +16,7 @@ from sgxl_t.files.terminal import say
 if TYPE_CHECKING:
     from sgxl_t.sampling.pipeline import Pipeline
     from sgxl_t.sampling.requests import Line
-    from sgxl_t.sampling.shots import Asked
+    from sgxl_t.sampling.shots import Asked, Shot
 
 DEMO_MODEL = "demo_text"
 
@@ -66,6 +66,11 @@ truncation_options = _together(
         "centroids` made, or the average of all classes.",
     ),
     click.option("--cutoff", type=int, metavar="N", help="Truncate only the first N styles."),
+)
+
+
+overwrite_option = click.option(
+    "--overwrite", is_flag=True, help="Replace files that hold other pictures, which is refused without it."
 )
 
 
@@ -187,22 +192,20 @@ def asked_of(
     from sgxl_t.sampling.shots import Asked
 
     condition = pipe.condition
-    if classes and condition.kind != "class":
-        raise ValueError(
-            f"--class {classes[0]} needs a class model and this is a {condition.kind} model: give a prompt "
-            "instead"
-        )
-    if prompts and condition.kind == "class":
-        raise ValueError(
-            f"the prompt {prompts[0][:60]!r} needs a text model and this is a class model: use --class"
-        )
+    _check_kind(condition.kind, prompts or [line.text for line in lines if condition.kind == "none"], classes)
     found = [Asked(one) for word in (*prompts, *classes) for one in condition.resolve([word])]
     found += [Asked(one, line.psi, line.seed) for line in lines for one in condition.resolve([line.text])]
     if not found and condition.kind == "class" and everything:
         return [Asked(number) for number in range(len(condition.names))]
     found = found or [Asked(one) for one in condition.resolve([])]
-    _note_unknown_words(pipe, [condition.label(one.condition) for one in found])
     return found
+
+
+def note_reading(pipe: Pipeline, shots: Sequence[Shot]) -> None:
+    """Says on stderr what of the prompts changes no picture."""
+    conditions = [condition for shot in shots for condition in shot.conditions]
+    for note in pipe.condition.reading_notes(list(dict.fromkeys(conditions))):
+        say(f"note: {note}", err=True)
 
 
 def grid_label(pipe: Pipeline) -> Callable[[Any], str]:
@@ -216,11 +219,15 @@ def grid_label(pipe: Pipeline) -> Callable[[Any], str]:
     return label
 
 
-def _note_unknown_words(pipe: Pipeline, prompts: list[str]) -> None:
-    """A word that the text encoder never saw changes nothing in the picture, which people should know."""
-    if pipe.condition.kind != "text":
-        return
-    unknown = pipe.condition.encoder.unknown_words(prompts)
-    if unknown:
-        shown = ", ".join(unknown[:8]) + (" ..." if len(unknown) > 8 else "")
-        say(f"note: the model's text encoder does not know: {shown}", err=True)
+def _check_kind(kind: str, prompts: Sequence[str], classes: Sequence[str]) -> None:
+    """Raises ValueError for prompts or classes that a model of this kind of condition does not take."""
+    way_out = {
+        "text": 'say in words what to draw, such as sgxl-t sample "a red fox"',
+        "class": "use --class with a name or number (sgxl-t info MODEL lists them)",
+        "none": "it draws what it was trained on, so leave prompts and classes out and vary --seeds",
+    }[kind]
+    what = {"text": "draws from text", "class": "draws classes", "none": "has no condition"}[kind]
+    if classes and kind != "class":
+        raise ValueError(f"--class {classes[0][:60]} does not fit, since this model {what}: {way_out}")
+    if prompts and kind != "text":
+        raise ValueError(f"the prompt {prompts[0][:60]!r} does not fit, since this model {what}: {way_out}")

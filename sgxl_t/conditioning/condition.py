@@ -58,6 +58,10 @@ class Condition(nn.Module, ABC):
     def label(self, condition: Any) -> str:
         """Short readable name of one resolved condition, for file names and grids."""
 
+    def reading_notes(self, conditions: Sequence[Any]) -> list[str]:
+        """What of these resolved conditions changes no picture, in sentences for people; [] for most."""
+        return []
+
     @abstractmethod
     def take(self, batch: Any) -> Any:
         """The conditions of a data batch, as `encode` takes them; ValueError when the data has none."""

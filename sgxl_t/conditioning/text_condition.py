@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from sgxl_t.conditioning.caption_store import encode_all, stored_features
 from sgxl_t.conditioning.condition import Condition, Phase
+from sgxl_t.files.terminal import visible
 from sgxl_t.networks.configs import ConditionSpec
 from sgxl_t.networks.text_tokens import TextTokens, rows
 
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 
 MAX_PROMPT = 10_000
 CACHE_ENTRIES = 100_000
+MOST_COUNTED = 20_000
+MOST_NOTES = 3
+"""Prompts that are cut and told of one by one."""
 
 
 class TextCondition(Condition):
@@ -124,6 +129,40 @@ class TextCondition(Condition):
         """The prompt itself."""
         return " ".join(str(condition).split())
 
+    def reading_notes(self, conditions: Sequence[Any]) -> list[str]:
+        """Words that the generator's encoder does not know, and ends of prompts beyond its context."""
+        prompts, notes = list(dict.fromkeys(map(str, conditions))), []
+        if unknown := self.encoder.unknown_words(prompts):
+            shown = ", ".join(unknown[:8]) + (" ..." if len(unknown) > 8 else "")
+            notes.append(f"the model's text encoder does not know: {visible(shown)}")
+        ends = [
+            (prompt, end) for prompt, end in zip(prompts, self.encoder.unread(prompts), strict=True) if end
+        ]
+        for prompt, end in ends[:MOST_NOTES]:
+            read = len(prompt[: prompt.rindex(end)].split())
+            notes.append(
+                f"only the first {read} words of {_shortened(prompt)} were read, which is the context of "
+                f"{self.encoder.context_length} tokens; not read: {_shortened(end)}"
+            )
+        if len(ends) > MOST_NOTES:
+            notes.append(f"{len(ends) - MOST_NOTES} more prompts are longer than that context and were cut")
+        return notes
+
+    def cut_note(self, captions: Iterable[str]) -> str | None:
+        """How many captions are longer than the context, in words for a log; None where none is.
+
+        The first 20,000 different ones count, which a tokenizer reads in seconds.
+        """
+        different = list(islice(dict.fromkeys(captions), MOST_COUNTED))
+        count = sum(self.encoder.cut(different))
+        if not count:
+            return None
+        are = "caption is" if count == 1 else "captions are"
+        return (
+            f"{count} {are} longer than the context of {self.encoder.context_length} tokens and were cut, of "
+            f"{len(different)} that were looked at"
+        )
+
     def take(self, batch: Any) -> list[str]:
         """Captions of the batch."""
         if batch.captions is None:
@@ -188,3 +227,8 @@ class TextCondition(Condition):
     def _missing(self, captions: Sequence[str]) -> list[str]:
         different = dict.fromkeys(captions)
         return [text for text in different if text not in self._kept and text not in self._cache]
+
+
+def _shortened(text: str, most: int = 60) -> str:
+    """Quoted for a line of a log, in the middle of a sentence."""
+    return f'"{visible(text if len(text) <= most else text[: most - 4] + " ...")}"'

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import open_clip
 import torch
@@ -24,12 +24,22 @@ from sgxl_t.networks.text_encoder import TextEncoder
 from sgxl_t.networks.text_tokens import TextTokens, leading
 from sgxl_t.networks.vocabulary import WordTokenizer
 
-Tokenizer = Callable[[Sequence[str]], Tensor]
 NOT_TEXT = ("visual", "logit_scale", "logit_bias", "text_decoder")
 """What a CLIP (or CoCa) holds beside its text tower."""
 STAND_IN = {"layers": 1, "width": 8, "head_width": 8, "image_size": 4, "patch_size": 4}
 """open_clip always builds an image tower; this one is as small as it gets, for where ours or none belongs."""
 _LIMITS = {"embed_dim": 4096, "context_length": 512, "vocab_size": 300_000, "width": 4096, "layers": 64}
+
+
+class Tokenizer(Protocol):
+    """Captions to token numbers, as all tokenizers of open_clip give them and that of words."""
+
+    @property
+    def context_length(self) -> Any:
+        """Tokens per caption."""
+
+    def __call__(self, texts: list[str], context_length: int | None = None, /) -> Tensor:
+        """int64 [N, context_length]; none takes its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,16 +118,26 @@ class ClipModel(TextEncoder):
     def guide(self) -> ClipModel | None:
         return self if self.has_image_tower else None
 
+    def tokenize(self, texts: Sequence[str], context_length: int | None = None) -> Tensor:
+        return self.tokenizer(list(texts), context_length)
+
+    @property
+    def context_length(self) -> int:
+        return self.tokenizer.context_length
+
+    def _end(self, text: str) -> str:
+        # To a vocabulary of words all words that it lacks are the same one, so tokens do not tell them apart.
+        return self.tokenizer.end(text) if isinstance(self.tokenizer, WordTokenizer) else super()._end(text)
+
     def encode_text(self, texts: Sequence[str]) -> Tensor:
-        tokens = self.tokenizer(list(texts)).to(self.mean.device, non_blocking=True)
-        return self.encode_tokens(tokens)
+        return self.encode_tokens(self.tokenize(texts).to(self.mean.device, non_blocking=True))
 
     def encode_tokens(self, tokens: Tensor) -> Tensor:
         """Tokens int64 [N, context_length] to unit vectors [N, dim], float32."""
         return F.normalize(self.model.encode_text(tokens).float(), dim=-1)  # type: ignore[operator]
 
     def encode_with_tokens(self, texts: Sequence[str]) -> tuple[Tensor, TextTokens]:
-        ids = self.tokenizer(list(texts)).to(self.mean.device, non_blocking=True)
+        ids = self.tokenize(texts).to(self.mean.device, non_blocking=True)
         states = self.model.forward_intermediates(  # type: ignore[operator]
             text=ids, text_indices=1, normalize_intermediates=True
         )

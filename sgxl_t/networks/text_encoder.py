@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,6 +42,18 @@ class TextEncoder(nn.Module, ABC):
         """In one pass, what `encode_text` gives and the tower's last states, float32; needs a token_dim."""
 
     @abstractmethod
+    def tokenize(self, texts: Sequence[str], context_length: int | None = None) -> Tensor:
+        """Captions to the token numbers that the tower reads, int64 [N, context_length], padded.
+
+        context_length: another number of tokens than the tower's own.
+        """
+
+    @property
+    @abstractmethod
+    def context_length(self) -> int:
+        """Tokens of a caption that the tower reads, with those for its start and end."""
+
+    @abstractmethod
     def text_copy(self) -> TextEncoder:
         """An independent float32 copy of what reads text, without a reference: it is going to learn."""
 
@@ -61,6 +74,38 @@ class TextEncoder(nn.Module, ABC):
     def unknown_words(self, texts: Sequence[str]) -> list[str]:
         """Words that a local vocabulary lacks; empty for pretrained towers, which spell words out."""
         return []
+
+    def cut(self, texts: Sequence[str]) -> list[bool]:
+        """Which texts are longer than the tower's context, so that what their ends say changes nothing.
+
+        One token more of room shows it for every tokenizer: another token comes in, at the end or before the
+        token that ends a caption.
+        """
+        if not texts:
+            return []
+        length = self.context_length
+        read, more = self.tokenize(texts), self.tokenize([*texts, ""], length + 1)
+        padding = more[-1, -1]
+        longer = (read != more[:-1, :length]).any(dim=1) | (more[:-1, length] != padding)
+        return longer.tolist()
+
+    def unread(self, texts: Sequence[str]) -> list[str]:
+        """The end of each text that does not fit into the context, from the first word not read whole.
+
+        "" where all of it is read.
+        """
+        return [self._end(text) if cut else "" for text, cut in zip(texts, self.cut(texts), strict=True)]
+
+    def _end(self, text: str) -> str:
+        """What follows the shortest beginning of `text` with the same tokens, found by halving."""
+        tokens, low, high = self.tokenize([text]), 0, len(text)
+        while low < high:
+            middle = (low + high) // 2
+            same = torch.equal(tokens, self.tokenize([text[:middle]]))
+            low, high = (low, middle) if same else (middle + 1, high)
+        word = re.search(r"[a-z']{1,30}$", text[:low], re.IGNORECASE)
+        inside = word is not None and text[low : low + 1].isalpha()
+        return text[word.start() if word and inside else low :].strip()
 
     def text_parameters(self) -> list[nn.Parameter]:
         """Parameters of the text tower, its embeddings and projection."""
@@ -124,6 +169,25 @@ class JoinedEncoders(TextEncoder):
     @staticmethod
     def _joined(vectors: Sequence[Tensor]) -> Tensor:
         return F.normalize(torch.cat([v.to(vectors[0].device) for v in vectors], dim=1), dim=-1)
+
+    def tokenize(self, texts: Sequence[str], context_length: int | None = None) -> Tensor:
+        """The parts' tokens side by side."""
+        return torch.cat([part.tokenize(texts, context_length) for part in self.encoders], dim=1)
+
+    @property
+    def context_length(self) -> int:
+        """Of the part that reads most."""
+        return max(part.context_length for part in self.encoders)
+
+    def cut(self, texts: Sequence[str]) -> list[bool]:
+        """Which texts no part reads to their end."""
+        parts = [part.cut(texts) for part in self.encoders]
+        return [all(cut) for cut in zip(*parts, strict=True)]
+
+    def unread(self, texts: Sequence[str]) -> list[str]:
+        """What no part reads."""
+        parts = [part.unread(texts) for part in self.encoders]
+        return [min(ends, key=len) for ends in zip(*parts, strict=True)]
 
     def text_copy(self) -> JoinedEncoders:
         return JoinedEncoders([part.text_copy() for part in self.encoders])

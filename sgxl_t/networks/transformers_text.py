@@ -83,17 +83,27 @@ class TransformersText(TextEncoder):
             self.max_tokens, self.dim = MAX_TOKENS, config.d_model
             self.token_dim = config.d_model
 
+    def tokenize(self, texts: Sequence[str], context_length: int | None = None) -> Tensor:
+        return self._tokens(texts, "max_length", context_length)["input_ids"]
+
+    @property
+    def context_length(self) -> int:
+        return self.max_tokens
+
+    def _tokens(self, texts: Sequence[str], padding: str, length: int | None = None) -> Any:
+        return self.tokenizer(
+            [self._cleaned(text) for text in texts],
+            padding=padding,
+            truncation=True,
+            max_length=length or self.max_tokens,
+            return_tensors="pt",
+        )
+
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         return self.encode_with_tokens(texts)[0]
 
     def encode_with_tokens(self, texts: Sequence[str]) -> tuple[Tensor, TextTokens]:
-        tokens = self.tokenizer(
-            [self._cleaned(text) for text in texts],
-            padding="max_length" if self.family.pooled else "longest",
-            truncation=True,
-            max_length=self.max_tokens,
-            return_tensors="pt",
-        )
+        tokens = self._tokens(texts, "max_length" if self.family.pooled else "longest")
         device = next(self.model.parameters()).device
         ids = tokens["input_ids"].to(device)
         if self.family.pooled:

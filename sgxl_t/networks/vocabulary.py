@@ -20,9 +20,12 @@ MAX_CHARACTERS = 10_000
 """Characters of a caption that are looked at; what follows cannot reach a token any more."""
 
 
+_WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
+
+
 def split_words(text: str) -> list[str]:
     """Lower-case words of a text: letters, digits and inner apostrophes; everything else separates."""
-    return re.findall(r"[^\W_]+(?:'[^\W_]+)*", text[:MAX_CHARACTERS].lower())
+    return _WORD.findall(text[:MAX_CHARACTERS].lower())
 
 
 class WordTokenizer:
@@ -47,14 +50,21 @@ class WordTokenizer:
         """Number of different tokens."""
         return FIRST_WORD + len(self.words) + 1
 
-    def __call__(self, texts: Sequence[str]) -> Tensor:
-        """Captions to int64 [N, context_length]."""
-        tokens = torch.full((len(texts), self.context_length), PAD, dtype=torch.int64)
+    def __call__(self, texts: Sequence[str], context_length: int | None = None) -> Tensor:
+        """Captions to int64 [N, context_length]; none takes its own."""
+        length = context_length or self.context_length
+        tokens = torch.full((len(texts), length), PAD, dtype=torch.int64)
         for row, text in zip(tokens, texts, strict=True):
             numbers = [self._numbers.get(word, UNKNOWN) for word in split_words(text)]
-            numbers = [START, *numbers[: self.context_length - 2], self.vocab_size - 1]
+            numbers = [START, *numbers[: length - 2], self.vocab_size - 1]
             row[: len(numbers)] = torch.tensor(numbers)
         return tokens
+
+    def end(self, text: str) -> str:
+        """What follows the words of a text that have room; "" where all have."""
+        starts = [match.start() for match in _WORD.finditer(text)]
+        room = self.context_length - 2
+        return text[starts[room] :].strip() if len(starts) > room else ""
 
     def unknown_words(self, texts: Iterable[str]) -> list[str]:
         """Words of these texts that the tower never saw, each once, in order."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 from PIL import Image, features
+from PIL.PngImagePlugin import PngInfo
 
-from sgxl_t.sampling.files import check_file, save_whole
+from sgxl_t.sampling.files import KEY, check_file, save_whole
 
 FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
     ".png": ("PNG", {"default_image": False}),
@@ -32,13 +34,21 @@ def check_animation(file: str | Path, fps: float) -> Path:
     return check_file(path)
 
 
-def save_animation(pictures: Sequence[Image.Image], file: str | Path, fps: float = 12.0) -> Path:
+def save_animation(
+    pictures: Sequence[Image.Image],
+    file: str | Path,
+    fps: float = 12.0,
+    recipe: Mapping[str, Any] | None = None,
+) -> Path:
     """Writes RGB pictures of one size as an endless animation, whole or not at all; returns the path.
 
-    fps: pictures per second. ValueError as in `check_animation`.
+    fps: pictures per second. recipe: what they are made from, which the file then holds as JSON text.
+    ValueError as in `check_animation`.
     """
     path = check_animation(file, fps)
     kind, told = FORMATS[path.suffix.lower()]
+    if recipe is not None:
+        told = {**told, **_known(kind, json.dumps(recipe))}
 
     def write(stream: IO[bytes]) -> None:
         rest = list(pictures[1:])
@@ -48,6 +58,15 @@ def save_animation(pictures: Sequence[Image.Image], file: str | Path, fps: float
         )
 
     return save_whole(path, write)
+
+
+def _known(kind: str, text: str) -> dict[str, Any]:
+    """What Pillow is told to write the text into a file."""
+    if kind != "PNG":
+        return {"GIF": {"comment": text.encode()}, "WEBP": {"xmp": text.encode()}}[kind]
+    known = PngInfo()
+    known.add_text(KEY, text)
+    return {"pnginfo": known}
 
 
 def beside(pictures: Sequence[Image.Image]) -> Image.Image:

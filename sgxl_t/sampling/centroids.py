@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from sgxl_t.files.tensors import write_tensors
+from sgxl_t.files.terminal import visible
 from sgxl_t.files.untrusted import parse_json
 from sgxl_t.files.whole import whole_file
 from sgxl_t.networks.generator import Generator
@@ -85,15 +86,7 @@ def compute_centroids(
     The same model, arguments and device give the same centres. Raises ValueError for what cannot be had.
     """
     classes = _classes(generator, by)
-    count = count if count is not None else PER_CLASS * (1 if by == "class" else max(1, len(classes)))
-    total = count * (len(classes) if by == "class" else 1)
-    if not 1 <= total <= MAX_CENTRES:
-        raise ValueError(f"{total} centres were asked for: use 1 to {MAX_CENTRES} in all")
-    draws = PER_CENTRE * count if draws is None else draws
-    if draws < count:
-        raise ValueError(
-            f"draws={draws} are too few for {count} centres: use at least {count}, or leave it out"
-        )
+    count, draws = _sizes(classes, count, by, draws)
     groups = [[one] for one in classes] if by == "class" else [classes]
     parts = []
     for number, group in enumerate(groups):
@@ -103,6 +96,33 @@ def compute_centroids(
     facts["mean_square"] = sum(part.mean_square for part in parts) / len(parts)
     labels = torch.tensor(classes).repeat_interleave(count) if by == "class" else None
     return Centroids(torch.cat([part.centres for part in parts]), labels, facts)
+
+
+def check_replaceable(
+    folder: str | Path,
+    generator: Generator,
+    count: int | None = None,
+    *,
+    by: By = "all",
+    draws: int | None = None,
+    seed: int = 0,
+) -> None:
+    """Raises ValueError where a model folder has centres that fit it and were made with other settings.
+
+    The settings are those of `compute_centroids`; equal ones give the same centres again.
+    """
+    count, draws = _sizes(_classes(generator, by), count, by, draws)
+    try:
+        stored = load_centroids(folder, generator)
+    except ValueError:
+        return  # broken, or of other weights: of no use to anybody
+    wanted = {"count": count, "by": by, "draws": draws, "seed": seed}
+    if stored is not None and any(stored.facts.get(name) != value for name, value in wanted.items()):
+        made = ", ".join(f"{name} {stored.facts.get(name)}" for name in wanted)
+        raise ValueError(
+            f"{Path(folder) / FILE} is there already, made with other settings ({visible(made)}): keep "
+            "it, or add --overwrite to replace it"
+        )
 
 
 def save_centroids(
@@ -170,6 +190,20 @@ def _check_stored(path: Path, tensors: Mapping[str, Tensor], generator: Generato
         and torch.equal(classes.unique(), torch.arange(known))
     ):
         raise ValueError(f"{path} does not give every one of {known} classes its centres: {AGAIN}")
+
+
+def _sizes(classes: list[int], count: int | None, by: By, draws: int | None) -> tuple[int, int]:
+    """Centres (of each class with by="class") and draws behind them; ValueError for what cannot be had."""
+    count = count if count is not None else PER_CLASS * (1 if by == "class" else max(1, len(classes)))
+    total = count * (len(classes) if by == "class" else 1)
+    if not 1 <= total <= MAX_CENTRES:
+        raise ValueError(f"{total} centres were asked for: use 1 to {MAX_CENTRES} in all")
+    draws = PER_CENTRE * count if draws is None else draws
+    if draws < count:
+        raise ValueError(
+            f"draws={draws} are too few for {count} centres: use at least {count}, or leave it out"
+        )
+    return count, draws
 
 
 def _classes(generator: Generator, by: By) -> list[int]:

@@ -4,33 +4,41 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import re
 import tempfile
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from sgxl_t.files.whole import name_aside
 
+KEY = "sgxl-t"
+"""Under it a PNG holds what it was made from."""
 MAX_NAME = 80
+OTHER_FORMATS = (".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".mp4")
 
 
-def picture_names(conditions: Sequence[str]) -> dict[str, str]:
+def picture_names(conditions: Sequence[str], *, exact: bool = False) -> dict[str, str]:
     """Stem of the file names of each prompt or class, such as `a-red-fox-in-snow`; all differ.
 
-    Plain letters, digits and dashes on every system. Case and commas do not show; what loses more (long
-    prompts, other scripts, other signs) or would be called like another gets eight digits of its hash.
+    Plain letters, digits and dashes on every system. What loses more than case and commas (long names, other
+    scripts, other signs) or would be called like another gets eight digits of its hash.
+    exact: so does what loses anything but spaces. Case and commas change what a text encoder reads, so
+    prompts must not share a name, today's neither with each other nor with tomorrow's.
     """
     names = {condition: _slug(condition) for condition in conditions}
     shared = Counter(names.values())
     for condition, name in names.items():
-        said = " ".join(re.sub(r"[-_,.\s]+", " ", condition.lower()).split())
-        if not name or name.replace("-", " ") != said or len(name) > MAX_NAME or shared[name] > 1:
+        loose = re.sub(r"[-_,.\s]+", " ", condition.lower()).strip().replace(" ", "-")
+        said = condition.replace(" ", "-") if exact else loose
+        if not name or name != said or len(name) > MAX_NAME or shared[name] > 1:
             digest = hashlib.sha256(condition.encode("utf-8", "surrogatepass")).hexdigest()[:8]
             names[condition] = "-".join(part for part in (name[:MAX_NAME].strip("-"), digest) if part)
     return names
@@ -41,9 +49,15 @@ def _slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")
 
 
-def save_png(image: Image.Image, path: str | Path) -> Path:
-    """Writes one PNG aside and renames it; returns the path. ValueError when the folder cannot take it."""
-    return save_whole(path, lambda stream: image.save(stream, format="PNG"))
+def save_png(image: Image.Image, path: str | Path, recipe: Mapping[str, Any] | None = None) -> Path:
+    """Writes one PNG aside and renames it; returns the path. ValueError when the folder cannot take it.
+
+    recipe: what the picture is made from, which the file then holds as JSON text.
+    """
+    known = PngInfo()
+    if recipe is not None:
+        known.add_text(KEY, json.dumps(recipe))
+    return save_whole(path, lambda stream: image.save(stream, format="PNG", pnginfo=known))
 
 
 def save_whole(path: str | Path, write: Callable[[IO[bytes]], None]) -> Path:
@@ -68,6 +82,16 @@ def check_file(path: str | Path) -> Path:
         raise ValueError(f"{path} is a folder: name a file, such as {path / 'grid.png'}")
     check_writable(path.parent)
     return path
+
+
+def names_picture(path: str | Path) -> bool:
+    """Whether a path is called like a PNG and is no folder; ValueError for pictures of other formats."""
+    suffix, folder = Path(path).suffix.lower(), Path(path).is_dir()
+    if suffix in OTHER_FORMATS and not folder:
+        raise ValueError(
+            f"{path} does not end in .png: pictures are written as PNG, so name a .png or a folder"
+        )
+    return suffix == ".png" and not folder
 
 
 def check_writable(folder: str | Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +25,8 @@ from sgxl_t.sampling.machine import Machine, Precision, check_precision
 from sgxl_t.sampling.requests import check_psi, check_seeds
 from sgxl_t.sampling.shots import Mix, Shot, Step, candidates, make_mix, plan_steps, shot_label
 from sgxl_t.sampling.truncation import Truncation, check_truncation
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,7 @@ class Pipeline(Machine):
         super().__init__(generator, condition, choose_device(device), precision)
         self.info = info
         self._centroids = centroids
+        self._warned: set[str] = set()
 
     @classmethod
     def from_pretrained(
@@ -186,6 +190,7 @@ class Pipeline(Machine):
         """The pictures of a call one after the other, so that many need no more memory than one batch."""
         resolved, listed = self.condition.resolve(conditions), check_seeds(seeds)
         psis, mixed = _each(psi, len(resolved)), self.mixed(mix, layers)
+        self._warn(resolved if mixed is None else [*resolved, mixed.condition])
         shots = [
             Shot(one, number, own, mixed)
             for one, own in zip(resolved, psis, strict=True)
@@ -212,6 +217,7 @@ class Pipeline(Machine):
     ) -> Iterator[Picture]:
         """One picture for each condition with the seed at the same place; as many seeds as conditions."""
         resolved, listed = self.condition.resolve(conditions), check_seeds(seeds)
+        self._warn(resolved)
         if len(resolved) != len(listed):
             raise ValueError(
                 f"{len(resolved)} conditions cannot be paired with {len(listed)} seeds: give one seed each"
@@ -238,6 +244,7 @@ class Pipeline(Machine):
         The first, the last and those in between that show a condition alone are the pictures of a plain call.
         """
         resolved, (number,) = self.condition.resolve(conditions), check_seeds(seed)
+        self._warn(resolved)
         keys = [Shot(one, number, own) for one, own in zip(resolved, _each(psi, len(resolved)), strict=True)]
         steps, pull = plan_steps(keys, frames), self._pull(cutoff, truncation)
         return Pictures.of(self._produce(steps, pull, batch_size))
@@ -267,6 +274,13 @@ class Pipeline(Machine):
     def mixed(self, other: Any, layers: Sequence[int] | str | None) -> Mix | None:
         """The mix of a prompt or class and layers, checked; None without both."""
         return make_mix(self.condition, other, layers, self.generator.num_ws)
+
+    def _warn(self, conditions: Sequence[Any]) -> None:
+        """A warning in the log, once for each pipeline, about words that change no picture."""
+        for note in self.condition.reading_notes(conditions):
+            if note not in self._warned:
+                self._warned.add(note)
+                log.warning("%s", note)
 
     def _pull(self, cutoff: int | None, truncation: Truncation) -> dict[str, Any]:
         """What `truncated_styles` takes besides psi, checked."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from sgxl_t.sampling.files import check_writable, save_png
 from sgxl_t.sampling.grid import check_grid, labelled_grid
+from sgxl_t.sampling.recipe import Recipe
 
 if TYPE_CHECKING:
     from sgxl_t.sampling.pipeline import Picture
@@ -43,11 +44,13 @@ def write_sheets(
     *,
     side: int,
     rows_per_page: int = 32,
+    recipes: Sequence[Recipe] | None = None,
 ) -> list[Path]:
     """Writes the pages and returns their paths.
 
     pictures: for every label in order, one picture per column or None for a gap; they may come one by one,
         since a page is written as soon as it is full and only its own pictures are kept. side: pixels of one.
+    recipes: what each page is made from, for its file.
     Raises ValueError before the first picture is asked for when a page would be too large for one PNG.
     """
     files = page_files(file, len(labels), rows_per_page)
@@ -55,7 +58,7 @@ def write_sheets(
     for rows in spans:
         check_grid(side, rows, columns)
     coming = iter(pictures)
-    for path, rows in zip(files, spans, strict=True):
+    for path, rows, recipe in zip(files, spans, recipes or [None] * len(files), strict=True):
         images = [one and one.image for one in islice(coming, len(rows) * len(columns))]
-        save_png(labelled_grid(images, rows, columns), path)
+        save_png(labelled_grid(images, rows, columns), path, recipe)
     return files

@@ -31,6 +31,11 @@ class Shot:
     psi: float = 1.0
     mix: Mix | None = None
 
+    @property
+    def conditions(self) -> tuple[Any, ...]:
+        """All prompts or classes that it shows."""
+        return (self.condition,) if self.mix is None else (self.condition, self.mix.condition)
+
 
 @dataclass(frozen=True)
 class Step:

@@ -34,7 +34,7 @@ from sgxl_t.training import watchdog
 from sgxl_t.training.config import TrainConfig, tracked_specs
 from sgxl_t.training.data import open_data, open_tracked
 from sgxl_t.training.features import train_features
-from sgxl_t.training.fixed_captions import keep_captions
+from sgxl_t.training.fixed_captions import keep_captions, note_cut_captions
 from sgxl_t.training.launch_check import check_launch
 from sgxl_t.training.machines import share_files
 from sgxl_t.training.memory_networks import sketch_networks
@@ -81,6 +81,8 @@ def build_parts(
     for network in (parts.discriminator.features, parts.classifier, parts.clip, parts.condition, parts.stem):
         if network is not None:
             network.to(runtime.device)
+    if runtime.is_main:
+        note_cut_captions(parts.condition, source)
     keep_captions(parts.condition, source, runtime, folder / "captions")
     return parts
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from sgxl_t.conditioning import Condition, TextCondition
@@ -13,6 +14,24 @@ from sgxl_t.training.together import main_writes
 
 MAX_BYTES = 2**30
 """Vectors of a data set that a process holds; larger sets are encoded as they come."""
+
+SPREAD = 64
+"""Captions whose length is looked at when a run starts, where they stand in pictures that have to be read."""
+
+log = logging.getLogger(__name__)
+
+
+def note_cut_captions(condition: Condition, source: ImageSource) -> None:
+    """Says in the log how many captions of a data set are longer than the text encoder reads."""
+    if not isinstance(condition, TextCondition):
+        return
+    if isinstance(source, ListedSource):
+        captions = (caption for entry in source.entries for caption in entry.captions)
+    else:
+        spread = range(0, len(source), max(1, len(source) // SPREAD))
+        captions = (caption for index in spread for caption in source[index].captions)
+    if note := condition.cut_note(captions):
+        log.warning("%s", note)
 
 
 def keep_captions(condition: Condition, source: ImageSource, runtime: Runtime, folder: Path) -> None:

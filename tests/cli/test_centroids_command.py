@@ -48,7 +48,31 @@ def test_the_command_stores_centres_that_sampling_uses(capsys, folder, tmp_path,
     ]
     assert call(capsys, "sample", "--model", str(folder), *arguments)[0] == 0
     for seed, image in enumerate(shown["centroid"]):
-        assert np.array_equal(np.asarray(Image.open(f"samples/fox-seed{seed:04d}.png")), np.asarray(image))
+        assert np.array_equal(
+            np.asarray(Image.open(f"samples/fox-seed{seed:04d}-psi0-centroid.png")), np.asarray(image)
+        )
+
+
+def test_centres_of_other_settings_are_replaced_on_request_only(capsys, folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    asked = ["centroids", str(folder), "--device", "cpu", "--count"]
+    assert call(capsys, *asked, "6")[0] == 0
+    first = (folder / FILE).read_bytes()
+    for other in (["5"], ["6", "--draws", "70"], ["6", "--seed", "1"], ["6", "--by", "class"]):
+        code, out, err = call(capsys, *asked, *other)
+        assert (code, out) == (2, "")
+        assert "is there already, made with other settings (count 6, by all, draws 360, seed 0)" in err
+    assert (folder / FILE).read_bytes() == first
+    drawn = ["sample", "--class", "fox", "--psi", "0.7", "--truncation", "centroid", "--model", str(folder)]
+    assert call(capsys, *drawn)[0] == 0
+    assert call(capsys, *asked, "5", "--overwrite")[0] == 0
+    assert (folder / FILE).read_bytes() != first
+    code, _, err = call(capsys, *drawn)
+    assert code == 2, "other centres draw another picture of the same name"
+    assert "samples/fox-seed0000-psi0.7-centroid.png is there already, drawn from something else" in err
+    save_file(load_file(folder / FILE), folder / FILE, metadata={"about": '{"mapping": "0"}'})
+    assert call(capsys, *asked, "6")[0] == 0, "centres that do not fit the model are of no use"
+    assert (folder / FILE).read_bytes() == first
 
 
 BROKEN = {

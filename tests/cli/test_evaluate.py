@@ -174,6 +174,12 @@ def test_captions_of_the_data_and_of_a_list(capsys, models):
     Path("prompts.txt").write_text("a red fox\n" * 30)
     measured(capsys, models["text"], "--prompts", "prompts.txt", "--json", "p.jsonl")
     assert lines("p.jsonl")[0]["prompts"]
+    Path("long.txt").write_text("a red fox\n" * 28 + "a " * 10 + "red fox\n" + "a " * 10 + "dog\n")
+    code, _, err = call(
+        capsys, "evaluate", models["text"], "--data", "digits", "--metrics", METRICS, "--prompts", "long.txt"
+    )
+    assert code == 0
+    assert "note: 2 captions are longer than the context of 12 tokens and were cut, of 3 that were" in err
     assert lines("p.jsonl")[0]["protocol"] != lines("r.jsonl")[0]["protocol"]
 
 

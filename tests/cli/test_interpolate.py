@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -62,10 +63,52 @@ def test_lines_of_a_file_move_psi_and_latent_too(capsys, models, tmp_path):
     files = [pixels(one["file"]) for one in made]
     assert np.abs(files[0] - files[2]).max() > 1
     code, _, _ = call(capsys, "sample", "a fox", "--seeds", "4", "--psi", "0.5", "--model", models["text"])
-    assert np.abs(files[2] - pixels("samples/a-fox-seed0004.png")).max() <= 1
+    assert np.abs(files[2] - pixels("samples/a-fox-seed0004-psi0.5.png")).max() <= 1
+
+
+def test_frames_of_another_way_are_not_mixed_with(capsys, models, tmp_path):
+    asked = ["interpolate", "--frames", "0", "--model", models["text"], "--out", "f"]
+    assert call(capsys, *asked, "a fox", "a dog")[0] == 0
+    before = pixels("f/seed0000-frame0000.png")
+    code, _, err = call(capsys, *asked, "a car", "a dog")
+    assert code == 2
+    assert "f/seed0000-frame0000.png is there already, drawn from something else" in err
+    assert "as 1 more" in err
+    assert (pixels("f/seed0000-frame0000.png") == before).all()
+    assert call(capsys, *asked, "a fox", "a dog")[0] == 0, "the same way again"
+    assert call(capsys, *asked, "a fox", "a dog", "--seeds", "1")[0] == 0, "beside it"
+    assert call(capsys, *asked, "a car", "a dog", "--overwrite")[0] == 0
+    assert (pixels("f/seed0000-frame0000.png") != before).any()
+
+
+def test_frames_of_a_longer_way_do_not_stand_behind_those_of_a_shorter_one(capsys, models, tmp_path):
+    asked = ["interpolate", "a fox", "a fox", "--model", models["text"], "--out", "f", "--frames"]
+    assert call(capsys, *asked, "0")[0] == 0
+    shutil.copy("f/seed0000-frame0001.png", "f/seed0000-frame0002.png")
+    code, _, err = call(capsys, *asked, "0")
+    assert code == 2
+    assert "f/seed0000-frame0002.png belongs to a longer way" in err
+
+
+@pytest.mark.parametrize(
+    "place", ["--strip s.png", "--animation a.png", "--animation a.gif", "--animation a.webp"]
+)
+def test_a_strip_or_film_of_another_way_is_not_replaced(capsys, models, tmp_path, place):
+    option, file = place.split()
+    asked = ["interpolate", "a fox", "a dog", "--frames", "1", "--model", models["text"], option, file]
+    assert call(capsys, *asked)[0] == 0
+    before = (tmp_path / file).read_bytes()
+    assert call(capsys, *asked)[0] == 0
+    for other in (["--seeds", "1"], ["--psi", "0.5"], ["--frames", "2"]):
+        code, out, err = call(capsys, *asked, *other)
+        assert (code, out) == (2, "")
+        assert f"{file} is there already, drawn from something else: name another place" in err
+    assert (tmp_path / file).read_bytes() == before
+    assert call(capsys, *asked, "--psi", "0.5", "--overwrite")[0] == 0
 
 
 MISTAKES = {
+    "frames in a file": (["a fox", "a dog", "--out", "x.png"], "name a folder for the frames"),
     "one prompt": (["a fox"], "nothing to interpolate between: give at least two prompts or classes"),
     "no prompt": ([], "there is no prompt"),
     "frames": (["a fox", "a dog", "--frames", "-1"], "frames=-1 is no number from 0 to"),

@@ -59,10 +59,10 @@ def test_one_file_per_picture_named_by_prompt_and_seed(capsys, models, tmp_path)
     ]
     code, out, _ = call(capsys, "sample", *arguments, "--model", models["text"], "--json")
     files = [
-        "a-red-fox-seed0001.png",
-        "a-red-fox-seed0012.png",
-        "a-small-dog-seed0001.png",
-        "a-small-dog-seed0012.png",
+        "a-red-fox-seed0001-psi0.7.png",
+        "a-red-fox-seed0012-psi0.7.png",
+        "a-small-dog-seed0001-psi0.7.png",
+        "a-small-dog-seed0012-psi0.7.png",
     ]
     assert code == 0
     assert names(tmp_path / "deep" / "pics") == files
@@ -76,14 +76,141 @@ def test_one_file_per_picture_named_by_prompt_and_seed(capsys, models, tmp_path)
 def test_classes_by_name_number_and_range(capsys, models, tmp_path):
     wanted = ["--class", "fox", "--class", "2-3", "--class", "0", "--batch-size", "2", "--cutoff", "2"]
     assert call(capsys, "sample", "--model", models["class"], *wanted, "--precision", "bf16")[0] == 0
-    assert names(tmp_path / "samples") == ["car-seed0000.png", "fox-seed0000.png", "goldfish-seed0000.png"]
+    assert names(tmp_path / "samples") == [f"{name}-seed0000-bf16.png" for name in ("car", "fox", "goldfish")]
+
+
+def test_a_picture_never_replaces_another_one_in_a_folder(capsys, models, tmp_path):
+    asked = ["sample", "--class", "3", "--model", models["class"], "--out", "o"]
+    for options in (
+        [],
+        ["--psi", "0.3"],
+        ["--psi", "0.3", "--truncation", "global"],
+        ["--psi", "0.3", "--cutoff", "1"],
+    ):
+        assert call(capsys, *asked, *options)[0] == 0
+    files = ["car-seed0000" + end + ".png" for end in ("-psi0.3-first1", "-psi0.3-global", "-psi0.3", "")]
+    assert names(tmp_path / "o") == sorted(files)
+    before = (tmp_path / "o" / "car-seed0000.png").read_bytes()
+    assert call(capsys, *asked)[::2] == (0, ""), "the same picture once more is the same file"
+    assert names(tmp_path / "o") == sorted(files)
+    assert (tmp_path / "o" / "car-seed0000.png").read_bytes() == before
+    Image.new("RGB", (4, 4)).save(tmp_path / "o" / "car-seed0000.png")
+    code, out, err = call(capsys, *asked)
+    assert (code, out) == (2, "")
+    assert "o/car-seed0000.png is there already, with nothing in it that says what it was made from" in err
+    assert Image.open(tmp_path / "o" / "car-seed0000.png").size == (4, 4)
+    assert call(capsys, *asked, "--overwrite")[0] == 0
+    assert (tmp_path / "o" / "car-seed0000.png").read_bytes() == before
+
+
+def test_pictures_of_another_model_are_not_replaced(capsys, models, tmp_path):
+    other = tiny_folder(tmp_path / "other", "class", "sgxl-tiny-16")
+    asked = [
+        "sample",
+        "--class",
+        "0-2",
+        "--out",
+        "o",
+        "--grid",
+        "g.png",
+        "--sheet",
+        "s.png",
+        "--sheet-rows",
+        "2",
+    ]
+    assert call(capsys, *asked, "--model", models["class"])[0] == 0
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.png")}
+    assert len(before) == 6
+    code, out, err = call(capsys, *asked, "--model", str(other))
+    assert (code, out) == (2, "")
+    assert (
+        "is there already, drawn by another model, as 5 more are: name another place, or add --overw" in err
+    )
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.png")} == before, "nothing was drawn"
+    assert call(capsys, *asked, "--model", models["class"])[0] == 0
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.png")} == before
+    assert call(capsys, *asked, "--model", str(other), "--overwrite")[0] == 0
+    assert all(path.read_bytes() != content for path, content in before.items())
+
+
+def test_a_single_picture_goes_into_the_file_that_out_names(capsys, models, tmp_path):
+    asked = ["sample", "a fox", "--model", models["text"], "--out", "deep/x.png"]
+    for _ in range(2):
+        assert call(capsys, *asked) == (0, "wrote deep/x.png\n", "")
+    assert Image.open("deep/x.png").format == "PNG"
+    code, _, err = call(capsys, *asked, "--psi", "0.5")
+    assert code == 2
+    assert "deep/x.png is there already, drawn from something else (psi 1.0): name another place" in err
+
+
+@pytest.mark.parametrize("texts", [("a fox, red", "a fox red"), ("a Fox", "a fox"), ("a fox?", "a fox!")])
+def test_prompts_that_names_cannot_tell_apart_get_names_of_their_own(capsys, models, tmp_path, texts):
+    for text in texts:
+        assert call(capsys, "sample", text, "--model", models["text"], "--precision", "bf16")[0] == 0
+    assert len(names(tmp_path / "samples")) == 2
+    assert all("-bf16.png" in name for name in names(tmp_path / "samples"))
+
+
+def test_files_of_the_best_of_several_are_those_of_their_seeds(capsys, models, tmp_path):
+    tiny_whole_clip().save(tmp_path / "clip")
+    asked = ["sample", "a fox", "--model", models["text"], "--out", "o"]
+    best = ["--seeds", "1", "--best-of", "4", "--clip", "local:clip"]
+    assert call(capsys, *asked, "--seeds", "4-7")[0] == 0
+    assert call(capsys, *asked, *best)[0] == 0, "the best of these is one of these"
+    assert len(names(tmp_path / "o")) == 4
+    Image.new("RGB", (4, 4)).save(tmp_path / "o" / "a-fox-seed0006.png")
+    code, out, err = call(capsys, *asked, *best)
+    assert (code, out) == (2, ""), "before it is known which one is the best"
+    assert "a-fox-seed0006.png is there already" in err
+
+
+def test_another_precision_and_a_mix_are_in_the_name(capsys, models, tmp_path):
+    asked = ["sample", "a fox", "--model", models["text"]]
+    for more in (
+        [],
+        ["--precision", "bf16"],
+        ["--mix", "a dog", "--layers", "1"],
+        ["--mix", "a cat", "--layers", "1"],
+    ):
+        assert call(capsys, *asked, *more)[0] == 0
+    assert len(names(tmp_path / "samples")) == 4
+
+
+def test_words_beyond_the_context_are_named(capsys, models, tmp_path):
+    words = "a " * 10 + "red fox in snow"
+    for command in (["sample", words], ["interpolate", words, words + " at night", "--frames", "0"]):
+        code, _, err = call(capsys, *command, "--model", models["text"])
+        assert code == 0
+        assert 'note: only the first 10 words of "a a a a a a a a a a red fox in snow" were read,' in err
+        assert 'which is the context of 12 tokens; not read: "red fox in snow' in err
+    code, _, err = call(capsys, "sample", "a fox", "--mix", words, "--layers", "1", "--model", models["text"])
+    assert 'not read: "red fox in snow"' in err
+    (tmp_path / "p.txt").write_text("".join(f"{'a ' * 10}fox {number}\n" for number in range(5)))
+    _, _, err = call(capsys, "sample", "--prompts", "p.txt", "--model", models["text"])
+    assert err.count("not read:") == 3
+    assert err.endswith("note: 2 more prompts are longer than that context and were cut\n")
+    assert "not read" not in call(capsys, "sample", "a red fox", "--model", models["text"])[2]
+
+
+@pytest.mark.parametrize("words", [["a fox"], ["--class", "3"], ["--prompts", "p.txt"]])
+def test_a_model_without_condition_says_what_it_takes_instead(capsys, tmp_path, words):
+    (tmp_path / "p.txt").write_text("a fox\n")
+    folder = tiny_folder(tmp_path / "m", "none")
+    code, _, err = call(capsys, "sample", *words, "--model", str(folder))
+    assert code == 2
+    assert "has no condition: it draws what it was trained on, so leave prompts and classes out" in err
+    assert "prompt instead" not in err
 
 
 def test_sheet_without_a_class_shows_all_of_them_in_pages(capsys, models, tmp_path):
     arguments = ["--sheet", "all.png", "--sheet-rows", "3", "--seeds", "0-2", "--json"]
     code, out, _ = call(capsys, "sample", "--model", models["class"], *arguments)
     assert code == 0
-    assert json.loads(out) == {"pictures": [], "grid": None, "sheet": ["all-1.png", "all-2.png"]}
+    assert json.loads(out) == {
+        "pictures": [],
+        "grid": None,
+        "sheet": ["all-1.png", "all-2.png"],
+    }
     assert names(tmp_path) == ["all-1.png", "all-2.png"]
     assert Image.open("all-1.png").height > 3 * 96 > Image.open("all-2.png").height
 
@@ -125,7 +252,7 @@ def enlarged(file):
 def test_several_psi_are_columns_and_part_of_the_names(capsys, models, tmp_path):
     arguments = ["a fox", "--psi", "0.3,1", "--seeds", "4", "--grid", "g.png", "--out", "o"]
     assert call(capsys, "sample", *arguments, "--model", models["text"])[0] == 0
-    assert names(tmp_path / "o") == ["a-fox-seed0004-psi0.3.png", "a-fox-seed0004-psi1.png"]
+    assert names(tmp_path / "o") == ["a-fox-seed0004-psi0.3.png", "a-fox-seed0004.png"]
     low, high = (enlarged(tmp_path / "o" / name).tobytes() for name in names(tmp_path / "o"))
     page = Image.open("g.png")
     assert [cell(page, 0, column, 1, 2).tobytes() for column in (0, 1)] == [low, high]
@@ -151,7 +278,9 @@ def test_a_line_of_the_prompt_file_may_have_its_own_psi_and_seed(capsys, models,
     assert (
         call(capsys, "sample", "a dog", "--psi", "0.2", "--model", models["text"], "--out", "alone")[0] == 0
     )
-    ours, alone = (Image.open(file) for file in ("o/a-dog-seed0000-psi0.2.png", "alone/a-dog-seed0000.png"))
+    ours, alone = (
+        Image.open(file) for file in ("o/a-dog-seed0000-psi0.2.png", "alone/a-dog-seed0000-psi0.2.png")
+    )
     assert np.abs(np.asarray(ours).astype(int) - np.asarray(alone)).max() <= 1
 
 
@@ -159,9 +288,9 @@ def test_a_prompt_file_may_hold_classes(capsys, models, tmp_path):
     (tmp_path / "c.txt").write_text("fox | psi=0.5\n2-3\n")
     assert call(capsys, "sample", "--prompts", "c.txt", "--model", models["class"])[0] == 0
     assert names(tmp_path / "samples") == [
-        "car-seed0000-psi1.png",
+        "car-seed0000.png",
         "fox-seed0000-psi0.5.png",
-        "goldfish-seed0000-psi1.png",
+        "goldfish-seed0000.png",
     ]
 
 
@@ -201,6 +330,7 @@ def test_unconditional_model_needs_no_words(capsys, models, tmp_path):
 def test_words_the_encoder_never_saw_are_named(capsys, models):
     code, _, err = call(capsys, "sample", "a red zeppelin", "--model", models["text"])
     assert code == 0
+    assert not err.count("not read")
     assert "does not know: zeppelin" in err
 
 
@@ -249,7 +379,7 @@ MISTAKES = {
     "psi inf": (["fox", "--psi", "inf"], "psi=inf is no number"),
     "no prompt": ([], "there is no prompt"),
     "empty prompt": ([" "], "a prompt is empty"),
-    "class for a text model": (["--class", "fox"], "needs a class model"),
+    "class for a text model": (["--class", "fox"], "this model draws from text: say in words what to draw"),
     "no prompt file": (["--prompts", "none.txt"], "none.txt is no file"),
     "no batch": (["fox", "--batch-size", "0"], "batch_size=0"),
     "batch of words": (["fox", "--batch-size", "many"], "batch_size='many' is no number"),
@@ -259,6 +389,8 @@ MISTAKES = {
     "no device": (["fox", "--device", "abacus"], "'abacus' is not available"),
     "no precision": (["fox", "--precision", "fp8"], "fp8"),
     "no folder": (["fox", "--out", "/proc/none/out"], "cannot be written"),
+    "one file, two pictures": (["fox", "--seeds", "0,1", "--out", "x.png"], "--grid x.png"),
+    "file of another format": (["fox", "--out", "x.jpg"], "does not end in .png"),
     "grid in no folder": (["fox", "--grid", "/proc/none/fox.png"], "cannot be written"),
     "sheet of another format": (["fox", "--sheet", "fox.jpg"], "does not end in .png"),
     "sheet without rows": (["fox", "--sheet", "fox.png", "--sheet-rows", "0"], "use at least 1"),

@@ -43,6 +43,11 @@ def test_every_make_reads_captions_as_open_clip_does(make, monkeypatch, tmp_path
     assert clip.guide is clip
     assert clip.guide.encode_image(torch.rand(2, 3, 40, 40)).shape == (2, 12)
     assert clip.mean.flatten().tolist() == pytest.approx([0.4, 0.5, 0.6])
+    long = " ".join(["red"] * 200)
+    (end,) = clip.unread([long])
+    assert 0 < len(end.split()) < 200
+    assert torch.equal(*clip.tokenize([long, long[: -len(end)]]))
+    assert not torch.equal(*clip.tokenize([long, long[: -len(end) - 4]]))
 
 
 @pytest.mark.parametrize("make", MAKES)

@@ -83,6 +83,23 @@ def test_words_are_unknown_only_where_no_part_spells_them(parts):
     assert load_text_encoder(f"{parts['clip']}+{parts['clip']}").unknown_words(["a zebra"]) == ["zebra"]
 
 
+@pytest.mark.parametrize(("kind", "read"), [("clip", 10), ("siglip", 7), ("t5", 255)])
+def test_the_words_beyond_a_context_are_told_by_every_tokenizer(parts, kind, read):
+    encoder = load_text_encoder(parts[kind])
+    full = " ".join(["red", "fox"] * read)[: 4 * read - 1]
+    assert len(full.split()) == read
+    assert encoder.unread([full, f"{full}  blue, car in", "a fox"]) == ["", "blue, car in", ""]
+    ends = encoder.encode_text([full, f"{full} snow", f"{full} blue car"])
+    assert torch.equal(ends[1], ends[2]), "what is said to be unread changes nothing"
+    assert encoder.unread([]) == []
+
+
+def test_joined_encoders_read_what_one_of_them_reads(parts):
+    both = load_text_encoder(f"{parts['siglip']}+{parts['clip']}")
+    assert both.unread([" ".join(["fox"] * 9 + ["in", "snow", "on"])]) == ["snow on"]
+    assert both.unread([" ".join(["fox"] * 8)]) == [""]
+
+
 def test_references_are_split_at_joints_alone():
     assert split_references("open_clip:ViT-B-16-plus-240/a+b+local:c+d/e+transformers:t5-small") == [
         "open_clip:ViT-B-16-plus-240/a+b",

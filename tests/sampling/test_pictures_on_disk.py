@@ -11,6 +11,10 @@ from sgxl_t.sampling.grid import labelled_grid
 def test_names_read_like_the_prompt():
     assert picture_names(["A red fox, in snow."]) == {"A red fox, in snow.": "a-red-fox-in-snow"}
     assert picture_names(["t-shirt", "9"]) == {"t-shirt": "t-shirt", "9": "9"}
+    assert picture_names(["a red fox", "t-shirt"], exact=True) == {
+        "a red fox": "a-red-fox",
+        "t-shirt": "t-shirt",
+    }
 
 
 @pytest.mark.parametrize(
@@ -26,6 +30,15 @@ def test_names_are_plain_on_every_system(prompt):
 def test_prompts_never_share_a_name():
     prompts = ["a fox", "A fox", "a  fox", "a fox!", "C", "C++", "x" * 100, "x" * 101, "\u96ea", "\u72d0"]
     assert len(set(picture_names(prompts).values())) == len(prompts)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("a fox", "A fox"), ("a fox", "a fox."), ("a, b", "a b"), ("x" * 99, "x" * 98), ("caf\u00e9", "cafe")],
+)
+def test_prompts_of_two_calls_share_no_name_on_any_system(one, other):
+    names = [picture_names([prompt], exact=True)[prompt].lower() for prompt in (one, other)]
+    assert names[0] != names[1]
 
 
 def test_picture_is_written_whole_and_nothing_else(tmp_path):

@@ -108,6 +108,19 @@ def test_lower_precision_makes_nearly_the_same_picture(name, precision):
     assert np.abs(rough - exact).mean() < 4
 
 
+def test_words_that_change_no_picture_are_warned_of_once(caplog):
+    pipe = Pipeline(*tiny_model("text"), device="cpu")
+    for _ in range(2):
+        pipe("a " * 10 + "fox", mix="a zebra", layers="1")
+    assert caplog.messages == [
+        "the model's text encoder does not know: zebra",
+        'only the first 10 words of "a a a a a a a a a a fox" were read, which is the context of 12 tokens; '
+        'not read: "fox"',
+    ]
+    pipe.interpolate(["a fox", "a " * 10 + "dog"], frames=0)
+    assert caplog.messages[2].endswith('not read: "dog"')
+
+
 def test_saved_pipeline_comes_back_with_what_was_known(tmp_path, text_folder):
     pipe = Pipeline.from_pretrained(text_folder)
     again = Pipeline.from_pretrained(pipe.save_pretrained(tmp_path / "copy", data="other"))

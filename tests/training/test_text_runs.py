@@ -5,11 +5,15 @@ import json
 import pytest
 import torch
 from PIL import Image
+from tiny_models import tiny_clip
 from tiny_runs import tiny_run
 from tiny_text_towers import t5_folder
 
+from sgxl_t.conditioning import TextCondition
+from sgxl_t.datasets.base import open_source
 from sgxl_t.networks.transformers_text import TransformersText
 from sgxl_t.sampling.pipeline import Pipeline
+from sgxl_t.training.fixed_captions import note_cut_captions
 from sgxl_t.training.train import main
 
 
@@ -77,3 +81,13 @@ def test_captions_of_finite_data_are_encoded_once_for_all_starts(t5, tmp_path, t
 
     monkeypatch.setattr(TransformersText, "encode_text", torch.no_grad()(no_work))
     main(tiny_run(tmp_path / "run", tiny_features, schedule__kimg=0.016, **settings))
+
+
+def test_captions_longer_than_the_context_are_counted_at_the_start(tmp_path, caplog):
+    for name, caption in (("a", "a fox"), ("b", "a " * 10 + "red fox"), ("c", "a " * 12 + "dog")):
+        Image.new("RGB", (16, 16)).save(tmp_path / f"{name}.png")
+        (tmp_path / f"{name}.txt").write_text(caption)
+    note_cut_captions(TextCondition(tiny_clip()), open_source(tmp_path, resolution=16))
+    assert caplog.messages == [
+        "2 captions are longer than the context of 12 tokens and were cut, of 3 that were looked at"
+    ]
