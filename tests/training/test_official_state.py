@@ -290,6 +290,7 @@ def test_trainer_goes_on_from_an_imported_state(files, tmp_path, narrow, capsys)
         features=SimpleNamespace(load_projection_state=loaded.update),
         roles=lambda: roles,
         condition_ema=None,
+        source=SimpleNamespace(fingerprint=lambda: "0" * 16),
         objective=SimpleNamespace(load_state_dict=lambda state: loaded.update(objective=state)),
     )
     restore_state(trainer)
