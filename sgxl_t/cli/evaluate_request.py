@@ -168,7 +168,8 @@ class Request:
 
     def _sides(self, number: int, psi: float, seed: int) -> tuple[Fakes, dict[int | None, RealSide]]:
         fakes = self._fakes(self.targets[number], psi, seed)
-        return fakes, self.data.reals(self.specs, fakes.size)
+        gray = isinstance(fakes, GeneratorFakes) and fakes.generator.config.img_channels == 1
+        return fakes, self.data.reals(self.specs, fakes.size, gray=gray)
 
     def _fakes(self, target: Any, psi: float, seed: int) -> Fakes:
         if isinstance(target, PictureFakes):
@@ -197,26 +198,30 @@ class Data:
 
     def __init__(self, reference: str | None, split: str, *, allow_pipe: bool = False) -> None:
         self.reference, self.split, self.shards = reference, split, shard_options(allow_pipe)
-        self._sources: dict[Size, ImageSource] = {}
-        self._reals: dict[tuple[Size, bool], RealSide] = {}
+        self._sources: dict[tuple[Size, bool], ImageSource] = {}
+        self._reals: dict[tuple[Size, bool, bool], RealSide] = {}
 
-    def source(self, size: Size) -> ImageSource | None:
+    def source(self, size: Size, *, gray: bool = False) -> ImageSource | None:
         """The data set; None where none was named."""
         if self.reference is None:
             return None
-        if size not in self._sources:
-            self._sources[size] = open_to_measure(self.reference, size, split=self.split, shards=self.shards)
-        return self._sources[size]
+        if (size, gray) not in self._sources:
+            source = open_to_measure(self.reference, size, split=self.split, shards=self.shards)
+            source.gray = gray
+            self._sources[size, gray] = source
+        return self._sources[size, gray]
 
-    def reals(self, specs: Sequence[MetricSpec], size: Size) -> dict[int | None, RealSide]:
-        """Real sides by resolution of the metrics. size: of the generated pictures."""
+    def reals(
+        self, specs: Sequence[MetricSpec], size: Size, *, gray: bool = False
+    ) -> dict[int | None, RealSide]:
+        """Real sides by resolution of the metrics. size, gray: of the generated pictures."""
         if self.reference is None:
             return {}
         found: dict[int | None, RealSide] = {}
         for spec in specs:
             if spec.needs_real and spec.resolution not in found:
                 side = spec.resolution
-                found[side] = self._real(size if side is None else (side, side), side is not None)
+                found[side] = self._real(size if side is None else (side, side), side is not None, gray)
         return found
 
     def summary(self) -> list[str]:
@@ -225,14 +230,15 @@ class Data:
         lines = (line for source in opened for line in source.rejects.summary())
         return [f"{self.reference}: {line}" for line in dict.fromkeys(lines)]
 
-    def _real(self, size: Size, coco: bool) -> RealSide:
-        if (size, coco) not in self._reals:
+    def _real(self, size: Size, coco: bool, gray: bool) -> RealSide:
+        if (size, coco, gray) not in self._reals:
             assert self.reference is not None
-            source = open_coco(self.reference, size[0]) if coco else self.source(size)
+            source = open_coco(self.reference, size[0]) if coco else self.source(size, gray=gray)
             assert source is not None
+            source.gray = gray
             name = self.reference if self.split == "train" else f"{self.reference} {self.split}"
-            self._reals[size, coco] = RealSide(source, visible(name))
-        return self._reals[size, coco]
+            self._reals[size, coco, gray] = RealSide(source, visible(f"{name} in gray" if gray else name))
+        return self._reals[size, coco, gray]
 
 
 def check_outputs(options: dict[str, Any]) -> None:

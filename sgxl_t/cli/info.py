@@ -116,6 +116,7 @@ def _model(folder: Path) -> dict[str, Any]:
         "path": str(folder),
         "family": about.generator.family,
         "resolution": about.generator.img_resolution,
+        "channels": about.generator.img_channels,
         "condition": asdict(about.condition),
         "classes": list(about.class_names),
         "tensors": len(shapes),

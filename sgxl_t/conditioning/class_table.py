@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from sgxl_t.ops.images import as_rgb
+
 if TYPE_CHECKING:
     from sgxl_t.datasets.base import ImageSource
     from sgxl_t.networks.feature_networks import FeatureNetwork
@@ -79,10 +81,10 @@ def _labelled_batches(
         images.append(torch.as_tensor(sample.image))
         labels.append(sample.label)
         if len(images) == batch_size:
-            yield torch.stack(images), torch.tensor(labels)
+            yield as_rgb(torch.stack(images)), torch.tensor(labels)
             images, labels = [], []
     if images:
-        yield torch.stack(images), torch.tensor(labels)
+        yield as_rgb(torch.stack(images)), torch.tensor(labels)
 
 
 def rows_by_name(rows: Tensor, theirs: Sequence[str], ours: Sequence[str]) -> Tensor:

@@ -36,9 +36,9 @@ def model_card(
         "- gan",
         "---",
     ]
-    side = config.img_resolution
+    side, gray = config.img_resolution, " in gray" if config.img_channels == 1 else ""
     facts = {
-        "Generator": f"{FAMILIES[config.family]}, {side} x {side} pixels, {parameters:,} parameters",
+        "Generator": f"{FAMILIES[config.family]}, {side} x {side} pixels{gray}, {parameters:,} parameters",
         "Condition": _condition(spec),
         "Data": provenance.get("data", "not stated"),
         "Feature networks": provenance.get("features", "not stated"),

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sgxl_t.datasets.policy import Bounds, Enlarge, Size, fitted
 from sgxl_t.datasets.rejects import RejectedItemError, Rejects
+from sgxl_t.ops.images import to_gray
 
 if TYPE_CHECKING:
     from sgxl_t.datasets.shards import ShardOptions
@@ -35,6 +36,8 @@ CONTENT_VERSION = "content 2"
 class Sample:
     """One picture: image uint8 [3, R, R] in [0, 255], and its class index and caption where known.
 
+    Of a source that is gray, image is [1, R, R].
+
     captions: all captions of the picture, () where there is none; `caption` alone stands for one. Outside of
     training `caption` is the first of them.
     """
@@ -51,7 +54,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Batch:
-    """images uint8 [N, 3, R, R]; labels int64 [N] or None; captions, N strings, or None."""
+    """images uint8 [N, 3, R, R], or [N, 1, R, R] in gray; labels int64 [N] or None; captions, or None."""
 
     images: Tensor
     labels: Tensor | None = None
@@ -67,6 +70,7 @@ class ImageSource(ABC):
 
     size: height and width; another one than the square of `resolution`, set before the first picture is read,
     is for pictures that are measured, never trained on.
+    gray: set before the first picture is read, reduces pictures to their brightness, one channel.
     sizes: pictures by width and height of their files, as far as known.
     enlarge: set before the first picture is read, makes pictures larger that are smaller than the source;
     Lanczos where it is None. several_captions: whether pictures are known to have more than one caption.
@@ -89,6 +93,7 @@ class ImageSource(ABC):
         self.mirror = mirror
         self.rejects = rejects if rejects is not None else Rejects()
         self.size: Size = (self.resolution, self.resolution)
+        self.gray = False
         self.sizes = Counter[tuple[int, int]]()
         self.enlarge: Enlarge | None = None
         self.several_captions = False
@@ -174,8 +179,12 @@ class ImageSource(ABC):
         return sample
 
     def _read_sized(self, index: int) -> Sample:
-        sample = self._read(index)
+        return self.shown(self._read(index))
+
+    def shown(self, sample: Sample) -> Sample:
+        """A sample as it was read, at the size and in the channels of this source."""
         image = fitted(sample.image, self.size)
+        image = to_gray(image) if self.gray else image
         return sample if image is sample.image else replace(sample, image=image)
 
     def _first_good(self, index: int) -> Sample:

@@ -25,7 +25,7 @@ LIMITS = {
     "margin_size": 256,
     "conv_kernel": 15,
     "img_resolution": 4096,
-    "img_channels": 64,
+    "img_channels": 3,
     "convs": 64,
     "depth": 256,
     "layers": 256,

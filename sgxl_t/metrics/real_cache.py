@@ -20,6 +20,7 @@ from sgxl_t.files.whole import whole_file
 from sgxl_t.metrics.collect import Gathered, Need
 from sgxl_t.metrics.protocol import VERSION
 from sgxl_t.metrics.stats import MAX_WIDTH, METADATA, Moments, load_moments, read_metadata
+from sgxl_t.ops.images import as_rgb
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,8 @@ class RealSide:
         self.fingerprint = source.fingerprint_of_numbered()
         if source.size != (source.resolution, source.resolution):
             self.fingerprint = short_hash(self.fingerprint, *source.size)
+        if source.gray:
+            self.fingerprint = short_hash(self.fingerprint, "gray")
         rng = torch.Generator().manual_seed(ORDER_SEED)
         self.order = torch.randperm(len(source), generator=rng).tolist()
 
@@ -55,7 +58,7 @@ class RealSide:
 
     def pictures(self, indices: Sequence[int]) -> Tensor:
         """uint8 [n, 3, H, W]."""
-        return torch.stack([self.source[self.order[index]].image for index in indices])
+        return as_rgb(torch.stack([self.source[self.order[index]].image for index in indices]))
 
 
 class RealCache:

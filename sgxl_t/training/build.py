@@ -30,6 +30,7 @@ from sgxl_t.networks.superres import StemView, freeze_for_stage, load_stem
 from sgxl_t.networks.text_encoder import TextEncoder
 from sgxl_t.networks.text_towers import load_text_encoder
 from sgxl_t.objectives.guides import check_guide
+from sgxl_t.ops.images import as_rgb
 from sgxl_t.training import watchdog
 from sgxl_t.training.config import TrainConfig, tracked_specs
 from sgxl_t.training.data import open_data, open_tracked
@@ -90,7 +91,7 @@ def build_parts(
 def open_checked(config: TrainConfig, runtime: Runtime) -> ImageSource:
     """The data of a run, with all that can be refused before anything is trained or written: ValueError."""
     with end_together(runtime):  # a folder may be missing on one machine
-        source = open_data(config.data, config.generator.img_resolution)
+        source = open_data(config.data, config.generator)
         check_source(config, source)
         check_start(config, source)
         check_resumed(config, source)
@@ -322,8 +323,8 @@ def check_stem(config: TrainConfig, source: ImageSource) -> None:
 
 
 def real_pictures(source: ImageSource, count: int, seed: int) -> torch.Tensor:
-    """uint8 [N, 3, R, R], chosen by seed: for calibration and the first sample sheet."""
+    """uint8 [N, 3, R, R], chosen by seed, gray ones too: for calibration and the first sample sheet."""
     order: Sequence[int] = torch.randperm(len(source), generator=torch.Generator().manual_seed(seed))[
         :count
     ].tolist()
-    return torch.stack([source[index].image for index in order])
+    return as_rgb(torch.stack([source[index].image for index in order]))

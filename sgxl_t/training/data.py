@@ -11,6 +11,7 @@ from sgxl_t.datasets.base import Batch, ImageSource, open_source
 from sgxl_t.datasets.loader import IndexedBatches, batches
 from sgxl_t.datasets.shards import Consent, ShardOptions
 from sgxl_t.datasets.streaming import StreamBatches
+from sgxl_t.networks.configs import GeneratorConfig
 from sgxl_t.training import watchdog
 from sgxl_t.training.config import DataConfig, TrainConfig
 from sgxl_t.training.runtime import Runtime
@@ -27,14 +28,16 @@ Positions = list[dict[str, Any]]
 """Where the readers of each rank are, rank after rank, as JSON values."""
 
 
-def open_data(config: DataConfig, resolution: int) -> ImageSource:
-    """The pictures of a run at one side in pixels; ValueError where there are none or settings do not fit.
+def open_data(config: DataConfig, generator: GeneratorConfig) -> ImageSource:
+    """The pictures of a run at the side and in the channels of its generator.
+
+    ValueError where there are none or settings do not fit.
 
     What was rejected, repaired or not used goes to the log.
     """
     source = open_source(
         config.source,
-        resolution=resolution,
+        resolution=generator.img_resolution,
         mirror=config.mirror,
         reject_limit=config.reject_limit,
         shards=ShardOptions(
@@ -46,6 +49,7 @@ def open_data(config: DataConfig, resolution: int) -> ImageSource:
             consent=_consent(config),
         ),
     )
+    source.gray = generator.img_channels == 1
     for line in source.rejects.summary():
         log.info("%s: %s", config.source, line)
     return source
@@ -69,6 +73,7 @@ def open_tracked(config: TrainConfig, source: ImageSource) -> tuple[ImageSource,
         return source, config.data.source
     shards = ShardOptions(consent=_consent(config.data))
     tracked = open_source(name, resolution=source.resolution, shards=shards)
+    tracked.gray = source.gray
     if config.cond == "text" and not tracked.has_captions:
         raise ValueError(
             f"log.track_source={name} has no captions, cond=text needs one per picture: "

@@ -12,6 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sgxl_t.datasets import ImageSource, batches
+from sgxl_t.ops.images import as_rgb
 from sgxl_t.training.features_config import FeaturesConfig
 
 READ_BATCH = 64
@@ -109,7 +110,7 @@ def read_pictures(
     reader = batches(source, batch_size=min(READ_BATCH, count), seed=seed)
     rounds = -(-count // min(READ_BATCH, count))
     for batch in tqdm(islice(reader, rounds), "reading pictures", rounds, disable=not progress, leave=False):
-        images.append(_reduced(batch.images, config.max_side).permute(0, 2, 3, 1))
+        images.append(_reduced(as_rgb(batch.images), config.max_side).permute(0, 2, 3, 1))
         labels.append(batch.labels)
         captions.append(batch.captions)
     held_out = min(int(count * config.held_out_share), 1000)

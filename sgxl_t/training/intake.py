@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from sgxl_t.networks.text_tokens import TextTokens
-from sgxl_t.ops.images import from_uint8
+from sgxl_t.ops.images import as_rgb, from_uint8
 
 Taken = tuple[Tensor | None, TextTokens | None]
 """A generator's condition, and the tokens that it attends to, if it does."""
@@ -22,7 +22,7 @@ Taken = tuple[Tensor | None, TextTokens | None]
 class Round:
     """One round's share of a batch on this process, on the device.
 
-    pixels: uint8 [N, 3, R, R]; a quarter of the floats, which are made where they are needed. given: labels
+    pixels: uint8 [N, C, R, R]; a quarter of the floats, which are made where they are needed. given: labels
     or captions as the condition encodes them. c: what heads project on. taken: c and tokens as the generator
     takes them, encoded once for all phases; none where its text tower learns. position: of its first image in
     the order of all processes, the key of its random streams.
@@ -38,7 +38,7 @@ class Round:
     @property
     def real(self) -> Tensor:
         """The pictures as floats [N, 3, R, R] in [-1, 1], made anew each time."""
-        return from_uint8(self.pixels)
+        return as_rgb(from_uint8(self.pixels))
 
 
 class Intake:

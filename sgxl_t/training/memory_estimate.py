@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from sgxl_t.networks.configs import GeneratorConfig
 from sgxl_t.networks.text_tokens import TextTokens
 from sgxl_t.objectives.objective import Objective, Phase
-from sgxl_t.ops.images import from_uint8
+from sgxl_t.ops.images import as_rgb, from_uint8
 from sgxl_t.training.config import TrainConfig
 from sgxl_t.training.memory_networks import Sketches, sketch_networks
 from sgxl_t.training.memory_shapes import Shapes, bytes_of, tensors_of
@@ -160,7 +160,7 @@ class _Rehearsal:
             id(network): [p for p in network.parameters() if p.requires_grad] for network in self._learners()
         }
         side = config.generator.img_resolution
-        self.pixels = shapes.tensor((images, 3, side, side), torch.uint8)
+        self.pixels = shapes.tensor((images, config.generator.img_channels, side, side), torch.uint8)
         self.labels = torch.zeros(images, dtype=torch.int64) if config.cond == "class" else None
         self.c_heads = self._target()
         self.kept: list[Any] = []
@@ -215,7 +215,7 @@ class _Rehearsal:
                 heads,
                 features,
                 sketches.generator,
-                from_uint8(self.pixels),
+                as_rgb(from_uint8(self.pixels)),
                 self.c_heads,
                 z,
                 0,
@@ -238,7 +238,7 @@ class _Rehearsal:
             text_features=self._guide_target(),
             c_heads=self.c_heads,
             kept_features=self.kept if shared else None,
-            real=from_uint8(self.pixels) if config.objective.loss == "relativistic" else None,
+            real=as_rgb(from_uint8(self.pixels)) if config.objective.loss == "relativistic" else None,
         )[0]
 
     def _autocast(self) -> AbstractContextManager[Any]:

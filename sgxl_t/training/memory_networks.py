@@ -146,7 +146,7 @@ class _Sketcher:
         source = self.config.data.source
         if not re.search(r"://|^pipe:", source):
             try:
-                opened = open_data(self.config.data, self.config.generator.img_resolution)
+                opened = open_data(self.config.data, self.config.generator)
             except (ValueError, OSError):
                 pass
             else:

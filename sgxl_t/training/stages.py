@@ -204,7 +204,7 @@ def check_plan(todo: Sequence[Stage], world_size: int) -> list[ImageSource]:
     for stage in todo:
         config = stage.config
         config.rounds(world_size)
-        source = open_data(config.data, stage.resolution)
+        source = open_data(config.data, config.generator)
         check_source(config, source)
         if stage.below is None:
             check_start(config, source)

@@ -213,7 +213,7 @@ class ShardSource(StreamSource):
         """A sample, of the stream with draws; None when it is rejected or filtered."""
         try:
             draft = self.options.fast_jpeg and draws is not None
-            sample = self.decode(load(group), draws, draft=draft)
+            sample = self.shown(self.decode(load(group), draws, draft=draft))
         except RejectedItemError as error:
             watch.passed_over(group_name(group), error)
             return None
