@@ -123,15 +123,18 @@ class Request:
         return [visible(line) for line in (*lines, *self.data.summary())]
 
     def _note_cut_captions(self, fakes: Fakes) -> None:
-        """Says how many of the captions that pictures are made from are longer than the model reads."""
+        """Says how many of the captions are longer than the model, or the CLIP that scores, reads."""
         if not isinstance(fakes, GeneratorFakes) or not isinstance(fakes.condition, TextCondition):
             return
         count = max((spec.n_fake for spec in self.specs), default=0)
         if fakes.notes is not None and not isinstance(fakes.notes.source, ListedSource):
             count = min(count, SPREAD)  # each of these costs a picture to be read
-        given = (fakes.conditions([index])[0] for index in range(count))
-        if self.processes.is_main and (note := fakes.condition.cut_note(given)):
-            say(f"note: {note}", err=True)
+        given = [fakes.conditions([index])[0] for index in range(count)]
+        scoring = [spec.extractor for spec in self.specs if spec.reduction == "clip_score"]
+        readers = {name: self.shelf.clip(name).clip for name in scoring}
+        for name, encoder in {"the model": fakes.condition.encoder, **readers}.items():
+            if self.processes.is_main and (note := encoder.cut_note(given)):
+                say(f"note: {name}: {note}", err=True)
 
     def forget(self) -> None:
         """Removes unfinished work, which the results have replaced."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
-from itertools import islice
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 
 MAX_PROMPT = 10_000
 CACHE_ENTRIES = 100_000
-MOST_COUNTED = 20_000
 MOST_NOTES = 3
 """Prompts that are cut and told of one by one."""
 
@@ -147,21 +145,6 @@ class TextCondition(Condition):
         if len(ends) > MOST_NOTES:
             notes.append(f"{len(ends) - MOST_NOTES} more prompts are longer than that context and were cut")
         return notes
-
-    def cut_note(self, captions: Iterable[str]) -> str | None:
-        """How many captions are longer than the context, in words for a log; None where none is.
-
-        The first 20,000 different ones count, which a tokenizer reads in seconds.
-        """
-        different = list(islice(dict.fromkeys(captions), MOST_COUNTED))
-        count = sum(self.encoder.cut(different))
-        if not count:
-            return None
-        are = "caption is" if count == 1 else "captions are"
-        return (
-            f"{count} {are} longer than the context of {self.encoder.context_length} tokens and were cut, of "
-            f"{len(different)} that were looked at"
-        )
 
     def take(self, batch: Any) -> list[str]:
         """Captions of the batch."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,8 @@ from sgxl_t.networks.text_tokens import TextTokens
 
 if TYPE_CHECKING:
     from sgxl_t.networks.clip import ClipModel
+
+MOST_COUNTED = 10_000
 
 
 class TextEncoder(nn.Module, ABC):
@@ -84,10 +87,28 @@ class TextEncoder(nn.Module, ABC):
         if not texts:
             return []
         length = self.context_length
-        read, more = self.tokenize(texts), self.tokenize([*texts, ""], length + 1)
-        padding = more[-1, -1]
-        longer = (read != more[:-1, :length]).any(dim=1) | (more[:-1, length] != padding)
-        return longer.tolist()
+        more = self.tokenize([*texts, ""], length + 1)
+        more, padding = more[:-1], more[-1, -1]
+        cut = more[:, length - 1] != padding  # or just as long as the context
+        if full := [text for text, long in zip(texts, cut.tolist(), strict=True) if long]:
+            differ = (self.tokenize(full) != more[cut][:, :length]).any(dim=1)
+            cut[cut.clone()] = differ | (more[cut][:, length] != padding)
+        return cut.tolist()
+
+    def cut_note(self, captions: Iterable[str]) -> str | None:
+        """How many captions are longer than the context, in words for a log; None where none is.
+
+        The first 10,000 different ones count, which a tokenizer reads in a few seconds.
+        """
+        different = list(islice(dict.fromkeys(captions), MOST_COUNTED))
+        count = sum(self.cut(different))
+        if not count:
+            return None
+        are = "caption is" if count == 1 else "captions are"
+        return (
+            f"{count} {are} longer than the context of {self.context_length} tokens and were cut, of "
+            f"{len(different)} that were looked at"
+        )
 
     def unread(self, texts: Sequence[str]) -> list[str]:
         """The end of each text that does not fit into the context, from the first word not read whole.

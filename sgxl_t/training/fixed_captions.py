@@ -30,7 +30,7 @@ def note_cut_captions(condition: Condition, source: ImageSource) -> None:
     else:
         spread = range(0, len(source), max(1, len(source) // SPREAD))
         captions = (caption for index in spread for caption in source[index].captions)
-    if note := condition.cut_note(captions):
+    if note := condition.encoder.cut_note(captions):
         log.warning("%s", note)
 
 

@@ -179,7 +179,10 @@ def test_captions_of_the_data_and_of_a_list(capsys, models):
         capsys, "evaluate", models["text"], "--data", "digits", "--metrics", METRICS, "--prompts", "long.txt"
     )
     assert code == 0
-    assert "note: 2 captions are longer than the context of 12 tokens and were cut, of 3 that were" in err
+    assert (
+        "note: the model: 2 captions are longer than the context of 12 tokens and were cut, of 3 that were"
+        in err
+    )
     assert lines("p.jsonl")[0]["protocol"] != lines("r.jsonl")[0]["protocol"]
 
 
