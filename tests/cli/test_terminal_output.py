@@ -187,7 +187,9 @@ def test_a_smaller_batch_is_advised_only_where_there_are_batches(name, batches, 
     def failing(self, ctx, cmd_name):
         command = real(self, ctx, cmd_name)
         params = [
-            click.Option(one.opts, hidden=True) for one in command.params if isinstance(one, click.Option)
+            click.Option([one.name, *one.opts], hidden=True)
+            for one in command.params
+            if isinstance(one, click.Option)
         ]
 
         def fails(**_):

@@ -85,7 +85,7 @@ def test_a_text_encoder_with_other_tokens_is_refused(tmp_path):
     stored = json.loads((folder / "config.json").read_text())
     stored["condition"]["token_dim"] = 12
     (folder / "config.json").write_text(json.dumps(stored))
-    with pytest.raises(ValueError, match="does not fit its config"):
+    with pytest.raises(ValueError, match="does not fit the config"):
         load_model(folder)
     del stored["condition"]["token_dim"]
     (folder / "config.json").write_text(json.dumps(stored))
