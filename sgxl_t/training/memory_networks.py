@@ -283,10 +283,10 @@ class _FullCaptions:
     """Stands for a tokenizer: every caption fills its places."""
 
     def __init__(self, length: int) -> None:
-        self.length = length
+        self.context_length = length
 
-    def __call__(self, texts: Sequence[str]) -> Tensor:
-        return torch.arange(self.length).repeat(len(texts), 1)
+    def __call__(self, texts: Sequence[str], context_length: int | None = None) -> Tensor:
+        return torch.arange(context_length or self.context_length).repeat(len(texts), 1)
 
 
 class _PaddedCaptions:

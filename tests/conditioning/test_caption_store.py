@@ -28,7 +28,8 @@ class Bent(TextEncoder):
     def encode_with_tokens(self, texts):
         raise NotImplementedError
 
-    text_copy = write_text = encode_with_tokens
+    text_copy = write_text = tokenize = encode_with_tokens
+    context_length = 77
 
 
 def test_encoders_of_equal_weights_and_other_references_are_kept_apart(tmp_path):

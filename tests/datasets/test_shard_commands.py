@@ -10,6 +10,7 @@ from tiny_shards import numbers_of, write_shards
 from sgxl_t.datasets import open_source
 from sgxl_t.datasets.shards import Consent, ShardOptions, discover, find_shards
 from sgxl_t.datasets.shards.braces import count_names, expand
+from sgxl_t.networks.configs import GeneratorConfig
 from sgxl_t.training.config_file import parse_config
 from sgxl_t.training.data import open_data
 
@@ -84,9 +85,12 @@ def test_a_configuration_cannot_allow_itself(listed):
     command = f"pipe:cat {listed.parent}/00000.tar"
     text = f'data:\n  source: "{command}"\n  allow_pipe: true\n'
     with pytest.raises(ValueError, match=r"data\.source runs the command `cat .*allow_pipe true"):
-        open_data(config_of(listed.parent, text).data, 16)
+        open_data(config_of(listed.parent, text).data, GeneratorConfig(img_resolution=16))
     for typed in (["--data.allow_pipe", "true"], ["--data.allow_pipe=true"], ["--data", command]):
-        assert len(open_data(config_of(listed.parent, text, *typed).data, 16)) == 6
+        assert (
+            len(open_data(config_of(listed.parent, text, *typed).data, GeneratorConfig(img_resolution=16)))
+            == 6
+        )
     assert not config_of(listed.parent, text, "--data", str(listed)).data.allow_pipe
     assert not config_of(listed.parent, "data:\n  allow_pipe: true\n").data.allow_pipe
 

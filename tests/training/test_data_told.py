@@ -5,6 +5,7 @@ import logging
 import pytest
 from PIL import Image
 
+from sgxl_t.networks.configs import GeneratorConfig
 from sgxl_t.training.build import check_source
 from sgxl_t.training.config import DataConfig, TrainConfig
 from sgxl_t.training.data import open_data
@@ -27,7 +28,7 @@ def test_the_log_has_the_lines_of_prepare_and_info(tmp_path, caplog):
     files(place, "cover.png")
     (place / "notes.md").write_text("x")
     with caplog.at_level(logging.INFO, logger="sgxl_t"):
-        source = open_data(config_of(place).data, 16)
+        source = open_data(config_of(place).data, GeneratorConfig(img_resolution=16))
     assert caplog.messages == [f"{place}: {line}" for line in source.rejects.summary()]
     assert caplog.messages[0].endswith("rejected: 1 x in no class folder (cover.png)")
 
@@ -47,4 +48,4 @@ def test_the_log_has_the_lines_of_prepare_and_info(tmp_path, caplog):
 def test_a_run_without_labels_or_captions_is_told_the_rule(tmp_path, condition, names, message):
     config = config_of(files(tmp_path / "d", *names), cond=condition)
     with pytest.raises(ValueError, match=message):
-        check_source(config, open_data(config.data, 16))
+        check_source(config, open_data(config.data, GeneratorConfig(img_resolution=16)))

@@ -19,6 +19,11 @@ def ignore_hang_ups():
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
+def hear_hang_ups():
+    """As in a terminal, wherever the tests were started from."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 def until_it_trains(run):
     limit = time.monotonic() + 60
     while not (run / "stats.jsonl").exists() or not (run / "stats.jsonl").read_text():
@@ -28,7 +33,7 @@ def until_it_trains(run):
 
 def test_a_closed_terminal_saves_first(tmp_path, tiny_features):
     arguments = tiny_run(tmp_path / "run", tiny_features, log__track_images=0, **ENDLESS)
-    process = start(arguments, tmp_path / "log")
+    process = start(arguments, tmp_path / "log", hear_hang_ups)
     until_it_trains(tmp_path / "run")
     os.kill(process.pid, signal.SIGHUP)
     process.join(60)
