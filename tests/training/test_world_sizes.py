@@ -64,12 +64,16 @@ def scale_of(name, tensors):
     return max(float(tensors[other].abs().max()) for other in names) or 1.0
 
 
-def tolerance_of(name):
-    """Moments of batch norm's small gradients carry more rounding than the weights that they move."""
-    return 1e-4 if name.startswith("optimizer") else 1e-5
+def tolerance_of(name, mode=None):
+    """Moments of batch norm's small gradients carry more rounding than the weights that they move.
+
+    ZeRO-3 lends weights from one flat buffer. Sums over a tensor that begins elsewhere in memory run in
+    another order, which one depends on the processor: 5e-6 was seen on one and 2.4e-5 on another.
+    """
+    return 1e-4 if name.startswith("optimizer") or mode == "zero3" else 1e-5
 
 
-def assert_equal_runs(one, two):
+def assert_equal_runs(one, two, mode=None):
     ours, state = weights(one)
     theirs, other = weights(two)
     assert ours.keys() == theirs.keys()
@@ -79,7 +83,7 @@ def assert_equal_runs(one, two):
         for name, value in ours.items()
         if value.is_floating_point() and value.numel()
     }
-    assert {name: value for name, value in differences.items() if value > tolerance_of(name)} == {}
+    assert {name: value for name, value in differences.items() if value > tolerance_of(name, mode)} == {}
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +120,7 @@ def test_two_processes_equal_one(family, mode, one_process, tmp_path, tiny_featu
     result = torchrun(run_of(family, tmp_path / "run", tiny_features), mode=mode)
     assert result.returncode == 0, result.stderr[-3000:]
     assert "2 process(es) take part, 1 round(s) of 4 images each" in result.stderr
-    assert_equal_runs(one_process(family), tmp_path / "run")
+    assert_equal_runs(one_process(family), tmp_path / "run", mode)
 
 
 @pytest.mark.slow
