@@ -82,6 +82,7 @@ def test_enlarging_keeps_flat_pictures_and_reducing_undoes_it():
     assert (resized(edge, 8).diff(dim=-1) >= 0).all()  # overshoot is clipped, not wrapped around
 
 
+@pytest.mark.slow
 def test_small_pictures_meet_real_ones_of_their_side():
     judge = load_judge(SCENES, 16)
     images, attributes, captions = read_source(SCENES, 16, "test", 400)

@@ -21,6 +21,7 @@ def test_two_processes_train_and_one_goes_on(tmp_path, tiny_features):
     assert (tmp_path / "run" / "best" / "text_encoder").is_dir()
 
 
+@pytest.mark.slow
 def test_a_batch_that_does_not_split_over_two_processes(tmp_path, tiny_features):
     result = launch(tiny_run(tmp_path / "run", tiny_features, batch__images=9, batch__per_device="null"))
     assert result.returncode != 0

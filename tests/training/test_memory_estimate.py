@@ -108,7 +108,15 @@ def measure(trainer, phases):
         del trainer.objective.phases
 
 
-@pytest.fixture(scope="module", params=RUNS, ids=lambda name: name.replace(" ", "-"))
+LONG = ("class in one round of bfloat16", "text in one round, frozen networks in bfloat16")
+"""Runs that are built for half a minute and measure what others do in another precision."""
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=[pytest.mark.slow] if name in LONG else []) for name in RUNS],
+    ids=lambda name: name.replace(" ", "-"),
+)
 def measured(request, tmp_path_factory, tiny_features):
     """The estimate, the trainer after a whole update, and its peaks by phase."""
     settings, rounds, precision = RUNS[request.param]
@@ -249,6 +257,7 @@ def test_every_stage_has_a_table_unless_one_is_named():
     assert only[0] == "64"
 
 
+@pytest.mark.slow
 def test_the_estimate_of_a_thousand_million_weights_is_the_same_each_time():
     config = parse_config(["--config", str(ROOT / "configs" / "text" / "full.yaml"), "--stages", "[]"])
     first, second = (estimate_step(config, 8, precision="bf16") for _ in range(2))
@@ -262,6 +271,7 @@ def test_the_estimate_of_a_thousand_million_weights_is_the_same_each_time():
     assert offload.total < zero[1].total < zero[0].total < single.total
 
 
+@pytest.mark.slow
 def test_second_order_penalties_are_refused_with_zero_3_alone(tmp_path):
     config = configuration(tmp_path, {"cond": "class", "objective.pl_weight": 2})
     text = report(config, Launch(2, "no", launched=True))
