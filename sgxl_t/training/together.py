@@ -75,7 +75,7 @@ def _lost(runtime: Runtime) -> str | None:
     if runtime.lock is None or lost is None:
         return None
     run = runtime.lock.path.parent
-    if not run.exists():
+    if not runtime.lock.path.exists():  # a file of the run may have made an empty folder anew
         return (
             f"the run folder {run} was removed or moved while it was being trained, so nothing more can be "
             "saved: put it back and give the same command again, or start a new run"
