@@ -6,6 +6,7 @@ from functools import reduce
 
 import pytest
 import torch
+from tiny_runs import COMMON
 
 from sgxl_t.networks.configs import ConditionSpec, GeneratorConfig
 from sgxl_t.networks.registry import build_generator
@@ -21,18 +22,7 @@ SPECS = {
 }
 CONDITIONS = {"class": torch.tensor([0, 1]), "text": torch.eye(8)[:2], "none": None}
 FAMILIES = ("stylegan3", "stylegan_t")
-SMALL = {
-    "generator.img_resolution": 16,
-    "generator.z_dim": 8,
-    "generator.stylegan3.w_dim": 16,
-    "generator.stylegan3.num_layers": 4,
-    "generator.stylegan3.channel_base": 128,
-    "generator.stylegan3.channel_max": 8,
-    "generator.stylegan3.margin_size": 1,
-    "generator.stylegan_t.channel_base": 128,
-    "generator.stylegan_t.channel_max": 8,
-    "generator.stylegan_t.norm_groups": 4,
-}
+SMALL = {name: value for name, value in COMMON.items() if name.startswith("generator.")}
 
 
 def settings(cond, family, **changes):
