@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sgxl_t.networks.feature_networks import FeatureNetwork, load_feature_network
+from sgxl_t.networks.backbones.feature_networks import FeatureNetwork, load_feature_network
 
 NETWORKS = {
     "DeiT-base distilled": "deit_base_distilled_patch16_224",

@@ -10,8 +10,8 @@ import html
 import re
 from pathlib import Path
 
-from sgxl_t.training.report import curve
-from sgxl_t.training.tracking import read_stats
+from sgxl_t.training.callbacks.report import curve
+from sgxl_t.training.callbacks.tracking import read_stats
 
 POINTS = 80
 """Points of a chart at most, so that files stay small."""

@@ -13,8 +13,8 @@ import platform
 
 import torch
 
-from sgxl_t.sampling.bench.machine import load, measure_roof
-from sgxl_t.sampling.bench.timing import clock_name
+from sgxl_t.bench.machine import load, measure_roof
+from sgxl_t.bench.timing import clock_name
 
 
 def main() -> None:

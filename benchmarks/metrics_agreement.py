@@ -36,19 +36,19 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from tqdm import tqdm
 
 import sgxl_t
-from sgxl_t.conditioning.model_folder import load_model
 from sgxl_t.datasets.base import open_source
-from sgxl_t.metrics.extractors import load_extractor
-from sgxl_t.metrics.fakes import GeneratorFakes
-from sgxl_t.metrics.frechet import frechet_distance, frechet_from_moments
-from sgxl_t.metrics.inception_score import inception_score
-from sgxl_t.metrics.kernels import kid
-from sgxl_t.metrics.prdc import prdc
+from sgxl_t.metrics.distances.feature_statistics import Moments
+from sgxl_t.metrics.distances.frechet import frechet_distance, frechet_from_moments
+from sgxl_t.metrics.distances.inception_score import inception_score
+from sgxl_t.metrics.distances.kernels import kid
+from sgxl_t.metrics.distances.prdc import prdc
+from sgxl_t.metrics.features import load_extractor
+from sgxl_t.metrics.features.extractor_cache import Shelf
+from sgxl_t.metrics.generated import GeneratorFakes
 from sgxl_t.metrics.protocol import parse_metric
 from sgxl_t.metrics.real_cache import RealSide
 from sgxl_t.metrics.runner import evaluate
-from sgxl_t.metrics.shelf import Shelf
-from sgxl_t.metrics.stats import Moments
+from sgxl_t.model_io.model_folder import load_model
 
 DATA = "emoji-scenes:24x8"
 MODEL = Path(sgxl_t.__file__).parent / "assets" / "demo_text"

@@ -25,8 +25,8 @@ import torch
 from torch import Tensor
 from torch_fidelity.metric_fid import fid_statistics_to_metric
 
-from sgxl_t.metrics.frechet import covariance_root, frechet_from_moments
-from sgxl_t.metrics.stats import Moments
+from sgxl_t.metrics.distances.feature_statistics import Moments
+from sgxl_t.metrics.distances.frechet import covariance_root, frechet_from_moments
 
 AGREEMENT = 1e-6
 BATCH = 64

@@ -28,7 +28,7 @@ MODES = {
 
 def speed(folder: Path, features: Path, *, processes: int, threads: int, mode: str, options) -> float:
     """Median images per second over the ticks of one short run."""
-    from sgxl_t.training.tracking import read_stats
+    from sgxl_t.training.callbacks.tracking import read_stats
 
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += [
@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("--precision", choices=["no", "bf16"], default="no")
     options = parser.parse_args()
     from sgxl_t.datasets.base import open_source
-    from sgxl_t.training.features import train_features
+    from sgxl_t.training.local_features.train import train_features
 
     with tempfile.TemporaryDirectory() as place:
         features = Path(place) / "features"

@@ -22,13 +22,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sgxl_t.training.config import TrainConfig
-from sgxl_t.training.config_file import parse_config
-from sgxl_t.training.data import open_loader
-from sgxl_t.training.dry_run import stages_of
-from sgxl_t.training.runtime import Runtime
-from sgxl_t.training.state import restore_state
-from sgxl_t.training.trainer import Trainer
+from sgxl_t.training.checkpoint.state import restore_state
+from sgxl_t.training.config.config import TrainConfig
+from sgxl_t.training.config.config_file import parse_config
+from sgxl_t.training.loop.data import open_loader
+from sgxl_t.training.loop.trainer import Trainer
+from sgxl_t.training.memory.dry_run import stages_of
+from sgxl_t.training.parallel.runtime import Runtime
 
 NETWORKS = ("generator", "features", "heads", "guides", "losses", "backward", "conditions", "glue")
 OUTSIDE = ("data", "statistics", "average", "records", "rest")

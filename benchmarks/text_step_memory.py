@@ -18,12 +18,12 @@ from pathlib import Path
 import open_clip
 import torch
 
-from sgxl_t.networks.open_clip_model import OpenClipModel
+from sgxl_t.networks.text.open_clip_model import OpenClipModel
 from sgxl_t.training import build
-from sgxl_t.training.config_file import parse_config
-from sgxl_t.training.data import open_loader
-from sgxl_t.training.runtime import Runtime
-from sgxl_t.training.trainer import Trainer
+from sgxl_t.training.config.config_file import parse_config
+from sgxl_t.training.loop.data import open_loader
+from sgxl_t.training.loop.trainer import Trainer
+from sgxl_t.training.parallel.runtime import Runtime
 
 CLIP = "ViT-L-14"
 

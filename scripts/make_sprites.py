@@ -22,7 +22,7 @@ STRIKE_PX = 109
 SPRITE_PX = 64
 COLUMNS = 20
 HERE = Path(__file__).resolve().parent
-ASSETS = HERE.parent / "sgxl_t" / "datasets" / "assets"
+ASSETS = HERE.parent / "sgxl_t" / "datasets" / "embedded" / "assets"
 
 
 def read_list(path: Path) -> list[tuple[str, list[str]]]:

@@ -1,4 +1,4 @@
-"""Makes the judges that ship in sgxl_t/metrics/assets: `python scripts/train_judges.py [DATA ...]`.
+"""Makes the judges that ship in sgxl_t/metrics/judges/assets: `python scripts/train_judges.py [DATA ...]`.
 
 A judge measures and never trains a generator. Its architecture and seeds are its own, its emoji pictures are
 drawn with another seed than any data split, and it sees every sprite-scene pair, held-out ones too.
@@ -19,8 +19,8 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from sgxl_t.datasets.base import open_source
-from sgxl_t.metrics.judge_networks import AttributeNet, JudgeClip, words
-from sgxl_t.metrics.judges import JUDGE_FILES, Judge, read_source, resized
+from sgxl_t.metrics.judges.judge_networks import AttributeNet, JudgeClip, words
+from sgxl_t.metrics.judges.judges import JUDGE_FILES, Judge, read_source, resized
 
 SEED = 90_001
 RECIPES = {
@@ -190,7 +190,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("references", nargs="*", help="data sets; all of them by default")
     parser.add_argument("--resolution", type=int, help="only judges of this side; of every side by default")
-    default = Path(__file__).parents[1] / "sgxl_t/metrics/assets"
+    default = Path(__file__).parents[1] / "sgxl_t/metrics/judges/assets"
     parser.add_argument("--out", type=Path, default=default, help="folder for the files")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)

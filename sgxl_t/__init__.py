@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sgxl_t.networks.registry import build_generator, list_models
+    from sgxl_t.networks.generators.registry import build_generator, list_models
     from sgxl_t.sampling.pipeline import Pipeline
 
 __version__ = "0.1.0"
@@ -14,8 +14,8 @@ __all__ = ["Pipeline", "build_generator", "list_models"]
 
 _HOMES = {
     "Pipeline": "sgxl_t.sampling.pipeline",
-    "build_generator": "sgxl_t.networks.registry",
-    "list_models": "sgxl_t.networks.registry",
+    "build_generator": "sgxl_t.networks.generators.registry",
+    "list_models": "sgxl_t.networks.generators.registry",
 }
 
 

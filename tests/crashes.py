@@ -12,11 +12,11 @@ from types import SimpleNamespace
 
 import torch
 
-from sgxl_t.training.checkpoint import load_newest
-from sgxl_t.training.tracking import read_stats
+from sgxl_t.training.callbacks.tracking import read_stats
+from sgxl_t.training.checkpoint.checkpoint import load_newest
 
 _SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload(["sgxl_t.training.trainer", "sgxl_t.training.train"])
+_SERVER.set_forkserver_preload(["sgxl_t.training.loop.trainer", "sgxl_t.training.train"])
 
 TIMED = {"images_per_second", "memory_gib", "loader_share"}
 """Numbers of a tick that no two runs have in common."""
@@ -60,7 +60,7 @@ SAVING = ("tensors", "models", "manifest", "flush", "rename", "renamed", "remova
 
 def die_saving(moment, number):
     """Called in a run: its process is killed at a moment of its checkpoint `number`, counted from 1."""
-    from sgxl_t.training import checkpoint
+    from sgxl_t.training.checkpoint import checkpoint
 
     written = [0]
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sgxl_t.ops import filters
+from sgxl_t.ops.resample import filters
 
 F64 = torch.float64
 

@@ -10,10 +10,10 @@ import torch
 
 
 def main():
-    from sgxl_t.training.config_file import parse_config
-    from sgxl_t.training.data import open_loader
-    from sgxl_t.training.runtime import Runtime
-    from sgxl_t.training.trainer import Trainer
+    from sgxl_t.training.config.config_file import parse_config
+    from sgxl_t.training.loop.data import open_loader
+    from sgxl_t.training.loop.trainer import Trainer
+    from sgxl_t.training.parallel.runtime import Runtime
 
     target, *arguments = sys.argv[1:]
     config = parse_config(arguments)

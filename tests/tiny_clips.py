@@ -8,9 +8,9 @@ import torch
 from open_clip import factory, pretrained
 from tiny_models import WORDS
 
-from sgxl_t.networks.clip import ClipModel, TextTowerConfig, local_clip
-from sgxl_t.networks.local_networks import SmallCNN, SmallCNNConfig
-from sgxl_t.networks.vocabulary import WordTokenizer
+from sgxl_t.networks.backbones.local_networks import SmallCNN, SmallCNNConfig
+from sgxl_t.networks.text.clip import ClipModel, TextTowerConfig, local_clip
+from sgxl_t.networks.text.vocab import WordTokenizer
 
 OPEN_CLIP = "open_clip:tiny/tag"
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)

@@ -7,11 +7,11 @@ from pathlib import Path
 import torch
 
 from sgxl_t.conditioning import ClassCondition, Condition, NoCondition, TextCondition
-from sgxl_t.conditioning.model_folder import save_model
-from sgxl_t.networks.clip import ClipModel, TextTowerConfig, local_clip
-from sgxl_t.networks.generator import Generator
-from sgxl_t.networks.registry import build_generator
-from sgxl_t.networks.vocabulary import WordTokenizer
+from sgxl_t.model_io.model_folder import save_model
+from sgxl_t.networks.generators.generator import Generator
+from sgxl_t.networks.generators.registry import build_generator
+from sgxl_t.networks.text.clip import ClipModel, TextTowerConfig, local_clip
+from sgxl_t.networks.text.vocab import WordTokenizer
 
 WORDS = ["a", "red", "blue", "green", "small", "fox", "dog", "car", "in", "on", "snow", "beach"]
 PETS = ("fox", "dog", "goldfish, Carassius auratus", "car")

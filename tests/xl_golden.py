@@ -6,8 +6,8 @@ import torch
 from golden_cases import descriptions, state_of, tensors
 
 from sgxl_t.networks.configs import ConditionSpec, GeneratorConfig, StyleGAN3Config, SuperresStage
-from sgxl_t.networks.generator import Generator
-from sgxl_t.networks.superres import load_stem
+from sgxl_t.networks.generators.generator import Generator
+from sgxl_t.networks.generators.superres import load_stem
 
 
 def config_of(name: str) -> GeneratorConfig:

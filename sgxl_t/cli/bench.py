@@ -75,9 +75,9 @@ def bench(file: str | None, listed: bool, **asked: Any) -> int:
     float32. Both run in one process in turns; a row appears only when their results agree. Times are medians.
     Exit code 1: a row is missing, and the reason was printed.
     """
-    from sgxl_t.sampling.bench.cases import find_cases
-    from sgxl_t.sampling.bench.request import check
-    from sgxl_t.sampling.files import check_file
+    from sgxl_t.bench.cases.cases import find_cases
+    from sgxl_t.bench.request import check
+    from sgxl_t.sampling.output.image_files import check_file
 
     request = _request(asked)
     if listed:
@@ -99,8 +99,9 @@ def bench(file: str | None, listed: bool, **asked: Any) -> int:
 
 def _show(request: Any, tell: Callable[[str], None]) -> list[dict[str, Any]]:
     """Measures, prints each row when it is there, returns all for JSON."""
-    from sgxl_t.sampling.bench import measure, rows, stage_rows
-    from sgxl_t.sampling.bench.request import check
+    from sgxl_t.bench import measure, rows
+    from sgxl_t.bench.request import check
+    from sgxl_t.bench.stages import stage_rows
 
     source: Any = measure.measure if request.stages is None else measure.measure_stages
     header, line = stage_rows.STAGE_HEADER, stage_rows.stage_line
@@ -120,7 +121,7 @@ def _show(request: Any, tell: Callable[[str], None]) -> list[dict[str, Any]]:
 
 def _write(file: str, rows: list[dict[str, Any]]) -> None:
     """The whole file or none."""
-    from sgxl_t.sampling.files import save_whole
+    from sgxl_t.sampling.output.image_files import save_whole
 
     def write(stream: IO[bytes]) -> None:
         stream.write((json.dumps(rows, indent=1) + "\n").encode())
@@ -132,8 +133,8 @@ def _request(asked: dict[str, Any]) -> Any:
     """Options to a request; `all` becomes the formulations of the device."""
     import torch
 
-    from sgxl_t.sampling.bench.request import BenchRequest
-    from sgxl_t.sampling.bench.variants import variants
+    from sgxl_t.bench.request import BenchRequest
+    from sgxl_t.bench.variants import variants
 
     for name in ("batch", "dtype", "mode", "variant"):
         plural = "batches" if name == "batch" else f"{name}s"

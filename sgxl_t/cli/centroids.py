@@ -57,9 +57,9 @@ def centroids(
     copy centroids.safetensors from one model folder to the next. Centres of other settings are replaced with
     --overwrite only; those that do not fit the model any more are of no use and are replaced.
     """
-    from sgxl_t.conditioning.model_folder import load_model
+    from sgxl_t.model_io.model_folder import load_model
     from sgxl_t.sampling.centroids import check_replaceable, compute_centroids, save_centroids
-    from sgxl_t.sampling.files import check_writable
+    from sgxl_t.sampling.output.image_files import check_writable
     from sgxl_t.sampling.pipeline import choose_device
     from sgxl_t.sampling.requests import check_seeds
 

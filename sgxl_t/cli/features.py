@@ -60,7 +60,7 @@ def train(
 ) -> None:
     """Train networks on D: classifiers from labels, a CLIP from captions, or from pictures alone."""
     from sgxl_t.datasets import open_source
-    from sgxl_t.training.features import train_features
+    from sgxl_t.training.local_features.train import train_features
 
     source = open_source(data, resolution=resolution, shards=shard_options(allow_pipe))
     held = locked(lock_in(Path(out)), f"{out} is being written", "wait, stop it, or name another --out")
@@ -88,7 +88,7 @@ def train(
 @click.option("--json", "as_json", is_flag=True, help="Print the list as JSON.")
 def list_networks(folder: str, as_json: bool) -> None:
     """List the local networks in FOLDER and one level below it."""
-    from sgxl_t.networks.stored import CONFIG, read_json
+    from sgxl_t.networks.weights.stored import CONFIG, read_json
 
     root = Path(folder)
     if not root.is_dir():
@@ -128,9 +128,9 @@ def inspect(folder: str, as_json: bool) -> None:
 
 def describe(folder: Path) -> dict[str, Any]:
     """What the network in a folder is, with all its tensors checked."""
-    from sgxl_t.networks.clip import load_clip
-    from sgxl_t.networks.local_networks import load_local
-    from sgxl_t.networks.stored import read_config
+    from sgxl_t.networks.backbones.local_networks import load_local
+    from sgxl_t.networks.text.clip import load_clip
+    from sgxl_t.networks.weights.stored import read_config
 
     config = read_config(folder).group()
     found: dict[str, Any] = {"reference": f"local:{folder}", **_summary(config)}

@@ -10,7 +10,7 @@ import click
 from sgxl_t.files.terminal import say, say_json
 
 if TYPE_CHECKING:
-    from sgxl_t.networks.generator import Generator
+    from sgxl_t.networks.generators.generator import Generator
 
 EXAMPLES = """\b
 Examples:
@@ -54,15 +54,15 @@ def import_official(
     counts for nothing, and a file that lacks one the generator needs is refused. Kernels, filters, padding,
     clamps and names of layers come from the file.
     """
-    from sgxl_t.conditioning.official.file import read_official
     from sgxl_t.files.regular import open_regular
+    from sgxl_t.model_io.published.file import read_official
 
     names = None if labels is None else _names(Path(labels))
     with open_regular(file) as source:
         stored = read_official(file, source)
         # What is no such file has been refused before these load all libraries.
-        from sgxl_t.conditioning.model_folder import save_model
-        from sgxl_t.conditioning.official.importer import (
+        from sgxl_t.model_io.model_folder import save_model
+        from sgxl_t.model_io.published.importer import (
             check_training_state,
             condition_for,
             import_discriminator,
@@ -83,7 +83,7 @@ def import_official(
         save_model(dest, generator, condition, facts, dtype="float16" if dtype == "float16" else "float32")
     notes: list[str] = []
     if trained is not None and discriminator is not None:
-        from sgxl_t.training.official_state import write_training_state
+        from sgxl_t.training.checkpoint.official_state import write_training_state
 
         run = Path(dest) / "training"
         notes = write_training_state(run, trained, generator, discriminator, progress)

@@ -98,7 +98,7 @@ def _not_data(folder: Path) -> dict[str, Any] | None:
 def _config_has(folder: Path, key: str) -> bool:
     if not (folder / "config.json").is_file():
         return False
-    from sgxl_t.networks.stored import read_json
+    from sgxl_t.networks.weights.stored import read_json
 
     config = read_json(folder / "config.json", way_out="restore it, or name another folder")
     return isinstance(config.raw, dict) and key in config.raw
@@ -107,7 +107,7 @@ def _config_has(folder: Path, key: str) -> bool:
 def _model(folder: Path) -> dict[str, Any]:
     from dataclasses import asdict
 
-    from sgxl_t.conditioning.model_folder import read_info, weight_shapes
+    from sgxl_t.model_io.model_folder import read_info, weight_shapes
 
     about, shapes = read_info(folder), weight_shapes(folder)
     config = asdict(about.generator)
@@ -129,7 +129,7 @@ def _model(folder: Path) -> dict[str, Any]:
 
 
 def _feature_network(folder: Path) -> dict[str, Any]:
-    from sgxl_t.networks.stored import read_config
+    from sgxl_t.networks.weights.stored import read_config
 
     return {
         "holds": "feature network",
@@ -140,8 +140,8 @@ def _feature_network(folder: Path) -> dict[str, Any]:
 
 
 def _run(folder: Path) -> dict[str, Any]:
-    from sgxl_t.training.health import read_health, warnings_on
-    from sgxl_t.training.tracking import newest_numbers, read_stats
+    from sgxl_t.training.callbacks.health import read_health, warnings_on
+    from sgxl_t.training.callbacks.tracking import newest_numbers, read_stats
 
     config = _settings(folder / "config.yaml")
     condition, data, schedule = (config.get(key) for key in ("cond", "data", "schedule"))
@@ -180,7 +180,7 @@ def _settings(path: Path) -> Value:
 def _chain(folder: Path) -> dict[str, Any]:
     from dataclasses import asdict
 
-    from sgxl_t.training.chain_state import draw_chain, read_chain
+    from sgxl_t.training.progressive.chain_state import draw_chain, read_chain
 
     chain = read_chain(folder)
     going = next((stage for stage in chain.stages if stage.state != "finished"), None)
@@ -196,7 +196,7 @@ def _chain(folder: Path) -> dict[str, Any]:
 
 def _data(path: str, sheet: str | None, examine: int, allow_pipe: bool) -> dict[str, Any]:
     from sgxl_t.datasets.base import open_source
-    from sgxl_t.datasets.listed import ListedSource
+    from sgxl_t.datasets.images.listed import ListedSource
     from sgxl_t.datasets.shards import ShardSource, is_local
     from sgxl_t.datasets.shards.survey import range_of, survey
 
@@ -240,7 +240,7 @@ def _some_pictures(source: ImageSource, count: int) -> list[tuple[Image.Image, s
 
 def _write_sheet(pictures: list[tuple[Image.Image, str]], file: str) -> str:
     from sgxl_t.cli.contact_sheet import contact_sheet
-    from sgxl_t.sampling.files import save_png
+    from sgxl_t.sampling.output.image_files import save_png
 
     if not pictures:
         raise ValueError(f"--sheet {file}: none of the samples can be shown, so leave it out to see why")

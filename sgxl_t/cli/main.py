@@ -16,13 +16,13 @@ from sgxl_t.files.memory import MemoryShortError, is_out_of_memory
 from sgxl_t.files.terminal import VisibleFormatter
 
 COMMANDS = {
-    "sample": ("sgxl_t.cli.sample", "Make pictures from text or classes."),
+    "sample": ("sgxl_t.cli.sampling.sample", "Make pictures from text or classes."),
     "interpolate": (
-        "sgxl_t.cli.interpolate",
+        "sgxl_t.cli.sampling.interpolate",
         "Make pictures on the way from one prompt to the next.",
     ),
     "train": ("sgxl_t.cli.train", "Train a generator; the same as scripts/train.py."),
-    "evaluate": ("sgxl_t.cli.evaluate", "Measure models, pictures or results side by side."),
+    "evaluate": ("sgxl_t.cli.evaluation.evaluate", "Measure models, pictures or results side by side."),
     "prepare": ("sgxl_t.cli.prepare", "Turn pictures of any layout into a zip or shards."),
     "centroids": ("sgxl_t.cli.centroids", "Find centres of styles for multi-modal truncation."),
     "import": (

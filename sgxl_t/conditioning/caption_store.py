@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from sgxl_t.files.tensors import write_tensors
 from sgxl_t.files.whole import whole_file
-from sgxl_t.networks.text_encoder import JoinedEncoders, TextEncoder
+from sgxl_t.networks.text.text_encoder import JoinedEncoders, TextEncoder
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from sgxl_t.ops.images import as_rgb
 
 if TYPE_CHECKING:
     from sgxl_t.datasets.base import ImageSource
-    from sgxl_t.networks.feature_networks import FeatureNetwork
+    from sgxl_t.networks.backbones.feature_networks import FeatureNetwork
 
 log = logging.getLogger(__name__)
 

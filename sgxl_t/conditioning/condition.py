@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sgxl_t.networks.configs import ConditionKind, ConditionSpec
-from sgxl_t.networks.text_tokens import TextTokens
+from sgxl_t.networks.text.tokens import TextTokens
 
 Guidance = Literal["classifier", "clip"]
 Phase = Literal["generator", "text_encoder"]

@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sgxl_t.conditioning.official.builders import read_pickle
-from sgxl_t.conditioning.official.stream import BoundedReader
-from sgxl_t.conditioning.official.tree import Module
-from sgxl_t.conditioning.official.values import CutError, RefusedError
+from sgxl_t.files.pickles.builders import read_pickle
+from sgxl_t.files.pickles.stream import BoundedReader
+from sgxl_t.files.pickles.tree import Module
+from sgxl_t.files.pickles.values import CutError, RefusedError
 from sgxl_t.files.regular import is_regular, open_regular
 from sgxl_t.files.terminal import visible
-from sgxl_t.networks.stored_tensors import opened
+from sgxl_t.networks.weights.stored_tensors import opened
 
 IMAGENET_CLASSES = 1000
 MAX_FILE_BYTES = 512 * 2**20

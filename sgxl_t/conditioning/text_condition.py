@@ -14,10 +14,10 @@ from sgxl_t.conditioning.caption_store import encode_all, stored_features
 from sgxl_t.conditioning.condition import Condition, Phase
 from sgxl_t.files.terminal import visible
 from sgxl_t.networks.configs import ConditionSpec
-from sgxl_t.networks.text_tokens import TextTokens, rows
+from sgxl_t.networks.text.tokens import TextTokens, rows
 
 if TYPE_CHECKING:
-    from sgxl_t.networks.text_encoder import TextEncoder
+    from sgxl_t.networks.text.text_encoder import TextEncoder
 
 MAX_PROMPT = 10_000
 CACHE_ENTRIES = 100_000

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from sgxl_t.datasets.policy import Bounds, Enlarge, Size, fitted
+from sgxl_t.datasets.decode import Bounds, Enlarge, Size, fitted
 from sgxl_t.datasets.rejects import RejectedItemError, Rejects
 from sgxl_t.ops.images import to_gray
 
@@ -333,14 +333,14 @@ def _open(reference: str, captions: str | Path | None, **common: Any) -> ImageSo
     drawn = {key: common[key] for key in ("resolution", "split", "mirror")}
     kind, _, detail = reference.partition(":")
     if reference == "digits":
-        from sgxl_t.datasets.digits import Digits
+        from sgxl_t.datasets.embedded.digits import Digits
 
         return Digits(**drawn)
     if kind == "emoji-scenes":
-        from sgxl_t.datasets.emoji_scenes import EmojiScenes
+        from sgxl_t.datasets.embedded.emoji_scenes import EmojiScenes
 
         return EmojiScenes(detail or None, **drawn)
-    from sgxl_t.datasets.imagenet import TarOfTarsSource, is_tar_of_tars
+    from sgxl_t.datasets.images.imagenet import TarOfTarsSource, is_tar_of_tars
     from sgxl_t.datasets.shards import TYPED, ShardSource, find_shards, is_local
 
     options = common.pop("shards")
@@ -352,11 +352,11 @@ def _open(reference: str, captions: str | Path | None, **common: Any) -> ImageSo
         return ShardSource(reference, subsets, options=options, **common)
     path = Path(reference)
     if _is_zip(reference):
-        from sgxl_t.datasets.zip import ZipSource
+        from sgxl_t.datasets.images.zip import ZipSource
 
         return ZipSource(path, captions=captions, **common)
     if path.is_dir():
-        from sgxl_t.datasets.folder import FolderSource
+        from sgxl_t.datasets.images.folder import FolderSource
 
         return FolderSource(path, captions=captions, **common)
     raise ValueError(

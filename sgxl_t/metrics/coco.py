@@ -16,21 +16,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sgxl_t.datasets.annotations import MAX_TABLE_BYTES, clean_caption
 from sgxl_t.datasets.base import ImageSource, Sample, open_source
-from sgxl_t.datasets.policy import Bounds, open_picture
+from sgxl_t.datasets.decode import Bounds, open_picture
+from sgxl_t.datasets.images.annotations import MAX_TABLE_BYTES, clean_caption
+from sgxl_t.datasets.images.zip import ZipSource
 from sgxl_t.datasets.rejects import RejectedItemError, Rejects
-from sgxl_t.datasets.zip import ZipSource
 from sgxl_t.files.content import short_hash
 from sgxl_t.files.regular import read_regular
 from sgxl_t.files.terminal import visible
 from sgxl_t.files.turns import in_turn
 from sgxl_t.files.untrusted import Value, parse_json
-from sgxl_t.metrics.clip_score import check_prompts
-from sgxl_t.metrics.draws import stream
-from sgxl_t.metrics.extractors.weights import replacing
-from sgxl_t.metrics.fakes import Fakes, shown_size
-from sgxl_t.metrics.resize import lanczos_uint8
+from sgxl_t.metrics.distances.clip_score import check_prompts
+from sgxl_t.metrics.features.resize import lanczos_uint8
+from sgxl_t.metrics.features.weights import replacing
+from sgxl_t.metrics.generated import Fakes, shown_size
+from sgxl_t.metrics.sampling_rng import stream
 
 COCO_METRICS = {"fid30k_coco64": 64, "fid30k_coco256": 256}
 """Name of the metric to its evaluation resolution; the two are never compared."""

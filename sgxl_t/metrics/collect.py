@@ -19,9 +19,9 @@ from tqdm import tqdm
 from sgxl_t.files.arrays import read_array
 from sgxl_t.files.untrusted import read_json
 from sgxl_t.files.whole import whole_file
+from sgxl_t.metrics.distances.feature_statistics import Moments
+from sgxl_t.metrics.features.resize import lanczos_uint8
 from sgxl_t.metrics.processes import Processes
-from sgxl_t.metrics.resize import lanczos_uint8
-from sgxl_t.metrics.stats import Moments
 
 MAX_STATE_BYTES = 2**24
 SAVE_EVERY = 2000

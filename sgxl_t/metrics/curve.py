@@ -16,12 +16,12 @@ from typing import Any
 
 from torch import Tensor
 
-from sgxl_t.metrics.clip_score import check_prompts
 from sgxl_t.metrics.coco import write_whole
-from sgxl_t.metrics.draws import per_sample
-from sgxl_t.metrics.fakes import Fakes
-from sgxl_t.metrics.frechet import covariance_root, frechet_from_moments
-from sgxl_t.metrics.stats import Moments
+from sgxl_t.metrics.distances.clip_score import check_prompts
+from sgxl_t.metrics.distances.feature_statistics import Moments
+from sgxl_t.metrics.distances.frechet import covariance_root, frechet_from_moments
+from sgxl_t.metrics.generated import Fakes
+from sgxl_t.metrics.sampling_rng import per_sample
 
 PSIS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
 """Truncations of the curve."""

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from sgxl_t.metrics.extractors import EXTRACTOR_NAMES, KNOWN
+from sgxl_t.metrics.features import EXTRACTOR_NAMES, KNOWN
 
 DEFAULT_CLIP = "open_clip:ViT-g-14/laion2b_s12b_b42k"
 """CLIP of the published scores (StyleGAN-T, section 4)."""

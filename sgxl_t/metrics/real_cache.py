@@ -18,8 +18,14 @@ from sgxl_t.files.arrays import open_arrays
 from sgxl_t.files.content import short_hash
 from sgxl_t.files.whole import whole_file
 from sgxl_t.metrics.collect import Gathered, Need
+from sgxl_t.metrics.distances.feature_statistics import (
+    MAX_WIDTH,
+    METADATA,
+    Moments,
+    load_moments,
+    read_metadata,
+)
 from sgxl_t.metrics.protocol import VERSION
-from sgxl_t.metrics.stats import MAX_WIDTH, METADATA, Moments, load_moments, read_metadata
 from sgxl_t.ops.images import as_rgb
 
 log = logging.getLogger(__name__)

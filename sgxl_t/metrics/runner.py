@@ -12,20 +12,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sgxl_t.datasets.policy import Size
+from sgxl_t.datasets.decode import Size
 from sgxl_t.metrics.collect import Gathered, Need, collect
-from sgxl_t.metrics.equivariance import eqt, input_of
-from sgxl_t.metrics.fakes import Fakes, GeneratorFakes, shown_size
-from sgxl_t.metrics.frechet import covariance_root, frechet_from_moments
-from sgxl_t.metrics.inception_score import inception_score
-from sgxl_t.metrics.kernels import cmmd, kid, kid_full
-from sgxl_t.metrics.ppl import ppl
-from sgxl_t.metrics.prdc import prdc
+from sgxl_t.metrics.distances.equivariance import eqt, input_of
+from sgxl_t.metrics.distances.feature_statistics import Moments
+from sgxl_t.metrics.distances.frechet import covariance_root, frechet_from_moments
+from sgxl_t.metrics.distances.inception_score import inception_score
+from sgxl_t.metrics.distances.kernels import cmmd, kid, kid_full
+from sgxl_t.metrics.distances.ppl import ppl
+from sgxl_t.metrics.distances.prdc import prdc
+from sgxl_t.metrics.features.extractor_cache import COSINE, About, Shelf
+from sgxl_t.metrics.generated import Fakes, GeneratorFakes, shown_size
 from sgxl_t.metrics.processes import NotFiniteError, Processes
 from sgxl_t.metrics.protocol import MetricSpec
 from sgxl_t.metrics.real_cache import RealCache, RealSide
-from sgxl_t.metrics.shelf import COSINE, About, Shelf
-from sgxl_t.metrics.stats import Moments
 
 Reals = Mapping[int | None, RealSide]
 """The real side by evaluation resolution; None: that of the generated pictures."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from sgxl_t.networks.backbone_precision import Precision
+from sgxl_t.networks.backbones.precision import Precision
 
 ConditionKind = Literal["class", "text", "none"]
 

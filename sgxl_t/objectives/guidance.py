@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sgxl_t.networks.discriminator_t import area_resize
+from sgxl_t.networks.discriminators.discriminator_t import area_resize
 
 # arcsin has an infinite slope at 1; this keeps the gradient of opposite vectors finite (about 1e3).
 _OPPOSITE = 1.0 - 1e-6

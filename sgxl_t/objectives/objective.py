@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sgxl_t.networks.text_tokens import TextTokens, rows
+from sgxl_t.networks.text.tokens import TextTokens, rows
 from sgxl_t.objectives.adversarial import (
     hinge_d_loss,
     hinge_g_loss,
@@ -24,8 +24,8 @@ from sgxl_t.objectives.guidance import Classifier, ImageTower, Stem
 from sgxl_t.objectives.guides import Guides
 from sgxl_t.objectives.path_length import PathLength, path_noise
 from sgxl_t.objectives.penalty import read_with_slopes
-from sgxl_t.ops.blur import blur_sigma, gaussian_blur
 from sgxl_t.ops.images import as_rgb
+from sgxl_t.ops.resample.blur import blur_sigma, gaussian_blur
 
 __all__ = ["Objective", "ObjectiveConfig", "Phase", "Stats"]
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from sgxl_t.networks.backbone_precision import float32_backbones
+from sgxl_t.networks.backbones.precision import float32_backbones
 from sgxl_t.networks.layers import full_precision
 
 NestedTensors = list[list[Tensor]]

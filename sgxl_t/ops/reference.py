@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sgxl_t.ops.resample import factors, filter_size, parse_padding
+from sgxl_t.ops.resample.resample import factors, filter_size, parse_padding
 
 
 def upfirdn2d(

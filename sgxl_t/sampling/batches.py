@@ -8,8 +8,8 @@ from typing import TypeVar
 
 import torch
 
-from sgxl_t.networks.generator import Generator
-from sgxl_t.sampling.free_memory import free_bytes, picture_bytes
+from sgxl_t.networks.generators.generator import Generator
+from sgxl_t.sampling.fast.free_memory import free_bytes, picture_bytes
 
 MOST = 16
 """Pictures in a batch; more gain nothing on any device that was measured."""

@@ -16,8 +16,8 @@ import torch
 
 from sgxl_t.conditioning.condition import Condition
 from sgxl_t.conditioning.text_condition import TextCondition
-from sgxl_t.metrics.clip_score import ClipScore
-from sgxl_t.networks.clip import ClipModel
+from sgxl_t.metrics.distances.clip_score import ClipScore
+from sgxl_t.networks.text.clip import ClipModel
 
 if TYPE_CHECKING:
     from sgxl_t.sampling.pipeline import Picture

@@ -22,10 +22,10 @@ from sgxl_t.files.tensors import write_tensors
 from sgxl_t.files.terminal import visible
 from sgxl_t.files.untrusted import parse_json
 from sgxl_t.files.whole import whole_file
-from sgxl_t.networks.generator import Generator
+from sgxl_t.networks.generators.generator import Generator
+from sgxl_t.networks.generators.mapping_t import MappingT
 from sgxl_t.networks.layers import normalize_2nd_moment
-from sgxl_t.networks.mapping_t import MappingT
-from sgxl_t.networks.stored_tensors import opened
+from sgxl_t.networks.weights.stored_tensors import opened
 from sgxl_t.sampling.kmeans import kmeans
 
 FILE = "centroids.safetensors"

@@ -10,7 +10,7 @@ from typing import Any
 
 from huggingface_hub import constants
 
-from sgxl_t.networks.hub import announce, hub_reachable
+from sgxl_t.networks.weights.hub import announce, hub_reachable
 
 
 def hub_folder(model: str) -> Path:

@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 
 from sgxl_t.conditioning.condition import Condition
-from sgxl_t.networks.generator import Generator
-from sgxl_t.networks.text_tokens import Text
+from sgxl_t.networks.generators.generator import Generator
+from sgxl_t.networks.text.tokens import Text
 from sgxl_t.ops.formulation import ConvForm, FilterForm
-from sgxl_t.sampling.attended import attended_text
 from sgxl_t.sampling.batches import BatchSize
-from sgxl_t.sampling.optimize import FastPainter, Optimized, Painter, check_choice, prepare
+from sgxl_t.sampling.fast.optimize import FastPainter, Optimized, Painter, check_choice, prepare
+from sgxl_t.sampling.latents import styles
 from sgxl_t.sampling.prompts import Prompts
-from sgxl_t.sampling.shots import Shot, Step
-from sgxl_t.sampling.styles import styles
+from sgxl_t.sampling.sample_spec import Shot, Step
+from sgxl_t.sampling.token_context import attended_text
 
 Precision = Literal["fp32", "bf16", "fp16"]
 PRECISIONS: dict[str, torch.dtype | None] = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}

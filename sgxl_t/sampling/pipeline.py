@@ -14,16 +14,16 @@ from PIL import Image
 from torchvision.transforms.functional import to_pil_image
 
 from sgxl_t.conditioning.condition import Condition
-from sgxl_t.conditioning.model_folder import DTYPES, ModelInfo, load_model, save_model
-from sgxl_t.networks.clip import ClipModel
-from sgxl_t.networks.generator import Generator
+from sgxl_t.model_io.model_folder import DTYPES, ModelInfo, load_model, save_model
+from sgxl_t.networks.generators.generator import Generator
+from sgxl_t.networks.text.clip import ClipModel
 from sgxl_t.sampling.batches import in_batches
 from sgxl_t.sampling.best import best_pictures, check_best_of, open_scorer
 from sgxl_t.sampling.centroids import Centroids, load_centroids, save_centroids
 from sgxl_t.sampling.hub import hub_folder, upload
 from sgxl_t.sampling.machine import Machine, Precision, check_precision
 from sgxl_t.sampling.requests import check_psi, check_seeds
-from sgxl_t.sampling.shots import Mix, Shot, Step, candidates, make_mix, plan_steps, shot_label
+from sgxl_t.sampling.sample_spec import Mix, Shot, Step, candidates, make_mix, plan_steps, shot_label
 from sgxl_t.sampling.truncation import Truncation, check_truncation
 
 log = logging.getLogger(__name__)

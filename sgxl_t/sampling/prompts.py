@@ -14,9 +14,9 @@ from torch.nn import functional as F
 
 from sgxl_t.conditioning.condition import Condition
 from sgxl_t.conditioning.text_condition import TextCondition
-from sgxl_t.networks.generator import Generator
-from sgxl_t.networks.mapping_xl import MappingXL
-from sgxl_t.networks.text_tokens import TextTokens
+from sgxl_t.networks.generators.generator import Generator
+from sgxl_t.networks.generators.mapping_xl import MappingXL
+from sgxl_t.networks.text.tokens import TextTokens
 
 LIMIT = 64 * 2**20
 """Bytes of vectors and tokens that are kept."""

@@ -7,8 +7,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from sgxl_t.networks.generator import Generator
-from sgxl_t.networks.mapping_t import MappingT
+from sgxl_t.networks.generators.generator import Generator
+from sgxl_t.networks.generators.mapping_t import MappingT
 from sgxl_t.sampling.centroids import Centroids, free_width
 
 Truncation = Literal["class", "global", "centroid"]

@@ -14,35 +14,35 @@ from torch import nn
 from sgxl_t.conditioning import ClassCondition, Condition, build_condition
 from sgxl_t.conditioning.class_check import check_classes
 from sgxl_t.conditioning.class_table import rows_by_name
-from sgxl_t.conditioning.model_folder import load_model, read_info
 from sgxl_t.conditioning.table_file import load_class_table
 from sgxl_t.datasets.base import ImageSource
 from sgxl_t.files.whole import whole_folder
-from sgxl_t.metrics.shelf import Shelf
-from sgxl_t.networks.clip import ClipModel
-from sgxl_t.networks.discriminator import Discriminator, build_discriminator
-from sgxl_t.networks.feature_networks import FeatureNetwork, load_feature_network
-from sgxl_t.networks.generator import Generator
-from sgxl_t.networks.references import local_references, trained_kinds
-from sgxl_t.networks.registry import build_generator
-from sgxl_t.networks.resting_t import rest, resting_names
-from sgxl_t.networks.superres import StemView, freeze_for_stage, load_stem
-from sgxl_t.networks.text_encoder import TextEncoder
-from sgxl_t.networks.text_towers import load_text_encoder
+from sgxl_t.metrics.features.extractor_cache import Shelf
+from sgxl_t.model_io.model_folder import load_model, read_info
+from sgxl_t.networks.backbones.feature_networks import FeatureNetwork, load_feature_network
+from sgxl_t.networks.backbones.references import local_references, trained_kinds
+from sgxl_t.networks.discriminators.discriminator import Discriminator, build_discriminator
+from sgxl_t.networks.generators.frozen_t import rest, resting_names
+from sgxl_t.networks.generators.generator import Generator
+from sgxl_t.networks.generators.registry import build_generator
+from sgxl_t.networks.generators.superres import StemView, freeze_for_stage, load_stem
+from sgxl_t.networks.text.clip import ClipModel
+from sgxl_t.networks.text.text_encoder import TextEncoder
+from sgxl_t.networks.text.text_towers import load_text_encoder
 from sgxl_t.objectives.guides import check_guide
 from sgxl_t.ops.images import as_rgb
-from sgxl_t.training import watchdog
-from sgxl_t.training.config import TrainConfig, tracked_specs
-from sgxl_t.training.data import open_data, open_tracked
-from sgxl_t.training.features import train_features
-from sgxl_t.training.fixed_captions import keep_captions, note_cut_captions
-from sgxl_t.training.launch_check import check_launch
-from sgxl_t.training.machines import share_files
-from sgxl_t.training.memory_networks import sketch_networks
-from sgxl_t.training.memory_shapes import Shapes
-from sgxl_t.training.origin import check_resumed, check_start, features_of, model_of
-from sgxl_t.training.runtime import Runtime, stream
-from sgxl_t.training.together import end_together, main_writes
+from sgxl_t.training.checkpoint.origin import check_resumed, check_start, features_of, model_of
+from sgxl_t.training.config.config import TrainConfig, tracked_specs
+from sgxl_t.training.local_features.train import train_features
+from sgxl_t.training.loop.data import open_data, open_tracked
+from sgxl_t.training.loop.fixed_captions import keep_captions, note_cut_captions
+from sgxl_t.training.memory.networks import sketch_networks
+from sgxl_t.training.memory.shapes import Shapes
+from sgxl_t.training.parallel import watchdog
+from sgxl_t.training.parallel.launch_check import check_launch
+from sgxl_t.training.parallel.machines import share_files
+from sgxl_t.training.parallel.main_process import end_together, main_writes
+from sgxl_t.training.parallel.runtime import Runtime, stream
 
 log = logging.getLogger(__name__)
 

@@ -11,17 +11,17 @@ from safetensors import SafetensorError
 from sgxl_t.files.memory import is_out_of_memory
 from sgxl_t.files.streams import forgiving_streams
 from sgxl_t.files.terminal import VisibleFormatter, say
-from sgxl_t.training.config import TrainConfig
-from sgxl_t.training.config_file import parse_config
-from sgxl_t.training.disk import RunFolderError, is_full
-from sgxl_t.training.divergence import DivergedError
-from sgxl_t.training.exit_codes import DIVERGED, INTERRUPTED, USER_ERROR, WRITE_FAILED
-from sgxl_t.training.run_folder import held, prepare_folder
-from sgxl_t.training.together import ElsewhereError, main_writes
-from sgxl_t.training.watchdog import watched
+from sgxl_t.training.checkpoint.disk import RunFolderError, is_full
+from sgxl_t.training.checkpoint.divergence import DivergedError
+from sgxl_t.training.checkpoint.run_folder import held, prepare_folder
+from sgxl_t.training.config.config import TrainConfig
+from sgxl_t.training.config.config_file import parse_config
+from sgxl_t.training.parallel.exit_codes import DIVERGED, INTERRUPTED, USER_ERROR, WRITE_FAILED
+from sgxl_t.training.parallel.main_process import ElsewhereError, main_writes
+from sgxl_t.training.parallel.watchdog import watched
 
 if TYPE_CHECKING:
-    from sgxl_t.training.runtime import Runtime
+    from sgxl_t.training.parallel.runtime import Runtime
 
 log = logging.getLogger("sgxl_t")
 
@@ -73,8 +73,8 @@ def _code_of(error: Exception) -> int:
 
 def dry_run(config: TrainConfig) -> int:
     """Prints what every launch mode would need of each process."""
-    from sgxl_t.training.dry_run import print_report
-    from sgxl_t.training.origin import with_origin
+    from sgxl_t.training.checkpoint.origin import with_origin
+    from sgxl_t.training.memory.dry_run import print_report
 
     print_report(with_origin(config))
     return 0
@@ -82,7 +82,7 @@ def dry_run(config: TrainConfig) -> int:
 
 def run(config: TrainConfig) -> int:
     """Trains until the configured length, an interrupt, or the time limit; returns the exit code."""
-    from sgxl_t.training.runtime import Runtime, is_lost_connection
+    from sgxl_t.training.parallel.runtime import Runtime, is_lost_connection
 
     runtime = Runtime(deterministic=config.deterministic)
     try:
@@ -104,15 +104,15 @@ def run(config: TrainConfig) -> int:
 
 
 def _train(config: TrainConfig, runtime: Runtime) -> bool:
-    from sgxl_t.training.origin import with_origin
+    from sgxl_t.training.checkpoint.origin import with_origin
 
     config = with_origin(config)
     if config.stages:
-        from sgxl_t.training.chain import run_chain
+        from sgxl_t.training.progressive.chain import run_chain
 
         return run_chain(config, runtime)
     from sgxl_t.training.build import open_checked
-    from sgxl_t.training.trainer import Trainer
+    from sgxl_t.training.loop.trainer import Trainer
 
     rounds = config.rounds(runtime.world_size)
     folder = config.folder()

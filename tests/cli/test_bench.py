@@ -9,19 +9,20 @@ import pytest
 import torch
 from test_main import call
 
-from sgxl_t.networks import synthesis_xl
-from sgxl_t.networks.registry import model_config
-from sgxl_t.networks.schedule_xl import all_layers
-from sgxl_t.sampling.bench import cases, job, machine, measure, swap
-from sgxl_t.sampling.bench.job import Job
-from sgxl_t.sampling.bench.machine import Roof
-from sgxl_t.sampling.bench.memory import measure_memory
-from sgxl_t.sampling.bench.other import OtherVersion
-from sgxl_t.sampling.bench.request import BenchRequest, check
-from sgxl_t.sampling.bench.runner import Runner
-from sgxl_t.sampling.bench.timing import REPEATS, loops_for, quartiles
-from sgxl_t.sampling.bench.variants import formulation, runner_class, variants
-from sgxl_t.sampling.bench.workloads import filter_workload, generator_workload, sizes
+from sgxl_t.bench import job, machine, measure
+from sgxl_t.bench.against.other import OtherVersion
+from sgxl_t.bench.cases import cases, swap
+from sgxl_t.bench.cases.workloads import filter_workload, generator_workload, sizes
+from sgxl_t.bench.job import Job
+from sgxl_t.bench.machine import Roof
+from sgxl_t.bench.memory import measure_memory
+from sgxl_t.bench.request import BenchRequest, check
+from sgxl_t.bench.runner import Runner
+from sgxl_t.bench.timing import REPEATS, loops_for, quartiles
+from sgxl_t.bench.variants import formulation, runner_class, variants
+from sgxl_t.networks.generators import synthesis_xl
+from sgxl_t.networks.generators.registry import model_config
+from sgxl_t.networks.generators.schedule_xl import all_layers
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).parents[2]
@@ -232,7 +233,7 @@ def test_variants_choose_the_forms_they_name():
 def test_graphs_capture_the_same_call(monkeypatch):
     """With a capture that does nothing: there is none on a CPU."""
     captured = []
-    monkeypatch.setattr("sgxl_t.sampling.graphs.CapturedCall", lambda run: captured.append(run) or run)
+    monkeypatch.setattr("sgxl_t.sampling.fast.graphs.CapturedCall", lambda run: captured.append(run) or run)
     work = generator_workload("sgxl-tiny-16", 1, CPU)
     runner = runner_class("cuda-graph", "forward", "float32")(work, "forward", torch.float32, "wall")
     assert torch.equal(runner.outputs()[0], Runner(work, "forward", torch.float32, "wall").outputs()[0])
@@ -272,7 +273,7 @@ def test_work_of_a_network_is_counted():
 FRESH = """
 import resource
 import torch
-from sgxl_t.sampling.bench.allocator import SystemTime, keep_memory
+from sgxl_t.bench.allocator import SystemTime, keep_memory
 def faults():
     for turn in range(32):
         if turn == 24:  # blocks of the heap settle first

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from sgxl_t.bench.cases import cases
+from sgxl_t.bench.stages.schedule import stages_of
+from sgxl_t.bench.variants import variants
 from sgxl_t.cli.bench import bench
-from sgxl_t.sampling.bench import cases
-from sgxl_t.sampling.bench.schedule import stages_of
-from sgxl_t.sampling.bench.variants import variants
 
 ROOT = Path(__file__).parents[2]
 

@@ -5,15 +5,16 @@ import torch
 from test_main import call
 from torch.utils.flop_counter import FlopCounterMode
 
-from sgxl_t.networks import synthesis_xl
+from sgxl_t.bench import job
+from sgxl_t.bench.cases.workloads import conv_gflop
+from sgxl_t.bench.machine import Product
+from sgxl_t.bench.stages import stages
+from sgxl_t.bench.stages.layer_parts import LayerParts
+from sgxl_t.bench.stages.schedule import cost, stages_of
+from sgxl_t.bench.variants import formulation
 from sgxl_t.networks.configs import ConditionSpec
-from sgxl_t.networks.registry import build_generator
-from sgxl_t.sampling.bench import job, stages
-from sgxl_t.sampling.bench.layer_parts import LayerParts
-from sgxl_t.sampling.bench.machine import Product
-from sgxl_t.sampling.bench.schedule import cost, stages_of
-from sgxl_t.sampling.bench.variants import formulation
-from sgxl_t.sampling.bench.workloads import conv_gflop
+from sgxl_t.networks.generators import synthesis_xl
+from sgxl_t.networks.generators.registry import build_generator
 
 CPU = torch.device("cpu")
 PLAIN = formulation("default", always=False)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from sgxl_t.cli.demo import in_child
+from sgxl_t.cli.demo_run.demo import in_child
 
 ROOT = Path(__file__).parents[2]
-LOADED = "import sys, sgxl_t.cli.demo; sys.exit('torch' in sys.modules)"
+LOADED = "import sys, sgxl_t.cli.demo_run.demo; sys.exit('torch' in sys.modules)"
 
 
 def test_the_demo_itself_stays_small_beside_its_training():

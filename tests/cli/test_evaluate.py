@@ -12,10 +12,10 @@ from test_main import call
 from tiny_clips import OPEN_CLIP, tiny_open_clip, tiny_whole_clip
 from tiny_models import tiny_folder
 
-from sgxl_t.cli.evaluate_request import about_of
+from sgxl_t.cli.evaluation.evaluate_request import about_of
 from sgxl_t.metrics import collect
 from sgxl_t.metrics.coco import open_coco
-from sgxl_t.metrics.fakes import GeneratorFakes, PictureFakes
+from sgxl_t.metrics.generated import GeneratorFakes, PictureFakes
 from sgxl_t.metrics.protocol import parse_metric
 from sgxl_t.metrics.real_cache import RealSide
 
@@ -214,7 +214,7 @@ def captions(tmp_path):
 
 
 def test_coco_captions_are_drawn_frozen_and_used(capsys, models, captions, monkeypatch):
-    monkeypatch.setattr("sgxl_t.cli.evaluate_prompts.COUNT", 40)
+    monkeypatch.setattr("sgxl_t.cli.evaluation.evaluate_prompts.COUNT", 40)
     code, out, _ = call(capsys, "evaluate", "--coco", captions.name, "--prompts", "list.jsonl")
     assert code == 0
     header = json.loads(Path("list.jsonl").read_text().splitlines()[0])
@@ -260,7 +260,7 @@ def test_a_file_gives_the_weights_of_the_clip_of_captions(capsys, models, tmp_pa
 def test_inception_with_other_weights_is_no_fid(capsys, models, pictures, tmp_path):
     from safetensors.torch import save_file
 
-    from sgxl_t.metrics.extractors import load_extractor
+    from sgxl_t.metrics.features import load_extractor
 
     state = load_extractor("inception_hash").network.state_dict()
     save_file({name: value.contiguous() for name, value in state.items()}, tmp_path / "pseudo.safetensors")
@@ -345,7 +345,7 @@ def test_real_pictures_are_asked_for_where_they_are_needed(capsys, models):
 
 
 def test_nan_ends_in_a_sentence_without_a_result(capsys, tmp_path, monkeypatch):
-    from sgxl_t.networks.feature_networks import FeatureNetwork
+    from sgxl_t.networks.backbones.feature_networks import FeatureNetwork
 
     def broken(self, images01):
         return torch.full((len(images01), self.embed_dim), torch.nan)

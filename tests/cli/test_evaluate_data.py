@@ -11,7 +11,7 @@ from PIL import Image
 from test_main import call
 
 from sgxl_t.datasets.base import open_source, open_to_measure
-from sgxl_t.metrics.fakes import PictureFakes
+from sgxl_t.metrics.generated import PictureFakes
 
 METRICS = "fd_random_8_vs_8"
 
@@ -98,7 +98,7 @@ def test_sizes_are_part_of_what_is_kept_and_compared(capsys):
 def test_metrics_that_need_a_size_say_so(capsys, monkeypatch, metric, size, sentence):
     pictures("a", *([size] if size else [(32, 32), (96, 96)]))
     monkeypatch.setattr(PictureFakes, "check_count", lambda *_: None)
-    monkeypatch.setattr("sgxl_t.metrics.shelf.Shelf.honest", lambda _, spec: spec)
+    monkeypatch.setattr("sgxl_t.metrics.features.extractor_cache.Shelf.honest", lambda _, spec: spec)
     code, _, err = call(capsys, "evaluate", "a", "--data", "digits", "--metrics", metric)
     assert code == 2
     assert sentence in err
@@ -109,7 +109,7 @@ def test_a_network_that_cannot_look_at_a_size_is_named(capsys, monkeypatch):
         raise RuntimeError(f"sizes of tensors must match: {images.shape[-1]}\nand more")
 
     pictures("a", (48, 32))
-    monkeypatch.setattr("sgxl_t.metrics.extractors.networks.NetworkExtractor.features", refuses)
+    monkeypatch.setattr("sgxl_t.metrics.features.networks.NetworkExtractor.features", refuses)
     code, _, err = call(capsys, "evaluate", "a", "--data", "digits", "--metrics", METRICS)
     assert code == 2
     assert "random:small_cnn cannot look at pictures of 48 x 32 px (sizes of tensors must match: 48)" in err

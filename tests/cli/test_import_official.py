@@ -15,8 +15,8 @@ from official_pickles import Persistent, official_content, release_names, write_
 from tiny_models import PETS, tiny_model
 
 from sgxl_t.cli.main import main
-from sgxl_t.conditioning.model_folder import load_model
-from sgxl_t.conditioning.official.importer import LICENCE
+from sgxl_t.model_io.model_folder import load_model
+from sgxl_t.model_io.published.importer import LICENCE
 
 
 def call(capsys, *arguments):

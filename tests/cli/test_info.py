@@ -33,7 +33,7 @@ def test_run_folder_is_described_also_with_a_cut_last_line(capsys, tmp_path):
 
 
 def a_chain(folder):
-    from sgxl_t.training.chain_state import ChainState, StageState
+    from sgxl_t.training.progressive.chain_state import ChainState, StageState
 
     (folder / "config.yaml").write_text("cond: class\n")
     stem = StageState(resolution=16, folder="stage_016", layers=11, new_layers=11, planned_kimg=8.0, kimg=6.0)

@@ -12,7 +12,7 @@ from test_main import call
 from tiny_clips import tiny_whole_clip
 from tiny_models import tiny_folder
 
-from sgxl_t.cli import sample_request
+from sgxl_t.cli.sampling import sample_request
 
 
 @pytest.fixture(autouse=True)

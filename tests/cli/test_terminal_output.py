@@ -12,9 +12,9 @@ from tiny_models import tiny_clip, tiny_folder, tiny_model
 import sgxl_t
 from sgxl_t.cli.errors import run
 from sgxl_t.cli.main import LazyGroup
-from sgxl_t.conditioning.model_card import model_card
 from sgxl_t.files.terminal import VisibleFormatter, say, say_json, say_lines
-from sgxl_t.training.report import page, table
+from sgxl_t.model_io.model_card import model_card
+from sgxl_t.training.callbacks.report import page, table
 
 ESCAPE = "\x1b]0;PWNED\x07fox\x9b31m\u202e\nsgxl-t: all is well"
 PACKAGE = Path(sgxl_t.__file__).parent

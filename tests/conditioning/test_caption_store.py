@@ -5,7 +5,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from sgxl_t.conditioning.caption_store import stored_features
-from sgxl_t.networks.text_encoder import JoinedEncoders, TextEncoder
+from sgxl_t.networks.text.text_encoder import JoinedEncoders, TextEncoder
 
 CAPTIONS = ["a fox", "a dog in snow"]
 

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny_models import PETS, tiny_folder, tiny_model
 
-from sgxl_t.conditioning.model_folder import load_model, read_info, save_model, weight_shapes
+from sgxl_t.model_io.model_folder import load_model, read_info, save_model, weight_shapes
 
 KINDS = ("class", "text", "none")
 WEIGHTS, CONFIG = "generator.safetensors", "config.json"
@@ -93,7 +93,7 @@ def test_interrupted_saving_keeps_the_old_model_and_no_half_one(tmp_path, monkey
     def stop(*_):
         raise error
 
-    monkeypatch.setattr("sgxl_t.conditioning.model_folder.model_card", stop)
+    monkeypatch.setattr("sgxl_t.model_io.model_folder.model_card", stop)
     with pytest.raises(error):
         tiny_folder(tmp_path / "m", "none")
     assert [path.name for path in tmp_path.iterdir()] == ["m"]
@@ -252,7 +252,7 @@ def test_header_tells_the_shapes_without_reading_weights(tmp_path):
 
 
 def test_card_names_the_licence_only_when_it_is_one_word(tmp_path):
-    from sgxl_t.conditioning.model_card import model_card
+    from sgxl_t.model_io.model_card import model_card
 
     generator, condition = tiny_model("none")
     config = replace(generator.config)

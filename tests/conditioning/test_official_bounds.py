@@ -17,13 +17,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sgxl_t.conditioning.official.arrays import Array
-from sgxl_t.conditioning.official.builders import read_pickle
-from sgxl_t.conditioning.official.file import OfficialFile, read_official
-from sgxl_t.conditioning.official.storages import StoredTensor
-from sgxl_t.conditioning.official.stream import BoundedReader
-from sgxl_t.conditioning.official.tree import Module, tensors_of
-from sgxl_t.conditioning.official.values import Named, Record, RefusedError
+from sgxl_t.files.pickles.arrays import Array
+from sgxl_t.files.pickles.builders import read_pickle
+from sgxl_t.files.pickles.storages import StoredTensor
+from sgxl_t.files.pickles.stream import BoundedReader
+from sgxl_t.files.pickles.tree import Module, tensors_of
+from sgxl_t.files.pickles.values import Named, Record, RefusedError
+from sgxl_t.model_io.published.file import OfficialFile, read_official
 
 TEXT = b"X" + struct.pack("<I", 4 * 2**20 - 1) + b"x" * (4 * 2**20 - 1) + b"q\x00"
 LIST = b"]q\x00(" + b"N" * 300_000 + b"e"

@@ -8,14 +8,14 @@ import torch
 from official_pickles import Persistent, official_content, official_generator, write_official
 from xl_golden import config_of, generator_of
 
-from sgxl_t.conditioning.official.file import read_official
-from sgxl_t.conditioning.official.importer import import_generator
-from sgxl_t.conditioning.official.layers import fit_config, read_layers
-from sgxl_t.conditioning.official.storages import Storage, StoredTensor
-from sgxl_t.conditioning.official.tree import Module
-from sgxl_t.conditioning.official.values import Record
+from sgxl_t.files.pickles.storages import Storage, StoredTensor
+from sgxl_t.files.pickles.tree import Module
+from sgxl_t.files.pickles.values import Record
+from sgxl_t.model_io.published.file import read_official
+from sgxl_t.model_io.published.importer import import_generator
+from sgxl_t.model_io.published.layers import fit_config, read_layers
 from sgxl_t.networks.configs import ConditionSpec, GeneratorConfig, StyleGAN3Config, SuperresStage
-from sgxl_t.networks.registry import build_generator, model_config
+from sgxl_t.networks.generators.registry import build_generator, model_config
 
 TINY = StyleGAN3Config(
     w_dim=16, embed_proj_dim=8, num_layers=5, channel_base=128, channel_max=12, margin_size=4

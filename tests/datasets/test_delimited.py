@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from layouts import captions, labels, look, opened, pictures, write_folder
 
-from sgxl_t.datasets.delimited import Delimited
 from sgxl_t.datasets.rejects import RejectedItemError, Rejects
+from sgxl_t.datasets.tables.delimited import Delimited
 
 QUOTE_NOTE = "quote in a table that belongs to its text, taken as it stands"
 

@@ -11,7 +11,7 @@ from PIL import Image
 from tiny_shards import write_shards
 
 from sgxl_t.datasets import open_source
-from sgxl_t.datasets.policy import decode_picture
+from sgxl_t.datasets.decode import decode_picture
 from sgxl_t.datasets.rejects import RejectedItemError
 
 SIDE = 16

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from sgxl_t.datasets import batches, open_source
-from sgxl_t.datasets.policy import decode_picture
+from sgxl_t.datasets.decode import decode_picture
 from sgxl_t.datasets.rejects import RejectedItemError
 
 

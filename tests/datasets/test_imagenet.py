@@ -13,7 +13,7 @@ from test_prepare import command
 
 from sgxl_t.datasets import open_source
 from sgxl_t.datasets.enlarge import ModelEnlarger
-from sgxl_t.datasets.imagenet import is_tar_of_tars, spoken_names
+from sgxl_t.datasets.images.imagenet import is_tar_of_tars, spoken_names
 from sgxl_t.datasets.prepare import write_dataset
 
 CLASSES = {"n02099601": "golden retriever", "n01440764": "tench, Tinca tinca", "n01443537": "goldfish"}
@@ -159,13 +159,13 @@ def test_what_does_not_belong_is_rejected_and_listed(tmp_path):
 def test_sizes_are_bounded_without_reading(tmp_path, monkeypatch):
     path = tmp_path / "t.tar"
     path.write_bytes(tarred([("a.tar", tarred([("x.png", jpeg(1)), ("y.png", b"\0" * 30_000)]))]))
-    from sgxl_t.datasets.imagenet import TarOfTarsSource
-    from sgxl_t.datasets.policy import Bounds
+    from sgxl_t.datasets.decode import Bounds
+    from sgxl_t.datasets.images.imagenet import TarOfTarsSource
     from sgxl_t.datasets.rejects import Rejects
 
     source = TarOfTarsSource(path, resolution=16, rejects=Rejects(1.0), bounds=Bounds(max_file_bytes=20_000))
     assert source.rejects.by_reason() == {"file too large": 1}
-    monkeypatch.setattr("sgxl_t.datasets.imagenet.MAX_MEMBERS", 0)
+    monkeypatch.setattr("sgxl_t.datasets.images.imagenet.MAX_MEMBERS", 0)
     with pytest.raises(ValueError, match="holds more than 0 pictures"):
         TarOfTarsSource(path, resolution=16, rejects=Rejects(1.0))
 

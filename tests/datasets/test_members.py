@@ -2,7 +2,7 @@
 
 import pytest
 
-from sgxl_t.datasets.members import is_system
+from sgxl_t.datasets.images.members import is_system
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ def test_a_picture_is_rejected_only_when_all_of_its_captions_are_bad(folder):
 
 
 def test_captions_beyond_the_bound_are_counted(folder, monkeypatch):
-    monkeypatch.setattr("sgxl_t.datasets.annotations.MAX_CAPTIONS", 3)
+    monkeypatch.setattr("sgxl_t.datasets.images.annotations.MAX_CAPTIONS", 3)
     source = with_rows(folder, [{"file_name": name, "text": texts_of(0)} for name in NAMES])
     assert captions_of(source)[0] == texts_of(0, 3)
     assert source.rejects.notes["caption beyond the first 3 of its picture left out"] == 2 * COUNT

@@ -13,10 +13,10 @@ from PIL import Image
 from tiny_shards import numbers_of, picture, sample, write_shards, write_tar
 
 from sgxl_t.datasets import open_source
-from sgxl_t.datasets.policy import Bounds, decode_picture
+from sgxl_t.datasets.decode import Bounds, decode_picture
 from sgxl_t.datasets.rejects import Rejects
 from sgxl_t.datasets.shards import ShardOptions
-from sgxl_t.datasets.shards.samples import groups
+from sgxl_t.datasets.shards.tar.samples import groups
 
 
 def source_of(place, *, reject_limit=0.5, **options):

@@ -11,8 +11,8 @@ from sgxl_t.datasets import open_source
 from sgxl_t.datasets.shards import Consent, ShardOptions, discover, find_shards
 from sgxl_t.datasets.shards.braces import count_names, expand
 from sgxl_t.networks.configs import GeneratorConfig
-from sgxl_t.training.config_file import parse_config
-from sgxl_t.training.data import open_data
+from sgxl_t.training.config.config_file import parse_config
+from sgxl_t.training.loop.data import open_data
 
 
 @pytest.fixture(autouse=True)

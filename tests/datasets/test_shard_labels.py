@@ -9,7 +9,7 @@ import pytest
 from tiny_shards import picture, sample, write_shards, write_tar
 
 from sgxl_t.datasets import open_source
-from sgxl_t.datasets.policy import Bounds
+from sgxl_t.datasets.decode import Bounds
 from sgxl_t.datasets.shards import look as looking
 from sgxl_t.datasets.shards.labels import label_in
 from sgxl_t.datasets.shards.look import look_at
@@ -270,7 +270,7 @@ def test_members_that_systems_leave_are_nobodys_data(tmp_path):
 def test_only_the_first_picture_of_a_sample_is_held(tmp_path):
     """So that a sample of many pictures takes the memory of one."""
     from sgxl_t.datasets.rejects import Rejects
-    from sgxl_t.datasets.shards.samples import groups
+    from sgxl_t.datasets.shards.tar.samples import groups
 
     path = write_tar(tmp_path / "0.tar", [(f"a.{end}", picture(1)) for end in ("png", "jpg", "webp", "gif")])
     (group,) = groups(str(path), Bounds(), Rejects())

@@ -131,7 +131,7 @@ def test_a_mark_is_reached_without_reading_pictures(tmp_path, monkeypatch):
     mark = stream(source, 100)[-1][0]
     loaded = []
     monkeypatch.setattr("sgxl_t.datasets.shards.source.load", lambda group: loaded.append(1) or real(group))
-    from sgxl_t.datasets.shards.samples import load as real
+    from sgxl_t.datasets.shards.tar.samples import load as real
 
     stream(source, 5, mark=mark)
     assert len(loaded) == 5

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from sgxl_t.datasets import Batch, batches, open_source
-from sgxl_t.datasets.emoji_scenes import EmojiScenes, is_held_out
-from sgxl_t.datasets.scene_captions import with_article
-from sgxl_t.datasets.sprites import COLOURS, load_sprites, tint
+from sgxl_t.datasets.embedded.emoji_scenes import EmojiScenes, is_held_out
+from sgxl_t.datasets.embedded.scene_captions import with_article
+from sgxl_t.datasets.embedded.sprites import COLOURS, load_sprites, tint
 
 
 def take(source, count, **options):

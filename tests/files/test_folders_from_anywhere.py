@@ -12,9 +12,8 @@ from tiny_clips import tiny_whole_clip
 from tiny_models import tiny_clip, tiny_folder
 from tiny_text_towers import t5_folder
 
-from sgxl_t.conditioning.model_folder import load_model, save_model
-from sgxl_t.networks.clip import load_clip
-from sgxl_t.networks.local_networks import (
+from sgxl_t.model_io.model_folder import load_model, save_model
+from sgxl_t.networks.backbones.local_networks import (
     SmallCNN,
     SmallCNNConfig,
     SmallViT,
@@ -22,13 +21,14 @@ from sgxl_t.networks.local_networks import (
     load_local,
     save_local,
 )
-from sgxl_t.networks.text_encoder import JoinedEncoders
-from sgxl_t.networks.text_towers import load_stored_text, load_text_encoder
-from sgxl_t.training.chain_state import ChainState, StageState, draw_chain, read_chain
-from sgxl_t.training.checkpoint import load_newest, save_checkpoint
-from sgxl_t.training.health import read_health, warnings_on
-from sgxl_t.training.report import write_run_report
-from sgxl_t.training.tracking import newest_numbers, read_stats
+from sgxl_t.networks.text.clip import load_clip
+from sgxl_t.networks.text.text_encoder import JoinedEncoders
+from sgxl_t.networks.text.text_towers import load_stored_text, load_text_encoder
+from sgxl_t.training.callbacks.health import read_health, warnings_on
+from sgxl_t.training.callbacks.report import write_run_report
+from sgxl_t.training.callbacks.tracking import newest_numbers, read_stats
+from sgxl_t.training.checkpoint.checkpoint import load_newest, save_checkpoint
+from sgxl_t.training.progressive.chain_state import ChainState, StageState, draw_chain, read_chain
 
 DEEP = [0]
 for _ in range(200):

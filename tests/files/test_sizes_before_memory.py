@@ -16,11 +16,10 @@ from tiny_models import tiny_clip, tiny_folder
 from tiny_text_towers import register, shrunken, siglip_folder, t5_folder, write_tokenizer
 
 from sgxl_t.conditioning.class_names import ClassNames
-from sgxl_t.conditioning.model_folder import load_model
 from sgxl_t.conditioning.table_file import load_class_table
 from sgxl_t.files.memory import MemoryShortError, is_out_of_memory, taking_memory
-from sgxl_t.networks.clip import load_clip
-from sgxl_t.networks.local_networks import (
+from sgxl_t.model_io.model_folder import load_model
+from sgxl_t.networks.backbones.local_networks import (
     SmallCNN,
     SmallCNNConfig,
     SmallViT,
@@ -28,9 +27,10 @@ from sgxl_t.networks.local_networks import (
     load_local,
     save_local,
 )
-from sgxl_t.networks.stored_tensors import MAX_HEADER, opened, stored_shapes
-from sgxl_t.networks.text_encoder import JoinedEncoders
-from sgxl_t.networks.text_towers import load_stored_text, load_text_encoder
+from sgxl_t.networks.text.clip import load_clip
+from sgxl_t.networks.text.text_encoder import JoinedEncoders
+from sgxl_t.networks.text.text_towers import load_stored_text, load_text_encoder
+from sgxl_t.networks.weights.stored_tensors import MAX_HEADER, opened, stored_shapes
 
 SPARE = 256 * 2**20
 """Bytes that a refusal may take; what the files below ask for begins at gibibytes."""

@@ -9,12 +9,18 @@ from tiny_clips import MEAN, OPEN_CLIP, STD, tiny_open_clip
 from tiny_models import WORDS
 from torch.nn import functional as F
 
-from sgxl_t.metrics.clip_score import DEFAULT_CLIP, ClipScore, clip_of_file, clip_score, matched_cosines
-from sgxl_t.metrics.shelf import Shelf
-from sgxl_t.networks.clip import TextTowerConfig, local_clip
-from sgxl_t.networks.local_networks import SmallCNN, SmallCNNConfig
-from sgxl_t.networks.open_clip_model import open_clip_text_config
-from sgxl_t.networks.vocabulary import WordTokenizer
+from sgxl_t.metrics.distances.clip_score import (
+    DEFAULT_CLIP,
+    ClipScore,
+    clip_of_file,
+    clip_score,
+    matched_cosines,
+)
+from sgxl_t.metrics.features.extractor_cache import Shelf
+from sgxl_t.networks.backbones.local_networks import SmallCNN, SmallCNNConfig
+from sgxl_t.networks.text.clip import TextTowerConfig, local_clip
+from sgxl_t.networks.text.open_clip_model import open_clip_text_config
+from sgxl_t.networks.text.vocab import WordTokenizer
 
 
 class Drawn:

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from sgxl_t.metrics.curve import PSIS, CurvePoint, fid_clip_curve, pareto_front, points_of, write_curve
-from sgxl_t.metrics.frechet import frechet_distance
-from sgxl_t.metrics.stats import Moments
+from sgxl_t.metrics.distances.feature_statistics import Moments
+from sgxl_t.metrics.distances.frechet import frechet_distance
 
 PROMPTS = [f"prompt {index}" for index in range(90)]
 

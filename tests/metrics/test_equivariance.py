@@ -8,9 +8,9 @@ import torch.multiprocessing as mp
 from metrics_golden import CASES, TENSORS
 from torch import nn
 
-from sgxl_t.metrics.equivariance import eqt, masked_errors, psnr, translate
+from sgxl_t.metrics.distances.equivariance import eqt, masked_errors, psnr, translate
 from sgxl_t.networks.configs import ConditionSpec
-from sgxl_t.networks.registry import build_generator
+from sgxl_t.networks.generators.registry import build_generator
 
 SIDE = 32
 

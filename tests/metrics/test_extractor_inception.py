@@ -8,8 +8,8 @@ import torch
 from golden_cases import FOLDER
 from PIL import Image
 
-from sgxl_t.metrics.extractors import load_extractor
-from sgxl_t.metrics.extractors.inception import FIDInception, hash_uniform
+from sgxl_t.metrics.features import load_extractor
+from sgxl_t.metrics.features.inception import FIDInception, hash_uniform
 
 CASES = json.loads((FOLDER / "metrics.json").read_text())
 ARRAYS = np.load(FOLDER / "metrics.npz", allow_pickle=False)

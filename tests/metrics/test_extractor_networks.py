@@ -12,7 +12,7 @@ from golden_cases import FOLDER
 from torchvision.models import vgg
 from torchvision.transforms import v2
 
-from sgxl_t.metrics.extractors import (
+from sgxl_t.metrics.features import (
     EXTRACTOR_NAMES,
     KNOWN,
     MissingWeightsError,
@@ -21,12 +21,12 @@ from sgxl_t.metrics.extractors import (
     load_extractor,
     registry,
 )
-from sgxl_t.metrics.extractors.base import full_precision, state_hash
-from sgxl_t.metrics.extractors.vgg16 import VGG16Extractor
-from sgxl_t.metrics.resize import bicubic_antialias, bicubic_uint8
-from sgxl_t.networks import hub
-from sgxl_t.networks.feature_networks import load_feature_network
-from sgxl_t.networks.local_networks import SmallCNN, SmallCNNConfig, save_local
+from sgxl_t.metrics.features.base import full_precision, state_hash
+from sgxl_t.metrics.features.resize import bicubic_antialias, bicubic_uint8
+from sgxl_t.metrics.features.vgg16 import VGG16Extractor
+from sgxl_t.networks.backbones.feature_networks import load_feature_network
+from sgxl_t.networks.backbones.local_networks import SmallCNN, SmallCNNConfig, save_local
+from sgxl_t.networks.weights import hub
 
 CASES = json.loads((FOLDER / "metrics.json").read_text())
 ARRAYS = np.load(FOLDER / "metrics.npz", allow_pickle=False)
@@ -195,7 +195,7 @@ def small_vgg():
 def test_vgg16_gives_fc2_after_its_relu(tmp_path, monkeypatch):
     network = small_vgg()
     torch.save(network.state_dict(), tmp_path / "vgg.pth")
-    monkeypatch.setattr("sgxl_t.metrics.extractors.vgg16.vgg16", small_vgg)
+    monkeypatch.setattr("sgxl_t.metrics.features.vgg16.vgg16", small_vgg)
     extractor = load_extractor("vgg16", weights=tmp_path / "vgg.pth")
     assert extractor.weight_hash == VGG16Extractor(network).weight_hash
     oracle = pytest.importorskip("torch_fidelity.interpolate_compat_tensorflow")

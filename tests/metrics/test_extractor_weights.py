@@ -12,9 +12,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from sgxl_t.files.cache import cache_folder
-from sgxl_t.metrics.extractors import MissingWeightsError, load_extractor, weights
-from sgxl_t.metrics.extractors.known import KNOWN
-from sgxl_t.metrics.extractors.weights import WeightsFile, find_weights, load_weights
+from sgxl_t.metrics.features import MissingWeightsError, load_extractor, weights
+from sgxl_t.metrics.features.known import KNOWN
+from sgxl_t.metrics.features.weights import WeightsFile, find_weights, load_weights
 
 TENSORS = {"weight": torch.arange(6.0).reshape(2, 3), "bias": torch.tensor([1.0, -1.0])}
 

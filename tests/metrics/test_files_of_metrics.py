@@ -16,10 +16,10 @@ from test_records import record
 from sgxl_t.datasets.base import open_source
 from sgxl_t.metrics.coco import draw_prompts, read_prompts, write_prompts
 from sgxl_t.metrics.collect import Collection, Need, Partial
-from sgxl_t.metrics.judges import Judge
+from sgxl_t.metrics.distances.feature_statistics import Moments
+from sgxl_t.metrics.judges.judges import Judge
 from sgxl_t.metrics.real_cache import RealCache, RealSide
-from sgxl_t.metrics.records import comparison, read_records, write_records
-from sgxl_t.metrics.stats import Moments
+from sgxl_t.metrics.results import comparison, read_records, write_records
 
 fuzzed = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 numbers = st.integers() | st.floats() | st.sampled_from([10**400, -1, 2**63, 1e999])
@@ -236,7 +236,7 @@ def test_unfinished_rows_of_another_shape_start_over(tmp_path, content):
 
 
 def test_moments_of_too_many_features_are_not_read(tmp_path, monkeypatch):
-    monkeypatch.setattr("sgxl_t.metrics.stats.MAX_WIDTH", 3)
+    monkeypatch.setattr("sgxl_t.metrics.distances.feature_statistics.MAX_WIDTH", 3)
     Moments(4).save(tmp_path / "a.npz")
     with pytest.raises(ValueError, match="has 4 features, more than 3"):
         Moments.load(tmp_path / "a.npz")

@@ -8,8 +8,8 @@ import torch
 from metrics_golden import CASES, TENSORS, inputs
 
 from sgxl_t.metrics import frechet_distance
-from sgxl_t.metrics.frechet import covariance_root, frechet_from_moments
-from sgxl_t.metrics.stats import Moments
+from sgxl_t.metrics.distances.feature_statistics import Moments
+from sgxl_t.metrics.distances.frechet import covariance_root, frechet_from_moments
 
 
 def moments(x):

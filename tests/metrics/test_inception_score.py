@@ -4,7 +4,7 @@ import pytest
 import torch
 from metrics_golden import CASES, TENSORS
 
-from sgxl_t.metrics.inception_score import inception_score
+from sgxl_t.metrics.distances.inception_score import inception_score
 
 
 @pytest.mark.golden

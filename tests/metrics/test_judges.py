@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sgxl_t.metrics.judges import JUDGE_FILES, load_judge, read_source, resized
+from sgxl_t.metrics.judges.judges import JUDGE_FILES, load_judge, read_source, resized
 
 SCENES = "emoji-scenes:24x8"
 
@@ -154,7 +154,7 @@ def test_weights_are_small(judge):
     from importlib.resources import files
 
     name = JUDGE_FILES[judge.reference][judge.resolution]
-    assert (files("sgxl_t.metrics") / "assets" / name).stat().st_size < 2 * 2**20
+    assert (files("sgxl_t.metrics.judges") / "assets" / name).stat().st_size < 2 * 2**20
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ import pytest
 import torch
 from metrics_golden import CASES, TENSORS, inputs
 
-from sgxl_t.metrics import kernels
-from sgxl_t.metrics.kernels import cmmd, kid, kid_full, kid_of_subsets
+from sgxl_t.metrics.distances import kernels
+from sgxl_t.metrics.distances.kernels import cmmd, kid, kid_full, kid_of_subsets
 
 SMALL_BLOCKS = pytest.mark.parametrize("block", [2048, 37])
 

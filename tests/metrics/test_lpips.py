@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torchvision.models import vgg
 
-from sgxl_t.metrics.lpips import Lpips, load_lpips
+from sgxl_t.metrics.distances.lpips import Lpips, load_lpips
 
 
 @pytest.fixture(scope="module")

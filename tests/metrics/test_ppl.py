@@ -5,10 +5,10 @@ import torch
 from metrics_golden import CASES, TENSORS
 from torch import nn
 
-from sgxl_t.metrics.draws import latents
-from sgxl_t.metrics.ppl import judged, ppl, trimmed_mean
+from sgxl_t.metrics.distances.ppl import judged, ppl, trimmed_mean
+from sgxl_t.metrics.sampling_rng import latents
 from sgxl_t.networks.configs import ConditionSpec
-from sgxl_t.networks.registry import build_generator
+from sgxl_t.networks.generators.registry import build_generator
 
 
 class Linear(nn.Module):

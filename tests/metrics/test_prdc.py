@@ -5,7 +5,7 @@ import torch
 from metrics_golden import CASES, inputs
 
 from sgxl_t.metrics import precision_recall
-from sgxl_t.metrics.prdc import PRDC, prdc
+from sgxl_t.metrics.distances.prdc import PRDC, prdc
 
 NAMES = pytest.mark.parametrize("name", ["pr_k3", "pr_k5"])
 

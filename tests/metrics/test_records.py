@@ -6,8 +6,9 @@ import multiprocessing
 
 import pytest
 
+from sgxl_t.metrics.features.extractor_cache import About
 from sgxl_t.metrics.protocol import parse_metric
-from sgxl_t.metrics.records import (
+from sgxl_t.metrics.results import (
     COLUMNS,
     check_comparable,
     comparison,
@@ -18,7 +19,6 @@ from sgxl_t.metrics.records import (
     write_records,
 )
 from sgxl_t.metrics.runner import Result
-from sgxl_t.metrics.shelf import About
 
 
 class Real:

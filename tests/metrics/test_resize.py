@@ -8,7 +8,7 @@ import torch
 from golden_cases import FOLDER
 from PIL import Image
 
-from sgxl_t.metrics.resize import bicubic_antialias, bicubic_uint8, lanczos_uint8, tf1_bilinear
+from sgxl_t.metrics.features.resize import bicubic_antialias, bicubic_uint8, lanczos_uint8, tf1_bilinear
 from sgxl_t.ops.images import to_uint8
 
 CASES = json.loads((FOLDER / "metrics.json").read_text())

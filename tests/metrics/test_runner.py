@@ -11,15 +11,15 @@ from tiny_models import tiny_model
 from sgxl_t.datasets.base import ImageSource, Sample, open_source
 from sgxl_t.files.content import short_hash
 from sgxl_t.metrics import collect
-from sgxl_t.metrics.extractors import Extractor
-from sgxl_t.metrics.fakes import GeneratorFakes, PictureFakes, model_hash
-from sgxl_t.metrics.frechet import frechet_distance
+from sgxl_t.metrics.distances.frechet import frechet_distance
+from sgxl_t.metrics.features import Extractor
+from sgxl_t.metrics.features.extractor_cache import Shelf
+from sgxl_t.metrics.features.resize import lanczos_uint8
+from sgxl_t.metrics.generated import GeneratorFakes, PictureFakes, model_hash
 from sgxl_t.metrics.processes import Processes
 from sgxl_t.metrics.protocol import parse_metric, parse_metrics
 from sgxl_t.metrics.real_cache import RealCache, RealSide
-from sgxl_t.metrics.resize import lanczos_uint8
 from sgxl_t.metrics.runner import evaluate
-from sgxl_t.metrics.shelf import Shelf
 
 
 class Toy(Extractor):

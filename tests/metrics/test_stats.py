@@ -10,8 +10,8 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from metrics_golden import CASES, TENSORS
 
-from sgxl_t.metrics import stats
-from sgxl_t.metrics.stats import Moments, load_moments
+from sgxl_t.metrics.distances import feature_statistics as stats
+from sgxl_t.metrics.distances.feature_statistics import Moments, load_moments
 
 
 def moments(*batches, dim=16, **options):

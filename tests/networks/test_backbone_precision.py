@@ -6,12 +6,12 @@ import torch.nn.functional as F
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from sgxl_t.networks import backbone_precision
-from sgxl_t.networks.backbone_precision import SlowInHalfOnCpu, float32_backbones
+from sgxl_t.networks.backbones import precision as backbone_precision
+from sgxl_t.networks.backbones.feature_networks import load_feature_network
+from sgxl_t.networks.backbones.precision import SlowInHalfOnCpu, float32_backbones
 from sgxl_t.networks.configs import ConditionSpec, DiscriminatorConfig, ProjectedConfig
-from sgxl_t.networks.discriminator import build_discriminator
-from sgxl_t.networks.feature_networks import load_feature_network
-from sgxl_t.networks.projector import ProjectedFeatures
+from sgxl_t.networks.discriminators.discriminator import build_discriminator
+from sgxl_t.networks.discriminators.projector import ProjectedFeatures
 
 HALF = torch.bfloat16
 BOUNDS = {

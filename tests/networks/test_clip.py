@@ -6,11 +6,11 @@ import open_clip
 import pytest
 import torch
 
-from sgxl_t.networks import hub
-from sgxl_t.networks.clip import TextTowerConfig, load_clip, local_clip
-from sgxl_t.networks.local_networks import SmallCNN, SmallCNNConfig
-from sgxl_t.networks.open_clip_model import open_clip_text_config
-from sgxl_t.networks.vocabulary import UNKNOWN, WordTokenizer
+from sgxl_t.networks.backbones.local_networks import SmallCNN, SmallCNNConfig
+from sgxl_t.networks.text.clip import TextTowerConfig, load_clip, local_clip
+from sgxl_t.networks.text.open_clip_model import open_clip_text_config
+from sgxl_t.networks.text.vocab import UNKNOWN, WordTokenizer
+from sgxl_t.networks.weights import hub
 
 CAPTIONS = ["a red fox in snow", "a blue bus", "the fox's den, at night!"]
 

@@ -12,9 +12,11 @@ import torch.nn.functional as F
 from golden_cases import assert_golden, descriptions, state_of, tensors
 from torch import Tensor, nn
 
+from sgxl_t.model_io.published.names_t import BACKBONE, heads_name_t
+from sgxl_t.networks.backbones.feature_networks import FeatureNetwork, load_feature_network
 from sgxl_t.networks.configs import ConditionSpec, DinoConfig, DiscriminatorConfig
-from sgxl_t.networks.discriminator import build_discriminator
-from sgxl_t.networks.discriminator_t import (
+from sgxl_t.networks.discriminators.discriminator import build_discriminator
+from sgxl_t.networks.discriminators.discriminator_t import (
     DinoHeads,
     LocalBatchNorm,
     TokenFeatures,
@@ -22,8 +24,6 @@ from sgxl_t.networks.discriminator_t import (
     area_resize,
     readout,
 )
-from sgxl_t.networks.feature_networks import FeatureNetwork, load_feature_network
-from sgxl_t.networks.official_names_t import BACKBONE, heads_name_t
 from sgxl_t.ops.diff_augment import diff_augment
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}

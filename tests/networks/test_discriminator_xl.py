@@ -8,12 +8,12 @@ import torch
 from golden_cases import FOLDER, assert_golden, descriptions, state_of, tensors
 from torch import nn
 
-from sgxl_t.networks import projector
+from sgxl_t.networks.backbones.feature_networks import FeatureNetwork, load_feature_network
+from sgxl_t.networks.backbones.image_backbones import Tower
 from sgxl_t.networks.configs import ConditionSpec, DinoConfig, DiscriminatorConfig, ProjectedConfig
-from sgxl_t.networks.discriminator import build_discriminator
-from sgxl_t.networks.discriminator_xl import MultiScaleHeads, ProjectedHead, ProjectedHeads
-from sgxl_t.networks.feature_networks import FeatureNetwork, load_feature_network
-from sgxl_t.networks.towers import Tower
+from sgxl_t.networks.discriminators import projector
+from sgxl_t.networks.discriminators.discriminator import build_discriminator
+from sgxl_t.networks.discriminators.discriminator_xl import MultiScaleHeads, ProjectedHead, ProjectedHeads
 from sgxl_t.ops.diff_augment import diff_augment
 
 CLASSES = ConditionSpec(kind="class", dim=12, num_classes=5)

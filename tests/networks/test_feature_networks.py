@@ -6,10 +6,10 @@ import pytest
 import timm
 import torch
 
-from sgxl_t.networks import hub
-from sgxl_t.networks.feature_networks import FeatureNetwork, load_feature_network, resize
-from sgxl_t.networks.hub import MissingWeightsError
-from sgxl_t.networks.local_networks import SmallCNN, SmallCNNConfig, save_local
+from sgxl_t.networks.backbones.feature_networks import FeatureNetwork, load_feature_network, resize
+from sgxl_t.networks.backbones.local_networks import SmallCNN, SmallCNNConfig, save_local
+from sgxl_t.networks.weights import hub
+from sgxl_t.networks.weights.hub import MissingWeightsError
 
 IMAGES = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 

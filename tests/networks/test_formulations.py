@@ -6,7 +6,8 @@ import pytest
 import torch
 from tiny_models import tiny_model
 
-from sgxl_t.ops import filtered_lrelu_compiled, formulation
+from sgxl_t.ops import formulation
+from sgxl_t.ops.filtered_lrelu import compiled as filtered_lrelu_compiled
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import torch
 from tiny_clips import tiny_open_clip
 from torch import nn
 
-from sgxl_t.networks.fused_attention import FusedSelfAttention, fuse_attention
+from sgxl_t.networks.backbones.fused_attention import FusedSelfAttention, fuse_attention
 
 
 def attention(**options):
@@ -58,7 +58,7 @@ def test_other_kinds_stay_as_they_are(options):
 
 
 def test_only_the_image_tower_of_a_clip_is_changed(monkeypatch):
-    from sgxl_t.networks.clip import ClipModel
+    from sgxl_t.networks.text.clip import ClipModel
 
     model = tiny_open_clip(monkeypatch)
     before = model.visual(torch.ones(2, 3, 32, 32))

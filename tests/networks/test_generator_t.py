@@ -9,12 +9,12 @@ import torch
 from golden_cases import assert_golden, descriptions, state_of, tensors
 from torch import Tensor, nn
 
+from sgxl_t.model_io.published.names_t import generator_state_from_official_t
 from sgxl_t.networks.configs import ConditionSpec, GeneratorConfig, StyleGANTConfig
-from sgxl_t.networks.generator import Generator
-from sgxl_t.networks.layers_t import ModulatedLayer, ResidualLayer, StyleAffine, ToRGB
-from sgxl_t.networks.mapping_t import MappingT
-from sgxl_t.networks.official_names_t import generator_state_from_official_t
-from sgxl_t.networks.synthesis_t import SynthesisBlock
+from sgxl_t.networks.generators.generator import Generator
+from sgxl_t.networks.generators.layers_t import ModulatedLayer, ResidualLayer, StyleAffine, ToRGB
+from sgxl_t.networks.generators.mapping_t import MappingT
+from sgxl_t.networks.generators.synthesis_t import SynthesisBlock
 
 TEXT = ConditionSpec(kind="text", dim=768)
 NONE = ConditionSpec()

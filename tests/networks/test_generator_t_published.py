@@ -11,14 +11,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from sgxl_t.networks.configs import ConditionSpec, GeneratorConfig, StyleGANTConfig
-from sgxl_t.networks.generator import Generator
-from sgxl_t.networks.official_names_t import (
+from sgxl_t.model_io.published.names_t import (
     generator_name_t,
     generator_state_from_official_t,
     official_generator_shapes_t,
     text_tower_from_official_t,
 )
+from sgxl_t.networks.configs import ConditionSpec, GeneratorConfig, StyleGANTConfig
+from sgxl_t.networks.generators.generator import Generator
 
 TEXT = ConditionSpec(kind="text", dim=768)
 NONE = ConditionSpec()

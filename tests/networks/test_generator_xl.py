@@ -11,7 +11,7 @@ from golden_cases import assert_golden, descriptions, tensors
 from xl_golden import condition_of, config_of, generator_of, labels_of
 
 from sgxl_t.networks.configs import ConditionSpec, GeneratorConfig, StyleGAN3Config, SuperresStage
-from sgxl_t.networks.generator import Generator
+from sgxl_t.networks.generators.generator import Generator
 
 WHOLE = ["xl_stem16", "xl_superres32", "xl_superres64"]
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from sgxl_t.networks.local_networks import (
+from sgxl_t.networks.backbones.local_networks import (
     SmallCNN,
     SmallCNNConfig,
     SmallViT,

@@ -4,9 +4,9 @@ import pytest
 import torch
 from golden_cases import assert_golden, descriptions, state_of, tensors
 
+from sgxl_t.model_io.published.names import CLASS_TABLE, generator_from_official
 from sgxl_t.networks.configs import ConditionSpec, GeneratorConfig, StyleGAN3Config
-from sgxl_t.networks.mapping_xl import MappingXL
-from sgxl_t.networks.official_names import CLASS_TABLE, generator_from_official
+from sgxl_t.networks.generators.mapping_xl import MappingXL
 
 SIZES = GeneratorConfig(z_dim=16, stylegan3=StyleGAN3Config(w_dim=24, embed_proj_dim=16))
 CLASSES = ConditionSpec(kind="class", dim=12, num_classes=5)

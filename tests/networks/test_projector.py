@@ -7,10 +7,10 @@ from golden_cases import assert_golden, descriptions, state_of, tensors
 from timm.models.deit import VisionTransformerDistilled
 from torch import nn
 
+from sgxl_t.networks.backbones.feature_networks import FeatureNetwork, load_feature_network
 from sgxl_t.networks.configs import DiscriminatorConfig, ProjectedConfig
-from sgxl_t.networks.feature_networks import FeatureNetwork, load_feature_network
-from sgxl_t.networks.projector import ProjectedFeatures, RandomProjector
-from sgxl_t.networks.vit_adapter import VitAdapter, adapter_channels
+from sgxl_t.networks.discriminators.projector import ProjectedFeatures, RandomProjector
+from sgxl_t.networks.discriminators.vit_adapter import VitAdapter, adapter_channels
 
 
 @pytest.mark.golden

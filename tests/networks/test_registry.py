@@ -9,7 +9,7 @@ import torch
 from golden_cases import FOLDER
 
 from sgxl_t.networks.configs import ConditionSpec, SuperresStage
-from sgxl_t.networks.registry import build_generator, list_models, model_config, register_model
+from sgxl_t.networks.generators.registry import build_generator, list_models, model_config, register_model
 
 IMAGENET = ConditionSpec(kind="class", dim=320, num_classes=1000)
 SMALL = [*list_models("*-tiny-*"), "sgxl-small-16", "sgt-small-16"]

@@ -3,8 +3,8 @@
 import pytest
 
 from sgxl_t.networks.configs import ConditionSpec
-from sgxl_t.networks.registry import build_generator
-from sgxl_t.networks.resting_t import rest, resting_names
+from sgxl_t.networks.generators.frozen_t import rest, resting_names
+from sgxl_t.networks.generators.registry import build_generator
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from golden_cases import descriptions
 from xl_golden import config_of
 
 from sgxl_t.networks.configs import GeneratorConfig, StyleGAN3Config, SuperresStage
-from sgxl_t.networks.generator import check_generator
-from sgxl_t.networks.registry import model_config
-from sgxl_t.networks.schedule_xl import all_layers, geometric_bands, grow, stem_layers
+from sgxl_t.networks.generators.generator import check_generator
+from sgxl_t.networks.generators.registry import model_config
+from sgxl_t.networks.generators.schedule_xl import all_layers, geometric_bands, grow, stem_layers
 
 SUBCASES = descriptions()["xl_layer_specs"]["subcases"]
 FIELDS = {

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from sgxl_t.networks.spectral import SpectralConv1d, SpectralConv2d
+from sgxl_t.networks.discriminators.spectral import SpectralConv1d, SpectralConv2d
 
 LAYERS = {
     1: (SpectralConv1d, nn.Conv1d, (2, 3, 11)),

@@ -8,8 +8,8 @@ from golden_cases import descriptions
 from xl_golden import condition_of, config_of
 
 from sgxl_t.networks.configs import ConditionSpec, GeneratorConfig, StyleGAN3Config, SuperresStage
-from sgxl_t.networks.generator import Generator
-from sgxl_t.networks.superres import StemView, freeze_for_stage, load_stem, stage_parameter_names
+from sgxl_t.networks.generators.generator import Generator
+from sgxl_t.networks.generators.superres import StemView, freeze_for_stage, load_stem, stage_parameter_names
 
 CLASSES = ConditionSpec(kind="class", dim=12, num_classes=5)
 STEM = GeneratorConfig(

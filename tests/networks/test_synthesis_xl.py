@@ -4,9 +4,9 @@ import pytest
 import torch
 from golden_cases import assert_golden, descriptions, state_of, tensors
 
-from sgxl_t.networks.fourier_input import SynthesisInput
-from sgxl_t.networks.schedule_xl import LayerSpec
-from sgxl_t.networks.synthesis_xl import SynthesisLayer
+from sgxl_t.networks.generators.fourier_input import SynthesisInput
+from sgxl_t.networks.generators.schedule_xl import LayerSpec
+from sgxl_t.networks.generators.synthesis_xl import SynthesisLayer
 
 LAYERS = ["critical", "down_to_crit_size", "radial_1x1", "rate_decrease", "same_rate", "torgb", "up2"]
 

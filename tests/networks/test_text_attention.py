@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from sgxl_t.networks.configs import ConditionSpec, GeneratorConfig, StyleGANTConfig
-from sgxl_t.networks.generator import Generator
-from sgxl_t.networks.text_attention import TextAttention
-from sgxl_t.networks.text_tokens import TextBlend, TextTokens
+from sgxl_t.networks.generators.generator import Generator
+from sgxl_t.networks.generators.text_attention import TextAttention
+from sgxl_t.networks.text.tokens import TextBlend, TextTokens
 
 TEXT = ConditionSpec(kind="text", dim=6, token_dim=10)
 SIZES = StyleGANTConfig(channel_base=128, channel_max=16, num_res_blocks=1, norm_groups=4)

@@ -10,12 +10,12 @@ from tiny_models import tiny_clip
 from tiny_text_towers import register, shrunken, siglip_folder, t5_folder
 from torch.nn import functional as F
 
-from sgxl_t.networks import text_towers
-from sgxl_t.networks.clip import load_clip, local_clip
-from sgxl_t.networks.local_networks import SmallCNN, SmallCNNConfig
-from sgxl_t.networks.references import local_references, split_references, trained_kinds
-from sgxl_t.networks.text_encoder import JoinedEncoders
-from sgxl_t.networks.text_towers import load_stored_text, load_text_encoder
+from sgxl_t.networks.backbones.local_networks import SmallCNN, SmallCNNConfig
+from sgxl_t.networks.backbones.references import local_references, split_references, trained_kinds
+from sgxl_t.networks.text import text_towers
+from sgxl_t.networks.text.clip import load_clip, local_clip
+from sgxl_t.networks.text.text_encoder import JoinedEncoders
+from sgxl_t.networks.text.text_towers import load_stored_text, load_text_encoder
 
 STORED = {"kind": "reference", "dim": 8, "weights": "0" * 16}
 CAPTIONS = ["a red fox", "a small blue car on a beach"]

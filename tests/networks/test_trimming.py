@@ -9,10 +9,10 @@ import timm
 import torch
 from open_clip.timm_model import TimmModel
 
+from sgxl_t.networks.backbones.feature_networks import FeatureNetwork, load_feature_network
+from sgxl_t.networks.backbones.local_networks import SmallCNN, SmallCNNConfig, SmallViT, SmallViTConfig
 from sgxl_t.networks.configs import ConditionSpec, DinoConfig, DiscriminatorConfig, ProjectedConfig
-from sgxl_t.networks.discriminator import build_discriminator
-from sgxl_t.networks.feature_networks import FeatureNetwork, load_feature_network
-from sgxl_t.networks.local_networks import SmallCNN, SmallCNNConfig, SmallViT, SmallViTConfig
+from sgxl_t.networks.discriminators.discriminator import build_discriminator
 
 IMAGES = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 CNNS = ["tf_efficientnet_lite0", "mobilenetv3_small_050", "resnet10t", "convnext_atto"]

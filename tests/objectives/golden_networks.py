@@ -7,6 +7,10 @@ from golden_cases import descriptions, state_of
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from sgxl_t.model_io.published.names import generator_from_official
+from sgxl_t.model_io.published.names_t import BACKBONE, generator_state_from_official_t
+from sgxl_t.networks.backbones.feature_networks import FeatureNetwork
+from sgxl_t.networks.backbones.image_backbones import Tower
 from sgxl_t.networks.configs import (
     ConditionSpec,
     DinoConfig,
@@ -17,15 +21,11 @@ from sgxl_t.networks.configs import (
     StyleGANTConfig,
     SuperresStage,
 )
-from sgxl_t.networks.discriminator import build_discriminator
-from sgxl_t.networks.discriminator_t import DinoHeads, TokenFeatures
-from sgxl_t.networks.discriminator_xl import ProjectedHeads
-from sgxl_t.networks.feature_networks import FeatureNetwork
-from sgxl_t.networks.generator import Generator
-from sgxl_t.networks.official_names import generator_from_official
-from sgxl_t.networks.official_names_t import BACKBONE, generator_state_from_official_t
-from sgxl_t.networks.projector import ProjectedFeatures
-from sgxl_t.networks.towers import Tower
+from sgxl_t.networks.discriminators.discriminator import build_discriminator
+from sgxl_t.networks.discriminators.discriminator_t import DinoHeads, TokenFeatures
+from sgxl_t.networks.discriminators.discriminator_xl import ProjectedHeads
+from sgxl_t.networks.discriminators.projector import ProjectedFeatures
+from sgxl_t.networks.generators.generator import Generator
 
 TEXT = ConditionSpec(kind="text", dim=768)
 CLASSES = ConditionSpec(kind="class", dim=12, num_classes=5)

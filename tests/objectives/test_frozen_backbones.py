@@ -12,10 +12,10 @@ from tiny_clips import tiny_whole_clip
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from sgxl_t.networks.backbones.feature_networks import FeatureNetwork, load_feature_network
+from sgxl_t.networks.backbones.local_networks import SmallCNN, SmallCNNConfig
 from sgxl_t.networks.configs import ConditionSpec, DinoConfig, DiscriminatorConfig, ProjectedConfig
-from sgxl_t.networks.discriminator import build_discriminator
-from sgxl_t.networks.feature_networks import FeatureNetwork, load_feature_network
-from sgxl_t.networks.local_networks import SmallCNN, SmallCNNConfig
+from sgxl_t.networks.discriminators.discriminator import build_discriminator
 from sgxl_t.objectives import Objective, ObjectiveConfig
 
 SIDE, COUNT = 32, 4

@@ -10,8 +10,8 @@ from golden_cases import assert_golden, descriptions, state_of, tensors
 from golden_networks import augmentation_draws, xl_discriminator, xl_generator
 from torch.nn import functional as F
 
-from sgxl_t.networks.feature_networks import resize
-from sgxl_t.networks.superres import freeze_for_stage
+from sgxl_t.networks.backbones.feature_networks import resize
+from sgxl_t.networks.generators.superres import freeze_for_stage
 from sgxl_t.objectives import Objective, ObjectiveConfig
 from sgxl_t.objectives.weights import cls_weight_from_release
 from sgxl_t.ops.diff_augment import diff_augment

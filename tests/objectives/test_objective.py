@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from sgxl_t.objectives import Objective, ObjectiveConfig
-from sgxl_t.ops.blur import gaussian_blur
+from sgxl_t.ops.resample.blur import gaussian_blur
 
 PLAIN = ObjectiveConfig(blur_init_sigma=0.0)
 

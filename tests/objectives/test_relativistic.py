@@ -9,10 +9,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from sgxl_t.networks.backbones.feature_networks import FeatureNetwork, load_feature_network
 from sgxl_t.networks.configs import ConditionSpec, DinoConfig, DiscriminatorConfig, ProjectedConfig
-from sgxl_t.networks.discriminator import build_discriminator
-from sgxl_t.networks.feature_networks import FeatureNetwork, load_feature_network
-from sgxl_t.networks.slopes import logits_and_slopes
+from sgxl_t.networks.discriminators.discriminator import build_discriminator
+from sgxl_t.networks.discriminators.slopes import logits_and_slopes
 from sgxl_t.objectives import Objective, ObjectiveConfig, hinge_d_loss, relativistic_loss
 
 R3GAN = ObjectiveConfig(loss="relativistic", gradient_penalty=0.7, blur_init_sigma=0.0)

@@ -13,7 +13,9 @@ import torch
 from ops_cases import DOWN, LRELU_CASES, SKEW, UP, UP4, assert_close, assert_equal_to_second_order, normal
 from torch import Tensor
 
-from sgxl_t.ops import filtered_lrelu, filtered_lrelu_compiled, formulation, reference
+from sgxl_t.ops import formulation, reference
+from sgxl_t.ops.filtered_lrelu import compiled as filtered_lrelu_compiled
+from sgxl_t.ops.filtered_lrelu import dispatch as filtered_lrelu
 
 
 def compiled(x: Tensor, fu: Tensor | None, fd: Tensor | None, b: Tensor, **args: Any) -> Tensor:

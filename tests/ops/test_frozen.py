@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from sgxl_t.ops.frozen import FrozenCache, fixed, fixed_weights
-from sgxl_t.ops.modulated_conv import modulated_conv_sg3
+from sgxl_t.ops.conv.frozen import FrozenCache, fixed, fixed_weights
+from sgxl_t.ops.conv.modulated_conv import modulated_conv_sg3
 from sgxl_t.ops.reference import modulated_conv_sg3 as plain
 
 

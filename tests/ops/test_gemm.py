@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sgxl_t.ops import gemm
+from sgxl_t.ops.conv import gemm
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from sgxl_t.ops.bias_act import bias_act
-from sgxl_t.ops.blur import blur_sigma, gaussian_blur
+from sgxl_t.ops.conv.modulated_conv import modulated_conv, modulated_conv_sg3
 from sgxl_t.ops.diff_augment import diff_augment, draw_augmentation
-from sgxl_t.ops.filtered_lrelu import filtered_lrelu
-from sgxl_t.ops.filters import lowpass_filter, setup_filter
+from sgxl_t.ops.filtered_lrelu.dispatch import filtered_lrelu
 from sgxl_t.ops.images import from_uint8, to_uint8
-from sgxl_t.ops.modulated_conv import modulated_conv, modulated_conv_sg3
-from sgxl_t.ops.resample import downsample2d, filter2d, upfirdn2d, upsample2d
+from sgxl_t.ops.resample.blur import blur_sigma, gaussian_blur
+from sgxl_t.ops.resample.filters import lowpass_filter, setup_filter
+from sgxl_t.ops.resample.resample import downsample2d, filter2d, upfirdn2d, upsample2d
 
 
 def test_lowpass_filter_equals_scipy() -> None:

@@ -10,12 +10,14 @@ import torch
 from golden_cases import assert_golden, descriptions, tensors
 from torch import Tensor
 
-from sgxl_t.ops import filtered_lrelu_compiled, filters, formulation, resample
+from sgxl_t.ops import formulation
 from sgxl_t.ops.bias_act import bias_act
-from sgxl_t.ops.blur import gaussian_blur
+from sgxl_t.ops.conv.modulated_conv import modulated_conv, modulated_conv_sg3
 from sgxl_t.ops.diff_augment import diff_augment
-from sgxl_t.ops.filtered_lrelu import filtered_lrelu
-from sgxl_t.ops.modulated_conv import modulated_conv, modulated_conv_sg3
+from sgxl_t.ops.filtered_lrelu import compiled as filtered_lrelu_compiled
+from sgxl_t.ops.filtered_lrelu.dispatch import filtered_lrelu
+from sgxl_t.ops.resample import filters, resample
+from sgxl_t.ops.resample.blur import gaussian_blur
 
 Case = tuple[dict[str, Tensor], dict[str, Any]]
 

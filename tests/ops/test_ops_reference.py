@@ -19,16 +19,10 @@ from ops_cases import (
 )
 from torch import Tensor
 
-from sgxl_t.ops import (
-    blur,
-    diff_augment,
-    filtered_lrelu,
-    filters,
-    modulated_conv,
-    planes,
-    reference,
-    resample,
-)
+from sgxl_t.ops import diff_augment, reference
+from sgxl_t.ops.conv import modulated_conv
+from sgxl_t.ops.filtered_lrelu import dispatch as filtered_lrelu
+from sgxl_t.ops.resample import blur, filters, planes, resample
 
 
 @pytest.mark.parametrize("case", LRELU_CASES)

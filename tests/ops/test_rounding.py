@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from sgxl_t.ops import rounding
-from sgxl_t.ops.rounding import rounded
+from sgxl_t.ops.conv import rounding
+from sgxl_t.ops.conv.rounding import rounded
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from ops_cases import F64, assert_equal_to_second_order, normal
 from torch import Tensor
 
-from sgxl_t.ops import formulation, modulated_conv, reference, winograd
+from sgxl_t.ops import formulation, reference
+from sgxl_t.ops.conv import modulated_conv, winograd
 
 
 @pytest.mark.parametrize("padding", [0, 1, 2])

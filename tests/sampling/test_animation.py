@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sgxl_t.sampling.animation import beside, save_animation
+from sgxl_t.sampling.output.animation import beside, save_animation
 
 
 def moments(count=4):

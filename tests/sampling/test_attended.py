@@ -9,14 +9,14 @@ import torch
 from tiny_models import tiny_clip, tiny_folder, tiny_model
 
 from sgxl_t.conditioning import TextCondition
-from sgxl_t.conditioning.model_folder import load_model, save_model
-from sgxl_t.metrics.fakes import GeneratorFakes
-from sgxl_t.metrics.ppl import ppl
-from sgxl_t.networks.registry import build_generator, model_config
-from sgxl_t.networks.text_tokens import TextBlend, TextTokens
-from sgxl_t.sampling.attended import attended_text
+from sgxl_t.metrics.distances.ppl import ppl
+from sgxl_t.metrics.generated import GeneratorFakes
+from sgxl_t.model_io.model_folder import load_model, save_model
+from sgxl_t.networks.generators.registry import build_generator, model_config
+from sgxl_t.networks.text.tokens import TextBlend, TextTokens
 from sgxl_t.sampling.pipeline import Pipeline
-from sgxl_t.sampling.shots import Mix, Shot, Step
+from sgxl_t.sampling.sample_spec import Mix, Shot, Step
+from sgxl_t.sampling.token_context import attended_text
 
 FOX, CAR = "a red fox", "a small blue car in snow"
 

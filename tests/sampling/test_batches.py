@@ -8,9 +8,10 @@ import torch
 from tiny_models import tiny_model
 
 from sgxl_t.networks.configs import ConditionSpec
-from sgxl_t.networks.registry import build_generator
-from sgxl_t.sampling import batches, free_memory
+from sgxl_t.networks.generators.registry import build_generator
+from sgxl_t.sampling import batches
 from sgxl_t.sampling.batches import BatchSize, in_batches
+from sgxl_t.sampling.fast import free_memory
 from sgxl_t.sampling.pipeline import Pipeline
 
 CPU = torch.device("cpu")

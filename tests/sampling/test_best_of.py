@@ -6,8 +6,8 @@ from tiny_clips import tiny_whole_clip
 from tiny_models import tiny_condition, tiny_model
 
 from sgxl_t.conditioning import TextCondition
-from sgxl_t.metrics.clip_score import ClipScore
-from sgxl_t.networks.registry import build_generator
+from sgxl_t.metrics.distances.clip_score import ClipScore
+from sgxl_t.networks.generators.registry import build_generator
 from sgxl_t.sampling.best import best_pictures, open_scorer
 from sgxl_t.sampling.pipeline import Picture, Pipeline
 

@@ -11,8 +11,8 @@ from sgxl_t.sampling.centroids import (
     save_centroids,
 )
 from sgxl_t.sampling.kmeans import assign, kmeans
+from sgxl_t.sampling.latents import latents
 from sgxl_t.sampling.pipeline import Pipeline
-from sgxl_t.sampling.styles import latents
 from sgxl_t.sampling.truncation import global_center, truncated_styles
 
 

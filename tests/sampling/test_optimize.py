@@ -5,9 +5,10 @@ import pytest
 import torch
 from tiny_models import tiny_model
 
-from sgxl_t.ops import formulation, modulated_conv
-from sgxl_t.sampling import graphs, optimize
-from sgxl_t.sampling.optimize import FastPainter, Optimized, Painter
+from sgxl_t.ops import formulation
+from sgxl_t.ops.conv import modulated_conv
+from sgxl_t.sampling.fast import graphs, optimize
+from sgxl_t.sampling.fast.optimize import FastPainter, Optimized, Painter
 from sgxl_t.sampling.pipeline import Pipeline
 
 NAMES = ("sgt-tiny-16", "sgxl-tiny-16")
@@ -129,7 +130,7 @@ def test_winograd_is_refused_where_it_gains_nothing():
 
 
 def test_a_machine_without_a_compiler_is_told_so(monkeypatch):
-    from sgxl_t.ops import filtered_lrelu_compiled
+    from sgxl_t.ops.filtered_lrelu import compiled as filtered_lrelu_compiled
 
     monkeypatch.setattr(filtered_lrelu_compiled, "available", lambda device: False)
     with pytest.raises(ValueError, match="no working compiler for cpu: install a C\\+\\+ compiler"):
@@ -180,7 +181,7 @@ def test_graphs_are_captured_again_when_weights_change(captured):
 
 
 def test_nested_tuples_keep_their_kind():
-    from sgxl_t.networks.text_tokens import TextBlend, TextTokens
+    from sgxl_t.networks.text.tokens import TextBlend, TextTokens
 
     tokens = TextTokens(torch.ones(2, 3, 4), None)
     given = (torch.zeros(2), TextBlend(tokens, tokens, torch.ones(2, 1)))

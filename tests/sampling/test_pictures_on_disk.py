@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sgxl_t.sampling.files import check_writable, picture_names, save_png
-from sgxl_t.sampling.grid import labelled_grid
+from sgxl_t.sampling.output.grid import labelled_grid
+from sgxl_t.sampling.output.image_files import check_writable, picture_names, save_png
 
 
 def test_names_read_like_the_prompt():

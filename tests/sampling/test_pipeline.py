@@ -4,8 +4,8 @@ import torch
 from tiny_models import tiny_folder, tiny_model
 
 import sgxl_t
+from sgxl_t.sampling.latents import latents
 from sgxl_t.sampling.pipeline import Pipeline, choose_device
-from sgxl_t.sampling.styles import latents
 
 NAMES = ("sgt-tiny-16", "sgxl-tiny-16")
 REQUESTS = {"class": ["dog", "fox"], "text": ["a red fox", "a blue car"], "none": None}
@@ -163,7 +163,7 @@ def test_device_or_precision_that_is_not_there_is_one_sentence():
 
 
 def test_hub_id_without_a_hub_is_one_sentence(monkeypatch):
-    monkeypatch.setattr("sgxl_t.networks.hub.hub_reachable", lambda: False)
+    monkeypatch.setattr("sgxl_t.networks.weights.hub.hub_reachable", lambda: False)
     with pytest.raises(ValueError, match="no folder here and could not be had from the Hub"):
         Pipeline.from_pretrained("nobody/no-such-model")
     with pytest.raises(ValueError, match="is no folder: name a model folder"):
@@ -177,7 +177,7 @@ def test_hub_id_is_fetched_once_reachable(monkeypatch, text_folder):
         asked.update(options, repository=repository)
         return str(text_folder)
 
-    monkeypatch.setattr("sgxl_t.networks.hub.hub_reachable", lambda: True)
+    monkeypatch.setattr("sgxl_t.networks.weights.hub.hub_reachable", lambda: True)
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
     assert len(Pipeline.from_pretrained("owner/foxes")("a red fox").images) == 1
     assert asked["repository"] == "owner/foxes"

@@ -5,7 +5,7 @@ import torch
 from tiny_models import WORDS, tiny_clip, tiny_model
 
 from sgxl_t.conditioning import TextCondition
-from sgxl_t.networks.registry import build_generator
+from sgxl_t.networks.generators.registry import build_generator
 from sgxl_t.sampling.pipeline import Pipeline
 from sgxl_t.sampling.prompts import Prompts
 

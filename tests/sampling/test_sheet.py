@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sgxl_t.sampling.grid import check_grid, labelled_grid
+from sgxl_t.sampling.output.grid import check_grid, labelled_grid
+from sgxl_t.sampling.output.sheet import page_files, write_sheets
 from sgxl_t.sampling.pipeline import Picture
-from sgxl_t.sampling.sheet import page_files, write_sheets
 
 
 def pictures(labels, seeds, taken=None):

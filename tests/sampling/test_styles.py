@@ -5,8 +5,9 @@ import pytest
 import torch
 from tiny_models import tiny_model
 
+from sgxl_t.sampling.latents import latents, slerp, styles_between, styles_of
 from sgxl_t.sampling.pipeline import Pipeline
-from sgxl_t.sampling.shots import (
+from sgxl_t.sampling.sample_spec import (
     Asked,
     Mix,
     Shot,
@@ -17,7 +18,6 @@ from sgxl_t.sampling.shots import (
     plan_steps,
     spans,
 )
-from sgxl_t.sampling.styles import latents, slerp, styles_between, styles_of
 from sgxl_t.sampling.truncation import truncated_styles
 
 NAMES = ("sgt-tiny-16", "sgxl-tiny-16")

@@ -3,9 +3,15 @@
 import pytest
 import torch
 
-from sgxl_t.networks.clip import TextTowerConfig, local_clip
-from sgxl_t.networks.local_networks import SmallCNN, SmallCNNConfig, SmallViT, SmallViTConfig, save_local
-from sgxl_t.networks.vocabulary import WordTokenizer
+from sgxl_t.networks.backbones.local_networks import (
+    SmallCNN,
+    SmallCNNConfig,
+    SmallViT,
+    SmallViTConfig,
+    save_local,
+)
+from sgxl_t.networks.text.clip import TextTowerConfig, local_clip
+from sgxl_t.networks.text.vocab import WordTokenizer
 
 WORDS = (
     "a",

@@ -4,15 +4,15 @@ import pytest
 import torch
 from tiny_runs import tiny_run
 
-from sgxl_t.conditioning.model_folder import load_model
-from sgxl_t.networks.clip import ClipModel
+from sgxl_t.model_io.model_folder import load_model
+from sgxl_t.networks.text.clip import ClipModel
 from sgxl_t.sampling.pipeline import Pipeline
-from sgxl_t.training.checkpoint import load_newest
-from sgxl_t.training.config_file import parse_config
-from sgxl_t.training.runtime import Runtime
-from sgxl_t.training.state import restore_state
+from sgxl_t.training.checkpoint.checkpoint import load_newest
+from sgxl_t.training.checkpoint.state import restore_state
+from sgxl_t.training.config.config_file import parse_config
+from sgxl_t.training.loop.trainer import Trainer
+from sgxl_t.training.parallel.runtime import Runtime
 from sgxl_t.training.train import main
-from sgxl_t.training.trainer import Trainer
 
 ON = {"cond": "text", "generator__stylegan_t__attention_resolutions": "[8, 16]", "deterministic": "true"}
 MODES = {

@@ -9,11 +9,11 @@ from types import SimpleNamespace
 import pytest
 from tiny_runs import tiny_run
 
-from sgxl_t.conditioning.model_folder import read_info
 from sgxl_t.metrics.runner import Result
-from sgxl_t.training import trainer as trainer_module
-from sgxl_t.training.best import best_smoothed
-from sgxl_t.training.checkpoint import load_newest
+from sgxl_t.model_io.model_folder import read_info
+from sgxl_t.training.callbacks.best import best_smoothed
+from sgxl_t.training.checkpoint.checkpoint import load_newest
+from sgxl_t.training.loop import trainer as trainer_module
 from sgxl_t.training.train import main
 
 NAN = math.nan
@@ -72,7 +72,7 @@ class Crafted:
 @pytest.fixture
 def crafted(tmp_path, tiny_features, monkeypatch):
     """A run that measures given values at its snapshots, one an update; resumes where one is there."""
-    monkeypatch.setattr("sgxl_t.training.recorder.TrackedMetrics", Crafted)
+    monkeypatch.setattr("sgxl_t.training.callbacks.recorder.TrackedMetrics", Crafted)
 
     def go(name, values, *, until=None, **settings):
         monkeypatch.setattr(Crafted, "values", values)
@@ -160,7 +160,7 @@ def test_what_a_lost_part_of_a_run_called_best_is_forgotten(crafted, monkeypatch
     assert chosen(first) == 0
     before = content(first)
     with monkeypatch.context() as patch:
-        patch.setattr("sgxl_t.training.trainer.save_state", lambda _: (_ for _ in ()).throw(Killed))
+        patch.setattr("sgxl_t.training.loop.trainer.save_state", lambda _: (_ for _ in ()).throw(Killed))
         with pytest.raises(Killed):
             crafted("run", (5, 6, 1), until=3)
     assert chosen(first) == 1

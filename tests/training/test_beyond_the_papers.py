@@ -5,7 +5,7 @@ import json
 import pytest
 from tiny_runs import tiny_run
 
-from sgxl_t.training.config_file import parse_config
+from sgxl_t.training.config.config_file import parse_config
 from sgxl_t.training.train import main
 
 

@@ -10,16 +10,16 @@ from safetensors.torch import load_file
 from tiny_runs import tiny_run
 
 from sgxl_t.conditioning import ClassCondition
-from sgxl_t.conditioning.model_folder import load_model, save_model
 from sgxl_t.datasets.base import open_source
-from sgxl_t.networks.registry import build_generator
-from sgxl_t.networks.superres import stage_parameter_names
-from sgxl_t.training.chain_judgement import answers, judge_stage
-from sgxl_t.training.checkpoint import load_newest
-from sgxl_t.training.config_file import parse_config
-from sgxl_t.training.exit_codes import INTERRUPTED
-from sgxl_t.training.stages import plan_stages
-from sgxl_t.training.tracking import newest_numbers, read_stats
+from sgxl_t.model_io.model_folder import load_model, save_model
+from sgxl_t.networks.generators.registry import build_generator
+from sgxl_t.networks.generators.superres import stage_parameter_names
+from sgxl_t.training.callbacks.tracking import newest_numbers, read_stats
+from sgxl_t.training.checkpoint.checkpoint import load_newest
+from sgxl_t.training.config.config_file import parse_config
+from sgxl_t.training.parallel.exit_codes import INTERRUPTED
+from sgxl_t.training.progressive.judgement import answers, judge_stage
+from sgxl_t.training.progressive.stages import plan_stages
 from sgxl_t.training.train import main
 
 IMAGENET = Path(__file__).parents[2] / "configs" / "class" / "imagenet.yaml"
@@ -103,7 +103,7 @@ def test_the_trained_input_moves_when_asked_as_in_the_release(finished, tmp_path
 def test_the_same_command_goes_on_in_the_stage_that_was_interrupted(
     stopped, finished, tmp_path, tiny_features, monkeypatch
 ):
-    from sgxl_t.training.trainer import Trainer
+    from sgxl_t.training.loop.trainer import Trainer
 
     folder, update = tmp_path / "run", Trainer.update
 
@@ -175,7 +175,7 @@ def test_time_ends_a_chain_between_updates_with_the_code_of_an_interruption(tmp_
 
 def test_a_stage_ends_by_the_plateau_rule_and_says_so(tmp_path, tiny_features, monkeypatch, caplog):
     from sgxl_t.metrics.plateau import PlateauConfig, PlateauMonitor
-    from sgxl_t.training import snapshots
+    from sgxl_t.training.callbacks import snapshots
 
     monkeypatch.setattr(
         snapshots, "PlateauMonitor", lambda: PlateauMonitor(PlateauConfig(window=5, gain=0.99, hold=1))

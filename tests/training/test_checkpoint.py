@@ -9,7 +9,7 @@ import torch
 from crashes import assert_same_run
 from tiny_runs import tiny_run
 
-from sgxl_t.training.checkpoint import (
+from sgxl_t.training.checkpoint.checkpoint import (
     flatten_optimizer,
     load_newest,
     restore_optimizer,

@@ -5,14 +5,14 @@ import torch
 from launches import torchrun
 from tiny_runs import tiny_run
 
-from sgxl_t.conditioning.model_folder import load_model
+from sgxl_t.model_io.model_folder import load_model
 from sgxl_t.networks.configs import ConditionSpec, GeneratorConfig, StyleGAN3Config, StyleGANTConfig
-from sgxl_t.networks.generator import Generator
+from sgxl_t.networks.generators.generator import Generator
 from sgxl_t.ops import formulation
-from sgxl_t.training.checkpoint import load_newest
-from sgxl_t.training.compute_config import ComputeConfig, chosen_forms
-from sgxl_t.training.config_file import parse_config
-from sgxl_t.training.memory_estimate import estimate_step
+from sgxl_t.training.checkpoint.checkpoint import load_newest
+from sgxl_t.training.config.compute_config import ComputeConfig, chosen_forms
+from sgxl_t.training.config.config_file import parse_config
+from sgxl_t.training.memory.estimate import estimate_step
 from sgxl_t.training.train import main
 
 SIZES = {
@@ -213,7 +213,8 @@ def test_the_trainer_computes_in_the_chosen_form(tmp_path, tiny_features, monkey
     seen = []
     known = formulation.conv_form
     monkeypatch.setattr(
-        "sgxl_t.ops.modulated_conv.conv_form", lambda *a: seen.append(formulation.current().conv) or known(*a)
+        "sgxl_t.ops.conv.modulated_conv.conv_form",
+        lambda *a: seen.append(formulation.current().conv) or known(*a),
     )
     main(tiny_run(tmp_path, tiny_features, compute__conv="winograd"))
     assert set(seen) >= {"winograd"}

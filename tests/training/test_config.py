@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sgxl_t.training.config_file import parse_config, write_config
+from sgxl_t.training.config.config_file import parse_config, write_config
 
 CONFIGS = sorted(
     path for path in (Path(__file__).parents[2] / "configs").glob("*/*.yaml") if path.parent.name != "launch"

@@ -2,8 +2,8 @@
 
 import pytest
 
-from sgxl_t.training.config_file import parse_config
-from sgxl_t.training.config_words import all_keys, expected, type_of
+from sgxl_t.training.config.config_file import parse_config
+from sgxl_t.training.config.config_words import all_keys, expected, type_of
 
 CASES = {
     ("cond", "nne"): "cond=nne is not possible: use class, text or none",

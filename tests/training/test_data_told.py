@@ -7,8 +7,8 @@ from PIL import Image
 
 from sgxl_t.networks.configs import GeneratorConfig
 from sgxl_t.training.build import check_source
-from sgxl_t.training.config import DataConfig, TrainConfig
-from sgxl_t.training.data import open_data
+from sgxl_t.training.config.config import DataConfig, TrainConfig
+from sgxl_t.training.loop.data import open_data
 
 
 def files(folder, *names):

@@ -6,7 +6,7 @@ import pytest
 from launches import launch
 from tiny_runs import tiny_run
 
-from sgxl_t.training.checkpoint import load_newest
+from sgxl_t.training.checkpoint.checkpoint import load_newest
 from sgxl_t.training.train import main
 
 

@@ -7,10 +7,10 @@ import torch
 from tiny_runs import tiny_run
 
 from sgxl_t.objectives.objective import Objective
-from sgxl_t.training.checkpoint import load_newest
-from sgxl_t.training.exit_codes import DIVERGED
-from sgxl_t.training.roles import Role
-from sgxl_t.training.tracking import read_stats
+from sgxl_t.training.callbacks.tracking import read_stats
+from sgxl_t.training.checkpoint.checkpoint import load_newest
+from sgxl_t.training.parallel.exit_codes import DIVERGED
+from sgxl_t.training.parallel.trained_network import Role
 from sgxl_t.training.train import main
 
 

@@ -8,11 +8,11 @@ from click.testing import CliRunner
 
 from sgxl_t.cli.features import features
 from sgxl_t.datasets import ImageSource, Sample
-from sgxl_t.networks.clip import load_clip
-from sgxl_t.networks.local_networks import SmallCNNConfig, SmallViTConfig, load_local
-from sgxl_t.training.features import one_cycle, train_features
-from sgxl_t.training.features_config import FeaturesConfig
-from sgxl_t.training.features_data import read_pictures
+from sgxl_t.networks.backbones.local_networks import SmallCNNConfig, SmallViTConfig, load_local
+from sgxl_t.networks.text.clip import load_clip
+from sgxl_t.training.local_features.config import FeaturesConfig
+from sgxl_t.training.local_features.data import read_pictures
+from sgxl_t.training.local_features.train import one_cycle, train_features
 
 WORDS = ("red", "green", "blue")
 
@@ -134,7 +134,7 @@ def test_an_interruption_leaves_the_old_network(tmp_path, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sgxl_t.training.features.save_local", interrupted)
+    monkeypatch.setattr("sgxl_t.training.local_features.train.save_local", interrupted)
     with pytest.raises(KeyboardInterrupt):
         train(Colours(captions=False), tmp_path, kinds=("cnn",), steps=2)
     assert (tmp_path / "cnn" / "model.safetensors").read_bytes() == before

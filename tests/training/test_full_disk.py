@@ -12,9 +12,10 @@ from launches import torchrun
 from safetensors import SafetensorError
 from tiny_runs import tiny_run
 
-from sgxl_t.training import checkpoint, recorder, snapshots, tracking
-from sgxl_t.training.disk import WriteError, error_number, is_full, refusal
-from sgxl_t.training.exit_codes import WRITE_FAILED
+from sgxl_t.training.callbacks import recorder, snapshots, tracking
+from sgxl_t.training.checkpoint import checkpoint
+from sgxl_t.training.checkpoint.disk import WriteError, error_number, is_full, refusal
+from sgxl_t.training.parallel.exit_codes import WRITE_FAILED
 from sgxl_t.training.train import main
 
 MEGABYTES = 50

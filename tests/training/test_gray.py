@@ -15,13 +15,13 @@ from tiny_runs import tiny_run
 
 from sgxl_t.cli.main import cli
 from sgxl_t.conditioning.condition import NoCondition
-from sgxl_t.conditioning.model_folder import save_model
 from sgxl_t.datasets import batches
-from sgxl_t.networks.registry import build_generator
+from sgxl_t.model_io.model_folder import save_model
+from sgxl_t.networks.generators.registry import build_generator
 from sgxl_t.ops.images import as_rgb, to_gray
 from sgxl_t.sampling.pipeline import Pipeline
-from sgxl_t.training.config_file import parse_config
-from sgxl_t.training.data import open_data
+from sgxl_t.training.config.config_file import parse_config
+from sgxl_t.training.loop.data import open_data
 from sgxl_t.training.train import main
 
 

@@ -12,14 +12,14 @@ from torch import nn
 from sgxl_t.cli.info import describe
 from sgxl_t.conditioning import ClassCondition
 from sgxl_t.conditioning.condition import NoCondition
-from sgxl_t.training import trainer
-from sgxl_t.training.config import EmaConfig
-from sgxl_t.training.config_file import parse_config
-from sgxl_t.training.ema import Ema
-from sgxl_t.training.health import Health, Pool, read_health, rules_of, warnings_on
-from sgxl_t.training.health_numbers import AverageWatch, Variety
-from sgxl_t.training.report import write_run_report
-from sgxl_t.training.tracking import newest_numbers, read_stats
+from sgxl_t.training.callbacks.health import Health, Pool, read_health, rules_of, warnings_on
+from sgxl_t.training.callbacks.health_numbers import AverageWatch, Variety
+from sgxl_t.training.callbacks.report import write_run_report
+from sgxl_t.training.callbacks.tracking import newest_numbers, read_stats
+from sgxl_t.training.config.config import EmaConfig
+from sgxl_t.training.config.config_file import parse_config
+from sgxl_t.training.loop import trainer
+from sgxl_t.training.loop.ema import Ema
 from sgxl_t.training.train import main
 
 TICK = {

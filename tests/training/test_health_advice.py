@@ -9,10 +9,10 @@ import torch
 from tiny_runs import COMMON
 
 from sgxl_t.networks.configs import ConditionSpec, GeneratorConfig
-from sgxl_t.networks.registry import build_generator
-from sgxl_t.training.config import EmaConfig
-from sgxl_t.training.config_file import parse_config
-from sgxl_t.training.health import rules_of
+from sgxl_t.networks.generators.registry import build_generator
+from sgxl_t.training.callbacks.health import rules_of
+from sgxl_t.training.config.config import EmaConfig
+from sgxl_t.training.config.config_file import parse_config
 
 KEY = re.compile(r"\b(?:generator|discriminator|objective|optimizer|data|ema|conditioning)(?:\.[a-z]\w*)+")
 SPECS = {

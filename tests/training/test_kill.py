@@ -13,8 +13,8 @@ from crashes import SAVING, assert_same_run, die_saving, final_state, finish, pr
 from launches import MODES, ROOT
 from tiny_runs import tiny_run
 
-from sgxl_t.training import run_folder
-from sgxl_t.training.run_folder import prepare_folder
+from sgxl_t.training.checkpoint import run_folder
+from sgxl_t.training.checkpoint.run_folder import prepare_folder
 
 QUICK = {
     "deterministic": "true",
@@ -101,7 +101,7 @@ def test_two_processes_killed_at_once(tmp_path, tiny_features):
 
 def test_best_is_back_after_a_kill_between_two_renames(tmp_path, tiny_features, monkeypatch):
     """As where the file system cannot swap folders, and the process was killed before the second rename."""
-    from sgxl_t.training.config_file import parse_config
+    from sgxl_t.training.config.config_file import parse_config
     from sgxl_t.training.train import main
 
     arguments = tiny_run(tmp_path / "run", tiny_features)

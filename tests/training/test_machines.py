@@ -14,9 +14,9 @@ from launches import free_port, on_machine
 from PIL import Image
 from tiny_runs import tiny_run
 
-from sgxl_t.training.checkpoint import find_newest, load_newest, save_checkpoint
-from sgxl_t.training.exit_codes import INTERRUPTED, USER_ERROR
-from sgxl_t.training.machines import weights_hash
+from sgxl_t.training.checkpoint.checkpoint import find_newest, load_newest, save_checkpoint
+from sgxl_t.training.parallel.exit_codes import INTERRUPTED, USER_ERROR
+from sgxl_t.training.parallel.machines import weights_hash
 
 TWO = {"batch__per_device": 4, "deterministic": "true"}
 
@@ -67,8 +67,8 @@ def checkpoint(folder, kimg, value):
 def on_one(folder, rank, port, answers):
     """What machine `rank` makes of every case below, in one process group."""
     on_machine(folder, rank, port)
-    from sgxl_t.training.machines import check_same_checkpoint, share_checkpoint
-    from sgxl_t.training.runtime import Runtime
+    from sgxl_t.training.parallel.machines import check_same_checkpoint, share_checkpoint
+    from sgxl_t.training.parallel.runtime import Runtime
 
     runtime = Runtime(deterministic=False)
     got = {}
@@ -223,7 +223,7 @@ def test_feature_networks_that_differ_between_machines_end_all(tmp_path, tiny_fe
     for folder in own:
         shutil.copytree(tiny_features, folder / "features")
     config = json.loads((tiny_features / "cnn" / "config.json").read_text())
-    from sgxl_t.networks.local_networks import SmallCNN, SmallCNNConfig, save_local
+    from sgxl_t.networks.backbones.local_networks import SmallCNN, SmallCNNConfig, save_local
 
     assert config["kind"] == "cnn"
     torch.manual_seed(9)

@@ -18,17 +18,17 @@ import pytest
 import torch
 from launches import torchrun
 
-from sgxl_t.networks import backbone_precision
-from sgxl_t.training import memory_modes
-from sgxl_t.training.config_file import parse_config
-from sgxl_t.training.data import open_loader
-from sgxl_t.training.dry_run import Launch, report, stages_of
-from sgxl_t.training.memory_estimate import estimate_step
-from sgxl_t.training.memory_modes import LAUNCH_FILES, NAMES, share
-from sgxl_t.training.memory_shapes import Shapes, bytes_of, tensors_of
-from sgxl_t.training.runtime import Runtime
+from sgxl_t.networks.backbones import precision as backbone_precision
+from sgxl_t.training.config.config_file import parse_config
+from sgxl_t.training.loop.data import open_loader
+from sgxl_t.training.loop.trainer import Trainer
+from sgxl_t.training.memory import launch_modes as memory_modes
+from sgxl_t.training.memory.dry_run import Launch, report, stages_of
+from sgxl_t.training.memory.estimate import estimate_step
+from sgxl_t.training.memory.launch_modes import LAUNCH_FILES, NAMES, share
+from sgxl_t.training.memory.shapes import Shapes, bytes_of, tensors_of
+from sgxl_t.training.parallel.runtime import Runtime
 from sgxl_t.training.train import main
-from sgxl_t.training.trainer import Trainer
 
 ROOT = Path(__file__).parents[2]
 TOLERANCE = 0.15

@@ -7,12 +7,12 @@ import pytest
 import torch
 from tiny_runs import tiny_run
 
-from sgxl_t.training import trainer as trainer_module
-from sgxl_t.training.config_file import parse_config
-from sgxl_t.training.data import open_loader
-from sgxl_t.training.runtime import Runtime
-from sgxl_t.training.state import restore_state
-from sgxl_t.training.trainer import Trainer
+from sgxl_t.training.checkpoint.state import restore_state
+from sgxl_t.training.config.config_file import parse_config
+from sgxl_t.training.loop import trainer as trainer_module
+from sgxl_t.training.loop.data import open_loader
+from sgxl_t.training.loop.trainer import Trainer
+from sgxl_t.training.parallel.runtime import Runtime
 
 BATCH = 8
 NO_BATCH_NORM = 64

@@ -20,11 +20,16 @@ from tiny_models import tiny_model
 from torch import nn
 
 from sgxl_t.cli.main import main
-from sgxl_t.conditioning.model_folder import load_model
-from sgxl_t.conditioning.official.file import read_official
-from sgxl_t.conditioning.official.importer import import_generator, import_text_encoder
-from sgxl_t.networks import discriminator_xl
-from sgxl_t.networks.clip import TextTowerConfig, local_clip
+from sgxl_t.model_io.model_folder import load_model
+from sgxl_t.model_io.published.file import read_official
+from sgxl_t.model_io.published.importer import import_generator, import_text_encoder
+from sgxl_t.model_io.published.names import (
+    feature_reference,
+    generator_from_official,
+    head_name,
+    projection_name,
+)
+from sgxl_t.model_io.published.names_t import generator_state_from_official_t, text_tower_from_official_t
 from sgxl_t.networks.configs import (
     ConditionSpec,
     DiscriminatorConfig,
@@ -34,24 +39,19 @@ from sgxl_t.networks.configs import (
     StyleGANTConfig,
     SuperresStage,
 )
-from sgxl_t.networks.discriminator import Discriminator
-from sgxl_t.networks.discriminator_xl import ProjectedHeads
-from sgxl_t.networks.official_names import (
-    feature_reference,
-    generator_from_official,
-    head_name,
-    projection_name,
-)
-from sgxl_t.networks.official_names_t import generator_state_from_official_t, text_tower_from_official_t
-from sgxl_t.networks.projector import RandomProjector
-from sgxl_t.networks.registry import build_generator, model_config
-from sgxl_t.networks.superres import stage_parameter_names
-from sgxl_t.networks.vit_adapter import VitAdapter
+from sgxl_t.networks.discriminators import discriminator_xl
+from sgxl_t.networks.discriminators.discriminator import Discriminator
+from sgxl_t.networks.discriminators.discriminator_xl import ProjectedHeads
+from sgxl_t.networks.discriminators.projector import RandomProjector
+from sgxl_t.networks.discriminators.vit_adapter import VitAdapter
+from sgxl_t.networks.generators.registry import build_generator, model_config
+from sgxl_t.networks.generators.superres import stage_parameter_names
+from sgxl_t.networks.text.clip import TextTowerConfig, local_clip
 from sgxl_t.training.build import _rest
-from sgxl_t.training.checkpoint import load_newest
-from sgxl_t.training.config_file import parse_config
-from sgxl_t.training.roles import Role
-from sgxl_t.training.state import restore_state
+from sgxl_t.training.checkpoint.checkpoint import load_newest
+from sgxl_t.training.checkpoint.state import restore_state
+from sgxl_t.training.config.config_file import parse_config
+from sgxl_t.training.parallel.trained_network import Role
 
 BACKBONES = {
     "deit_base_distilled_patch16_224": ("vit", "timm:deit_base_distilled_patch16_224.fb_in1k"),
@@ -385,8 +385,8 @@ def test_files_of_older_dill_come_through(narrow, tmp_path, version):
 
 PEAK = """
 import resource, sys
-from sgxl_t.conditioning.official.file import read_official
-from sgxl_t.conditioning.official.importer import import_generator
+from sgxl_t.model_io.published.file import read_official
+from sgxl_t.model_io.published.importer import import_generator
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 before = peak()

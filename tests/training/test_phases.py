@@ -8,14 +8,14 @@ import torch
 from safetensors.torch import load_file
 from tiny_runs import tiny_run
 
-from sgxl_t.conditioning.model_folder import load_model
-from sgxl_t.metrics.judges import load_judge
-from sgxl_t.training.chain_judgement import answers, judge_stage
-from sgxl_t.training.checkpoint import load_newest
-from sgxl_t.training.config_file import parse_config
-from sgxl_t.training.stages import plan_stages
+from sgxl_t.metrics.judges.judges import load_judge
+from sgxl_t.model_io.model_folder import load_model
+from sgxl_t.training.checkpoint.checkpoint import load_newest
+from sgxl_t.training.config.config_file import parse_config
+from sgxl_t.training.loop.trainer import Trainer
+from sgxl_t.training.progressive.judgement import answers, judge_stage
+from sgxl_t.training.progressive.stages import plan_stages
 from sgxl_t.training.train import main
-from sgxl_t.training.trainer import Trainer
 
 PHASES = (
     "[{name: picture, resolution: 16}, "

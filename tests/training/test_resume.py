@@ -14,8 +14,8 @@ from crashes import final_state
 from PIL import Image
 from tiny_runs import tiny_run
 
-from sgxl_t.training.exit_codes import INTERRUPTED
-from sgxl_t.training.tracking import read_stats
+from sgxl_t.training.callbacks.tracking import read_stats
+from sgxl_t.training.parallel.exit_codes import INTERRUPTED
 from sgxl_t.training.train import main
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "train.py"

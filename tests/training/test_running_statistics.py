@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from sgxl_t.training.running_statistics import RunningStatistics
+from sgxl_t.training.loop.running_statistics import RunningStatistics
 
 
 class Averages(nn.Module):

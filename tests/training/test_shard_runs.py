@@ -9,7 +9,7 @@ from test_resume import final_state
 from tiny_runs import tiny_run
 from tiny_shards import picture, write_shards
 
-from sgxl_t.training.config_file import parse_config
+from sgxl_t.training.config.config_file import parse_config
 from sgxl_t.training.train import main
 
 

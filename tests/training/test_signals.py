@@ -9,7 +9,7 @@ import pytest
 from crashes import final_state, finish, start
 from tiny_runs import tiny_run
 
-from sgxl_t.training.exit_codes import INTERRUPTED
+from sgxl_t.training.parallel.exit_codes import INTERRUPTED
 
 ENDLESS = {"schedule__kimg": 100, "schedule__checkpoint_kimg": 100, "schedule__snapshot_kimg": 100}
 

@@ -8,16 +8,16 @@ import torch
 from tiny_runs import tiny_run
 
 from sgxl_t.conditioning.class_table import rows_by_name
-from sgxl_t.conditioning.model_folder import load_model
+from sgxl_t.model_io.model_folder import load_model
 from sgxl_t.training import build
-from sgxl_t.training.checkpoint import load_newest
-from sgxl_t.training.config_file import parse_config
-from sgxl_t.training.origin import with_origin
-from sgxl_t.training.runtime import Runtime
-from sgxl_t.training.start import grouped
-from sgxl_t.training.state import restore_state
+from sgxl_t.training.checkpoint.checkpoint import load_newest
+from sgxl_t.training.checkpoint.origin import with_origin
+from sgxl_t.training.checkpoint.start import grouped
+from sgxl_t.training.checkpoint.state import restore_state
+from sgxl_t.training.config.config_file import parse_config
+from sgxl_t.training.loop.trainer import Trainer
+from sgxl_t.training.parallel.runtime import Runtime
 from sgxl_t.training.train import main
-from sgxl_t.training.trainer import Trainer
 
 QUIET = {"log__track_images": 0, "deterministic": "true"}
 

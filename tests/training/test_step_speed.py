@@ -13,17 +13,17 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import sgxl_t
-from sgxl_t.datasets import workers
 from sgxl_t.datasets.base import open_source
-from sgxl_t.datasets.loader import batches
+from sgxl_t.datasets.loading import workers
+from sgxl_t.datasets.loading.loader import batches
 from sgxl_t.ops.images import from_uint8
-from sgxl_t.training import data
-from sgxl_t.training.config_file import parse_config
-from sgxl_t.training.data import open_loader
-from sgxl_t.training.ema import Ema
-from sgxl_t.training.intake import Intake, Round
-from sgxl_t.training.runtime import Runtime
-from sgxl_t.training.trainer import Trainer
+from sgxl_t.training.config.config_file import parse_config
+from sgxl_t.training.loop import data
+from sgxl_t.training.loop.data import open_loader
+from sgxl_t.training.loop.device_batch import Intake, Round
+from sgxl_t.training.loop.ema import Ema
+from sgxl_t.training.loop.trainer import Trainer
+from sgxl_t.training.parallel.runtime import Runtime
 
 PACKAGE = Path(sgxl_t.__file__).parent
 EVERYTHING = {

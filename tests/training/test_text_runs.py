@@ -11,9 +11,9 @@ from tiny_text_towers import t5_folder
 
 from sgxl_t.conditioning import TextCondition
 from sgxl_t.datasets.base import open_source
-from sgxl_t.networks.transformers_text import TransformersText
+from sgxl_t.networks.text.transformers_text import TransformersText
 from sgxl_t.sampling.pipeline import Pipeline
-from sgxl_t.training.fixed_captions import note_cut_captions
+from sgxl_t.training.loop.fixed_captions import note_cut_captions
 from sgxl_t.training.train import main
 
 

@@ -10,13 +10,13 @@ from PIL import Image
 from tiny_runs import tiny_run
 
 from sgxl_t.metrics.plateau import PlateauConfig, PlateauMonitor
-from sgxl_t.networks.feature_networks import FeatureNetwork
-from sgxl_t.training.best import best_smoothed
-from sgxl_t.training.checkpoint import load_newest
-from sgxl_t.training.config import tracked_specs
-from sgxl_t.training.config_file import parse_config
-from sgxl_t.training.snapshots import PlateauWatch
-from sgxl_t.training.tracking import read_stats
+from sgxl_t.networks.backbones.feature_networks import FeatureNetwork
+from sgxl_t.training.callbacks.best import best_smoothed
+from sgxl_t.training.callbacks.snapshots import PlateauWatch
+from sgxl_t.training.callbacks.tracking import read_stats
+from sgxl_t.training.checkpoint.checkpoint import load_newest
+from sgxl_t.training.config.config import tracked_specs
+from sgxl_t.training.config.config_file import parse_config
 from sgxl_t.training.train import main
 
 EVERY = {"schedule__snapshot_kimg": 0.008, "schedule__kimg": 0.032}
@@ -60,7 +60,7 @@ def test_features_that_are_not_finite_do_not_end_a_run(tmp_path, tiny_features, 
 def _soon(monkeypatch):
     """A monitor that is content with five evaluations and any gain below 99 %."""
     config = PlateauConfig(window=5, gain=0.99, hold=1, noise_base=9, noise_limit=10, divergence=1e9)
-    monkeypatch.setattr("sgxl_t.training.snapshots.PlateauMonitor", lambda: PlateauMonitor(config))
+    monkeypatch.setattr("sgxl_t.training.callbacks.snapshots.PlateauMonitor", lambda: PlateauMonitor(config))
 
 
 @pytest.mark.usefixtures("_soon")

@@ -9,10 +9,10 @@ from crashes import finish
 from launches import torchrun
 from tiny_runs import tiny_run
 
-from sgxl_t.training import watchdog
-from sgxl_t.training.config_file import parse_config
-from sgxl_t.training.exit_codes import HANG
-from sgxl_t.training.watchdog import LONG, Beat, Watchdog
+from sgxl_t.training.config.config_file import parse_config
+from sgxl_t.training.parallel import watchdog
+from sgxl_t.training.parallel.exit_codes import HANG
+from sgxl_t.training.parallel.watchdog import LONG, Beat, Watchdog
 
 
 class Clock:
@@ -101,7 +101,7 @@ def test_it_can_be_switched_off_and_not_set_to_nothing(tmp_path):
 
 def hang_in_third_update():
     """The loader gives two batches and then no more."""
-    from sgxl_t.datasets.loader import IndexedBatches
+    from sgxl_t.datasets.loading.loader import IndexedBatches
 
     give = IndexedBatches.__next__
 

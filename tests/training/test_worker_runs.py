@@ -13,9 +13,9 @@ from launches import ROOT
 from test_shard_runs import shards
 from tiny_runs import tiny_run
 
-from sgxl_t.training.exit_codes import INTERRUPTED
+from sgxl_t.training.loop.trainer import Trainer
+from sgxl_t.training.parallel.exit_codes import INTERRUPTED
 from sgxl_t.training.train import main
-from sgxl_t.training.trainer import Trainer
 
 
 def kill_one_in(monkeypatch, updates):

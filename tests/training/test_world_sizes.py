@@ -11,7 +11,7 @@ import torch
 from launches import launch, torchrun
 from tiny_runs import tiny_run
 
-from sgxl_t.training.checkpoint import load_newest
+from sgxl_t.training.checkpoint.checkpoint import load_newest
 from sgxl_t.training.train import main
 
 UPDATES = 5

@@ -2,8 +2,8 @@
 
 from sgxl_t.datasets.shards.class_files import CLASS_FILE
 from sgxl_t.datasets.shards.discover import TYPED, Consent, find_shards
-from sgxl_t.datasets.shards.opening import is_local
 from sgxl_t.datasets.shards.source import ShardOptions, ShardSource
+from sgxl_t.datasets.shards.tar.opening import is_local
 
 __all__ = [
     "CLASS_FILE",

@@ -10,10 +10,10 @@ from itertools import islice
 
 from tqdm import tqdm
 
-from sgxl_t.datasets.policy import Bounds
+from sgxl_t.datasets.decode import Bounds
 from sgxl_t.datasets.rejects import RejectedItemError, Rejects
-from sgxl_t.datasets.shards.opening import is_local, shard_name
-from sgxl_t.datasets.shards.samples import Group, group_name, groups
+from sgxl_t.datasets.shards.tar.opening import is_local, shard_name
+from sgxl_t.datasets.shards.tar.samples import Group, group_name, groups
 
 log = logging.getLogger(__name__)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from sgxl_t.datasets.annotations import MAX_CLASSES
-from sgxl_t.datasets.columns import LABEL_COLUMNS
-from sgxl_t.datasets.splits import is_split
+from sgxl_t.datasets.images.annotations import MAX_CLASSES
+from sgxl_t.datasets.images.splits import is_split
+from sgxl_t.datasets.tables.columns import LABEL_COLUMNS
 from sgxl_t.files.regular import is_regular, read_regular
 from sgxl_t.files.untrusted import UntrustedValueError, Value, read_json
 

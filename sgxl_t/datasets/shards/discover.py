@@ -12,10 +12,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from sgxl_t.datasets.folder import split_folder
-from sgxl_t.datasets.members import is_system
+from sgxl_t.datasets.images.folder import split_folder
+from sgxl_t.datasets.images.members import is_system
 from sgxl_t.datasets.shards.braces import expand
-from sgxl_t.datasets.shards.opening import COMMAND, is_command, is_local
+from sgxl_t.datasets.shards.tar.opening import COMMAND, is_command, is_local
 from sgxl_t.files.regular import is_regular, read_regular
 from sgxl_t.files.terminal import visible
 

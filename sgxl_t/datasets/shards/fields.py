@@ -10,13 +10,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from sgxl_t.datasets.annotations import MAX_TABLE_BYTES
-from sgxl_t.datasets.columns import CAPTION_COLUMNS, caption_of, plain
-from sgxl_t.datasets.policy import Bounds, open_picture
+from sgxl_t.datasets.decode import Bounds, open_picture
+from sgxl_t.datasets.images.annotations import MAX_TABLE_BYTES
 from sgxl_t.datasets.rejects import FilteredItemError
 from sgxl_t.datasets.shards.filters import COMPUTED, Filter, computed
-from sgxl_t.datasets.shards.opening import is_local
-from sgxl_t.datasets.shards.samples import CAPTION_ENDINGS, Group, json_of, picture_ending
+from sgxl_t.datasets.shards.tar.opening import is_local
+from sgxl_t.datasets.shards.tar.samples import CAPTION_ENDINGS, Group, json_of, picture_ending
+from sgxl_t.datasets.tables.columns import CAPTION_COLUMNS, caption_of, plain
 from sgxl_t.files.terminal import visible
 
 KEY = "key"

@@ -10,14 +10,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from sgxl_t.datasets.annotations import MAX_CLASSES, Label
-from sgxl_t.datasets.columns import LABEL_COLUMNS, label_of, pick, plain
-from sgxl_t.datasets.imagenet import spoken_names
-from sgxl_t.datasets.policy import Bounds
+from sgxl_t.datasets.decode import Bounds
+from sgxl_t.datasets.images.annotations import MAX_CLASSES, Label
+from sgxl_t.datasets.images.imagenet import spoken_names
 from sgxl_t.datasets.rejects import Rejects
 from sgxl_t.datasets.shards.class_files import WAY_OUT, find_class_names, places_of
 from sgxl_t.datasets.shards.look import Look, look_at
-from sgxl_t.datasets.shards.samples import LABEL_ENDINGS, Group, group_name, json_of
+from sgxl_t.datasets.shards.tar.samples import LABEL_ENDINGS, Group, group_name, json_of
+from sgxl_t.datasets.tables.columns import LABEL_COLUMNS, label_of, pick, plain
 from sgxl_t.files.terminal import visible
 
 log = logging.getLogger(__name__)

@@ -16,11 +16,11 @@ from typing import BinaryIO
 
 from tqdm import tqdm
 
-from sgxl_t.datasets.annotations import Label
-from sgxl_t.datasets.policy import Bounds
+from sgxl_t.datasets.decode import Bounds
+from sgxl_t.datasets.images.annotations import Label
 from sgxl_t.datasets.rejects import RejectedItemError, Rejects
-from sgxl_t.datasets.shards.headers import BLOCK
-from sgxl_t.datasets.shards.samples import Group, groups, load_texts
+from sgxl_t.datasets.shards.tar.headers import BLOCK
+from sgxl_t.datasets.shards.tar.samples import Group, groups, load_texts
 from sgxl_t.files.regular import open_regular
 
 COUNTED = 300_000

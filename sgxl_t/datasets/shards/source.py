@@ -10,18 +10,18 @@ from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 
-from sgxl_t.datasets.annotations import clean_caption
 from sgxl_t.datasets.base import CONTENT_VERSION, START, Mark, Sample, StreamSource
-from sgxl_t.datasets.policy import Bounds, decode_picture
+from sgxl_t.datasets.decode import Bounds, decode_picture
+from sgxl_t.datasets.images.annotations import clean_caption
 from sgxl_t.datasets.rejects import RejectedItemError, Rejects
 from sgxl_t.datasets.shards.addresses import Addresses, evenly
 from sgxl_t.datasets.shards.discover import TYPED, Consent, Subset
 from sgxl_t.datasets.shards.fields import Captions, FieldFilter, tables_beside
 from sgxl_t.datasets.shards.filters import known_names
 from sgxl_t.datasets.shards.labels import Classes, find_classes, label_in
-from sgxl_t.datasets.shards.opening import is_local, shard_name
 from sgxl_t.datasets.shards.order import Order, Plan, Unit
-from sgxl_t.datasets.shards.samples import (
+from sgxl_t.datasets.shards.tar.opening import is_local, shard_name
+from sgxl_t.datasets.shards.tar.samples import (
     Group,
     group_name,
     groups,

@@ -10,12 +10,12 @@ from typing import Any
 from PIL import Image
 from tqdm import tqdm
 
-from sgxl_t.datasets.annotations import clean_caption
-from sgxl_t.datasets.policy import open_picture
+from sgxl_t.datasets.decode import open_picture
+from sgxl_t.datasets.images.annotations import clean_caption
 from sgxl_t.datasets.rejects import FilteredItemError, RejectedItemError, Rejects
-from sgxl_t.datasets.shards.opening import is_local
-from sgxl_t.datasets.shards.samples import json_of, picture_ending
 from sgxl_t.datasets.shards.source import ShardSource
+from sgxl_t.datasets.shards.tar.opening import is_local
+from sgxl_t.datasets.shards.tar.samples import json_of, picture_ending
 from sgxl_t.files.terminal import visible
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sgxl_t.datasets.rejects import FilteredItemError, RejectedItemError, Rejects
-from sgxl_t.datasets.shards.opening import shard_name
+from sgxl_t.datasets.shards.tar.opening import shard_name
 
 MIN_SEEN = 100
 """Samples after which the share of rejects is judged while streaming."""

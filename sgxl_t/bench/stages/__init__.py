@@ -1,0 +1,1 @@
+"""Cost against work: every stage of a generator by itself."""

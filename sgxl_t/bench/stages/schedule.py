@@ -1,0 +1,43 @@
+"""The networks on the way to a model, and which of their layers do the same work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from sgxl_t.networks.generators.registry import model_config
+from sgxl_t.networks.generators.schedule_xl import LayerSpec, all_layers, stem_resolution
+
+Cost = tuple[object, ...]
+"""All of a layer that its time and arithmetic depend on."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One network of the chain: what it keeps of the one before, and what it adds."""
+
+    side: int
+    kept: list[LayerSpec]
+    added: list[LayerSpec]
+
+
+def stages_of(model: str) -> list[Stage]:
+    """The networks on the way to a model, smallest first; ValueError for one without alias-free layers."""
+    config = model_config(model)
+    if config.family != "stylegan3":
+        raise ValueError(
+            f"--stages {model} has no alias-free layers: use a model whose name begins with sgxl"
+        )
+    heads = config.stylegan3.superres
+    side, stages = stem_resolution(config), []
+    for count in range(len(heads) + 1):
+        side *= heads[count - 1].up_factor if count else 1
+        sizes = replace(config.stylegan3, superres=heads[:count])
+        stages.append(Stage(side, *all_layers(replace(config, img_resolution=side, stylegan3=sizes))))
+    return stages
+
+
+def cost(spec: LayerSpec) -> Cost:
+    """Equal for layers that do the same work; only cutoffs and place differ."""
+    filters = spec.up_factor, spec.down_factor, spec.up_taps, spec.down_taps, spec.use_radial_filters
+    channels = spec.in_channels, spec.out_channels, spec.kernel
+    return (*channels, spec.in_size, spec.out_size, *filters, spec.is_torgb, spec.conv_clamp is None)

@@ -1,0 +1,55 @@
+"""Formulations by name: what the rows call `variant`."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import get_args
+
+import torch
+
+from sgxl_t.ops.formulation import ConvForm, FilterForm, use
+
+from .runner import Formulation, GraphRunner, Runner
+
+DEFAULT = "default"
+CUDA_GRAPH = "cuda-graph"
+
+
+def variants(device: torch.device) -> list[str]:
+    """Names that this machine knows, `default` first: a form of the filter, of the convolution, or both."""
+    filters = [form for form in get_args(FilterForm)[1:] if form != "triton" or device.type == "cuda"]
+    both = [f"{form}+{conv}" for form in filters for conv in get_args(ConvForm)[1:]]
+    names = [DEFAULT, *get_args(ConvForm)[1:], *filters, *both]
+    return [*names, CUDA_GRAPH] if device.type == "cuda" else names
+
+
+def formulation(name: str, *, always: bool) -> Formulation:
+    """Context of a variant. always: also where it is known to be slower, as an operator's row promises."""
+    forms = name.split("+")
+    conv = next((form for form in get_args(ConvForm) if form in forms), None)
+    filters = next((form for form in get_args(FilterForm) if form in forms), None)
+    return partial(use, conv=conv, filter=filters, always=always)
+
+
+def obstacle(name: str, device: torch.device, dtype: torch.dtype) -> str | None:
+    """Why the operators would quietly take another form than the variant names; None where they would not."""
+    if "compiled" in name:
+        from sgxl_t.ops.filtered_lrelu.compiled import available
+
+        if not available(device):
+            return f"there is no working compiler for {device.type}"
+    if "triton" in name:
+        from sgxl_t.ops.filtered_lrelu.triton_kernels import available as runs
+
+        if not runs(torch.empty(1, dtype=dtype, device=device)):
+            return f"triton has no kernel for {dtype} on {device.type}"
+    return None
+
+
+def runner_class(name: str, mode: str, dtype: str) -> type[Runner] | None:
+    """What runs the variant; None where it would run as another one does."""
+    if "winograd" in name and dtype != "float32":
+        return None
+    if name != CUDA_GRAPH:
+        return Runner
+    return GraphRunner if mode == "forward" else None

@@ -1,0 +1,1 @@
+"""`sgxl-t evaluate`."""

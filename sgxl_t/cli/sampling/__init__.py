@@ -1,0 +1,1 @@
+"""`sgxl-t sample`, `sgxl-t interpolate`."""

@@ -1,0 +1,168 @@
+"""`sgxl-t sample`: pictures from prompts or classes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sgxl_t.cli.sampling.sample_request import (
+    MachineRequest,
+    asked_of,
+    grid_label,
+    machine_options,
+    note_reading,
+    overwrite_option,
+    subject_options,
+    truncation_options,
+)
+from sgxl_t.files.terminal import say, say_json
+
+if TYPE_CHECKING:
+    from sgxl_t.sampling.output.image_writer import Written
+
+EXAMPLES = """\b
+Examples:
+  sgxl-t sample "a red fox in snow"
+  sgxl-t sample "a red fox in snow" --model demo/text --seeds 0-7 --grid fox.png
+  sgxl-t sample "a red fox in snow" --psi 0.3,0.5,1 --grid psi.png
+  sgxl-t sample "a red fox in snow" --mix "a blue car at night" --layers 8-15
+  sgxl-t sample "a red fox in snow" --best-of 8 --clip local:RUN/features/clip
+  sgxl-t sample --model demo/class --class 0-9 --psi 0.7 --out digits
+  sgxl-t sample --model imagenet256 --class "golden retriever" --class 0-31 --sheet dogs.png"""
+
+
+@click.command(epilog=EXAMPLES)
+@subject_options
+@click.option(
+    "--psi",
+    default="1",
+    show_default=True,
+    metavar="LIST",
+    help="Truncation: 1 most varied, 0 the average picture; a list, such as 0.3,0.5,1, draws all.",
+)
+@truncation_options
+@click.option(
+    "--mix", metavar="PROMPT", help="A second prompt or class whose styles take over the layers of --layers."
+)
+@click.option("--layers", metavar="LIST", help="Layers of --mix, from 0, coarse, on: 4-9 or 0,2,5-7.")
+@click.option(
+    "--best-of",
+    type=int,
+    default=1,
+    metavar="K",
+    help="Make K pictures for each one asked for (for seed s the seeds s*K to s*K+K-1) and keep that which "
+    "CLIP finds closest to the prompt.",
+)
+@click.option(
+    "--clip",
+    metavar="REF",
+    help="CLIP of --best-of: open_clip:MODEL/TAG or local:FOLDER [default: the model's own].",
+)
+@click.option(
+    "--out",
+    metavar="DIR",
+    help="Folder for one PNG per picture, or the .png of a single one [default: samples, unless --grid or "
+    "--sheet is given].",
+)
+@click.option(
+    "--grid", metavar="FILE", help="One PNG with a row per prompt or class and a column per seed and psi."
+)
+@click.option(
+    "--sheet",
+    metavar="FILE",
+    help="The same in pages (FILE-1.png, ...) where one is not enough; without --class, all classes.",
+)
+@click.option(
+    "--sheet-rows", type=int, default=32, show_default=True, metavar="N", help="Rows on a page of --sheet."
+)
+@overwrite_option
+@machine_options
+def sample(
+    prompts: tuple[str, ...],
+    classes: tuple[str, ...],
+    prompt_file: str | None,
+    model: str | None,
+    seeds: str,
+    psi: str,
+    truncation: Any,
+    cutoff: int | None,
+    mix: str | None,
+    layers: str | None,
+    best_of: int,
+    clip: str | None,
+    out: str | None,
+    grid: str | None,
+    sheet: str | None,
+    sheet_rows: int,
+    overwrite: bool,
+    machine: MachineRequest,
+    as_json: bool,
+) -> None:
+    """Makes pictures from PROMPTS, or from the classes named with --class.
+
+    Every prompt or class is drawn once per seed and psi, each picture into its own file named by all that
+    changes it. A file that is there is replaced by the same picture only, else with --overwrite.
+    """
+    # Everything that can be wrong without the model is checked before the slow imports and the loading.
+    from sgxl_t.sampling.output.image_writer import Album
+    from sgxl_t.sampling.requests import parse_psis, parse_seeds, read_lines
+
+    numbers, psis = parse_seeds(seeds), parse_psis(psi)
+    lines = [] if prompt_file is None else read_lines(prompt_file)
+    _check_pairs(mix, layers, best_of, clip)
+    album = Album(out or ("samples" if not (grid or sheet) else None), grid, sheet, sheet_rows)
+    album.check()
+
+    from tqdm import tqdm
+
+    from sgxl_t.sampling.output.recipe import Drawing
+    from sgxl_t.sampling.sample_spec import plan_rows
+
+    pipe = machine.open(model)
+    asked = asked_of(pipe, prompts, classes, lines, everything=sheet is not None)
+    words = {"name": pipe.condition.label, "label": grid_label(pipe)}
+    mixed = pipe.mixed(mix, layers)
+    rows = plan_rows(list(dict.fromkeys(asked)), numbers, psis, mix=mixed, best_of=best_of, **words)
+    shots = [shot for row in rows for shot in row.shots]
+    note_reading(pipe, shots)
+    drawing = Drawing.of(pipe, truncation, cutoff)
+    if not overwrite:
+        album.check_others(rows, drawing, best_of)
+    machine.speed_up(pipe, len(shots) * best_of)
+    pictures = pipe.shoot(
+        shots, cutoff=cutoff, truncation=truncation, best_of=best_of, clip=clip, batch_size=machine.batch_size
+    )
+    # The bar waits two seconds, so quick requests print one line only, and stays away from files and pipes.
+    with tqdm(pictures, total=len(shots), unit="picture", delay=2, leave=False, disable=None) as bar:
+        written = album.write(bar, rows, drawing, side=pipe.generator.img_resolution, best_of=best_of)
+    _report(written, as_json)
+
+
+def _check_pairs(mix: str | None, layers: str | None, best_of: int, clip: str | None) -> None:
+    """Raises ValueError for options that mean nothing alone."""
+    from sgxl_t.sampling.best import check_best_of
+    from sgxl_t.sampling.requests import parse_layers
+
+    if (mix is None) != (layers is None):
+        raise ValueError(
+            '--mix and --layers go together: write both, such as --mix "a blue car" --layers 4-9'
+        )
+    if layers is not None:
+        parse_layers(layers)
+    if check_best_of(best_of) == 1 and clip is not None:
+        raise ValueError(f"--clip {clip} has nothing to choose from: add --best-of, such as --best-of 8")
+
+
+def _report(written: Written, as_json: bool) -> None:
+    if as_json:
+        say_json(vars(written))
+        return
+    if written.pictures:
+        last = "" if len(written.pictures) == 1 else f" and {len(written.pictures) - 1} more"
+        say(f"wrote {written.pictures[0]['file']}{last}")
+    if written.grid is not None:
+        say(f"wrote {written.grid}")
+    if written.sheet:
+        last = "" if len(written.sheet) == 1 else f" to {written.sheet[-1]}"
+        say(f"wrote {written.sheet[0]}{last}")

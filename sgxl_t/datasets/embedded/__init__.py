@@ -1,0 +1,1 @@
+"""The data sets that the package brings along: digits and emoji-scenes."""

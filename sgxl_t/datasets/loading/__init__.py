@@ -1,0 +1,1 @@
+"""Endless batches that are a pure function of (seed, rank, images seen)."""

@@ -1,0 +1,1 @@
+"""Tar files block by block: headers, samples, and where the bytes come from."""

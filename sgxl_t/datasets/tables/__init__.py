@@ -1,0 +1,1 @@
+"""Tables of captions and labels: CSV, JSON, parquet."""

@@ -1,0 +1,1 @@
+"""What is computed from features, images and styles: one metric per file."""

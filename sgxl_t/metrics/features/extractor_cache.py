@@ -1,0 +1,120 @@
+"""The networks that a set of metrics looks through, each loaded once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sgxl_t.metrics.collect import Extract
+from sgxl_t.metrics.distances.clip_score import ClipScore
+from sgxl_t.metrics.distances.lpips import Lpips, load_lpips
+from sgxl_t.metrics.features import KNOWN, Extractor, load_extractor
+from sgxl_t.metrics.features.base import state_hash
+from sgxl_t.metrics.features.weights import find_weights
+from sgxl_t.metrics.protocol import MetricSpec, other_weights
+
+COSINE = "cosine"
+"""The one output of CLIP as a judge of pictures beside their captions."""
+CLIP = "clip"
+"""Name under which a file gives the weights of the CLIP of captions, where open_clip knows it."""
+PUBLISHED = ("inception", "inception_clean", "vgg16")
+"""Extractors whose metrics have names of their own, which only the published file may use."""
+
+
+@dataclass(frozen=True)
+class About:
+    """What a result says about its extractor."""
+
+    extractor: str = ""
+    extractor_hash: str = ""
+    preprocessing: str = ""
+
+
+class Shelf:
+    """Extractors by name on one device. weights, sha256: file or URL, and its hash, by extractor name."""
+
+    def __init__(
+        self,
+        *,
+        device: torch.device | str = "cpu",
+        weights: Mapping[str, str | Path] | None = None,
+        sha256: Mapping[str, str] | None = None,
+    ) -> None:
+        self.device = torch.device(device)
+        self.weights, self.sha256 = dict(weights or {}), dict(sha256 or {})
+        self._extractors: dict[str, Extractor] = {}
+        self._clips: dict[str, ClipScore] = {}
+        self._clip_hashes: dict[str, str] = {}
+        self._lpips: Lpips | None = None
+
+    def honest(self, spec: MetricSpec) -> MetricSpec:
+        """The spec under a name that its weights deserve; loads nothing but the weights file's hash."""
+        if spec.extractor not in PUBLISHED:
+            return spec
+        named, sha256 = self._file(spec.extractor)
+        if named is None:
+            return spec
+        found = find_weights(spec.extractor, str(named), sha256)
+        published = found is not None and found.sha256 == KNOWN[spec.extractor].sha256
+        return spec if published else other_weights(spec)
+
+    def extractor(self, name: str) -> Extractor:
+        """Loaded on the first call; ValueError, in one sentence, where its weights cannot be had."""
+        if name not in self._extractors:
+            weights, sha256 = self._file(name)
+            self._extractors[name] = load_extractor(name, weights=weights, sha256=sha256).to(self.device)
+        return self._extractors[name]
+
+    def _file(self, name: str) -> tuple[str | Path | None, str | None]:
+        """The file named for an extractor and its hash; both kinds of resizing share the Inception's."""
+        named = "inception" if name == "inception_clean" and name not in self.weights else name
+        return self.weights.get(named), self.sha256.get(named)
+
+    def clip(self, reference: str) -> ClipScore:
+        """The judge of captions."""
+        if reference not in self._clips:
+            weights, sha256 = self._file(CLIP) if reference.startswith("open_clip:") else (None, None)
+            scorer = ClipScore(reference, weights=weights, sha256=sha256)
+            scorer.clip.to(self.device)
+            self._clips[reference] = scorer
+            self._clip_hashes[reference] = state_hash(scorer.clip.state_dict())
+        return self._clips[reference]
+
+    def lpips(self) -> Lpips:
+        """The distance of path lengths."""
+        if self._lpips is None:
+            self._lpips = load_lpips(self.weights.get("lpips")).to(self.device)
+        return self._lpips
+
+    def about(self, spec: MetricSpec) -> About:
+        """Name, hash and preprocessing of what a metric looks through; loads it."""
+        if spec.reduction == "clip_score":
+            scorer = self.clip(spec.extractor)
+            return About(spec.extractor, self._clip_hashes[spec.extractor], scorer.preprocessing)
+        if spec.reduction == "ppl":
+            return About("lpips", self.lpips().weight_hash, "box mean to about 256, [0, 255]")
+        if not spec.extractor:
+            return About()
+        found = self.extractor(spec.extractor)
+        return About(found.name, found.weight_hash, found.preprocessing)
+
+    def width(self, spec: MetricSpec) -> int:
+        """Numbers per picture."""
+        return 1 if spec.reduction == "clip_score" else self.extractor(spec.extractor).outputs[spec.output]
+
+    def extract(self, spec: MetricSpec, captions: Any = None) -> Extract:
+        """Pictures to features. captions: indices to captions, for CLIP scores."""
+        if spec.reduction == "clip_score":
+            scorer = self.clip(spec.extractor)
+
+            def cosines(images: Tensor, indices: Sequence[int]) -> dict[str, Tensor]:
+                return {COSINE: scorer.cosines(images, captions(indices))[:, None]}
+
+            return cosines
+        network = self.extractor(spec.extractor)
+        return lambda images, indices: network(images.to(self.device))

@@ -1,0 +1,1 @@
+"""Small networks that read what generated images of the embedded data show."""

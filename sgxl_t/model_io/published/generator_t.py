@@ -1,0 +1,174 @@
+"""A generator of ours from the StyleGAN-T generator of a file, and the text tower that it brings along."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import open_clip
+import torch
+from torch import Tensor
+
+from sgxl_t.files.pickles.storages import StoredTensor
+from sgxl_t.files.pickles.tree import Module, tensors_of
+from sgxl_t.files.pickles.values import RefusedError
+from sgxl_t.model_io.published.generator import check_shapes
+from sgxl_t.model_io.published.names_t import (
+    TEXT_TOWER,
+    generator_name_t,
+    generator_state_from_official_t,
+)
+from sgxl_t.networks.configs import ConditionSpec, GeneratorConfig, StyleGANTConfig
+from sgxl_t.networks.generators.generator import Generator
+from sgxl_t.networks.generators.layers_t import TAPS
+from sgxl_t.networks.generators.registry import build_generator
+from sgxl_t.networks.text.clip import ClipModel, TextTowerConfig, local_clip
+from sgxl_t.ops.resample.filters import setup_filter
+
+HEAD_WIDTH = 64
+"""Numbers per attention head in every CLIP's text tower, where a file does not tell."""
+FIRST_BLOCK = "b8"
+BESIDE_TEXT = ("visual.", "logit_scale", "logit_bias", "attn_mask")
+"""What older versions of open_clip store beside the tower."""
+
+
+def is_generator_t(module: Module) -> bool:
+    """Whether a generator is StyleGAN-T's: both releases call theirs Generator."""
+    return module.kind == "Generator" and FIRST_BLOCK in module.child("synthesis").children()
+
+
+def read_generator_t(module: Module, *, limit: int) -> Generator:
+    """The stored generator with its weights, float32, in eval mode, on the CPU.
+
+    limit: bytes of the file, which its tensors cannot exceed. RefusedError where blocks or tensors contradict
+    each other.
+    """
+    stored = tensors_of(module, limit=limit)
+    config, condition = _sizes(module, stored)
+    try:
+        with torch.device("meta"):
+            generator = build_generator(config, condition)
+    except (ValueError, RuntimeError, ArithmeticError) as error:
+        raise RefusedError(f"describes no generator that can be built ({error})") from None
+    named = {generator_name_t(name): tensor.shape for name, tensor in stored.items()}
+    check_shapes(
+        {name: tuple(value.shape) for name, value in generator.state_dict().items()},
+        {name: shape for name, shape in named.items() if name is not None},
+        module.where,
+    )
+    state = {
+        name: tensor.read().float() for name, tensor in stored.items() if not name.startswith(TEXT_TOWER)
+    }
+    try:
+        generator.load_state_dict(generator_state_from_official_t(state), assign=True)
+    except ValueError as error:
+        raise RefusedError(f"holds another filter in {module.where} ({error})") from None
+    _fill_filters(generator)
+    return generator.eval().requires_grad_(False)
+
+
+def read_text_tower(module: Module, *, limit: int) -> ClipModel | None:
+    """The text tower inside a generator; none for one without text."""
+    if "clip" not in module.child("mapping").children():
+        return None
+    clip = module.child("mapping").child("clip").child("model")
+    stored = tensors_of(clip, limit=limit)
+    tensors = {name: tensor for name, tensor in stored.items() if not name.startswith(BESIDE_TEXT)}
+    config = _tower_sizes(clip, tensors)
+    try:
+        tokenizer = open_clip.SimpleTokenizer(context_length=config.context_length)
+        if tokenizer.vocab_size != config.vocab_size:
+            raise RefusedError(
+                f"gives {clip.where} {config.vocab_size} words where CLIP's vocabulary has "
+                f"{tokenizer.vocab_size}"
+            )
+        with torch.device("meta"):
+            empty = local_clip(config, tokenizer, None).text_tensors()
+    except (ValueError, RuntimeError, ArithmeticError) as error:
+        raise RefusedError(f"describes no text tower that can be built ({error})") from None
+    wanted = {name: tuple(value.shape) for name, value in empty.items()}
+    check_shapes(wanted, {name: tensor.shape for name, tensor in tensors.items()}, clip.where)
+    with torch.random.fork_rng(devices=[]):  # first values are soon replaced
+        tower = local_clip(config, tokenizer, None)
+    tower.model.load_state_dict(
+        {name: tensor.read().float() for name, tensor in tensors.items()}, strict=False, assign=True
+    )
+    return tower.eval().requires_grad_(False)
+
+
+def _sizes(module: Module, stored: dict[str, StoredTensor]) -> tuple[GeneratorConfig, ConditionSpec]:
+    """What the shapes of the tensors say."""
+    synthesis = module.child("synthesis")
+    blocks = {}
+    for name in synthesis.children():
+        match = re.fullmatch(r"b([0-9]{1,5})", name)
+        if match:
+            blocks[int(match[1])] = _shape(stored, f"synthesis.{name}.torgb.weight", 4, module)
+    average = _shape(stored, "mapping.x_avg", 1, module)
+    (_, w_dim) = _shape(stored, f"synthesis.{FIRST_BLOCK}.input.affine.weight", 2, module)
+    layers = len(synthesis.child(FIRST_BLOCK).child("convs1").children())
+    widths = {side: shape[1] for side, shape in blocks.items()}
+    widest = max(widths.values())
+    narrower = [side * width for side, width in widths.items() if width < widest]
+    side = max(blocks)
+    norm = synthesis.child(FIRST_BLOCK).child("convs1").child("1").child("norm")
+    text = w_dim - average[0]
+    sizes = StyleGANTConfig(
+        mapping_layers=len(module.child("mapping").child("mlp").children()),
+        channel_base=narrower[0] if narrower else widest * side,
+        channel_max=widest,
+        num_res_blocks=layers // 2,
+        norm_groups=norm.whole("num_groups", StyleGANTConfig().norm_groups),
+    )
+    config = GeneratorConfig(
+        family="stylegan_t",
+        img_resolution=side,
+        img_channels=blocks[side][0],
+        z_dim=average[0],
+        stylegan_t=_with_clamp(sizes, synthesis.child(FIRST_BLOCK).child("convs1").child("0")),
+    )
+    return config, ConditionSpec(kind="text", dim=text) if text > 0 else ConditionSpec()
+
+
+def _with_clamp(sizes: StyleGANTConfig, layer: Module) -> StyleGANTConfig:
+    if "conv_clamp" not in layer.state:
+        return sizes
+    return replace(sizes, conv_clamp=layer.number("conv_clamp") if layer.has("conv_clamp") else None)
+
+
+def _shape(stored: dict[str, StoredTensor], name: str, dims: int, module: Module) -> tuple[int, ...]:
+    if name not in stored:
+        raise RefusedError(f"lacks the tensor {module.where}.{name}")
+    shape = stored[name].shape
+    if len(shape) != dims or not all(shape):
+        raise RefusedError(f"holds {module.where}.{name} with shape {list(shape)}, which no generator has")
+    return shape
+
+
+def _tower_sizes(clip: Module, stored: dict[str, StoredTensor]) -> TextTowerConfig:
+    words, width = _shape(stored, "token_embedding.weight", 2, clip)
+    (length, _) = _shape(stored, "positional_embedding", 2, clip)
+    (_, dim) = _shape(stored, "text_projection", 2, clip)
+    blocks = clip.child("transformer").child("resblocks")
+    first = blocks.child("0")
+    act = first.child("mlp").children().get("gelu")
+    try:
+        return TextTowerConfig(
+            embed_dim=dim,
+            context_length=length,
+            vocab_size=words,
+            width=width,
+            heads=first.child("attn").whole("num_heads", max(width // HEAD_WIDTH, 1)),
+            layers=len(blocks.children()),
+            quick_gelu=act is None or Module(act, f"{first.where}.mlp.gelu").kind == "QuickGELU",
+        )
+    except ValueError as error:
+        raise RefusedError(f"describes no text tower that can be built ({error})") from None
+
+
+def _fill_filters(generator: Generator) -> None:
+    """The one constant that state dicts leave out, and that building without memory left empty."""
+    taps: Tensor = setup_filter(TAPS, separable=True)
+    for part in generator.modules():
+        if "resample_filter" in part._buffers:
+            part._buffers["resample_filter"] = taps.clone()

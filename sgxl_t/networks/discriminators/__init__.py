@@ -1,0 +1,1 @@
+"""Discriminators of both papers: frozen features, trainable heads."""

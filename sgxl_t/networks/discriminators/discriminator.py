@@ -1,0 +1,87 @@
+"""A discriminator as two parts: frozen features and trainable heads, of either family."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sgxl_t.networks.backbones.feature_networks import FeatureNetwork, load_feature_network
+from sgxl_t.networks.configs import ConditionSpec, DiscriminatorConfig
+from sgxl_t.networks.discriminators.discriminator_t import DinoHeads, TokenFeatures
+from sgxl_t.networks.discriminators.discriminator_xl import ProjectedHeads
+from sgxl_t.networks.discriminators.projector import ProjectedFeatures
+
+
+@dataclass(frozen=True)
+class Discriminator:
+    """Features and heads side by side, not one module: only the heads are trained, sharded and stored.
+
+    Under several processes call `features` and the wrapped heads separately. In the discriminator's phase
+    real and generated images may go through `features` in one batch without gradients; heads see them apart,
+    because their normalisation ties the samples of a call together.
+    """
+
+    config: DiscriminatorConfig
+    features: ProjectedFeatures | TokenFeatures
+    heads: ProjectedHeads | DinoHeads
+
+    def __call__(
+        self, images: Tensor, c: Tensor | None = None, rng: torch.Generator | None = None
+    ) -> list[Tensor]:
+        """images [N, 3, R, R] in [-1, 1], c as in ConditionSpec -> per network logits [N, P], float32.
+
+        rng: of the augmentation; needed unless its policy is empty.
+        """
+        return self.heads(self.features(images, rng), c)
+
+    def to(self, *args: Any, **kwargs: Any) -> Discriminator:
+        """Moves both parts, as `nn.Module.to`."""
+        for part in (self.features, self.heads):
+            part.to(*args, **kwargs)
+        return self
+
+
+def build_discriminator(
+    config: DiscriminatorConfig,
+    condition: ConditionSpec,
+    img_resolution: int,
+    *,
+    networks: Sequence[FeatureNetwork] | None = None,
+    seed: int = 0,
+) -> Discriminator:
+    """The discriminator that `config` describes, on the CPU; its random weights depend on `seed` alone.
+
+    networks: the feature networks, else loaded by config.features. ValueError for references that cannot be
+    loaded and networks that do not fit the family.
+    """
+    condition = replace(condition, scale=config.text_scale)
+    if networks is None:
+        networks = [load_feature_network(reference) for reference in config.features]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if config.family == "dino":
+            return _dino(config, condition, img_resolution, networks)
+        features = ProjectedFeatures(networks, config, seed=seed)
+        heads = ProjectedHeads(
+            config, condition, features.level_channels, features.level_sizes(img_resolution)
+        )
+    return Discriminator(config, features, heads)
+
+
+def _dino(
+    config: DiscriminatorConfig,
+    condition: ConditionSpec,
+    img_resolution: int,
+    networks: Sequence[FeatureNetwork],
+) -> Discriminator:
+    if len(networks) != 1:
+        raise ValueError(
+            f"features={[network.reference for network in networks]}: the dino family takes exactly one "
+            "vision transformer"
+        )
+    features = TokenFeatures(networks[0], config, img_resolution)
+    return Discriminator(config, features, DinoHeads(config, condition, features.channels, features.n_heads))

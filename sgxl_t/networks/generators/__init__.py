@@ -1,0 +1,1 @@
+"""Generators of both papers: mapping, synthesis, the layers of each, and growing."""

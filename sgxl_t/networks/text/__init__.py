@@ -1,0 +1,1 @@
+"""Text encoders: CLIP, T5 and SigLIP, pretrained or trained locally."""

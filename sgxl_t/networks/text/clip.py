@@ -1,0 +1,301 @@
+"""CLIP: captions and pictures as unit vectors in one space, from open_clip or trained locally."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import open_clip
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sgxl_t.files.config_json import config_from_value
+from sgxl_t.files.terminal import visible
+from sgxl_t.files.untrusted import Value
+from sgxl_t.networks.backbones.fused_attention import fuse_attention
+from sgxl_t.networks.backbones.local_networks import LOCAL_KINDS, MEAN, STD, SmallCNN, SmallViT, local_config
+from sgxl_t.networks.backbones.precision import Precision, reading
+from sgxl_t.networks.text.text_encoder import TextEncoder
+from sgxl_t.networks.text.tokens import TextTokens, leading
+from sgxl_t.networks.text.vocab import WordTokenizer
+from sgxl_t.networks.weights.stored import RESTORE, load_fitting, read_config, write_stored
+
+NOT_TEXT = ("visual", "logit_scale", "logit_bias", "text_decoder")
+"""What a CLIP (or CoCa) holds beside its text tower."""
+STAND_IN = {"layers": 1, "width": 8, "head_width": 8, "image_size": 4, "patch_size": 4}
+"""open_clip always builds an image tower; this one is as small as it gets, for where ours or none belongs."""
+_LIMITS = {"embed_dim": 4096, "context_length": 512, "vocab_size": 300_000, "width": 4096, "layers": 64}
+
+
+class Tokenizer(Protocol):
+    """Captions to token numbers, as all tokenizers of open_clip give them and that of words."""
+
+    @property
+    def context_length(self) -> Any:
+        """Tokens per caption."""
+
+    def __call__(self, texts: list[str], context_length: int | None = None, /) -> Tensor:
+        """int64 [N, context_length]; none takes its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextTowerConfig:
+    """Sizes of a CLIP text transformer; the fields are open_clip's."""
+
+    embed_dim: int = 64
+    """Width of the space shared with pictures."""
+    context_length: int = 77
+    """Tokens per caption."""
+    vocab_size: int = 49408
+    """Different tokens."""
+    width: int = 64
+    """Width of a token."""
+    heads: int = 4
+    """Attention heads."""
+    layers: int = 2
+    """Transformer blocks."""
+    quick_gelu: bool = False
+    """x sigmoid(1.702 x) instead of GELU, as OpenAI's weights were trained."""
+
+    def __post_init__(self) -> None:
+        for name, limit in _LIMITS.items():
+            value = getattr(self, name)
+            if not isinstance(value, int) or not 1 <= value <= limit:
+                raise ValueError(f"{name}={value} of a text tower must be a whole number from 1 to {limit}")
+        if not isinstance(self.heads, int) or self.heads < 1 or self.width % self.heads:
+            raise ValueError(f"heads={self.heads} of a text tower must divide its width={self.width}")
+
+
+class ClipModel(TextEncoder):
+    """Two towers, or the text tower alone, behind captions and pictures in [0, 1].
+
+    dim: width of the shared space. image_size: side of the pictures the image tower takes, in pixels.
+    model: an open_clip model whose `visual` is the image tower, or None. tokenizer: captions to int64 [N, L].
+    text_config: sizes of a plain CLIP text tower, None for another make.
+    precision: of the image tower's products (see `backbone_precision.py`); texts follow the launch.
+    Frozen and in eval mode as loaded; the text tower learns once its parameters take gradients again.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        model: nn.Module,
+        tokenizer: Tokenizer,
+        text_config: TextTowerConfig | None,
+        *,
+        dim: int,
+        image_size: int = 0,
+        mean: Sequence[float] = MEAN,
+        std: Sequence[float] = STD,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        if isinstance(getattr(model, "visual", None), nn.Module):
+            fuse_attention(model.visual)  # type: ignore[arg-type]
+        self.tokenizer = tokenizer
+        self.text_config = text_config
+        self.dim = dim
+        self.image_size = image_size
+        self.precision: Precision = "auto"
+        # open_clip's wrappers of other libraries' towers have no such table and show no tokens.
+        table = getattr(getattr(model, "text", model), "token_embedding", None)
+        self.token_dim = table.embedding_dim if isinstance(table, nn.Embedding) else 0
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
+
+    @property
+    def has_image_tower(self) -> bool:
+        """Whether pictures can be encoded."""
+        return getattr(self.model, "visual", None) is not None
+
+    @property
+    def guide(self) -> ClipModel | None:
+        return self if self.has_image_tower else None
+
+    def tokenize(self, texts: Sequence[str], context_length: int | None = None) -> Tensor:
+        return self.tokenizer(list(texts), context_length)
+
+    @property
+    def context_length(self) -> int:
+        return self.tokenizer.context_length
+
+    def _end(self, text: str) -> str:
+        # To a vocabulary of words all words that it lacks are the same one, so tokens do not tell them apart.
+        return self.tokenizer.end(text) if isinstance(self.tokenizer, WordTokenizer) else super()._end(text)
+
+    def encode_text(self, texts: Sequence[str]) -> Tensor:
+        return self.encode_tokens(self.tokenize(texts).to(self.mean.device, non_blocking=True))
+
+    def encode_tokens(self, tokens: Tensor) -> Tensor:
+        """Tokens int64 [N, context_length] to unit vectors [N, dim], float32."""
+        return F.normalize(self.model.encode_text(tokens).float(), dim=-1)  # type: ignore[operator]
+
+    def encode_with_tokens(self, texts: Sequence[str]) -> tuple[Tensor, TextTokens]:
+        ids = self.tokenize(texts).to(self.mean.device, non_blocking=True)
+        states = self.model.forward_intermediates(  # type: ignore[operator]
+            text=ids, text_indices=1, normalize_intermediates=True
+        )
+        tokens = TextTokens(states["text_intermediates"][-1].float(), leading(ids, self._lengths(ids)))
+        return F.normalize(states["text_features"].float(), dim=-1), tokens
+
+    def _lengths(self, ids: Tensor) -> Tensor:
+        """Tokens [N] of captions without their padding."""
+        hub = getattr(self.tokenizer, "tokenizer", None)
+        padding = getattr(hub, "pad_token_id", None)
+        if padding is None:  # CLIP's own tokenizers, whose end token has the largest number
+            return ids.argmax(dim=1) + 1
+        # The first place of padding counts: some towers end captions with the token that pads.
+        return (ids != padding).sum(dim=1) + 1
+
+    def encode_image(self, images01: Tensor) -> Tensor:
+        """Pictures [N, 3, H, W] in [0, 1], resized (bicubic) and normalised, to unit vectors [N, dim]."""
+        if not self.has_image_tower:
+            raise ValueError("this CLIP was stored without its image tower: load the reference it came from")
+        if images01.shape[-2:] != (self.image_size, self.image_size):
+            images01 = F.interpolate(
+                images01, size=(self.image_size, self.image_size), mode="bicubic", align_corners=False
+            )
+        with reading(self.precision, images01.device):
+            features = self.model.encode_image((images01 - self.mean) / self.std)  # type: ignore[operator]
+        return F.normalize(features.float(), dim=-1)
+
+    def unknown_words(self, texts: Sequence[str]) -> list[str]:
+        return self.tokenizer.unknown_words(texts) if isinstance(self.tokenizer, WordTokenizer) else []
+
+    def text_parameters(self) -> list[nn.Parameter]:
+        return [value for name, value in self.model.named_parameters() if _of_text(name)]
+
+    def text_tensors(self) -> dict[str, Tensor]:
+        """The stored tensors of the text tower by name."""
+        return {name: value for name, value in self.model.state_dict().items() if _of_text(name)}
+
+    def text_copy(self) -> ClipModel:
+        beside = (getattr(self.model, name, None) for name in NOT_TEXT)
+        # What the copy finds in this table it takes as it is: the tokenizer, and nothing for all but text.
+        taken: dict[int, Any] = {id(part): None for part in beside if part is not None}
+        tower = copy.deepcopy(self, taken | {id(self.tokenizer): self.tokenizer})
+        tower.image_size, tower.reference, tower._hash = 0, None, None
+        return tower
+
+    def write_text(self, folder: Path) -> None:
+        """Writes config.json, model.safetensors and, when local, vocabulary.json."""
+        self._write(folder, {"kind": "text"}, self.text_tensors())
+
+    def save(self, folder: Path | str, meta: dict[str, Any] | None = None) -> None:
+        """Writes a local CLIP whole. meta: how it was trained."""
+        image = self.model.visual
+        assert isinstance(image, SmallCNN | SmallViT), "only local towers are stored whole"
+        described = {"kind": image.kind, "config": asdict(image.config)}
+        self._write(
+            Path(folder), {"kind": "clip", "image": described, "meta": meta or {}}, self.model.state_dict()
+        )
+
+    def _write(self, folder: Path, config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+        assert self.text_config is not None
+        words = isinstance(self.tokenizer, WordTokenizer)
+        config = {
+            "format": 1,
+            **config,
+            "tokenizer": "words" if words else "bpe",
+            "text": asdict(self.text_config),
+        }
+        write_stored(folder, config, tensors)
+        if isinstance(self.tokenizer, WordTokenizer):
+            self.tokenizer.save(folder)
+
+
+def without_image(model: Any) -> Any:
+    """The same open_clip model, left with its text tower alone."""
+    for name in NOT_TEXT:
+        if getattr(model, name, None) is not None:
+            setattr(model, name, None)
+    return model
+
+
+def _of_text(name: str) -> bool:
+    return name.partition(".")[0] not in NOT_TEXT
+
+
+def local_clip(text: TextTowerConfig, tokenizer: Tokenizer, image: SmallCNN | SmallViT | None) -> ClipModel:
+    """A new CLIP of open_clip's class with a small image tower of ours (or none) in its place; trainable.
+
+    image: its projection must have the width of the shared space.
+    """
+    fields = asdict(text)
+    embed_dim, quick_gelu = fields.pop("embed_dim"), fields.pop("quick_gelu")
+    model = open_clip.CLIP(embed_dim, dict(STAND_IN), fields, quick_gelu=quick_gelu)
+    model.visual = image
+    if image is None:
+        without_image(model)
+    side = image.input_size if image is not None else 0
+    return ClipModel(model, tokenizer, text, dim=text.embed_dim, image_size=side)
+
+
+def load_clip(reference: str, *, text_only: bool = False) -> ClipModel:
+    """A CLIP by reference, frozen and in eval mode: `open_clip:MODEL/TAG` or `local:FOLDER`.
+
+    text_only: without the image tower. ValueError in one sentence when it is unknown, cannot be fetched, or
+    its folder is broken or holds a text tower alone where both are asked for.
+    """
+    kind, _, name = reference.partition(":")
+    clip: ClipModel
+    if kind == "local" and name:
+        clip = _load_local(Path(name), text_only)
+    elif kind == "open_clip" and name:
+        from sgxl_t.networks.text.open_clip_model import load_open_clip
+
+        clip = load_open_clip(reference, text_only=text_only)
+    else:
+        raise ValueError(f"{reference!r} names no CLIP: write open_clip:MODEL/TAG or local:FOLDER")
+    return clip.eval().requires_grad_(False)
+
+
+def _load_local(folder: Path, text_only: bool) -> ClipModel:
+    stored = read_config(folder)
+    kind = stored["kind"].text()
+    if kind not in ("clip", "text"):
+        raise ValueError(
+            f"{folder} holds a local {visible(kind)}, not a CLIP: name a folder such as {folder.parent}/clip"
+        )
+    if kind == "text" and not text_only:
+        raise ValueError(f"{folder} holds a text tower alone: name the folder of the whole CLIP")
+    text = config_from_value(TextTowerConfig, stored["text"])
+    tokenizer = _stored_tokenizer(stored["tokenizer"], text, folder)
+    image = None if text_only else stored["image"]
+
+    def build() -> ClipModel:
+        return local_clip(text, tokenizer, None if image is None else _image_tower(image, text.embed_dim))
+
+    return load_fitting(build, folder, part="model", wanted=_of_text if text_only else None)
+
+
+def _stored_tokenizer(name: Value, text: TextTowerConfig, folder: Path) -> Any:
+    """The tokenizer that a folder names, which must give what the tower takes."""
+    if name.raw not in ("words", "bpe"):
+        raise name.error("names no known tokenizer (words, bpe)")
+    bpe = name.raw == "bpe"
+    tokenizer: Any = (
+        open_clip.SimpleTokenizer(context_length=text.context_length) if bpe else WordTokenizer.load(folder)
+    )
+    if (tokenizer.vocab_size, tokenizer.context_length) != (text.vocab_size, text.context_length):
+        raise ValueError(
+            f"{folder}: the vocabulary has {tokenizer.vocab_size} tokens in captions of "
+            f"{tokenizer.context_length}, the tower {text.vocab_size} in {text.context_length}: {RESTORE}"
+        )
+    return tokenizer
+
+
+def _image_tower(stored: Value, dim: int) -> SmallCNN | SmallViT:
+    kind = stored["kind"].text()
+    if kind not in LOCAL_KINDS:
+        raise stored["kind"].error(f"describes no image tower of kind {', '.join(LOCAL_KINDS)}")
+    config, network_class = local_config(kind, stored["config"])
+    if config.projection != dim:
+        raise stored.error(f"projects to {config.projection} numbers, the text tower to {dim}")
+    return network_class(config)

@@ -1,0 +1,1 @@
+"""Weights of networks on disk and on hubs."""

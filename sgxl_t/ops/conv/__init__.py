@@ -1,0 +1,1 @@
+"""Convolutions with modulated weights, and what makes them fast."""

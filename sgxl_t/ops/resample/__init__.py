@@ -1,0 +1,1 @@
+"""FIR filters, and resampling by them."""

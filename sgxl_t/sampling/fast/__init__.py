@@ -1,0 +1,1 @@
+"""Sampling mode: compiled code, CUDA graphs, kept values, batches that fit."""

@@ -1,0 +1,1 @@
+"""Images on disk: files, grids, sheets, animations, and the recipe that each file holds."""

@@ -1,0 +1,119 @@
+"""Which snapshot's model is best/: the one at the lowest median of three values, not the luckiest."""
+
+from __future__ import annotations
+
+import filecmp
+import logging
+import math
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sgxl_t.files.whole import whole_folder
+from sgxl_t.model_io.model_folder import CONFIG, WEIGHTS
+
+log = logging.getLogger("sgxl_t")
+
+BEST = "best"
+WAITING = "waiting"
+"""Its `best/` is the newest model, which becomes the run's best/ if the next value speaks for it."""
+_SMOOTH = 3
+"""Values whose median counts."""
+
+
+def best_smoothed(values: Sequence[float]) -> int:
+    """Position of the best of one or more values, lower being better, smoothed over neighbours.
+
+    A value counts as the median of itself and its two neighbours; the last has one neighbour and counts as
+    the higher of the two, so that a lucky one stays alone there as well. The first, never better than the
+    second, does not compete. Of equal medians, which a lucky value shares with a neighbour, the one that is
+    nearest to its own value is best, then the newest. One or two values have no median of three: the lower
+    one is best.
+    """
+    if len(values) < _SMOOTH:
+        return min(range(len(values)), key=lambda at: (values[at], -at))
+
+    def rank(at: int) -> tuple[float, float, int]:
+        median = sorted(values[at - 1 : at + 2])[1]
+        return median, abs(values[at] - median), -at
+
+    return min(range(1, len(values)), key=rank)
+
+
+class BestModel:
+    """Keeps best/ of a run folder at the model of the best smoothed value.
+
+    A median is known one snapshot later. A new value can only lower the median of the one before and leaves
+    older ones alone, so best/ stays, or becomes the newest model or the one before, which waits beside it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.images: list[int] = []
+        self.values: list[float] = []
+
+    def take(self, images_seen: int, value: float, write: Callable[[Path], object]) -> bool:
+        """Takes a snapshot; returns whether its model is best/ now.
+
+        value: of the tracked metric, lower is better. One that is not finite counts as no snapshot, but
+        where there is no other yet the newest model is best/. write: writes the model into a folder.
+        """
+        if not math.isfinite(value):
+            if not self.values:
+                write(self.folder / BEST)
+            return not self.values
+        before = best_smoothed(self.values) if self.values else None
+        self.images.append(images_seen)
+        self.values.append(value)
+        chosen, newest = best_smoothed(self.values), len(self.values) - 1
+        if chosen == newest:
+            write(self.folder / BEST)
+            shutil.rmtree(self.folder / WAITING, ignore_errors=True)
+            return True
+        if chosen != before:
+            assert chosen == newest - 1
+            _replace(self.folder / BEST, self.folder / WAITING / BEST)
+            log.info("the model of %.1f kimg is best, by the median of three", self.images[chosen] / 1000)
+        write(self.folder / WAITING / BEST)
+        return False
+
+    def take_unmeasured(self, write: Callable[[Path], object]) -> None:
+        """Takes a snapshot of a run that tracks nothing: its model is best/, and earlier values are void."""
+        self.images, self.values = [], []
+        write(self.folder / BEST)
+        shutil.rmtree(self.folder / WAITING, ignore_errors=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        """For the checkpoint, which needs `models` as well."""
+        return {"images": self.images, "values": self.values}
+
+    def models(self) -> dict[str, Path]:
+        """Model folders that belong to the state, by their name in a checkpoint."""
+        found = {BEST: self.folder / BEST, WAITING: self.folder / WAITING / BEST}
+        return {name: path for name, path in found.items() if (path / CONFIG).is_file()}
+
+    def restore(self, state: Mapping[str, Any], checkpoint: Path) -> None:
+        """Restores what `state_dict` gave, and the folders as they were then.
+
+        checkpoint: folder that holds `models`. Snapshots after it are forgotten, whatever they wrote.
+        """
+        self.images = [int(images) for images in state["images"]]
+        self.values = [float(value) for value in state["values"]]
+        shutil.rmtree(self.folder / WAITING, ignore_errors=True)
+        for name, path in {BEST: self.folder / BEST, WAITING: self.folder / WAITING / BEST}.items():
+            stored = checkpoint / name
+            if stored.is_dir() and not _same_model(stored, path):
+                _replace(path, stored)
+
+
+def _replace(folder: Path, model: Path) -> None:
+    """`folder` becomes a copy of the model folder `model`, whole or not at all."""
+    with whole_folder(folder, mark=CONFIG) as aside:
+        shutil.copytree(model, aside, dirs_exist_ok=True)
+
+
+def _same_model(one: Path, other: Path) -> bool:
+    """Whether two model folders hold the same settings and weights."""
+    same, _, _ = filecmp.cmpfiles(one, other, [CONFIG, WEIGHTS], shallow=False)
+    return len(same) == 2

@@ -1,0 +1,323 @@
+"""Whether a run is healthy: rules over the numbers of ticks and snapshots, told in words when one breaks.
+
+docs/healthy-run.md shows what the numbers look like in runs that went well and in runs that did not.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sgxl_t.files.untrusted import read_json_lines
+from sgxl_t.files.whole import whole_file
+from sgxl_t.training.callbacks import health_advice
+
+if TYPE_CHECKING:
+    from sgxl_t.training.config.config import TrainConfig
+
+log = logging.getLogger("sgxl_t")
+
+FILE = "health.jsonl"
+Line = dict[str, float]
+Read = Callable[[Line, Line], float | None]
+"""A line of stats.jsonl and the tick before it (empty at first) to a rule's value; None: no word on it."""
+
+TICKS = 3
+"""Ticks in a row before a warning begins or is over, as one can slip."""
+POOLED = 500
+"""Images that signs, which are near their bound where they are sick, are averaged over: a short tick is a
+mean over few images, and ticks in a row that all do not slip may never come."""
+SNAPSHOTS = 2
+"""The same for snapshots, which are rare and measured on fixed latents, so that they hardly slip."""
+
+# Limits: of our own runs (docs/healthy-run.md), the ones that went well stay clear of them at every tick.
+SIGNS, SIGNS_WELL = 0.94, 0.9
+"""Runs that went well settle between -.2 and .75; last stages of chains rise to .91, first ticks to .92.
+Where the generator stands still, .94 is passed after 700 to 1,400 images."""
+SCORES, SCORES_WELL = 10.0, 5.0
+"""Hinge asks for 1, and runs that went well stay below 3.4."""
+FOLLOWED, FOLLOWED_WELL = 0.01, 0.02
+"""An average with a half life of a hundred ticks has gone .01 of the way after three, shorter ones more."""
+LOADER, LOADER_WELL = 0.25, 0.2
+"""A quarter of the time is worth the change of a setting."""
+ALIKE, ALIKE_WELL = 0.15, 0.18
+"""Runs that went well: .21 to .25 by captions that say nearly all (real pictures .38), .3 to 1.1 by class."""
+IGNORED, IGNORED_WELL = 0.1, 0.15
+"""Runs that went well: .43 to 4.1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """One way to be ill.
+
+    sick: the value beyond which it is, on the side away from `well`, the value within which it is over; in
+    between nothing changes. measured: the value in words, with {value}. advice: what to do, a sentence.
+    patience: lines in a row before the state changes. pooled: images that the line is averaged over, from
+    several ticks where one has fewer; 0 takes each line as it is.
+    """
+
+    name: str
+    read: Read
+    sick: float
+    well: float
+    trouble: str
+    measured: str
+    advice: str
+    patience: int = 1
+    pooled: int = 0
+    counted: str = "ticks"
+
+    @property
+    def _high(self) -> bool:
+        return self.sick >= self.well
+
+    def broken(self, value: float) -> bool:
+        """Whether it is beyond the limit; False for NaN."""
+        return value > self.sick if self._high else value < self.sick
+
+    def kept(self, value: float) -> bool:
+        """Whether it is well within; False for NaN."""
+        return value <= self.well if self._high else value >= self.well
+
+    def begins(self, value: float) -> str:
+        """The warning."""
+        side = "at most" if self._high else "at least"
+        over = f"over {self.pooled} images" if self.pooled else f"{self.patience} {self.counted} in a row"
+        limit = f"should be {side} {self.sick:g} ({over})"
+        return f"{self.trouble}: {self.measured.format(value=value)}, {limit}. {self.advice}"
+
+    def ends(self, value: float) -> str:
+        """The all-clear."""
+        return f"over: {self.trouble}: {self.measured.format(value=value)}"
+
+
+def rules_of(config: TrainConfig) -> tuple[Rule, ...]:
+    """All rules for a run."""
+    return (*_discriminator_rules(config), *_course_rules(config), *_picture_rules(config))
+
+
+def _discriminator_rules(config: TrainConfig) -> tuple[Rule, ...]:
+    relativistic = config.objective.loss == "relativistic"
+
+    def margin(line: Line, before: Line) -> float | None:
+        if not {"signs/real", "signs/fake"} <= line.keys():
+            return None
+        return (line["signs/real"] - line["signs/fake"]) / 2
+
+    def size(line: Line, before: Line) -> float | None:
+        if not {"scores/real", "scores/fake"} <= line.keys():
+            return None
+        real, fake = line["scores/real"], line["scores/fake"]
+        # The relativistic loss sees differences alone; what both have in common may drift.
+        return abs(real - fake) / 2 if relativistic else max(abs(real), abs(fake))
+
+    compared = "(scores/real - scores/fake) / 2" if relativistic else "max(|scores/real|, |scores/fake|)"
+    return (
+        Rule(
+            name="d_too_strong",
+            read=margin,
+            sick=SIGNS,
+            well=SIGNS_WELL,
+            pooled=POOLED,
+            trouble="the discriminator is too strong",
+            measured="(signs/real - signs/fake) / 2 is {value:.3f}",
+            advice=health_advice.for_strong_discriminator(config),
+        ),
+        Rule(
+            name="saturated",
+            read=size,
+            sick=SCORES,
+            well=SCORES_WELL,
+            patience=TICKS,
+            trouble="the discriminator's scores are saturated",
+            measured=f"{compared} is {{value:.1f}}",
+            advice=health_advice.for_saturated_scores(config),
+        ),
+    )
+
+
+def _course_rules(config: TrainConfig) -> tuple[Rule, ...]:
+    def skipped(line: Line, before: Line) -> float | None:
+        if "skipped_steps" not in line:
+            return None
+        return line["skipped_steps"] - before.get("skipped_steps", 0)
+
+    return (
+        Rule(
+            name="steps_skipped",
+            read=skipped,
+            sick=0,  # one step may overflow, but not in three ticks in a row
+            well=0,
+            patience=TICKS,
+            trouble="gradients are not finite",
+            measured="steps skipped since the tick before: {value:.0f}",
+            advice="Train in bfloat16 or float32 instead of float16, or lower the learning rates; where all "
+            "steps are skipped, go back to an earlier checkpoint.",
+        ),
+        Rule(
+            name="average_stands",
+            read=_named("ema/followed"),
+            sick=FOLLOWED,
+            well=FOLLOWED_WELL,
+            patience=TICKS,
+            trouble="the average of the generator does not move",
+            measured="it has gone {value:.4f} of the way that the weights have gone",
+            advice=health_advice.for_standing_average(config),
+        ),
+        Rule(
+            name="loader_bound",
+            read=_named("loader_share"),
+            sick=LOADER,
+            well=LOADER_WELL,
+            patience=TICKS,
+            trouble="training waits for the data",
+            measured="its share of the time is {value:.2f}",
+            advice=f"Raise data.num_workers, which is {config.data.num_workers}, or store the pictures at "
+            "the training resolution (sgxl-t prepare).",
+        ),
+    )
+
+
+def _picture_rules(config: TrainConfig) -> tuple[Rule, ...]:
+    of_one = {"class": "samples of one class", "text": "samples of one caption", "none": "samples"}
+    alike = Rule(
+        name="too_alike",
+        read=_named("variety/samples"),
+        sick=ALIKE,
+        well=ALIKE_WELL,
+        patience=SNAPSHOTS,
+        counted="snapshots",
+        trouble=f"{of_one[config.cond]} are too alike",
+        measured="their distance over that of real pictures is {value:.3f}",
+        advice=health_advice.for_alike_samples(config),
+    )
+    if config.cond == "none":
+        return (alike,)
+    ignored = Rule(
+        name="condition_ignored",
+        read=_named("variety/conditions"),
+        sick=IGNORED,
+        well=IGNORED_WELL,
+        patience=SNAPSHOTS,
+        counted="snapshots",
+        trouble=f"{'classes' if config.cond == 'class' else 'captions'} are ignored",
+        measured="what another of them changes over what another latent changes is {value:.3f}",
+        advice=health_advice.for_ignored_condition(config),
+    )
+    return (alike, ignored)
+
+
+def _named(name: str) -> Read:
+    return lambda line, before: line.get(name)
+
+
+@dataclass
+class Pool:
+    """The newest ticks that together show so many images, as one line of their means over images."""
+
+    images: int
+    """Images that a mean needs at least."""
+    _ticks: deque[tuple[int, Line]] = field(default_factory=deque)
+    """Images of each tick, and its line."""
+    _seen: float = 0
+
+    def add(self, line: Line) -> Line | None:
+        """The means once there are images enough; None before. A run that went back begins anew."""
+        shown, self._seen = int(line["images"] - self._seen), line["images"]
+        if shown <= 0:
+            self._ticks.clear()
+            return None
+        self._ticks.append((shown, line))
+        count = sum(shown for shown, _ in self._ticks)
+        while count - self._ticks[0][0] >= self.images:
+            count -= self._ticks.popleft()[0]
+        if count < self.images:
+            return None
+        names = set.intersection(*(set(tick) for _, tick in self._ticks))
+        return {name: sum(shown * tick[name] for shown, tick in self._ticks) / count for name in names}
+
+
+class Health:
+    """Watches a run by its rules; a warning is logged and kept once when it begins and once when it is over.
+
+    Entries of RUN/health.jsonl: images and kimg of its tick or snapshot, rule, state (begins or over), value,
+    text. On resume, entries past the checkpoint are dropped.
+    """
+
+    def __init__(
+        self, folder: Path, rules: Sequence[Rule], *, images_seen: int, stats: Iterable[Line] = ()
+    ) -> None:
+        """stats: the lines up to images_seen, from which counts in a row go on as if never stopped."""
+        self.path, self.rules = folder / FILE, tuple(rules)
+        kept = [entry for entry in read_health(folder) or [] if entry["images"] <= images_seen]
+        with whole_file(self.path) as aside:
+            aside.write_text("".join(json.dumps(entry) + "\n" for entry in kept))
+        self.active = {entry["rule"] for entry in warnings_on(kept)}
+        self._in_a_row = dict.fromkeys((rule.name for rule in self.rules), 0)
+        self._before: Line = {}
+        self._pools = {size: Pool(size) for size in {rule.pooled for rule in self.rules} if size}
+        for line in stats:
+            self._count(line)
+
+    def take(self, line: Line) -> None:
+        """line: of stats.jsonl, of a tick or a snapshot."""
+        for rule, value in self._count(line):
+            if self._in_a_row[rule.name] < rule.patience:
+                continue
+            self._in_a_row[rule.name] = 0
+            begins = rule.name not in self.active
+            (self.active.add if begins else self.active.discard)(rule.name)
+            text = rule.begins(value) if begins else rule.ends(value)
+            (log.warning if begins else log.info)("%.1f kimg: %s", line["images"] / 1000, text)
+            entry = {
+                "images": line["images"],
+                "kimg": line["images"] / 1000,
+                "rule": rule.name,
+                "state": "begins" if begins else "over",
+                "value": float(f"{value:.4g}"),
+                "text": text,
+            }
+            with self.path.open("a") as stream:
+                stream.write(json.dumps(entry) + "\n")
+
+    def _count(self, line: Line) -> list[tuple[Rule, float]]:
+        """Counts how often in a row each rule speaks against its state; returns those that speak at all."""
+        spoken = []
+        is_tick = "skipped_steps" in line
+        pooled = {size: pool.add(line) if is_tick else None for size, pool in self._pools.items()}
+        for rule in self.rules:
+            read = pooled[rule.pooled] if rule.pooled else line
+            value = None if read is None else rule.read(read, self._before)
+            if value is None or math.isnan(value):
+                continue
+            turns = rule.kept(value) if rule.name in self.active else rule.broken(value)
+            self._in_a_row[rule.name] = self._in_a_row[rule.name] + 1 if turns else 0
+            spoken.append((rule, value))
+        if is_tick:
+            self._before = line
+        return spoken
+
+
+def read_health(folder: Path) -> list[dict[str, Any]] | None:
+    """All whole entries of a run, oldest first; None where the run has not been watched."""
+    if not (folder / FILE).exists():
+        return None
+    entries = [entry.raw for entry in read_json_lines(folder / FILE)]
+    return [entry for entry in entries if isinstance(entry, dict) and _is_entry(entry)]
+
+
+def _is_entry(entry: dict[str, Any]) -> bool:
+    words = all(isinstance(entry.get(key), str) for key in ("rule", "state", "text"))
+    return words and all(isinstance(entry.get(key), int | float) for key in ("images", "kimg"))
+
+
+def warnings_on(entries: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The entries of warnings that have begun and are not over."""
+    last = {entry["rule"]: entry for entry in entries}
+    return [entry for entry in last.values() if entry["state"] == "begins"]

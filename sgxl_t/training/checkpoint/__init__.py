@@ -1,0 +1,1 @@
+"""What lets a run go on: checkpoints, other runs and published states to start from."""

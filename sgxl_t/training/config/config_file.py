@@ -1,0 +1,133 @@
+"""Configurations read from YAML and flags, and written again."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict, replace
+from importlib import resources
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from sgxl_t.training.config.config import TrainConfig
+from sgxl_t.training.config.config_words import plain_words
+
+SHORT = {"--data": "--data.source", "--max-minutes": "--schedule.max_minutes"}
+"""Flags that are typed often."""
+
+
+def preset_path(cond: str) -> Path:
+    """YAML of the small run that `--cond` alone starts."""
+    return Path(str(resources.files("sgxl_t.training.config") / "presets" / f"{cond}.yaml"))
+
+
+def _parser(*, explained: bool = False) -> Any:
+    """explained: the help holds the line of each field, for which sources are read again."""
+    from jsonargparse import ActionConfigFile, ArgumentParser, set_parsing_settings
+
+    set_parsing_settings(docstring_parse_attribute_docstrings=explained)
+    parser = ArgumentParser(
+        prog="train",
+        description="Trains a StyleGAN-XL or StyleGAN-T. With --dry-run, says what memory that would need.",
+        exit_on_error=False,
+    )
+    parser.add_argument("--config", action=ActionConfigFile, help="YAML file; later flags win")
+    parser.add_class_arguments(TrainConfig, None, as_group=False)
+    return parser
+
+
+def _preset_arguments(arguments: list[str]) -> list[str]:
+    """The preset of `--cond` comes first unless a file is given, so that every later setting wins."""
+    if any(argument == "--config" or argument.startswith("--config=") for argument in arguments):
+        return []
+    cond = "class"
+    for position, argument in enumerate(arguments):
+        if argument.startswith("--cond="):
+            cond = argument.removeprefix("--cond=")
+        elif argument == "--cond" and position + 1 < len(arguments):
+            cond = arguments[position + 1]
+    return ["--config", str(preset_path(cond))] if preset_path(cond).exists() else []
+
+
+def parse_config(arguments: list[str] | None = None) -> TrainConfig:
+    """Reads flags and YAML (`--config FILE --a.b.c VALUE`); unknown keys and wrong types are ValueErrors.
+
+    Commands (data.allow_pipe) are allowed by what is typed alone, never by a file: files travel.
+    Without `--config`, the small preset of `--cond` on embedded data is the start. `--print_config` prints
+    the merged YAML and exits.
+    """
+    from jsonargparse import ArgumentError
+
+    arguments = [_with_underscores(text) for text in (sys.argv[1:] if arguments is None else arguments)]
+    parser = _parser(explained=not {"-h", "--help"}.isdisjoint(arguments))
+    try:
+        values = parser.instantiate(parser.parse_args(_preset_arguments(arguments) + arguments))
+    except (ArgumentError, TypeError) as error:
+        raise ValueError(_one_sentence(str(error))) from None
+    config = _checked(values)
+    return replace(config, data=replace(config.data, allow_pipe=_allows_commands(config, arguments)))
+
+
+def _allows_commands(config: TrainConfig, arguments: list[str]) -> bool:
+    """Whether the command line says data.allow_pipe, or is where all commands come from that are named."""
+    if config.data.allow_pipe and _typed(arguments, "--data.allow_pipe"):
+        return True
+    sources = {"--data.source": config.data.source, "--log.track_source": config.log.track_source or ""}
+    commands = {name: source for name, source in sources.items() if "pipe:" in source}
+    typed = all(source in _typed(arguments, name) for name, source in commands.items())
+    return bool(commands) and typed and "pipe:" not in repr(config.stages)
+
+
+def _typed(arguments: list[str], name: str) -> list[str]:
+    """The values of a flag on the command line itself."""
+    joined = [argument.partition("=")[2] for argument in arguments if argument.startswith(f"{name}=")]
+    return joined + [value for flag, value in pairwise(arguments) if flag == name]
+
+
+def config_from_dict(values: dict[str, Any]) -> TrainConfig:
+    """Inverse of `config_to_dict`; unknown keys and wrong types are ValueErrors that name the key."""
+    from jsonargparse import ArgumentError
+
+    parser = _parser()
+    try:
+        parsed = parser.instantiate(parser.parse_object(values))
+    except (ArgumentError, TypeError) as error:
+        raise ValueError(_one_sentence(str(error))) from None
+    return _checked(parsed)
+
+
+def _checked(values: Any) -> TrainConfig:
+    config = TrainConfig(**{name: getattr(values, name) for name in TrainConfig.__dataclass_fields__})
+    config.check()
+    return config
+
+
+def _with_underscores(argument: str) -> str:
+    """`--run-dir X` is `--run_dir X`, and short names stand for long ones; values stay as they are."""
+    if not argument.startswith("--"):
+        return argument
+    name, equals, value = argument.partition("=")
+    name = SHORT.get(name, name)
+    return "--" + name[2:].replace("-", "_") + equals + value
+
+
+def _one_sentence(message: str) -> str:
+    return f"the configuration is not valid: {plain_words(message)}; --print_config shows every key"
+
+
+def config_to_dict(config: TrainConfig) -> dict[str, Any]:
+    """Plain nested dictionary, lists instead of tuples, as YAML and JSON hold it."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: plain(item) for key, item in value.items()}
+        return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+    return plain(asdict(config))
+
+
+def write_config(config: TrainConfig, path: Path) -> None:
+    """Writes the merged configuration so that `--config PATH` repeats the run."""
+    import yaml
+
+    path.write_text(yaml.safe_dump(config_to_dict(config), sort_keys=False))

@@ -1,0 +1,1 @@
+"""Small feature networks trained on own images."""

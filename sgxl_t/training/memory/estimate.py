@@ -1,0 +1,303 @@
+"""What one process holds and makes in an update, found by running it on shapes (see memory_shapes.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sgxl_t.networks.configs import GeneratorConfig
+from sgxl_t.networks.text.tokens import TextTokens
+from sgxl_t.objectives.objective import Objective, Phase
+from sgxl_t.ops.images import as_rgb, from_uint8
+from sgxl_t.training.config.config import TrainConfig
+from sgxl_t.training.memory.networks import Sketches, sketch_networks
+from sgxl_t.training.memory.shapes import Shapes, bytes_of, tensors_of
+from sgxl_t.training.parallel.runtime import LOW_PRECISION
+
+
+@dataclass(frozen=True)
+class NetworkBytes:
+    """Bytes of one trained network: all parameters, those that learn, and buffers."""
+
+    weights: int
+    trained: int
+    buffers: int
+
+
+@dataclass(frozen=True)
+class PhaseBytes:
+    """Bytes that one round of a phase needs at its peak beside all that stays.
+
+    alone: beside whole gradients; in an update of one round these grow while what the backward pass waits for
+    shrinks, so it is less than `apart` then. apart: where gradients were there before, and are not counted.
+    kept: a round's features that wait from the generator's phase for the discriminator's.
+    """
+
+    name: Phase
+    alone: int
+    apart: int
+    kept: int
+
+    def beside(self, rounds: int) -> int:
+        """Beside whole gradients."""
+        return self.alone + self.waiting(rounds)
+
+    def waiting(self, rounds: int) -> int:
+        """Features of other rounds, in the discriminator's phase of all of them."""
+        return self.kept * (rounds if self.name == "d" else rounds - 1)
+
+
+@dataclass(frozen=True)
+class StepBytes:
+    """Bytes of one process before a launch mode divides any of them.
+
+    networks: by role, g, d, and text where the generator has a text tower of its own. averages: the moving
+    averages. frozen: networks that never learn, and class vectors, by name. batch: the pictures of one round,
+    on a GPU beside those of the next update's round.
+    images: of a round. parameters: of the generator.
+    """
+
+    networks: dict[str, NetworkBytes]
+    averages: int
+    frozen: dict[str, int]
+    batch: int
+    phases: tuple[PhaseBytes, ...]
+    images: int
+    parameters: int
+    notes: tuple[str, ...]
+
+
+def estimate_step(
+    config: TrainConfig,
+    images: int,
+    *,
+    one_round: bool = False,
+    precision: str = "no",
+    gpu: bool = False,
+    below: GeneratorConfig | None = None,
+) -> StepBytes:
+    """A run without stages, or one stage, in rounds of so many images on a process.
+
+    one_round: updates have one round; the estimate then is for these alone. precision: of autocast, as launch
+    files write it: no, bf16 or fp16. gpu: working memory as there, else as on this machine's CPU. below:
+    generator of the stage before, where it grows by heads. ValueError for sizes that do not fit or that
+    cannot be told.
+    """
+    shapes = Shapes(gpu=gpu)
+    sketches = sketch_networks(config, shapes, below)
+    rehearsal = _Rehearsal(config, shapes, sketches, images, precision)
+    networks = {"g": sketches.generator, "d": sketches.discriminator.heads}
+    averaged: list[nn.Module] = [sketches.generator]
+    if sketches.own is not None:
+        networks["text"] = sketches.own
+        if config.conditioning.train_text_encoder:
+            averaged.append(sketches.own)
+    sizes = {name: _network(network) for name, network in networks.items()}
+    phases = tuple(rehearsal.phase(name, one_round) for name in rehearsal.phases())
+    return StepBytes(
+        networks=sizes,
+        averages=bytes_of(tensor for network in averaged for tensor in tensors_of(network)),
+        frozen=_frozen(config, sketches),
+        batch=bytes_of([rehearsal.pixels]) * (2 if gpu else 1),
+        phases=phases,
+        images=images,
+        parameters=sum(parameter.numel() for parameter in sketches.generator.parameters()),
+        notes=tuple(sketches.notes),
+    )
+
+
+def _network(network: nn.Module) -> NetworkBytes:
+    parameters = list(network.parameters())
+    return NetworkBytes(
+        weights=bytes_of(parameters),
+        trained=bytes_of(parameter for parameter in parameters if parameter.requires_grad),
+        buffers=bytes_of(network.buffers()),
+    )
+
+
+def _frozen(config: TrainConfig, sketches: Sketches) -> dict[str, int]:
+    features, stem = sketches.discriminator.features, sketches.stem
+    parts: dict[str, list[Tensor]] = {" and ".join(config.discriminator.features): tensors_of(features)}
+    if sketches.classifier is not None:
+        parts[f"classifier {config.conditioning.classifier}"] = tensors_of(sketches.classifier)
+    if sketches.encoder is not None:
+        parts[config.conditioning.text_encoder] = tensors_of(sketches.encoder)
+    if stem is not None:
+        parts["stem"] = tensors_of(stem.stem)
+    if sketches.table is not None:
+        parts["class vectors"] = [sketches.table]
+    return {name: bytes_of(tensors) for name, tensors in parts.items()}
+
+
+class _Rehearsal:
+    """The phases of an update, run on shapes."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        shapes: Shapes,
+        sketches: Sketches,
+        images: int,
+        precision: str,
+    ) -> None:
+        self.config, self.shapes, self.sketches = config, shapes, sketches
+        self.images = images
+        self.dtype = LOW_PRECISION.get(precision)
+        self.objective = Objective(
+            config.objective,
+            classifier=sketches.classifier,
+            clip=None if sketches.encoder is None else sketches.encoder.guide,
+            stem=sketches.stem,
+        )
+        if sketches.stem is not None:
+            sketches.stem.watch(sketches.generator)
+        self._learning = {
+            id(network): [p for p in network.parameters() if p.requires_grad] for network in self._learners()
+        }
+        side = config.generator.img_resolution
+        self.pixels = shapes.tensor((images, config.generator.img_channels, side, side), torch.uint8)
+        self.labels = torch.zeros(images, dtype=torch.int64) if config.cond == "class" else None
+        self.c_heads = self._target()
+        self.kept: list[Any] = []
+        with shapes, torch.no_grad():
+            self.taken = None if self._text_learns else self._encode()
+
+    def phases(self) -> tuple[Phase, ...]:
+        """All that occur, the generator's first: it leaves what the discriminator's may share."""
+        return ("g", "pl", "d") if self.config.objective.pl_weight > 0 else ("g", "d")
+
+    def phase(self, name: Phase, one_round: bool) -> PhaseBytes:
+        """Measured on shapes; leaves no gradients. one_round: updates have no other rounds."""
+        trained = self._trained(name)
+        for network in self._learners():
+            network.requires_grad_(False)
+        for parameter in trained:
+            parameter.requires_grad_(True)
+        self.shapes.overlook(self._standing())
+        alone = self._round(name) - bytes_of(trained) if one_round else 0
+        for parameter in trained:
+            parameter.grad = self.shapes.like(parameter.detach(), anew=True)
+        self.shapes.overlook(parameter.grad for parameter in trained)
+        apart = self._round(name)
+        for parameter in trained:
+            parameter.grad = None
+        kept = 0 if name == "pl" else bytes_of(_leaves(self.kept))
+        return PhaseBytes(name, alone if one_round else apart, apart, kept)
+
+    def _round(self, name: Phase) -> int:
+        """Forward and backward of one round; bytes at the peak above those at the begin."""
+        start = self.shapes.live
+        with self.shapes.running():
+            with self._autocast():
+                loss = self._loss(name)
+            (loss / 2).backward()
+            return self.shapes.peak - start
+
+    def _loss(self, name: Phase) -> Tensor:
+        """As `Trainer.loss`, with conditions of no meaning."""
+        config, sketches, objective = self.config, self.sketches, self.objective
+        heads, features = sketches.discriminator.heads, sketches.discriminator.features
+        rng = torch.Generator().manual_seed(0)
+        z = torch.randn(self.images, config.generator.z_dim, generator=rng)
+        shared = config.objective.share_fakes
+        with torch.set_grad_enabled(name != "d"):
+            c, text = self._encode() if self.taken is None else self.taken
+        if name == "pl":
+            return objective.pl_loss(sketches.generator, c, z, rng, text=text)[0]
+        if name == "d":
+            fakes = self.kept[-1] if shared else None
+            return objective.d_loss(
+                heads,
+                features,
+                sketches.generator,
+                as_rgb(from_uint8(self.pixels)),
+                self.c_heads,
+                z,
+                0,
+                rng,
+                c_generator=c,
+                text=text,
+                fake_features=fakes,
+            )[0]
+        self.kept = []
+        return objective.g_loss(
+            sketches.generator,
+            heads,
+            features,
+            c,
+            z,
+            0,
+            rng,
+            text=text,
+            labels=self.labels,
+            text_features=self._guide_target(),
+            c_heads=self.c_heads,
+            kept_features=self.kept if shared else None,
+            real=as_rgb(from_uint8(self.pixels)) if config.objective.loss == "relativistic" else None,
+        )[0]
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        return nullcontext() if self.dtype is None else torch.autocast("cpu", dtype=self.dtype)
+
+    # Conditions ------------------------------------------------------------------------------------------
+
+    def _target(self) -> Tensor | None:
+        """What the heads project on."""
+        if self.sketches.encoder is None:
+            return self.labels
+        return torch.randn(self.images, self.sketches.encoder.dim)
+
+    def _guide_target(self) -> Tensor | None:
+        if self.sketches.encoder is None or self.c_heads is None:
+            return None
+        return self.c_heads[:, self.sketches.encoder.guide_columns]
+
+    def _encode(self) -> tuple[Tensor | None, TextTokens | None]:
+        """What the generator takes, with a graph where its text tower learns."""
+        encoder, captions = self.sketches.own or self.sketches.encoder, ["a picture"] * self.images
+        if encoder is None:
+            return self.labels, None
+        if self.sketches.generator.attends:
+            vectors, tokens = encoder.encode_with_tokens(captions)
+            return vectors.float(), tokens
+        if self.sketches.own is None:
+            return self.c_heads, None  # read once and kept
+        return encoder.encode_text(captions).float(), None
+
+    @property
+    def _text_learns(self) -> bool:
+        return self.config.conditioning.train_text_encoder
+
+    # What learns -----------------------------------------------------------------------------------------
+
+    def _learners(self) -> list[nn.Module]:
+        own = [self.sketches.own] if self.sketches.own is not None else []
+        return [self.sketches.generator, self.sketches.discriminator.heads, *own]
+
+    def _trained(self, name: Phase) -> list[nn.Parameter]:
+        """Parameters that take gradients in a phase."""
+        generator, heads, *own = self._learners()
+        networks = [heads] if name == "d" else [generator, *own]
+        return [parameter for network in networks for parameter in self._learning[id(network)]]
+
+    def _standing(self) -> list[Tensor]:
+        """Everything that is there before a phase begins."""
+        sketches = self.sketches
+        frozen = [sketches.discriminator.features, sketches.classifier, sketches.encoder]
+        stem = None if sketches.stem is None else sketches.stem.stem
+        networks = [*self._learners(), *(network for network in (*frozen, stem) if network is not None)]
+        tensors = [tensor for network in networks for tensor in tensors_of(network)]
+        return [*tensors, self.pixels, *_leaves(self.kept)]
+
+
+def _leaves(features: Sequence[Any]) -> list[Tensor]:
+    """The tensors of nested lists."""
+    found: list[Tensor] = []
+    for entry in features:
+        found += [entry] if isinstance(entry, Tensor) else _leaves(entry)
+    return found

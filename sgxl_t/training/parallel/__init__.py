@@ -1,0 +1,1 @@
+"""Processes, devices, precision, and how a trained network is held on them."""

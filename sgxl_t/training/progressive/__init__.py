@@ -1,0 +1,1 @@
+"""Stages as one run: each goes on from the one before."""
