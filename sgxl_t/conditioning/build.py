@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from sgxl_t.conditioning.class_table import class_table
 from sgxl_t.conditioning.condition import Condition, NoCondition
 from sgxl_t.conditioning.table_file import load_class_table
 from sgxl_t.conditioning.text_condition import TextCondition
-from sgxl_t.networks.configs import ConditionKind
+from sgxl_t.files.choices import add_choice
 
 if TYPE_CHECKING:
     from sgxl_t.datasets.base import ImageSource
@@ -18,8 +19,28 @@ if TYPE_CHECKING:
     from sgxl_t.networks.text.text_encoder import TextEncoder
 
 
+BuildCondition = Callable[["ImageSource | None", Path | None], Condition]
+CONDITIONS: dict[str, BuildCondition] = {}
+"""Conditions that are registered beside class, text and none."""
+
+
+def register_condition(name: str) -> Callable[[BuildCondition], BuildCondition]:
+    """Decorator: a function of (source, folder) becomes the condition `name`, for `--cond`.
+
+    It is given the data of a new run, or the model folder in which `Condition.save` left what it needs; the
+    other is None. The spec of the condition that it returns says `registered=name`.
+    """
+
+    def register(build: BuildCondition) -> BuildCondition:
+        add_choice("sgxl_t.networks.configs", "ConditionName", name)
+        CONDITIONS[name] = build
+        return build
+
+    return register
+
+
 def build_condition(
-    kind: ConditionKind,
+    kind: str,
     source: ImageSource,
     *,
     clip: TextEncoder | str | None = None,
@@ -30,7 +51,7 @@ def build_condition(
     class_dim: int = 64,
     table_file: str | Path | None = None,
 ) -> Condition:
-    """The condition for `kind` on the data of a run.
+    """The condition for `kind` (class, text, none or a registered one) on the data of a run.
 
     clip: a loaded text encoder or its reference (see `load_text_encoder`); needed for text. trainable_text:
         the generator's copy of it learns too. own_text: what that copy starts from, if it was trained before.
@@ -49,7 +70,9 @@ def build_condition(
         source.require(captions=True)
         own = None if own_text is None else _encoder(own_text)
         return TextCondition(_required(clip), trainable=trainable_text, own=own, tokens=text_tokens)
-    raise ValueError(f"there is no condition {kind!r}: use class, text or none")
+    if kind in CONDITIONS:
+        return CONDITIONS[kind](source, None)
+    raise ValueError(f"there is no condition {kind!r}: use {', '.join((*CONDITIONS, 'class', 'text'))} or none")
 
 
 def _class_condition(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -85,6 +86,9 @@ class Condition(nn.Module, ABC):
     def guide_target(self, c: Tensor | None) -> Tensor | None:
         """The part of `encode_target`'s result that a guiding CLIP compares pictures with; None without."""
         return None
+
+    def save(self, folder: Path) -> None:
+        """Writes what a registered condition needs into a model folder, to be built from it again."""
 
     def init_tables(self, *networks: nn.Module) -> int:
         """Copies pretrained vectors into every class table of the networks; returns how many were filled."""

@@ -8,6 +8,11 @@ from typing import Literal
 from sgxl_t.networks.backbones.precision import Precision
 
 ConditionKind = Literal["class", "text", "none"]
+"""Form in which a condition enters a network."""
+ConditionName = Literal["class", "text", "none"]
+GeneratorFamily = Literal["stylegan3", "stylegan_t"]
+DiscriminatorFamily = Literal["projected", "dino"]
+"""Choices of a run; `register_condition`, `register_generator` and `register_discriminator` add to them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +33,13 @@ class ConditionSpec:
     """Factor on text features where they enter a network."""
     token_dim: int = 0
     """Width of the tokens that a text condition brings beside `c`; 0 where it brings none."""
+    registered: str = ""
+    """Name of a registered condition; empty for class, text and none themselves."""
+
+    @property
+    def cond(self) -> str:
+        """What a run calls it."""
+        return self.registered or self.kind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +131,7 @@ class StyleGANTConfig:
 class GeneratorConfig:
     """Everything that rebuilds a generator."""
 
-    family: Literal["stylegan3", "stylegan_t"] = "stylegan3"
+    family: GeneratorFamily = "stylegan3"
     """Which synthesis network makes the picture."""
     img_resolution: int = 32
     """Side of the square output in pixels; a power of two."""
@@ -193,7 +205,7 @@ DEFAULT_FEATURES = {
 class DiscriminatorConfig:
     """Everything that rebuilds a discriminator around its frozen feature networks."""
 
-    family: Literal["projected", "dino"] = "projected"
+    family: DiscriminatorFamily = "projected"
     """Which heads look at the features."""
     features: tuple[str, ...] = ()
     """Frozen feature networks by reference; dino takes one transformer, projected any number. Empty takes

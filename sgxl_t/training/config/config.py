@@ -9,7 +9,8 @@ from typing import Literal
 
 from sgxl_t.metrics.protocol import MetricSpec, format_count, parse_metric
 from sgxl_t.networks.backbones.references import trained_kinds
-from sgxl_t.networks.configs import ConditionKind, DiscriminatorConfig, GeneratorConfig
+from sgxl_t.networks import configs
+from sgxl_t.networks.configs import DiscriminatorConfig, GeneratorConfig
 from sgxl_t.networks.generators.synthesis_t import check_attention
 from sgxl_t.objectives.config import ObjectiveConfig
 from sgxl_t.training.config.compute_config import ComputeConfig
@@ -164,7 +165,7 @@ class LogConfig:
 class TrainConfig:
     """One training run."""
 
-    cond: ConditionKind = "class"
+    cond: configs.ConditionName = "class"
     """What conditions the generator: class, text or none."""
     run_dir: str | None = None
     """Folder of the run; none takes runs/<cond>-<data>. The same folder resumes."""
