@@ -25,7 +25,7 @@ import torch
 from torchvision.transforms.functional import pil_to_tensor
 
 from sgxl_t.cli.demo_run.demo import precision
-from sgxl_t.datasets.base import open_source
+from sgxl_t.datasets.open import open_source
 from sgxl_t.metrics.judges.judges import load_judge
 from sgxl_t.networks.backbones.feature_networks import load_feature_network
 from sgxl_t.sampling.pipeline import Pipeline

@@ -30,7 +30,7 @@ import torch
 from PIL import Image, ImageFilter
 
 from sgxl_t.datasets import batches, open_source
-from sgxl_t.datasets.shards import ShardOptions
+from sgxl_t.datasets.shards.source import ShardOptions
 
 SIDE, TARGET, BATCH = 512, 64, 50
 DISTINCT = 200

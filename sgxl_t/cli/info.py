@@ -195,10 +195,11 @@ def _chain(folder: Path) -> dict[str, Any]:
 
 
 def _data(path: str, sheet: str | None, examine: int, allow_pipe: bool) -> dict[str, Any]:
-    from sgxl_t.datasets.base import open_source
     from sgxl_t.datasets.images.listed import ListedSource
-    from sgxl_t.datasets.shards import ShardSource, is_local
+    from sgxl_t.datasets.open import open_source
+    from sgxl_t.datasets.shards.source import ShardSource
     from sgxl_t.datasets.shards.survey import range_of, survey
+    from sgxl_t.datasets.shards.tar.opening import is_local
 
     known = any(sign in path for sign in ("digits", "emoji-scenes", "{", "*")) or not is_local(path)
     if not known and not Path(path).exists():

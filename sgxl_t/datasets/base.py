@@ -1,4 +1,4 @@
-"""Samples, batches, the source that every data set is, and the one function that opens them by name."""
+"""Samples, batches, and the source that every data set is."""
 
 from __future__ import annotations
 
@@ -6,18 +6,13 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from sgxl_t.datasets.decode import Bounds, Enlarge, Size, fitted
+from sgxl_t.datasets.decode import Enlarge, Size, fitted
 from sgxl_t.datasets.rejects import RejectedItemError, Rejects
 from sgxl_t.ops.images import to_gray
-
-if TYPE_CHECKING:
-    from sgxl_t.datasets.shards import ShardOptions
 
 CACHE_BYTES = 256 * 2**20
 """Pictures of a source are kept in memory when all of them together need at most this much."""
@@ -228,24 +223,6 @@ class StreamSource(ImageSource):
         """Sixteen hex digits that change when marks no longer mean the same samples."""
 
 
-def open_to_measure(
-    reference: str | Path, size: Size, *, split: str = "train", shards: ShardOptions | None = None
-) -> ImageSource:
-    """Open a data set, see `open_source`, whose pictures come at any height and width.
-
-    They are cut to the shape around their centre and resized as ever; those of the size already stay as they
-    are. `rejects` notes how many files have another size, where their headers have been looked at.
-    """
-    fitting = 1 << (max(*size, MIN_RESOLUTION) - 1).bit_length()
-    source = open_source(reference, resolution=min(fitting, MAX_RESOLUTION), split=split, shards=shards)
-    source.size = size
-    height, width = size
-    others = source.sizes.total() - source.sizes[width, height]
-    if others:
-        source.rejects.notes[f"brought to {width} x {height} px from another size"] = others
-    return source
-
-
 def check_resolution(resolution: int) -> int:
     """The resolution itself when it is a power of two in bounds; ValueError otherwise."""
     fits = MIN_RESOLUTION <= resolution <= MAX_RESOLUTION and resolution & (resolution - 1) == 0
@@ -265,101 +242,4 @@ def collate(samples: list[Sample]) -> Batch:
         images=torch.stack([sample.image for sample in samples]),
         labels=torch.tensor(labels, dtype=torch.int64) if len(labels) == len(samples) else None,
         captions=captions if len(captions) == len(samples) else None,
-    )
-
-
-def open_source(
-    reference: str | Path,
-    *,
-    resolution: int,
-    split: str = "train",
-    mirror: bool = False,
-    reject_limit: float = 0.1,
-    captions: str | Path | None = None,
-    min_side: int = 8,
-    shards: ShardOptions | None = None,
-) -> ImageSource:
-    """Open a data set by reference.
-
-    reference: `digits`, `emoji-scenes` or a subset such as `emoji-scenes:24x8`, a folder of pictures, a .zip,
-    a folder of .tar shards, a pattern, URL, command or .txt list of shards (see find_shards), or a tar of one
-    tar per class (ILSVRC2012_img_train.tar).
-    split: `train`; `test` (and `held_out` of emoji-scenes); a folder or zip has the splits it has folders of.
-    mirror: every picture also flipped. captions: table or COCO file of captions for a folder or zip.
-    reject_limit: share of broken items above which reading stops with ValueError.
-    min_side: pictures whose shorter side has fewer pixels are rejected.
-    shards: how shards are read; other sources refuse a filter, caption fields and an order.
-    """
-    reference = str(reference)
-    check_resolution(resolution)
-    if captions is not None and not Path(reference).is_dir() and not _is_zip(reference):
-        raise ValueError(
-            f"captions={captions} needs a folder of pictures or a zip, and {reference!r} is neither"
-        )
-    source = _open(
-        reference,
-        captions,
-        resolution=resolution,
-        split=split,
-        mirror=mirror,
-        rejects=Rejects(reject_limit),
-        bounds=Bounds(min_side=min_side),
-        shards=shards,
-    )
-    if shards is not None and not isinstance(source, StreamSource):
-        _refuse(shards, reference)
-    return source
-
-
-def _is_zip(reference: str) -> bool:
-    return reference.lower().endswith(".zip") and Path(reference).is_file()
-
-
-def _refuse(shards: ShardOptions, reference: str) -> None:
-    for name, value in (
-        ("filter", shards.filter),
-        ("caption_fields", list(shards.caption_fields)),
-        ("order", "" if shards.order == "auto" else shards.order),
-    ):
-        if value:
-            raise ValueError(
-                f"data.{name}={value} acts on shards, and {reference!r} is none: leave it out, or make "
-                "shards with sgxl-t prepare"
-            )
-
-
-def _open(reference: str, captions: str | Path | None, **common: Any) -> ImageSource:
-    """Embedded sets, shards, a tar of tars, a zip or a folder, whichever the reference names."""
-    drawn = {key: common[key] for key in ("resolution", "split", "mirror")}
-    kind, _, detail = reference.partition(":")
-    if reference == "digits":
-        from sgxl_t.datasets.embedded.digits import Digits
-
-        return Digits(**drawn)
-    if kind == "emoji-scenes":
-        from sgxl_t.datasets.embedded.emoji_scenes import EmojiScenes
-
-        return EmojiScenes(detail or None, **drawn)
-    from sgxl_t.datasets.images.imagenet import TarOfTarsSource, is_tar_of_tars
-    from sgxl_t.datasets.shards import TYPED, ShardSource, find_shards, is_local
-
-    options = common.pop("shards")
-    if is_local(reference) and is_tar_of_tars(Path(reference)):
-        return TarOfTarsSource(Path(reference), **common)
-    consent = TYPED if options is None else options.consent
-    if subsets := find_shards(reference, common["split"], consent):
-        del common["split"]
-        return ShardSource(reference, subsets, options=options, **common)
-    path = Path(reference)
-    if _is_zip(reference):
-        from sgxl_t.datasets.images.zip import ZipSource
-
-        return ZipSource(path, captions=captions, **common)
-    if path.is_dir():
-        from sgxl_t.datasets.images.folder import FolderSource
-
-        return FolderSource(path, captions=captions, **common)
-    raise ValueError(
-        f"data set {reference!r} does not exist: name a folder, a .zip, .tar shards, 'digits' "
-        "or 'emoji-scenes:24x8'"
     )

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from sgxl_t.datasets.base import ImageSource, Sample
 from sgxl_t.datasets.enlarge import Enlarger
-from sgxl_t.datasets.shards import CLASS_FILE
+from sgxl_t.datasets.shards.class_files import CLASS_FILE
 from sgxl_t.datasets.shards.fields import CAPTION_LIST
 from sgxl_t.files.lock import lock_beside, locked
 from sgxl_t.files.whole import is_aside_of, name_aside

@@ -16,10 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sgxl_t.datasets.base import ImageSource, Sample, open_source
+from sgxl_t.datasets.base import ImageSource, Sample
 from sgxl_t.datasets.decode import Bounds, open_picture
 from sgxl_t.datasets.images.annotations import MAX_TABLE_BYTES, clean_caption
 from sgxl_t.datasets.images.zip import ZipSource
+from sgxl_t.datasets.open import open_source
 from sgxl_t.datasets.rejects import RejectedItemError, Rejects
 from sgxl_t.files.content import short_hash
 from sgxl_t.files.regular import read_regular

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from test_main import call
 
-from sgxl_t.datasets.base import open_source, open_to_measure
+from sgxl_t.datasets.open import open_source, open_to_measure
 from sgxl_t.metrics.generated import PictureFakes
 
 METRICS = "fd_random_8_vs_8"

@@ -13,7 +13,8 @@ from test_prepare import command
 
 from sgxl_t.datasets import open_source
 from sgxl_t.datasets.enlarge import ModelEnlarger
-from sgxl_t.datasets.images.imagenet import is_tar_of_tars, spoken_names
+from sgxl_t.datasets.images.imagenet import is_tar_of_tars
+from sgxl_t.datasets.images.wordnet_names import spoken_names
 from sgxl_t.datasets.prepare import write_dataset
 
 CLASSES = {"n02099601": "golden retriever", "n01440764": "tench, Tinca tinca", "n01443537": "goldfish"}

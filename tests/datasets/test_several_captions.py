@@ -12,7 +12,7 @@ from PIL import Image
 
 from sgxl_t.datasets import batches, open_source
 from sgxl_t.datasets.prepare import write_dataset
-from sgxl_t.datasets.shards import ShardOptions
+from sgxl_t.datasets.shards.source import ShardOptions
 
 COUNT, EACH = 6, 5
 NAMES = [f"p{index}.png" for index in range(COUNT)]

@@ -15,7 +15,7 @@ from tiny_shards import numbers_of, picture, sample, write_shards, write_tar
 from sgxl_t.datasets import open_source
 from sgxl_t.datasets.decode import Bounds, decode_picture
 from sgxl_t.datasets.rejects import Rejects
-from sgxl_t.datasets.shards import ShardOptions
+from sgxl_t.datasets.shards.source import ShardOptions
 from sgxl_t.datasets.shards.tar.samples import groups
 
 

@@ -8,8 +8,10 @@ import pytest
 from tiny_shards import numbers_of, write_shards
 
 from sgxl_t.datasets import open_source
-from sgxl_t.datasets.shards import Consent, ShardOptions, discover, find_shards
+from sgxl_t.datasets.shards import discover
 from sgxl_t.datasets.shards.braces import count_names, expand
+from sgxl_t.datasets.shards.discover import Consent, find_shards
+from sgxl_t.datasets.shards.source import ShardOptions
 from sgxl_t.networks.configs import GeneratorConfig
 from sgxl_t.training.config.config_file import parse_config
 from sgxl_t.training.loop.data import open_data

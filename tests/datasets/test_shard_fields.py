@@ -10,8 +10,8 @@ from tiny_shards import numbers_of, picture, sample, write_shards
 
 from sgxl_t.datasets import open_source
 from sgxl_t.datasets.rejects import RejectedItemError
-from sgxl_t.datasets.shards import ShardOptions
 from sgxl_t.datasets.shards.filters import Filter
+from sgxl_t.datasets.shards.source import ShardOptions
 
 
 def source_of(place, **options):

@@ -9,7 +9,7 @@ from tiny_shards import numbers_of, sample, write_shards
 
 from sgxl_t.datasets import batches, open_source
 from sgxl_t.datasets.base import START
-from sgxl_t.datasets.shards import ShardOptions
+from sgxl_t.datasets.shards.source import ShardOptions
 
 
 def source_of(place, *, reject_limit=0.1, **options):

@@ -10,9 +10,9 @@ import time
 import pytest
 import torch
 
-from sgxl_t.datasets.base import open_source
 from sgxl_t.datasets.loading import workers
 from sgxl_t.datasets.loading.loader import batches
+from sgxl_t.datasets.open import open_source
 
 
 @pytest.fixture(scope="module")

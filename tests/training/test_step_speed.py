@@ -13,9 +13,9 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import sgxl_t
-from sgxl_t.datasets.base import open_source
 from sgxl_t.datasets.loading import workers
 from sgxl_t.datasets.loading.loader import batches
+from sgxl_t.datasets.open import open_source
 from sgxl_t.ops.images import from_uint8
 from sgxl_t.training.config.config_file import parse_config
 from sgxl_t.training.loop import data

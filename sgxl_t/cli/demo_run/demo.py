@@ -195,7 +195,7 @@ def answers(pipe: Any, split: str) -> tuple[Any, Any, list[str]]:
     """One picture per caption of a split of emoji-scenes, with the attributes that each caption asks for."""
     import torch
 
-    from sgxl_t.datasets.base import open_source
+    from sgxl_t.datasets.open import open_source
 
     source: Any = open_source(TEXT_DATA, resolution=pipe.generator.img_resolution, split=split)
     captions = [source[index].caption for index in range(len(source))]

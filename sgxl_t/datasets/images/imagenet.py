@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import io
-import re
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -29,23 +28,6 @@ DATA_FOLDERS = ("ILSVRC/Data/CLS-LOC", "Data/CLS-LOC")
 def data_folder(folder: Path) -> Path:
     """Where the pictures lie when `folder` is the root of an unpacked ILSVRC download; else the folder."""
     return next((folder / inner for inner in DATA_FOLDERS if (folder / inner).is_dir()), folder)
-
-
-def spoken_names(names: Sequence[str]) -> tuple[str, ...]:
-    """WordNet numbers such as n02099601 as words ("golden retriever"), from timm's ImageNet tables.
-
-    Other names, and sets of names with a number that the tables do not know, stay as they are. Numbers in
-    their order are ImageNet's order of classes, so the whole set keeps the labels that classifiers use.
-    """
-    if not names or not all(re.fullmatch(r"n\d{8}", name) for name in names):
-        return tuple(names)
-    from timm.data import ImageNetInfo
-
-    table = ImageNetInfo("imagenet-1k")
-    try:
-        return tuple(table.label_name_to_description(name) for name in names)
-    except KeyError:
-        return tuple(names)
 
 
 def is_tar_of_tars(path: Path) -> bool:

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from sgxl_t.datasets.base import CONTENT_VERSION, ImageSource, Sample
 from sgxl_t.datasets.decode import Bounds, decode_picture, open_picture
 from sgxl_t.datasets.images.annotations import Annotations, Label
+from sgxl_t.datasets.images.wordnet_names import spoken_names
 from sgxl_t.datasets.rejects import RejectedItemError
 from sgxl_t.files.content import short_hash
 
@@ -180,8 +181,6 @@ def number_classes(notes: Annotations) -> tuple[dict[str, int], tuple[str, ...] 
                 f"label {count - 1} has no name among {len(names)} class names: repair class_names"
             )
         return numbers, names
-    from sgxl_t.datasets.images.imagenet import spoken_names
-
     names = tuple(sorted({str(label) for label in labels.values()}))
     index = {name: number for number, name in enumerate(names)}
     return {name: index[str(label)] for name, label in labels.items()}, spoken_names(names)

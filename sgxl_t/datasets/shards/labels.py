@@ -12,7 +12,7 @@ from typing import Any
 
 from sgxl_t.datasets.decode import Bounds
 from sgxl_t.datasets.images.annotations import MAX_CLASSES, Label
-from sgxl_t.datasets.images.imagenet import spoken_names
+from sgxl_t.datasets.images.wordnet_names import spoken_names
 from sgxl_t.datasets.rejects import Rejects
 from sgxl_t.datasets.shards.class_files import WAY_OUT, find_class_names, places_of
 from sgxl_t.datasets.shards.look import Look, look_at

@@ -7,10 +7,12 @@ import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from sgxl_t.datasets.base import Batch, ImageSource, open_source
+from sgxl_t.datasets.base import Batch, ImageSource
 from sgxl_t.datasets.loading.loader import IndexedBatches, batches
 from sgxl_t.datasets.loading.streaming import StreamBatches
-from sgxl_t.datasets.shards import Consent, ShardOptions
+from sgxl_t.datasets.open import open_source
+from sgxl_t.datasets.shards.discover import Consent
+from sgxl_t.datasets.shards.source import ShardOptions
 from sgxl_t.networks.configs import GeneratorConfig
 from sgxl_t.training.config.config import DataConfig, TrainConfig
 from sgxl_t.training.parallel import watchdog
