@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,25 @@ from sgxl_t.datasets.rejects import Rejects
 from sgxl_t.datasets.shards.discover import TYPED, find_shards
 from sgxl_t.datasets.shards.source import ShardOptions, ShardSource
 from sgxl_t.datasets.shards.tar.opening import is_local
+
+
+OpenSource = Callable[..., ImageSource]
+SOURCES: dict[str, OpenSource] = {}
+"""Registered data sets by name."""
+
+
+def register_source(name: str) -> Callable[[OpenSource], OpenSource]:
+    """Decorator: a function of (detail, resolution, split, mirror) opens what is called `name` or
+    `name:detail`. ValueError for a name that is taken.
+    """
+    if name in ("digits", "emoji-scenes", *SOURCES):
+        raise ValueError(f"a data set {name!r} exists: choose another name")
+
+    def register(opens: OpenSource) -> OpenSource:
+        SOURCES[name] = opens
+        return opens
+
+    return register
 
 
 def open_source(
@@ -104,6 +124,8 @@ def _open(reference: str, captions: str | Path | None, **common: Any) -> ImageSo
         return Digits(**drawn)
     if kind == "emoji-scenes":
         return EmojiScenes(detail or None, **drawn)
+    if kind in SOURCES:
+        return SOURCES[kind](detail, **drawn)
     options = common.pop("shards")
     if is_local(reference) and is_tar_of_tars(Path(reference)):
         return TarOfTarsSource(Path(reference), **common)
