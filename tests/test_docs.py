@@ -15,7 +15,12 @@ from sgxl_t.training.train import DRY_RUN
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 PAGES = sorted(
-    [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "configs/README.md", *(ROOT / "data").rglob("*.md")]
+    [
+        *ROOT.glob("*.md"),
+        *(ROOT / "docs").rglob("*.md"),
+        ROOT / "configs/README.md",
+        *(ROOT / "data").rglob("*.md"),
+    ]
 )
 
 
@@ -125,10 +130,14 @@ def test_relative_links_exist(page):
             assert (page.parent / link.split("#")[0]).exists(), link
 
 
-@pytest.mark.parametrize("page", [*(ROOT / "docs").rglob("*.md"), README, ROOT / "CONTRIBUTING.md"], ids=named)
+@pytest.mark.parametrize(
+    "page", [*(ROOT / "docs").rglob("*.md"), README, ROOT / "CONTRIBUTING.md"], ids=named
+)
 def test_files_named_in_the_text_exist(page):
     """Words in backquotes that are paths of this repository."""
-    for path in re.findall(r"`((?:sgxl_t|tests|configs|docs|scripts|benchmarks|data)/[\w./-]*)`", page.read_text()):
+    for path in re.findall(
+        r"`((?:sgxl_t|tests|configs|docs|scripts|benchmarks|data)/[\w./-]*)`", page.read_text()
+    ):
         if path != "data/photos.zip":
             assert (ROOT / path).exists(), path
 

@@ -72,7 +72,9 @@ def build_condition(
         return TextCondition(_required(clip), trainable=trainable_text, own=own, tokens=text_tokens)
     if kind in CONDITIONS:
         return CONDITIONS[kind](source, None)
-    raise ValueError(f"there is no condition {kind!r}: use {', '.join((*CONDITIONS, 'class', 'text'))} or none")
+    raise ValueError(
+        f"there is no condition {kind!r}: use {', '.join((*CONDITIONS, 'class', 'text'))} or none"
+    )
 
 
 def _class_condition(

@@ -18,7 +18,6 @@ from sgxl_t.datasets.shards.discover import TYPED, find_shards
 from sgxl_t.datasets.shards.source import ShardOptions, ShardSource
 from sgxl_t.datasets.shards.tar.opening import is_local
 
-
 OpenSource = Callable[..., ImageSource]
 SOURCES: dict[str, OpenSource] = {}
 """Registered data sets by name."""

@@ -37,8 +37,9 @@ def model_card(
         "---",
     ]
     side, gray = config.img_resolution, " in gray" if config.img_channels == 1 else ""
+    family = FAMILIES.get(config.family, config.family)
     facts = {
-        "Generator": f"{FAMILIES[config.family]}, {side} x {side} pixels{gray}, {parameters:,} parameters",
+        "Generator": f"{family}, {side} x {side} pixels{gray}, {parameters:,} parameters",
         "Condition": _condition(spec),
         "Data": provenance.get("data", "not stated"),
         "Feature networks": provenance.get("features", "not stated"),

@@ -186,8 +186,8 @@ def _load_condition(info: ModelInfo) -> Condition:
     if info.condition.registered:
         if info.condition.registered not in CONDITIONS:
             raise ValueError(
-                f"{info.folder} has the condition {visible(info.condition.registered)!r}, which this program does not "
-                "know: import the module that registers it first"
+                f"{info.folder} has the condition {visible(info.condition.registered)!r}, which is not "
+                "registered here: import the module that registers it first"
             )
         return CONDITIONS[info.condition.registered](None, info.folder)
     if info.condition.kind == "none":

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from sgxl_t.metrics.protocol import MetricSpec, format_count, parse_metric
-from sgxl_t.networks.backbones.references import trained_kinds
 from sgxl_t.networks import configs
+from sgxl_t.networks.backbones.references import trained_kinds
 from sgxl_t.networks.configs import DiscriminatorConfig, GeneratorConfig
 from sgxl_t.networks.generators.synthesis_t import check_attention
 from sgxl_t.objectives.config import ObjectiveConfig
