@@ -3,8 +3,8 @@
     python docs/images/make_sheet.py
 
 The model is the one that ships in the package. Framed pictures show pairs of object and scene that no
-training picture showed. The objects are the half of its 24 that it draws most clearly; every picture is seed 0
-at psi 1.
+training picture showed. The objects are the half of its 24 that it draws most clearly; every picture is
+seed 0 at psi 1.
 """
 
 from pathlib import Path
@@ -16,7 +16,8 @@ from sgxl_t.datasets.embedded.emoji_scenes import is_held_out
 from sgxl_t.datasets.embedded.scene_captions import SCENE_WORDS, with_article
 from sgxl_t.datasets.open import open_source
 
-OBJECTS = "fox,cat,penguin,apple,frog,car,mushroom,pine tree,house,cactus,sunflower,snowman".split(",")
+OBJECTS = ("fox", "cat", "penguin", "apple", "frog", "car")
+OBJECTS += ("mushroom", "pine tree", "house", "cactus", "sunflower", "snowman")
 CELL, GAP, LEFT, TOP = 96, 4, 160, 24
 FRAME = (214, 40, 40)
 
