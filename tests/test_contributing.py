@@ -1,4 +1,4 @@
-"""The worked examples of CONTRIBUTING.md run as they stand there, and the models that they make can be used."""
+"""The worked examples of CONTRIBUTING.md run as they stand there, and the models they make can be used."""
 
 import json
 import os

@@ -6,20 +6,21 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
-from sgxl_t.networks.conditioning import Conditioning, as_conditioning
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from sgxl_t.networks.backbones.feature_networks import FeatureNetwork
 from sgxl_t.networks.condition_input import ConditionInput
+from sgxl_t.networks.conditioning import Conditioning, as_conditioning
 from sgxl_t.networks.configs import ConditionSpec, DiscriminatorConfig
 from sgxl_t.networks.discriminators.discriminator import register_discriminator
+from sgxl_t.networks.discriminators.features import FrozenFeatures
 from sgxl_t.training.train import main
 
 CHANNELS = 32
 
 
-class PixelFeatures(nn.Module):
+class PixelFeatures(FrozenFeatures):
     """The frozen half: images [N, 3, R, R] in [-1, 1] as they are. rng is for augmentations; none here."""
 
     def forward(self, images: Tensor, rng: torch.Generator | None = None) -> Tensor:

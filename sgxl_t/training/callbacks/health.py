@@ -193,10 +193,11 @@ def _picture_rules(config: TrainConfig) -> tuple[Rule, ...]:
         well=ALIKE_WELL,
         patience=SNAPSHOTS,
         counted="snapshots",
-        trouble=f"{of_one[config.cond]} are too alike",
+        trouble=f"{of_one.get(config.cond, 'samples of one condition')} are too alike",
         measured="their distance over that of real pictures is {value:.3f}",
         advice=health_advice.for_alike_samples(config),
     )
+    ignored = {"class": "classes", "text": "captions"}
     if config.cond == "none":
         return (alike,)
     ignored = Rule(
@@ -206,7 +207,7 @@ def _picture_rules(config: TrainConfig) -> tuple[Rule, ...]:
         well=IGNORED_WELL,
         patience=SNAPSHOTS,
         counted="snapshots",
-        trouble=f"{'classes' if config.cond == 'class' else 'captions'} are ignored",
+        trouble=f"{ignored.get(config.cond, 'conditions')} are ignored",
         measured="what another of them changes over what another latent changes is {value:.3f}",
         advice=health_advice.for_ignored_condition(config),
     )

@@ -14,7 +14,8 @@ CONDITION_SHARE = {
     "stylegan3": "generator.stylegan3.embed_proj_dim",
     "stylegan_t": "generator.stylegan_t.text_scale",
 }
-"""How much of the generator's styles is the condition, by family."""
+OTHER_SHARE = "the share of the condition in the generator's styles"
+"""How much of the generator's styles is the condition, by family, and for registered families."""
 
 
 def for_strong_discriminator(config: TrainConfig) -> str:
@@ -54,7 +55,7 @@ def for_alike_samples(config: TrainConfig) -> str:
     """Where images of one condition hardly differ."""
     objective, lower = config.objective, []
     if config.cond != "none" and _sizes_are_free(config):
-        lower.append(CONDITION_SHARE[config.generator.family])
+        lower.append(CONDITION_SHARE.get(config.generator.family, OTHER_SHARE))
     if config.cond == "class" and objective.cls_weight > 0:
         lower.append("objective.cls_weight")
     if config.cond == "text" and objective.clip_weight > 0:
@@ -67,15 +68,15 @@ def for_alike_samples(config: TrainConfig) -> str:
 
 
 def for_ignored_condition(config: TrainConfig) -> str:
-    """Where images are the same whatever is asked for; config.cond is class or text."""
-    what = {"class": "labels", "text": "captions"}[config.cond]
+    """Where images are the same whatever is asked for; config.cond is not none."""
+    what = {"class": "labels", "text": "captions"}.get(config.cond, "conditions")
     higher = ["objective.cls_weight"] if config.cond == "class" else []
     if config.cond == "text" and _has_guide(config):
         higher.append("objective.clip_weight")
     if config.cond == "text":
         higher += ["objective.mismatch_weight", "discriminator.text_scale"]
     if _sizes_are_free(config):
-        higher.append(CONDITION_SHARE[config.generator.family])
+        higher.append(CONDITION_SHARE.get(config.generator.family, OTHER_SHARE))
     return (
         f"Pictures are the same whatever is asked for: check that {what} fit their pictures, "
         f"raise {either(higher)}."

@@ -98,7 +98,7 @@ def _what_it_is(folder: Path) -> str:
 
 def _of_model(folder: Path) -> Origin:
     info = read_info(folder)
-    family, cond = info.generator.family, info.condition.kind
+    family, cond = info.generator.family, info.condition.cond
     return Origin(folder, info, weight_shapes(folder), family, cond, info.class_names)
 
 
@@ -143,7 +143,7 @@ def with_origin(config: TrainConfig) -> TrainConfig:
     are read with the folder's text encoder.
     """
     info = model_of(config)
-    if info is None or info.condition.kind != config.cond:  # `check_start` refuses the latter
+    if info is None or info.condition.cond != config.cond:  # `check_start` refuses the latter
         return config
     theirs, side = info.generator, config.generator.img_resolution
     if theirs.family == "stylegan_t" == config.generator.family:

@@ -235,9 +235,9 @@ def check_below(stage: Stage) -> None:
             f"stage {stage.label} starts from {folder}, a generator of another configuration "
             f"({difference}): use the configuration it was trained with, or a new --run-dir"
         )
-    if info.condition.kind != stage.config.cond:
+    if info.condition.cond != stage.config.cond:
         raise ValueError(
-            f"stage {stage.label} starts from {folder}, whose condition is {info.condition.kind}, but "
+            f"stage {stage.label} starts from {folder}, whose condition is {info.condition.cond}, but "
             f"cond={stage.config.cond}: train all stages on one condition"
         )
 
