@@ -31,7 +31,7 @@ from sgxl_t.metrics.distances.clip_score import check_prompts
 from sgxl_t.metrics.features.resize import lanczos_uint8
 from sgxl_t.metrics.features.weights import replacing
 from sgxl_t.metrics.generated import Fakes, shown_size
-from sgxl_t.metrics.sampling_rng import stream
+from sgxl_t.ops.random import sample_rng
 
 COCO_METRICS = {"fid30k_coco64": 64, "fid30k_coco256": 256}
 """Name of the metric to its evaluation resolution; the two are never compared."""
@@ -95,9 +95,9 @@ def draw_prompts(captions: str | Path, *, count: int = COUNT, seed: int = 0) -> 
     images = sorted(by_image)
     prompts = []
     for index in range(count):
-        image = images[_uniform(len(images), stream(seed, index, "prompt"))]
+        image = images[_uniform(len(images), sample_rng(seed, index, "prompt"))]
         choices = by_image[image]
-        caption_id, text = choices[_uniform(len(choices), stream(seed, image, "caption"))]
+        caption_id, text = choices[_uniform(len(choices), sample_rng(seed, image, "caption"))]
         prompts.append(Prompt(image, caption_id, text))
     return PromptList(tuple(prompts), seed, path.name, hashlib.sha256(data).hexdigest())
 

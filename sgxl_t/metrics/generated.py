@@ -25,10 +25,11 @@ from sgxl_t.files.content import file_hash, file_hashes, short_hash
 from sgxl_t.files.regular import open_regular
 from sgxl_t.files.terminal import visible
 from sgxl_t.metrics.processes import NotFiniteError
-from sgxl_t.metrics.sampling_rng import exact, latents, stream
+from sgxl_t.metrics.sampling_rng import exact, sample_latents
 from sgxl_t.networks.generators.generator import Generator
 from sgxl_t.networks.text.tokens import TextTokens
 from sgxl_t.ops.images import as_rgb, to_uint8
+from sgxl_t.ops.random import sample_rng
 
 ClassSampling = Literal["uniform", "dataset", "balanced"]
 CLASS_SAMPLING: tuple[ClassSampling, ...] = ("uniform", "dataset", "balanced")
@@ -122,7 +123,7 @@ class GeneratorFakes:
 
     def pictures(self, indices: Sequence[int]) -> Tensor:
         """uint8 [n, 3, R, R] on the generator's device; NotFiniteError for pictures with NaN."""
-        z = latents(self.seed, indices, self.generator.z_dim).to(self.device)
+        z = sample_latents(self.seed, indices, self.generator.z_dim).to(self.device)
         with exact(self.device):
             c = self.encoded(indices)
             text = self.tokens(indices)
@@ -149,10 +150,10 @@ class GeneratorFakes:
             classes = self.condition.spec.num_classes
             if self.class_sampling == "balanced":
                 return index % classes
-            return int(torch.randint(classes, (), generator=stream(self.seed, index, "class")))
+            return int(torch.randint(classes, (), generator=sample_rng(self.seed, index, "class")))
         if index not in self._drawn:
             assert self.notes is not None
-            rng = stream(self.seed, index, "note")
+            rng = sample_rng(self.seed, index, "note")
             chosen = int(torch.randint(len(self.notes.source), (), generator=rng))
             note = self.notes.label if kind == "class" else self.notes.caption
             self._drawn[index] = note(chosen)

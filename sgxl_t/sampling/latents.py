@@ -12,17 +12,13 @@ from torch.nn import functional as F
 
 from sgxl_t.conditioning.condition import Condition
 from sgxl_t.networks.generators.generator import Generator
+from sgxl_t.ops.random import latents
 from sgxl_t.sampling.prompts import Prompts
 from sgxl_t.sampling.sample_spec import Shot, Step
 from sgxl_t.sampling.truncation import truncated_styles
 
 PARALLEL = 1e-6
 """Sine of the angle below which two vectors count as parallel."""
-
-
-def latents(seeds: Sequence[int], z_dim: int) -> Tensor:
-    """float32 [N, z_dim], N(0, 1); each row is a function of its own seed alone."""
-    return torch.stack([torch.randn(z_dim, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
 
 
 def styles(

@@ -13,6 +13,7 @@ from sgxl_t.datasets.loading.caption_choice import choose_caption
 from sgxl_t.datasets.loading.caption_dropout import drop_captions
 from sgxl_t.datasets.loading.streaming import StreamBatches
 from sgxl_t.datasets.loading.workers import Restarting, loader_options
+from sgxl_t.ops.random import epoch_rng
 
 Place = tuple[int, int]
 """A position in the endless order, and the index of the picture that stands there."""
@@ -119,14 +120,10 @@ class IndexedBatches(Restarting["Batch | str"], Iterator[Batch]):
             for position in range(start, start + self._batch_size):
                 if position // count != epoch:
                     epoch = position // count
-                    order = torch.randperm(count, generator=_stream(self.seed, epoch))
+                    order = torch.randperm(count, generator=epoch_rng(self.seed, epoch))
                 batch.append((position, int(order[position % count])))
             yield batch
             start += self._step
-
-
-def _stream(seed: int, epoch: int) -> torch.Generator:
-    return torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
 
 
 class _Views(Dataset):

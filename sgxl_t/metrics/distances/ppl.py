@@ -9,7 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sgxl_t.metrics.sampling_rng import ConditionOf, condition_of, device_of, exact, latents, per_sample
+from sgxl_t.metrics.sampling_rng import (
+    ConditionOf,
+    condition_of,
+    device_of,
+    exact,
+    per_sample,
+    sample_latents,
+)
 from sgxl_t.networks.text.tokens import TextTokens
 
 EPSILON = 1e-4
@@ -50,7 +57,7 @@ def ppl(
     def distances(indices: list[int]) -> Tensor:
         c = condition_of(conditions, indices, device)
         start, end = (
-            network.mapping(latents(seed, indices, network.z_dim, purpose).to(device), c)
+            network.mapping(sample_latents(seed, indices, network.z_dim, purpose).to(device), c)
             for purpose in ("z", "other end")
         )
         text = None if tokens is None else tokens(indices)
