@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from sgxl_t.datasets.base import ImageSource, Sample
+from sgxl_t.datasets.captions import clean_caption
 from sgxl_t.datasets.decode import Bounds, open_picture
-from sgxl_t.datasets.images.annotations import MAX_TABLE_BYTES, clean_caption
+from sgxl_t.datasets.images.annotations import MAX_TABLE_BYTES
 from sgxl_t.datasets.images.zip import ZipSource
 from sgxl_t.datasets.open import open_source
 from sgxl_t.datasets.rejects import RejectedItemError, Rejects

@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sgxl_t.datasets import batches, open_source
+from sgxl_t.datasets import BatchOptions, batches, open_source
 from sgxl_t.datasets.decode import decode_picture
 from sgxl_t.datasets.rejects import RejectedItemError
 
@@ -188,7 +188,7 @@ def test_shards_by_index_and_by_stream(tmp_path):
     assert len(source) == 24
     assert (source[7].caption, source[7].label) == ("sample 7", 1)
     assert len(source_of(f"{place}/{{00000..00002}}.tar")) == 18
-    batch = next(batches(source, batch_size=5, seed=0))
+    batch = next(batches(source, BatchOptions(batch_size=5, seed=0)))
     assert batch.images.shape == (5, 3, 16, 16)
     assert len(batch.captions) == 5
 

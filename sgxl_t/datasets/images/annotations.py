@@ -5,13 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
+from sgxl_t.datasets.captions import clean_caption
 from sgxl_t.datasets.rejects import RejectedItemError, Rejects
 from sgxl_t.files.terminal import visible
 
-MAX_CAPTION_CHARS = 1000
-"""Longer captions are cut at the last space before; text encoders read about 350 characters."""
-MAX_LOOKED_AT = 20 * MAX_CAPTION_CHARS
-"""Characters of a caption that are looked at, before spaces are made single."""
 MAX_CAPTIONS = 1000
 """Captions that one picture keeps; published sets have some hundred at most."""
 MAX_CLASSES = 100_000
@@ -137,28 +134,6 @@ def _check_number(name: str, label: int) -> None:
             f"label {shown} is too large ({visible(repr(name))} has it, and there are at most {MAX_CLASSES} "
             "classes): number the classes from 0 on without gaps"
         )
-
-
-def clean_caption(caption: object, rejects: Rejects) -> str:
-    """One line of text within MAX_CAPTION_CHARS; RejectedItemError when it is no text, broken or empty."""
-    if isinstance(caption, bytes):
-        try:
-            caption = caption.decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise RejectedItemError("caption is not UTF-8", str(error)) from error
-    if not isinstance(caption, str):
-        raise RejectedItemError("caption is no text", repr(caption)[:100])
-    whole = len(caption) <= MAX_LOOKED_AT
-    caption = caption[:MAX_LOOKED_AT]
-    if any(0xD800 <= ord(char) <= 0xDFFF for char in caption):
-        raise RejectedItemError("caption is not UTF-8")
-    text = " ".join("".join(char if char.isprintable() else " " for char in caption).split())
-    if not text:
-        raise RejectedItemError("caption is empty")
-    if len(text) > MAX_CAPTION_CHARS or not whole:
-        rejects.note(f"caption cut at {MAX_CAPTION_CHARS} characters")
-        text = text[: MAX_CAPTION_CHARS + 1].rsplit(" ", 1)[0][:MAX_CAPTION_CHARS]
-    return text
 
 
 def safe_name(name: object) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import random
 import re
 from collections.abc import Sequence
 from functools import lru_cache
@@ -33,7 +32,7 @@ class Captions:
 
     fields: names, such as `txt` for the text file; empty takes the first of the texts (.txt, .caption and so
     on), or else "caption" of the json, or else another of the columns that tables have for captions.
-    Fields may hold lists. Of several captions one is drawn; without draws the first is taken.
+    Fields may hold lists.
     """
 
     def __init__(self, fields: tuple[str, ...] = ()) -> None:
@@ -52,13 +51,6 @@ class Captions:
         found = self.all_of(group)
         listed = json_of(group).get(CAPTION_LIST) if found and not self.fields else None
         return [*found, *listed] if isinstance(listed, list) else found
-
-    def one_of(self, group: Group, draws: random.Random | None) -> Any:
-        """One caption as it stands in the shard; None where there is none."""
-        captions = self.all_of(group)
-        if not captions:
-            return None
-        return captions[0] if draws is None or len(captions) == 1 else draws.choice(captions)
 
     def left_out(self, group: Group) -> list[str]:
         """Where a sample has other captions than are taken, in words; [] where fields are named."""

@@ -11,8 +11,8 @@ from itertools import islice
 from pathlib import Path
 
 from sgxl_t.datasets.base import CONTENT_VERSION, START, Mark, Sample, StreamSource
+from sgxl_t.datasets.captions import choose, clean_caption
 from sgxl_t.datasets.decode import Bounds, decode_picture
-from sgxl_t.datasets.images.annotations import clean_caption
 from sgxl_t.datasets.rejects import RejectedItemError, Rejects
 from sgxl_t.datasets.shards.addresses import Addresses, evenly
 from sgxl_t.datasets.shards.discover import TYPED, Consent, Subset
@@ -33,6 +33,7 @@ from sgxl_t.datasets.shards.tar.samples import (
 from sgxl_t.datasets.shards.watch import Watch
 from sgxl_t.files.content import file_hashes, short_hash
 from sgxl_t.files.terminal import visible
+from sgxl_t.ops.random import python_rng
 
 PROBE_SAMPLES = 16
 PROBE_SHARDS = 5
@@ -181,10 +182,10 @@ class ShardSource(StreamSource):
                 key = f"{seed}/{part}/{parts}/{mark.epoch}/{number}"
                 # Where samples were taken before, only headers are read until the stream is there again.
                 encoded = self._encoded(segments[number], watch, lazy=mark.taken > 0)
-                mixed = shuffle(held, initial=held, rng=random.Random(key))(encoded)
+                mixed = shuffle(held, initial=held, rng=python_rng(key))(encoded)
                 for taken, group in enumerate(mixed, 1):
                     if taken > mark.taken:
-                        sample = self._use(group, watch, random.Random(f"{key}/{taken}"))
+                        sample = self._use(group, watch, python_rng(key, taken))
                         if sample is not None:
                             yield Mark(mark.epoch, number, taken), sample
                 mark = Mark(mark.epoch, number + 1)
@@ -259,10 +260,10 @@ class ShardSource(StreamSource):
             self.filter.check(group)
         caption = None
         if self.has_captions:
-            text = self.captions.one_of(group, draws)
-            if text is None:
+            texts = self.captions.all_of(group)
+            if not texts:
                 raise RejectedItemError("no caption")
-            caption = clean_caption(text, self.rejects)
+            caption = clean_caption(choose(texts, draws), self.rejects)
         note = partial(self.rejects.note, name=group_name(group))
         image = decode_picture(group[ending], self.size, self.bounds, self.enlarge, draft=draft, note=note)
         label = self._label(group) if self.class_names is not None else None

@@ -10,8 +10,8 @@ from typing import Any
 from PIL import Image
 from tqdm import tqdm
 
+from sgxl_t.datasets.captions import clean_caption
 from sgxl_t.datasets.decode import open_picture
-from sgxl_t.datasets.images.annotations import clean_caption
 from sgxl_t.datasets.rejects import FilteredItemError, RejectedItemError, Rejects
 from sgxl_t.datasets.shards.source import ShardSource
 from sgxl_t.datasets.shards.tar.opening import is_local
