@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -21,7 +20,7 @@ from sgxl_t.datasets.enlarge import Enlarger
 from sgxl_t.datasets.shards.class_files import CLASS_FILE
 from sgxl_t.datasets.shards.fields import CAPTION_LIST
 from sgxl_t.files.lock import lock_beside, locked
-from sgxl_t.files.whole import is_aside_of, name_aside
+from sgxl_t.files.whole import put_back, whole_file, whole_folder
 
 SHARD_SAMPLES = 1000
 PREPARED_FILE = "prepared.json"
@@ -92,7 +91,7 @@ def write_dataset(
         indices = sorted(np.random.RandomState(seed).permutation(total)[:max_images].tolist())
     source.enlarge = enlarger = enlarger or Enlarger()
     count = 0
-    with _aside(target) as partial:
+    with _aside(target, format) as partial:
         _check_target(target, format, overwrite)  # another process may just have made it
         writer: Writer = (
             ZipWriter(partial) if format == "zip" else ShardWriter(partial, lists=source.several_captions)
@@ -193,7 +192,6 @@ class ShardWriter:
 
     def __init__(self, folder: Path, *, lists: bool = False) -> None:
         """lists: write the field "captions" also where it holds one caption, so that it can be read alone."""
-        folder.mkdir()
         self.folder, self.lists = folder, lists
         self._count = 0
         self._tar = None
@@ -275,43 +273,23 @@ def _rejects_file(target: Path) -> Path:
 
 
 @contextmanager
-def _aside(target: Path) -> Iterator[Path]:
-    """A path beside the target to write to, renamed to it at the end and removed after any failure.
+def _aside(target: Path, format: str) -> Iterator[Path]:
+    """A new file or folder beside the target, which replaces it at the end and is removed after any failure.
 
     Meanwhile no other process writes to the target: a second one ends with one sentence. What one left that
     was killed is removed.
     """
-    partial = name_aside(target)
     with ExitStack() as held:
         try:
             what, way_out = f"{target} is being written", "wait for it, or name another destination"
             held.enter_context(locked(lock_beside(target), what, way_out))
-            partial.open("xb").close()  # tells now, not after an hour, that the folder cannot be written
-            partial.unlink()
+            put_back(target.parent, target.name)
+            whole = whole_file(target) if format == "zip" else whole_folder(target, mark=None)
+            partial = held.enter_context(whole)
+            if format == "zip":
+                partial.touch()  # tells now, not after an hour, that the folder cannot be written
         except OSError as error:
             raise ValueError(
                 f"{target} cannot be written ({error.strerror or error}): choose a folder you may write to"
             ) from error
-        _remove_left(target)
-        try:
-            yield partial
-            if target.is_dir():
-                shutil.rmtree(target)
-            partial.replace(target)
-        except BaseException:  # Ctrl-C too
-            _remove(partial)
-            raise
-
-
-def _remove_left(target: Path) -> None:
-    """Remove what killed processes wrote beside the target; nobody else may be writing it."""
-    for path in target.parent.iterdir():
-        if is_aside_of(path, target):
-            _remove(path)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+        yield partial

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sgxl_t.files.terminal import visible
+from sgxl_t.files.whole import write_whole
 
 Item = tuple[str, str, str]
 """Name, reason and detail of one rejected item."""
@@ -132,7 +133,7 @@ class Rejects:
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         if self.items:
-            path.write_text("".join(_line(*item) for item in self.items), encoding="utf-8")
+            write_whole(path, "".join(_line(*item) for item in self.items))
         else:
             path.unlink(missing_ok=True)
         self._log = path

@@ -29,9 +29,10 @@ class Lookup:
             if path in self._names:
                 return self._names[path]
         plain = not is_picture(name)
-        for path in paths if plain else ():
-            if len(found := self._by_stem.get(path, ())) == 1:
-                return found[0]
+        if plain:
+            for found in (self._by_stem.get(path, []) for path in paths):
+                if len(found) == 1:
+                    return found[0]
         if "/" in name:
             return None
         fitting = self._by_base.get(name, ()) if not plain else self._by_base_stem.get(name, ())
