@@ -213,13 +213,13 @@ def _data(path: str, sheet: str | None, examine: int, allow_pipe: bool) -> dict[
     found: dict[str, Any] = {"holds": "data set", "path": path}
     about = {"classes": list(source.class_names or ()), "captions": source.has_captions}
     if isinstance(source, ShardSource):
-        seen = survey(source, examine=examine, pictures=count)
+        seen = survey(source, examine=examine, images=count)
         found |= {**about, **seen.findings}
-        pictures = seen.pictures
+        pictures = seen.images
     else:
         found |= {"pictures": len(source), **about, "first_caption": source[0].caption}
         if isinstance(source, ListedSource):
-            sides = list(source.sizes.elements()) or source.sides(examine)
+            sides = list(source.sizes.elements()) or source.image_sizes(examine)
             found |= {"width": range_of([width for width, _ in sides])}
             found |= {"height": range_of([height for _, height in sides])}
         pictures = _some_pictures(source, count)

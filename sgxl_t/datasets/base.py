@@ -15,7 +15,7 @@ from sgxl_t.datasets.rejects import RejectedItemError, Rejects
 from sgxl_t.ops.images import to_gray
 
 CACHE_BYTES = 256 * 2**20
-"""Pictures of a source are kept in memory when all of them together need at most this much."""
+"""Images of a source are kept in memory when all of them together need at most this much."""
 
 LABELS_BY = "sort the pictures into one folder per class, add dataset.json, or train with another condition"
 CAPTIONS_BY = "put name.txt beside name.jpg, add metadata.jsonl, or train with another condition"
@@ -29,11 +29,11 @@ CONTENT_VERSION = "content 2"
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture: image uint8 [3, R, R] in [0, 255], and its class index and caption where known.
+    """One image: image uint8 [3, R, R] in [0, 255], and its class index and caption where known.
 
     Of a source that is gray, image is [1, R, R].
 
-    captions: all captions of the picture, () where there is none; `caption` alone stands for one. Outside of
+    captions: all captions of the image, () where there is none; `caption` alone stands for one. Outside of
     training `caption` is the first of them.
     """
 
@@ -57,18 +57,18 @@ class Batch:
 
 
 class ImageSource(ABC):
-    """Square pictures of one resolution with labels or captions, addressed by index.
+    """Square images of one resolution with labels or captions, addressed by index.
 
     Subclasses give `_count` and `_read`; this class mirrors, keeps small sets in memory and passes over
-    pictures that turn out to be broken: the next good one stands in, so an index always gives a sample, and
+    images that turn out to be broken: the next good one stands in, so an index always gives a sample, and
     always the same one.
 
-    size: height and width; another one than the square of `resolution`, set before the first picture is read,
-    is for pictures that are measured, never trained on.
-    gray: set before the first picture is read, reduces pictures to their brightness, one channel.
-    sizes: pictures by width and height of their files, as far as known.
-    enlarge: set before the first picture is read, makes pictures larger that are smaller than the source;
-    Lanczos where it is None. several_captions: whether pictures are known to have more than one caption.
+    size: height and width; another one than the square of `resolution`, set before the first image is read,
+    is for images that are measured, never trained on.
+    gray: set before the first image is read, reduces images to their brightness, one channel.
+    sizes: images by width and height of their files, as far as known.
+    enlarge: set before the first image is read, makes images larger that are smaller than the source;
+    Lanczos where it is None. several_captions: whether images are known to have more than one caption.
     no_labels, no_captions: where labels or captions were found and not taken, the rule that left them out and
     the way out, for the message of `require`; None where there were none.
     """
@@ -98,26 +98,26 @@ class ImageSource(ABC):
 
     @abstractmethod
     def _count(self) -> int:
-        """Number of pictures, mirrored ones not counted."""
+        """Number of images, mirrored ones not counted."""
 
     @abstractmethod
     def _read(self, index: int) -> Sample:
-        """Read or draw picture `index`; RejectedItemError when it is broken."""
+        """Read or draw image `index`; RejectedItemError when it is broken."""
 
     def _name(self, index: int) -> str:
-        """Name of picture `index` in the list of rejects."""
+        """Name of image `index` in the list of rejects."""
         return str(index)
 
     @abstractmethod
     def fingerprint(self) -> str:
-        """Sixteen hex digits over all that is read: every byte of pictures, labels and captions, and how.
+        """Sixteen hex digits over all that is read: every byte of images, labels and captions, and how.
 
         The place does not count: equal content elsewhere has an equal fingerprint. Of data behind URLs and
         commands the addresses alone are known.
         """
 
     def fingerprint_of_numbered(self) -> str:
-        """Fingerprint of the pictures that `source[index]` gives, by content also where they are fetched."""
+        """Fingerprint of the images that `source[index]` gives, by content also where they are fetched."""
         return self.fingerprint()
 
     @property
@@ -126,7 +126,7 @@ class ImageSource(ABC):
         return len(self.class_names) if self.class_names is not None else 0
 
     def label_counts(self) -> dict[int, int] | None:
-        """Pictures by class index, as far as known without reading them; None where that is not known."""
+        """Images by class index, as far as known without reading them; None where that is not known."""
         return None
 
     def __len__(self) -> int:
@@ -144,7 +144,7 @@ class ImageSource(ABC):
         return replace(sample, image=sample.image.flip(-1))
 
     def samples(self, indices: Iterable[int] | None = None) -> Iterator[Sample]:
-        """One pass over all pictures, or over the given indices; broken ones are left out, none stands in."""
+        """One pass over all images, or over the given indices; broken ones are left out, none stands in."""
         for index in range(self._count()) if indices is None else indices:
             try:
                 yield self._read_sized(index)
@@ -228,7 +228,7 @@ def check_resolution(resolution: int) -> int:
     fits = MIN_RESOLUTION <= resolution <= MAX_RESOLUTION and resolution & (resolution - 1) == 0
     if not fits:
         raise ValueError(
-            f"resolution={resolution} is no power of two from {MIN_RESOLUTION} to {MAX_RESOLUTION}: "
+            f"resolution={resolution} is not a power of two from {MIN_RESOLUTION} to {MAX_RESOLUTION}: "
             "use 16, 32, 64, 128, 256, 512 or 1024"
         )
     return resolution

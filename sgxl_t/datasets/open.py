@@ -31,13 +31,13 @@ def open_source(
 ) -> ImageSource:
     """Open a data set by reference.
 
-    reference: `digits`, `emoji-scenes` or a subset such as `emoji-scenes:24x8`, a folder of pictures, a .zip,
+    reference: `digits`, `emoji-scenes` or a subset such as `emoji-scenes:24x8`, a folder of images, a .zip,
     a folder of .tar shards, a pattern, URL, command or .txt list of shards (see find_shards), or a tar of one
     tar per class (ILSVRC2012_img_train.tar).
     split: `train`; `test` (and `held_out` of emoji-scenes); a folder or zip has the splits it has folders of.
-    mirror: every picture also flipped. captions: table or COCO file of captions for a folder or zip.
+    mirror: every image also flipped. captions: table or COCO file of captions for a folder or zip.
     reject_limit: share of broken items above which reading stops with ValueError.
-    min_side: pictures whose shorter side has fewer pixels are rejected.
+    min_side: images whose shorter side has fewer pixels are rejected.
     shards: how shards are read; other sources refuse a filter, caption fields and an order.
     """
     reference = str(reference)
@@ -64,7 +64,7 @@ def open_source(
 def open_to_measure(
     reference: str | Path, size: Size, *, split: str = "train", shards: ShardOptions | None = None
 ) -> ImageSource:
-    """Open a data set, see `open_source`, whose pictures come at any height and width.
+    """Open a data set, see `open_source`, whose images come at any height and width.
 
     They are cut to the shape around their centre and resized as ever; those of the size already stay as they
     are. `rejects` notes how many files have another size, where their headers have been looked at.
@@ -91,8 +91,8 @@ def _refuse(shards: ShardOptions, reference: str) -> None:
     ):
         if value:
             raise ValueError(
-                f"data.{name}={value} acts on shards, and {reference!r} is none: leave it out, or make "
-                "shards with sgxl-t prepare"
+                f"data.{name}={value} only works with shards, which {reference!r} is not: leave it out, or "
+                "make shards with sgxl-t prepare"
             )
 
 

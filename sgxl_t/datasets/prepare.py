@@ -31,8 +31,8 @@ FORMATS = ("zip", "shards")
 class Report:
     """What was written, and what was left out and why.
 
-    not_used: what was found beside the pictures and not used, by reason: {"count", "names" of the first}.
-    summary: all of it in words. rejects_file: the list of the rejected pictures; None where all are good.
+    not_used: what was found beside the images and not used, by reason: {"count", "names" of the first}.
+    summary: all of it in words. rejects_file: the list of the rejected images; None where all are good.
     """
 
     destination: str
@@ -77,13 +77,13 @@ def write_dataset(
     """Write `source` to a .zip file or a folder of shards and list the rejects.
 
     The result appears under its name only when it is complete. max_images: a seeded choice, in source order.
-    enlarger: what makes pictures larger that are smaller than the source, Lanczos without; what was used, and
-    for how many pictures, stands in the report and beside the pictures under "prepared".
+    enlarger: what makes images larger that are smaller than the source, Lanczos without; what was used, and
+    for how many images, stands in the report and beside the images under "prepared".
     Rejects, if any, are listed in `<destination>.rejects.jsonl` beside a zip, or in `rejects.jsonl` among the
     shards.
     """
     if max_images is not None and max_images < 1:
-        raise ValueError(f"max_images={max_images} leaves no picture: use 1 or more")
+        raise ValueError(f"max_images={max_images} is too small: use 1 or more")
     target = _check_target(Path(destination), format, overwrite)
     total = len(source) // (2 if source.mirror else 1)
     indices: Sequence[int] | None = None
@@ -135,7 +135,7 @@ def _report(source: ImageSource, enlarger: Enlarger, target: Path, format: str, 
 
 
 def _prepared(source: ImageSource, enlarger: Enlarger) -> dict[str, object]:
-    """How the pictures of an archive came to their size."""
+    """How the images of an archive came to their size."""
     return {
         "resolution": source.resolution,
         "resize": "centre square, Lanczos (Pillow)",
@@ -154,7 +154,7 @@ class ZipWriter:
         self._count = 0
 
     def add(self, sample: Sample) -> None:
-        """Append one picture."""
+        """Append one image."""
         name = f"{self._count // 1000:05d}/img{self._count:08d}.png"
         self._put(name, encode_png(sample))
         if sample.label is not None:
@@ -168,7 +168,7 @@ class ZipWriter:
         """Write dataset.json and the directory of the zip.
 
         Captions stand under "labels" as StyleGAN-T's tools expect, except beside integer labels; several of
-        one picture as a list.
+        one image as a list.
         """
         table: dict[str, object] = {"labels": self._labels or self._captions or None}
         if self._labels and self._captions:
@@ -222,7 +222,7 @@ class ShardWriter:
         self._count += 1
 
     def close(self, class_names: tuple[str, ...] | None, prepared: dict[str, object]) -> None:
-        """Complete the last shard and write the names of the classes and how the pictures were prepared."""
+        """Complete the last shard and write the names of the classes and how the images were prepared."""
         self._finish()
         (self.folder / PREPARED_FILE).write_text(json.dumps(prepared, indent=1) + "\n")
         if class_names is not None:
@@ -236,7 +236,7 @@ class ShardWriter:
 
 
 def encode_png(sample: Sample) -> bytes:
-    """The picture as PNG, fast rather than small."""
+    """The image as PNG, fast rather than small."""
     buffer = io.BytesIO()
     Image.fromarray(sample.image.permute(1, 2, 0).numpy()).save(buffer, "png", compress_level=1)
     return buffer.getvalue()
@@ -244,7 +244,7 @@ def encode_png(sample: Sample) -> bytes:
 
 def _check_target(target: Path, format: str, overwrite: bool) -> Path:
     if format not in FORMATS:
-        raise ValueError(f"format={format!r} is none of {', '.join(FORMATS)}: use one of them")
+        raise ValueError(f"format={format!r} is unknown: use {' or '.join(FORMATS)}")
     if format == "zip" and target.suffix.lower() != ".zip":
         raise ValueError(f"{target} does not end in .zip: name it {target}.zip or use the format 'shards'")
     if format == "shards" and target.suffix.lower() in (".zip", ".tar"):

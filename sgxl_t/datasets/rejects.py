@@ -19,7 +19,7 @@ NAMES_TOLD = 3
 
 
 class RejectedItemError(ValueError):
-    """One picture, caption or label that cannot be used; `reason` is the same for all of its kind."""
+    """One image, caption or label that cannot be used; `reason` is the same for all of its kind."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(f"{reason}: {detail}" if detail else reason)
@@ -49,7 +49,7 @@ class Rejects:
     limit: largest share of rejected items among all items, in [0, 1]; above it `check` raises ValueError.
     items: (name, reason, detail) in the order found. notes: counts of things that were not rejected:
     repaired (for example captions cut at the length limit), or left out by the filter.
-    unused: what was found beside the pictures and not used, by reason, such as files of other kinds, labels
+    unused: what was found beside the images and not used, by reason, such as files of other kinds, labels
     and captions that no rule takes; it does not count against the limit.
     """
 
@@ -65,7 +65,7 @@ class Rejects:
 
     def __post_init__(self) -> None:
         if not 0 <= self.limit <= 1:
-            raise ValueError(f"reject_limit={self.limit} is no share: use a number from 0 to 1")
+            raise ValueError(f"reject_limit={self.limit} is out of range: use a number from 0 to 1")
 
     def __len__(self) -> int:
         return len(self.items)

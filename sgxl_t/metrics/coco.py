@@ -18,15 +18,15 @@ from torch import Tensor
 
 from sgxl_t.datasets.base import ImageSource, Sample
 from sgxl_t.datasets.captions import clean_caption
-from sgxl_t.datasets.decode import Bounds, open_picture
+from sgxl_t.datasets.decode import Bounds, open_image
 from sgxl_t.datasets.images.annotations import MAX_TABLE_BYTES
 from sgxl_t.datasets.images.zip import ZipSource
 from sgxl_t.datasets.open import open_source
 from sgxl_t.datasets.rejects import RejectedItemError, Rejects
 from sgxl_t.files.content import short_hash
+from sgxl_t.files.lock import in_turn
 from sgxl_t.files.regular import read_regular
 from sgxl_t.files.terminal import visible
-from sgxl_t.files.turns import in_turn
 from sgxl_t.files.untrusted import Value, parse_json
 from sgxl_t.metrics.distances.clip_score import check_prompts
 from sgxl_t.metrics.features.resize import lanczos_uint8
@@ -230,7 +230,7 @@ def open_coco(reference: str | Path, resolution: int) -> CocoReal:
     stored = open_source(reference, resolution=STORED)
     if isinstance(stored, ZipSource):
         with stored._open(stored.entries[0].name) as file:
-            size = open_picture(file, Bounds()).size
+            size = open_image(file, Bounds()).size
         if size != (STORED, STORED):
             raise ValueError(
                 f"{reference} holds pictures of {size[0]} x {size[1]} px: prepare COCO again with "

@@ -71,7 +71,7 @@ def test_uneven_shares_change_from_epoch_to_epoch(tmp_path):
     source = source_of(write_shards(tmp_path, shards=17, samples=1))
     counts = [
         [
-            sum(len(segment) for segment in source.plan.segments(epoch, seed=0, part=part, parts=2))
+            sum(len(segment) for segment in source.order.segments(epoch, seed=0, part=part, parts=2))
             for part in (0, 1)
         ]
         for epoch in range(2)
@@ -183,5 +183,5 @@ def test_caption_dropout_is_a_function_of_the_position():
     assert 30 < sum(empty) < 90
     again = next(batches(source, options, images_seen=100))
     assert [not text for text in again.captions] == empty[100:150]
-    with pytest.raises(ValueError, match="no share"):
+    with pytest.raises(ValueError, match="out of range"):
         batches(source, BatchOptions(batch_size=1, seed=0, caption_dropout=1.5))

@@ -118,7 +118,7 @@ def test_prompts_of_attribute_tuples():
     assert len(tuples) == 96
     assert len({source.prompt(attributes) for attributes in tuples}) == 96
     assert source.prompt((0, 0, 1)) == "a small fox in snow"
-    assert source.attribute_names == ("object", "scene", "size")
+    assert tuple(source.attribute_values) == ("object", "scene", "size")
 
 
 def test_small_things_cover_less_of_the_picture():

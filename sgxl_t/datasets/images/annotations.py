@@ -1,4 +1,4 @@
-"""Captions and labels of listed pictures, kept by picture, each with where it came from."""
+"""Captions and labels of listed images, kept by image, each with where it came from."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sgxl_t.datasets.rejects import RejectedItemError, Rejects
 from sgxl_t.files.terminal import visible
 
 MAX_CAPTIONS = 1000
-"""Captions that one picture keeps; published sets have some hundred at most."""
+"""Captions that one image keeps; published sets have some hundred at most."""
 MAX_CLASSES = 100_000
 MAX_TABLE_BYTES = 2**30
 
@@ -19,9 +19,9 @@ Label = int | str
 
 @dataclass
 class Annotations:
-    """Captions and labels by the picture's path inside its folder or archive, with `/` between parts.
+    """Captions and labels by the image's path inside its folder or archive, with `/` between parts.
 
-    captions: all different ones of a picture, in the order found. Of several places that give a picture
+    captions: all different ones of an image, in the order found. Of several places that give an image
     captions or a label the first is taken; what the others say is counted as not used.
     named: the only place that captions are taken from; None takes them from any. no_labels, no_captions: what
     stands between what was found and labels or captions, and the way out (see ImageSource).
@@ -39,7 +39,7 @@ class Annotations:
     _labels_from: dict[str, str] = field(default_factory=dict)
 
     def add_caption(self, name: str, caption: object, origin: str) -> None:
-        """Keep a caption, or each of a list, behind the picture's others; bad ones wait for `settle`."""
+        """Keep a caption, or each of a list, behind the image's others; bad ones wait for `settle`."""
         taken = self.named or self._captions_from.get(name, origin)
         texts = caption if isinstance(caption, list) and caption else [caption]
         looked_at, beyond = texts[: 10 * MAX_CAPTIONS], len(texts) - 10 * MAX_CAPTIONS
@@ -63,21 +63,21 @@ class Annotations:
                 self._captions_from[name] = origin
 
     def captions_from(self, name: str) -> str | None:
-        """Where the captions of a picture came from; None where it has none and may have some."""
+        """Where the captions of an image came from; None where it has none and may have some."""
         return self.named or self._captions_from.get(name)
 
     def pass_over_caption(self, name: str, taken: str, what: str, caption: object = None) -> None:
-        """Count a caption, or a file of them, whose picture has captions from `taken`; not when it says the
+        """Count a caption, or a file of them, whose image has captions from `taken`; not when it says the
         same."""
         if caption is None or caption not in self.captions.get(name, ()):
             self.rejects.pass_over(f"caption of a picture whose captions come from {_base(taken)}", what)
 
     def reject_caption(self, name: str, error: RejectedItemError) -> None:
-        """Keep in mind that a caption of a picture is bad, for `settle`."""
+        """Keep in mind that a caption of an image is bad, for `settle`."""
         self._bad.setdefault(name, []).append(error)
 
     def settle(self) -> None:
-        """Reject pictures that have bad captions alone; beside good ones they are left out and counted."""
+        """Reject images that have bad captions alone; beside good ones they are left out and counted."""
         for name, errors in self._bad.items():
             if name not in self.captions:
                 self.rejects.add(name, errors[0])

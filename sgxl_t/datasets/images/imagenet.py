@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
-from sgxl_t.datasets.decode import Bounds, is_picture
+from sgxl_t.datasets.decode import Bounds, is_image
 from sgxl_t.datasets.images.annotations import Annotations, safe_name
 from sgxl_t.datasets.images.listed import ListedSource
 from sgxl_t.datasets.images.members import is_system
@@ -26,7 +26,7 @@ DATA_FOLDERS = ("ILSVRC/Data/CLS-LOC", "Data/CLS-LOC")
 
 
 def data_folder(folder: Path) -> Path:
-    """Where the pictures lie when `folder` is the root of an unpacked ILSVRC download; else the folder."""
+    """Where the images lie when `folder` is the root of an unpacked ILSVRC download; else the folder."""
     return next((folder / inner for inner in DATA_FOLDERS if (folder / inner).is_dir()), folder)
 
 
@@ -43,9 +43,9 @@ def is_tar_of_tars(path: Path) -> bool:
 
 
 class TarOfTarsSource(ListedSource):
-    """A tar with one tar of pictures per class, such as ILSVRC2012_img_train.tar, read where it lies.
+    """A tar with one tar of images per class, such as ILSVRC2012_img_train.tar, read where it lies.
 
-    Nothing is unpacked: one pass over the headers notes where each picture begins, and pictures are read from
+    Nothing is unpacked: one pass over the headers notes where each image begins, and images are read from
     there, in the order of classes and then of names, which is nearly the order of the file. Archives that
     break off, members that are no plain files and paths that leave the archive are rejected and listed.
     """
@@ -66,7 +66,7 @@ class TarOfTarsSource(ListedSource):
         notes = Annotations(rejects=Rejects() if rejects is None else rejects)
         self._places: dict[str, tuple[int, int]] = {}
         bounds = bounds or Bounds()
-        for name, label, offset, size in _pictures(path, bounds, notes.rejects):
+        for name, label, offset, size in _images(path, bounds, notes.rejects):
             self._places[name] = (offset, size)
             notes.labels[name] = label
         # By class, so that reading in order walks through one inner archive after the other.
@@ -86,8 +86,8 @@ class TarOfTarsSource(ListedSource):
         return [file_hash(self.path)]
 
 
-def _pictures(path: Path, bounds: Bounds, rejects: Rejects) -> Iterator[tuple[str, str, int, int]]:
-    """Name "class/file", class, offset in the outer file and size of every picture, in the file's order."""
+def _images(path: Path, bounds: Bounds, rejects: Rejects) -> Iterator[tuple[str, str, int, int]]:
+    """Name "class/file", class, offset in the outer file and size of every image, in the file's order."""
     count = 0
     try:
         with tarfile.open(path, "r:") as outer:
@@ -102,7 +102,7 @@ def _pictures(path: Path, bounds: Bounds, rejects: Rejects) -> Iterator[tuple[st
                     if count > MAX_MEMBERS:
                         raise ValueError(f"{path} holds more than {MAX_MEMBERS} pictures: split it")
     except (tarfile.TarError, OSError, EOFError) as error:
-        raise ValueError(f"{path} breaks off or is no plain tar ({error}): download it again") from None
+        raise ValueError(f"{path} is cut short or not a plain tar ({error}): download it again") from None
 
 
 def _inner(
@@ -120,7 +120,7 @@ def _inner(
                     continue
                 if name is None:
                     rejects.add(where, RejectedItemError("path leaves the archive"))
-                elif not is_picture(name):
+                elif not is_image(name):
                     rejects.add(where, RejectedItemError("no picture", "by its ending"))
                 elif item.size > bounds.max_file_bytes:
                     rejects.add(where, RejectedItemError("file too large", f"{item.size} bytes"))

@@ -32,7 +32,7 @@ class BatchOptions:
             )
         if not 0 <= self.caption_dropout <= 1:
             raise ValueError(
-                f"data.caption_dropout={self.caption_dropout} is no share: use a number from 0 to 1"
+                f"data.caption_dropout={self.caption_dropout} is out of range: use a number from 0 to 1"
             )
 
     @property

@@ -118,4 +118,4 @@ def evenly(shards: Sequence[str], count: int) -> list[str]:
     """At most `count` of the shards, evenly spaced."""
     if len(shards) <= count:
         return list(shards)
-    return [shards[place * len(shards) // count] for place in range(count)]
+    return [shards[number * len(shards) // count] for number in range(count)]

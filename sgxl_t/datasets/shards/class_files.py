@@ -70,14 +70,14 @@ def _read(path: Path) -> tuple[str, ...]:
     try:
         return _names(table.get("class_names") or table if isinstance(table.raw, dict) else table)
     except UntrustedValueError as error:
-        raise ValueError(f'{path} is no class file: expected {{"class_names": ["cat", ...]}}') from error
+        raise ValueError(f'{path} is not a class file: expected {{"class_names": ["cat", ...]}}') from error
 
 
 def _lines(path: Path) -> tuple[str, ...]:
     try:
         lines = read_regular(path, MAX_FILE_BYTES).decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no list of class names: it is not UTF-8 text") from error
+        raise ValueError(f"{path} is not a list of class names: it is not UTF-8 text") from error
     names = tuple(line.strip() for line in lines)
     while names and not names[-1]:
         names = names[:-1]

@@ -137,7 +137,9 @@ def _expand(pattern: str, base: Path | None = None) -> tuple[str, ...]:
             "pattern"
         )
     if other := next((shard for shard in local if not is_regular(shard)), None):
-        raise ValueError(f"{visible(other)} is no file but a folder, named pipe or device: name .tar files")
+        raise ValueError(
+            f"{visible(other)} is not a file but a folder, named pipe or device: name .tar files"
+        )
     done = set(complete_shards(local)) if local else set()
     return tuple(shard for shard in shards if shard in done or not is_local(shard))
 
@@ -166,7 +168,7 @@ def _read_list(path: Path, consent: Consent) -> list[Subset]:
     try:
         lines = read_regular(path, MAX_LIST_BYTES).decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no list of shards: it is not UTF-8 text") from error
+        raise ValueError(f"{path} is not a list of shards: it is not UTF-8 text") from error
     subsets: list[Subset] = []
     count = 0
     for number, line in enumerate(lines, 1):
@@ -196,7 +198,7 @@ def _listed(path: Path, number: int, text: str, consent: Consent) -> Subset:
         weight = None
     pattern = text if weight is None else rest.strip()
     if weight is not None and not 0 <= weight < float("inf"):
-        raise ValueError(f"{path}, line {number}: weight {head} is none: use a number of 0 or more")
+        raise ValueError(f"{path}, line {number}: weight {head} is not valid: use a number of 0 or more")
     folder = path.parent / pattern
     if is_local(pattern) and folder.is_dir():
         shards = tuple(_in_folder(folder))

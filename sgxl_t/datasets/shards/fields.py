@@ -1,4 +1,4 @@
-"""What is known of a sample beside its picture: captions, and fields of its json or of tables."""
+"""What is known of a sample beside its image: captions, and fields of its json or of tables."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from sgxl_t.datasets.decode import Bounds, open_picture
+from sgxl_t.datasets.decode import Bounds, open_image
 from sgxl_t.datasets.images.annotations import MAX_TABLE_BYTES
 from sgxl_t.datasets.rejects import FilteredItemError
 from sgxl_t.datasets.shards.filters import COMPUTED, Filter, computed
 from sgxl_t.datasets.shards.tar.opening import is_local
-from sgxl_t.datasets.shards.tar.samples import CAPTION_ENDINGS, Group, json_of, picture_ending
+from sgxl_t.datasets.shards.tar.samples import CAPTION_ENDINGS, Group, image_ending, json_of
 from sgxl_t.datasets.tables.columns import CAPTION_COLUMNS, caption_of, plain
 from sgxl_t.files.terminal import visible
 
@@ -28,7 +28,7 @@ CAPTION_LIST = "captions"
 
 
 class Captions:
-    """Takes captions from texts beside the picture or from fields of the json.
+    """Takes captions from texts beside the image or from fields of the json.
 
     fields: names, such as `txt` for the text file; empty takes the first of the texts (.txt, .caption and so
     on), or else "caption" of the json, or else another of the columns that tables have for captions.
@@ -87,7 +87,7 @@ class FieldFilter:
     """A filter on the fields of samples; samples that do not pass raise FilteredItemError.
 
     A field is looked for in the sample's json, then in NAME.parquet beside NAME.tar, then in metadata.parquet
-    in the same folder. min_side and max_aspect come from "width" and "height", or from the picture itself.
+    in the same folder. min_side and max_aspect come from "width" and "height", or from the image itself.
     """
 
     def __init__(self, expression: str, bounds: Bounds) -> None:
@@ -116,9 +116,9 @@ class FieldFilter:
 
     def _computed(self, name: str, group: Group, info: dict[str, Any]) -> float | None:
         value = computed(name, info.get("width"), info.get("height"))
-        ending = picture_ending(group)
+        ending = image_ending(group)
         if value is None and ending is not None:
-            value = computed(name, *open_picture(io.BytesIO(group[ending]), self.bounds).size)
+            value = computed(name, *open_image(io.BytesIO(group[ending]), self.bounds).size)
         return value
 
 

@@ -28,7 +28,7 @@ NUMBERS_SHARE = 0.9
 """Share of whole numbers among labels that are numbers; a few broken ones make no names of the others."""
 MAX_NAME_CHARS = 200
 FREE_TEXTS = 1000
-"""More different labels than this are texts about single pictures when most samples have their own."""
+"""More different labels than this are texts about single images when most samples have their own."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def count_classes(look: Look, *, has_captions: bool) -> Classes | str:
     if sum(whole.values()) >= NUMBERS_SHARE * seen:
         numbers = [label for label in whole if 0 <= label < MAX_CLASSES]
         if not numbers:
-            return f"the labels are no classes from 0 to {MAX_CLASSES - 1}: number them anew"
+            return f"the labels are not classes from 0 to {MAX_CLASSES - 1}: renumber them"
         count = max(numbers) + 1
         missing = count - len(numbers)
         few = f", of which {missing} do not occur" if missing else ""

@@ -104,16 +104,16 @@ def _first_starts(shard: str, bounds: Bounds) -> Iterator[int]:
 def _windows(shard: str, file: BinaryIO, bounds: Bounds, each: int) -> list[int]:
     """Where to begin reading: at the first byte, between, and so that `each` samples end with the shard.
 
-    Headers are looked for from there on, as behind damage; bytes of pictures are not taken for any.
+    Headers are looked for from there on, as behind damage; bytes of images are not taken for any.
     """
     size = os.fstat(file.fileno()).st_size
     starts = list(_first_starts(shard, bounds))
     last = max(0, size - int(each * (starts[-1] / (len(starts) - 1) if len(starts) > 1 else size)))
-    return sorted({place * last // (WINDOWS - 1) // BLOCK * BLOCK for place in range(WINDOWS)})
+    return sorted({number * last // (WINDOWS - 1) // BLOCK * BLOCK for number in range(WINDOWS)})
 
 
 def _with_ends(shards: Sequence[str], count: int) -> list[str]:
     """At most `count` of the shards, evenly spaced from the first to the last."""
     if len(shards) <= count:
         return list(shards)
-    return [shards[place * (len(shards) - 1) // (count - 1)] for place in range(count)]
+    return [shards[number * (len(shards) - 1) // (count - 1)] for number in range(count)]

@@ -27,7 +27,7 @@ class Unit:
     step: int = 1
 
 
-class Plan:
+class ShardOrder:
     """The order over subsets of shards.
 
     epochs: every sample once per epoch, over all readers together; each reader goes on to its next epoch by
@@ -65,4 +65,4 @@ class Plan:
         order = python_rng("shards", seed, epoch).sample(self.shards, len(self.shards))
         if parts == 1 or len(order) >= SLICE_BELOW * parts:
             return [Unit(shard) for shard in order[(part + epoch) % parts :: parts]]
-        return [Unit(shard, (part + epoch + place) % parts, parts) for place, shard in enumerate(order)]
+        return [Unit(shard, (part + epoch + number) % parts, parts) for number, shard in enumerate(order)]

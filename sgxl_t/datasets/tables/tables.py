@@ -12,7 +12,7 @@ from sgxl_t.datasets.images.annotations import MAX_TABLE_BYTES
 from sgxl_t.datasets.rejects import RejectedItemError, Rejects
 from sgxl_t.datasets.tables.columns import CAPTION_COLUMNS, FILE_COLUMNS, LABEL_COLUMNS, Row, plain
 from sgxl_t.datasets.tables.delimited import MAX_LINE, NO_HEADER, Delimited
-from sgxl_t.datasets.tables.json_tables import json_rows, plain_row
+from sgxl_t.datasets.tables.json_tables import MAX_ROWS, json_rows, plain_row
 from sgxl_t.files.terminal import visible
 from sgxl_t.files.untrusted import MAX_BYTES, UntrustedValueError, parse_json
 
@@ -28,7 +28,6 @@ TABLE_STEMS = (
     "prompt",
 )
 TABLE_ENDINGS = (".jsonl", ".csv", ".tsv", ".parquet", ".json", ".txt")
-MAX_ROWS = 2_000_000
 MAX_UNPACKED = 2**29
 """Bytes that the values of a parquet table may take together; few of its own can stand for many."""
 VALUE_BYTES = 32

@@ -11,7 +11,7 @@ from sgxl_t.files.pickles.stream import Blob
 from sgxl_t.files.pickles.values import RefusedError, shown
 
 MAX_ARRAY = 4096
-"""Numbers in one array; those of networks hold a picture size or less than 200 sampling rates."""
+"""Numbers in one array; those of networks hold an image size or less than 200 sampling rates."""
 MAX_DIMS = 8
 DTYPES = {"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1"}
 

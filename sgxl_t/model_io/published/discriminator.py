@@ -47,7 +47,7 @@ def read_discriminator(module: Module, condition: ConditionSpec, *, limit: int) 
     """
     if module.kind != "ProjectedDiscriminator":
         raise RefusedError(
-            f"holds a {module.kind[:60]!r} as {module.where}, which is no projected discriminator"
+            f"holds a {module.kind[:60]!r} as {module.where}, which is not a projected discriminator"
         )
     names = list(module.child("discriminators").children())
     try:
@@ -148,11 +148,11 @@ def _check_heads(
     where: str,
 ) -> None:
     first = 128 if config.projected.proj_type == 2 else 64
-    sides = [tuple(first >> level for level in range(LEVELS))] * len(channels)
+    resolutions = [tuple(first >> level for level in range(LEVELS))] * len(channels)
     with torch.device("meta"):
         wanted = {
             name: tuple(value.shape)
-            for name, value in ProjectedHeads(config, condition, channels, sides).state_dict().items()
+            for name, value in ProjectedHeads(config, condition, channels, resolutions).state_dict().items()
         }
     shapes = {name: tensor.shape for name, tensor in heads.items()}
     for name, shape in shapes.items():

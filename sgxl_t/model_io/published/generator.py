@@ -38,7 +38,7 @@ def read_generator(module: Module, *, limit: int) -> Generator:
         with torch.device("meta"):
             generator = build_generator(config, condition)
     except ValueError as error:
-        raise RefusedError(f"describes no generator that can be built ({error})") from None
+        raise RefusedError(f"describes a generator that cannot be built ({error})") from None
     check_shapes(
         {name: tuple(value.shape) for name, value in generator.state_dict().items()},
         generator_from_official_shapes({name: tensor.shape for name, tensor in stored.items()}, condition),
