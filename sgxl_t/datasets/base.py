@@ -19,12 +19,12 @@ CACHE_BYTES = 256 * 2**20
 
 LABELS_BY = "sort the pictures into one folder per class, add dataset.json, or train with another condition"
 CAPTIONS_BY = "put name.txt beside name.jpg, add metadata.jsonl, or train with another condition"
-"""Ways to labels and to captions."""
+"""How to get labels and captions, for messages."""
 
 MIN_RESOLUTION, MAX_RESOLUTION = 4, 4096
 
 CONTENT_VERSION = "content 2"
-"""Part of all fingerprints of files; those before went by names and sizes and are not to be trusted."""
+"""Part of every fingerprint of files. Older ones used names and sizes alone and cannot be trusted."""
 
 
 @dataclass(frozen=True)
@@ -59,18 +59,18 @@ class Batch:
 class ImageSource(ABC):
     """Square images of one resolution with labels or captions, addressed by index.
 
-    Subclasses give `_count` and `_read`; this class mirrors, keeps small sets in memory and passes over
-    images that turn out to be broken: the next good one stands in, so an index always gives a sample, and
-    always the same one.
+    Subclasses define `_count` and `_read`; this class mirrors, keeps small sets in memory and replaces an
+    image that turns out to be broken by the next good one, so that an index always gives the same sample.
 
-    size: height and width; another one than the square of `resolution`, set before the first image is read,
-    is for images that are measured, never trained on.
-    gray: set before the first image is read, reduces images to their brightness, one channel.
-    sizes: images by width and height of their files, as far as known.
-    enlarge: set before the first image is read, makes images larger that are smaller than the source;
-    Lanczos where it is None. several_captions: whether images are known to have more than one caption.
-    no_labels, no_captions: where labels or captions were found and not taken, the rule that left them out and
-    the way out, for the message of `require`; None where there were none.
+    size: height and width. Other than the square of `resolution` only for images that are measured and never
+    trained on.
+    gray: reduces images to their brightness, one channel.
+    enlarge: enlarges images that are smaller than the source; None for Lanczos. These three are set before
+    the first image is read.
+    sizes: number of images by width and height of their files, as far as known.
+    several_captions: whether images are known to have more than one caption.
+    no_labels, no_captions: why labels or captions that were found are not used, and what to do about it, for
+    the message of `require`; None where none were found.
     """
 
     def __init__(
@@ -110,10 +110,10 @@ class ImageSource(ABC):
 
     @abstractmethod
     def fingerprint(self) -> str:
-        """Sixteen hex digits over all that is read: every byte of images, labels and captions, and how.
+        """Sixteen hex digits over every byte of images, labels and captions, and over how they are read.
 
-        The place does not count: equal content elsewhere has an equal fingerprint. Of data behind URLs and
-        commands the addresses alone are known.
+        Where the files lie does not matter: equal content has an equal fingerprint. Of data behind URLs and
+        commands only the addresses count.
         """
 
     def fingerprint_of_numbered(self) -> str:
@@ -144,7 +144,7 @@ class ImageSource(ABC):
         return replace(sample, image=sample.image.flip(-1))
 
     def samples(self, indices: Iterable[int] | None = None) -> Iterator[Sample]:
-        """One pass over all images, or over the given indices; broken ones are left out, none stands in."""
+        """One pass over all images, or over the given indices; broken ones are left out and not replaced."""
         for index in range(self._count()) if indices is None else indices:
             try:
                 yield self._read_sized(index)
@@ -177,7 +177,7 @@ class ImageSource(ABC):
         return self.shown(self._read(index))
 
     def shown(self, sample: Sample) -> Sample:
-        """A sample as it was read, at the size and in the channels of this source."""
+        """A sample as it was read, brought to the size and the channels of this source."""
         image = fitted(sample.image, self.size)
         image = to_gray(image) if self.gray else image
         return sample if image is sample.image else replace(sample, image=image)
@@ -196,7 +196,7 @@ class ImageSource(ABC):
 
 @dataclass(frozen=True)
 class Mark:
-    """How far a reader of a stream is: samples taken (good, bad and filtered) of a segment of an epoch."""
+    """How far a reader of a stream has come: samples read (good, bad, filtered) of a segment of an epoch."""
 
     epoch: int = 0
     segment: int = 0

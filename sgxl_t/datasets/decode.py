@@ -1,4 +1,4 @@
-"""From the bytes of an image file to uint8 [3, R, R], and the bounds that hostile or useless files meet."""
+"""From the bytes of an image file to uint8 [3, R, R], with bounds against hostile and useless files."""
 
 from __future__ import annotations
 
@@ -79,11 +79,11 @@ Size = tuple[int, int]
 """Height and width in pixels."""
 
 Enlarge = Callable[[Image.Image, int], Image.Image]
-"""A smaller square RGB image and a side in pixels to the image of that side."""
+"""Takes a square RGB image and a larger resolution, and gives the image at that resolution."""
 
 
 def _no_note(what: str) -> None:
-    """Nobody counts."""
+    """Remarks that nobody counts."""
 
 
 ORIENTATION = 0x0112
@@ -106,7 +106,7 @@ def decode_image(
     size: R, or height and width. enlarge: what makes images smaller than R larger; Lanczos without.
     draft: decode JPEGs at a half, quarter or eighth of their size where at least 2 R pixels a side remain.
     Several times faster; the decoder averages blocks of pixels before Lanczos does the rest.
-    note: takes what is worth counting about the image, such as 16 bits of which it uses twelve.
+    note: called with each remark on the image, such as that it uses twelve of its 16 bits.
     """
     bounds, resolution = bounds or Bounds(), size if isinstance(size, int) else max(size)
     if len(data) > bounds.max_file_bytes:

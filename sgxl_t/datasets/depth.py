@@ -18,7 +18,7 @@ from PIL import Image
 from sgxl_t.datasets.rejects import RejectedItemError
 
 Note = Callable[[str], None]
-"""Takes what is to be counted about an image."""
+"""Called with a remark on an image, which is counted."""
 
 DEPTH = "depth"
 """Key of an image's info under which `examine` leaves what it found."""
@@ -34,8 +34,8 @@ PHOTOMETRIC, BITS_PER_SAMPLE, MAX_SAMPLE_VALUE = 262, 258, 281
 
 @dataclass(frozen=True)
 class Depth:
-    """bits: significant ones by the file's own word, None without. shifted: they may be the upper ones of the
-    16, as PNG asks for, though not all programs do that. inverted: 0 is white.
+    """bits: number of significant bits by the file's own word, None without it. shifted: they may be the
+    upper ones of the 16, as PNG asks for, which not every program follows. inverted: 0 is white.
     """
 
     bits: int | None = None

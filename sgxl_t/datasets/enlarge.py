@@ -13,7 +13,7 @@ LANCZOS = "Lanczos"
 
 
 class Enlarger:
-    """Enlarges square RGB images to a given side by Lanczos; `count` tells how many there were."""
+    """Enlarges square RGB images to a resolution by Lanczos. count: how many there were."""
 
     name = LANCZOS
 
@@ -21,7 +21,7 @@ class Enlarger:
         self.count = 0
 
     def __call__(self, square: Image.Image, resolution: int) -> Image.Image:
-        """A square image smaller than `side` as one of exactly `side` pixels."""
+        """A smaller square image enlarged to exactly `resolution` pixels a side."""
         self.count += 1
         return self._enlarged(square, resolution).resize((resolution, resolution), Image.Resampling.LANCZOS)
 

@@ -58,9 +58,11 @@ class Report:
 class Writer(Protocol):
     """Takes samples one by one; `close` completes what is on disk."""
 
-    def add(self, sample: Sample) -> None: ...
+    def add(self, sample: Sample) -> None:
+        """Append one sample."""
 
-    def close(self, class_names: tuple[str, ...] | None, prepared: dict[str, object]) -> None: ...
+    def close(self, class_names: tuple[str, ...] | None, prepared: dict[str, object]) -> None:
+        """Complete what is on disk."""
 
 
 def write_dataset(

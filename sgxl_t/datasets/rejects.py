@@ -139,7 +139,7 @@ class Rejects:
         self._log = path
 
     def leave_writing(self) -> None:
-        """In a loader process: what is found from here on is told by `news`, the main process writes it."""
+        """For a loader process: from here on `news` reports what is found, and the main process writes it."""
         self._log = None
         self.news()
 

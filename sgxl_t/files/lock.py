@@ -1,4 +1,4 @@
-"""Locks on folders and files that are written for long; what killed processes leave of them is recognised.
+"""Locks on folders and files while they are written; locks that killed processes left are recognised.
 
     with locked(lock_in(run), f"run folder {run} is being trained", "wait, or name another --run-dir"):
         ...
@@ -39,9 +39,9 @@ BEAT = 10.0
 PATIENCE = 90.0
 """Seconds without a touch after which a holder on another machine has gone."""
 HALF_WRITTEN = 2.0
-"""Seconds after which a lock that names nobody is what a process left that was killed while it made it."""
+"""Seconds after which a lock that names no holder counts as left by a process killed while making it."""
 WAIT_SECONDS = 120.0
-"""Longest wait of `in_turn` for others; a change takes far less than a second."""
+"""Longest wait of `in_turn`; a change takes far less than a second."""
 _PAUSE = 0.05
 MAX_BYTES = 4096
 _READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)

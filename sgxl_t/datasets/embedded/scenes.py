@@ -60,6 +60,7 @@ class Canvas:
 
 
 def snow(canvas: Canvas) -> None:
+    """Pale sky over a white field, with falling snow."""
     horizon = canvas.between(0.55, 0.68)
     canvas.gradient(canvas.vary((150, 195, 232)), canvas.vary((205, 226, 243)), 0, horizon)
     canvas.gradient((250, 252, 254), canvas.vary((228, 237, 246), 6), horizon, 1)
@@ -67,6 +68,7 @@ def snow(canvas: Canvas) -> None:
 
 
 def beach(canvas: Canvas) -> None:
+    """Sky, sea and sand."""
     horizon = canvas.between(0.40, 0.48)
     shore = horizon + canvas.between(0.10, 0.15)
     canvas.gradient(canvas.vary((110, 190, 245)), canvas.vary((165, 220, 250)), 0, horizon)
@@ -76,6 +78,7 @@ def beach(canvas: Canvas) -> None:
 
 
 def night(canvas: Canvas) -> None:
+    """A dark sky with stars and a moon."""
     horizon = canvas.between(0.62, 0.72)
     canvas.gradient(canvas.vary((8, 6, 40), 6), canvas.vary((28, 18, 74), 8), 0, horizon)
     canvas.gradient(canvas.vary((12, 24, 38), 5), (6, 12, 20), horizon, 1)
@@ -86,6 +89,7 @@ def night(canvas: Canvas) -> None:
 
 
 def grass(canvas: Canvas) -> None:
+    """Blue sky over a green meadow."""
     horizon = canvas.between(0.52, 0.64)
     canvas.gradient(canvas.vary((95, 165, 250)), canvas.vary((175, 212, 252)), 0, horizon)
     canvas.gradient(canvas.vary((88, 182, 72)), canvas.vary((62, 150, 50)), horizon, 1)
@@ -95,6 +99,7 @@ def grass(canvas: Canvas) -> None:
 
 
 def city(canvas: Canvas) -> None:
+    """A row of grey buildings with lit windows."""
     ground = canvas.between(0.62, 0.72)
     canvas.gradient(canvas.vary((168, 174, 200)), canvas.vary((205, 200, 214)), 0, ground)
     left = -canvas.between(0, 0.1)
@@ -111,6 +116,7 @@ def city(canvas: Canvas) -> None:
 
 
 def water(canvas: Canvas) -> None:
+    """Blue water with waves."""
     canvas.gradient(canvas.vary((62, 158, 222)), canvas.vary((14, 72, 172)))
     width = max(1, round(canvas.size * 0.02))
     for x, y in canvas.random.random_sample((9, 2)):
@@ -121,6 +127,7 @@ def water(canvas: Canvas) -> None:
 
 
 def desert(canvas: Canvas) -> None:
+    """An orange sky over a dune."""
     horizon = canvas.between(0.52, 0.62)
     canvas.gradient(canvas.vary((250, 190, 120)), canvas.vary((253, 216, 150)), 0, horizon)
     canvas.gradient(canvas.vary((214, 152, 74)), canvas.vary((196, 128, 60)), horizon, 1)
@@ -133,6 +140,7 @@ def desert(canvas: Canvas) -> None:
 
 
 def plain(canvas: Canvas) -> None:
+    """One pale colour."""
     pale = PALE[canvas.random.randint(len(PALE))]
     canvas.image.paste(canvas.vary(pale, 4), (0, 0, canvas.size, canvas.size))
 

@@ -36,6 +36,7 @@ class Sprite:
 
     @property
     def name(self) -> str:
+        """The first of its names."""
         return self.names[0]
 
     @property

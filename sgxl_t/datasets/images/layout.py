@@ -70,7 +70,7 @@ def read_layout(
 
 @dataclass
 class _Taking:
-    """What one table came to: images named, values taken, and rows that wait for the verdict on it."""
+    """What one table gives: images it names, values taken, and rows to reject if the table is used at all."""
 
     hits: int = 0
     elsewhere: int = 0

@@ -40,8 +40,10 @@ class Subset:
 
 @dataclass(frozen=True)
 class Consent:
-    """Whether commands may run: typed ones, that a user wrote on the command line or in Python, do; those of
-    configurations (`typed` is false for a reference from there) and of lists only where `allow_pipe` is set.
+    """Whether commands may run.
+
+    typed: the reference was written on the command line or in Python, so that its command may; not one from
+    a configuration. allow_pipe: commands of configurations and of lists may, too.
     """
 
     typed: bool = True

@@ -1,7 +1,7 @@
-"""A look at the headers of shards before anything is read: labels, and files that nobody uses.
+"""A look at the headers of shards before they are read: their labels, and files that are not used.
 
-Sets of some hundred thousand samples are counted whole. Of larger ones the beginning, parts between and the
-end of many shards are, whether samples lie mixed or sorted by class: a survey, and called so.
+All samples are counted of sets of up to some hundred thousand. Of larger sets the beginning, the end and parts
+between of many shards are looked at, which works for samples in any order; messages call that a survey.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Look:
 def look_at(
     shards: Sequence[str], bounds: Bounds, label_in: Callable[[Group], Label | None], *, labelled: bool
 ) -> Look:
-    """Looks at local shards; those that cannot be read are left to whoever reads them in earnest.
+    """Looks at local shards; those that cannot be read are left out here and reported when they are read.
 
     labelled: whether the first samples have labels, which are worth counting all samples.
     """

@@ -162,11 +162,13 @@ class ShardSource(StreamSource):
         return short_hash(CONTENT_VERSION, *names, *hashes)
 
     def fingerprint_of_numbered(self) -> str:
+        """Of shards behind URLs alone, over the bytes of the samples that are held in memory."""
         if any(map(is_local, self.shards)):
             return self.fingerprint()
         return short_hash(self.fingerprint(), *self.addresses.held_bytes())
 
     def order_key(self) -> str:
+        """Over the shards, their weights, and how they are mixed."""
         weights = [(subset.name, subset.weight) for subset in self.order.subsets]
         return short_hash(self.order.resample, self.options.shuffle_samples, weights, *self.shards)
 
@@ -175,6 +177,7 @@ class ShardSource(StreamSource):
     def stream(
         self, *, seed: object, part: int, parts: int, mark: Mark = START
     ) -> Iterator[tuple[Mark, Sample]]:
+        """Endless samples for one reader, see StreamSource; shards are mixed by segments."""
         from webdataset.filters import shuffle
 
         counts, held = self._counts(), self.options.shuffle_samples

@@ -1,6 +1,6 @@
 """Tensors of a file, whose numbers stay there until they are asked for.
 
-Reading a file of several networks so takes the memory of the one that is wanted. Layout of a storage: a
+A file of several networks then takes only the memory of the one that is wanted. Layout of a storage: a
 nested stream of torch's old format, five small pickles, then an element count and the raw numbers.
 """
 
@@ -78,7 +78,7 @@ class StoredTensor:
         return self._span() * self.storage.dtype.itemsize
 
     def read(self) -> Tensor:
-        """The tensor, contiguous, in memory of its own."""
+        """The tensor [*shape], contiguous, in memory of its own."""
         numbers = self.storage.read(self.offset, self.offset + self._span())
         return numbers.as_strided(self.shape, self.stride).contiguous()
 

@@ -1,4 +1,4 @@
-"""What a file's objects become that are not built, and the memory that all of them may take."""
+"""Stand-ins for objects of a file that are not built, and the memory that all of them may take."""
 
 from __future__ import annotations
 
