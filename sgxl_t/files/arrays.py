@@ -54,7 +54,7 @@ class StoredArrays(Mapping[str, Header]):
         return len(self._headers)
 
     def read(self, name: str) -> np.ndarray[Any, Any]:
-        """One array [*shape]; BrokenArraysError where there is none of that name, or its checksum is wrong."""
+        """One array [*shape]; BrokenArraysError where it is missing, or its checksum is wrong."""
         if name not in self._headers:
             raise BrokenArraysError(f"it holds no array {name}")
         header = self._headers[name]

@@ -351,7 +351,7 @@ def good_zip(path):
 def test_truncated_zip(tmp_path):
     path = good_zip(tmp_path / "d.zip")
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(ValueError, match="no whole zip"):
+    with pytest.raises(ValueError, match="not a complete zip"):
         source_of(path)
 
 

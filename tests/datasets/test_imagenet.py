@@ -160,6 +160,7 @@ def test_what_does_not_belong_is_rejected_and_listed(tmp_path):
 def test_sizes_are_bounded_without_reading(tmp_path, monkeypatch):
     path = tmp_path / "t.tar"
     path.write_bytes(tarred([("a.tar", tarred([("x.png", jpeg(1)), ("y.png", b"\0" * 30_000)]))]))
+    from sgxl_t.datasets.base import SourceOptions
     from sgxl_t.datasets.decode import Bounds
     from sgxl_t.datasets.images.imagenet import TarOfTarsSource
     from sgxl_t.datasets.rejects import Rejects

@@ -102,7 +102,7 @@ def _images(path: Path, bounds: Bounds, rejects: Rejects) -> Iterator[tuple[str,
                     if count > MAX_MEMBERS:
                         raise ValueError(f"{path} holds more than {MAX_MEMBERS} pictures: split it")
     except (tarfile.TarError, OSError, EOFError) as error:
-        raise ValueError(f"{path} is cut short or not a plain tar ({error}): download it again") from None
+        raise ValueError(f"{path} breaks off or is not a plain tar ({error}): download it again") from None
 
 
 def _inner(

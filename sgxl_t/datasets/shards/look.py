@@ -1,6 +1,6 @@
 """A look at the headers of shards before they are read: their labels, and files that are not used.
 
-All samples are counted of sets of up to some hundred thousand. Of larger sets the beginning, the end and parts
+Of sets of up to some hundred thousand samples all are counted. Of larger sets the beginning, the end and parts
 between of many shards are looked at, which works for samples in any order; messages call that a survey.
 """
 
