@@ -232,8 +232,9 @@ def _some_pictures(source: ImageSource, count: int) -> list[tuple[Image.Image, s
     """At most `count` pictures, evenly spaced, with their captions."""
     from PIL import Image
 
-    count = min(len(source), count)
-    samples = (source[place * len(source) // count] for place in range(count))
+    from sgxl_t.datasets.base import evenly_spaced
+
+    samples = (source[number] for number in evenly_spaced(len(source), count))
     return [
         (Image.fromarray(sample.image.permute(1, 2, 0).numpy()), sample.caption or "") for sample in samples
     ]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
-from sgxl_t.datasets.decode import Enlarge, Size, fitted
+from sgxl_t.datasets.decode import Bounds, Enlarge, Size, fitted
 from sgxl_t.datasets.rejects import RejectedItemError, Rejects
 from sgxl_t.ops.images import to_gray
 
@@ -25,6 +25,20 @@ MIN_RESOLUTION, MAX_RESOLUTION = 4, 4096
 
 CONTENT_VERSION = "content 2"
 """Part of every fingerprint of files. Older ones used names and sizes alone and cannot be trusted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceOptions:
+    """How images of files are read, wherever these lie.
+
+    resolution, mirror, rejects: see ImageSource. split: part of the data, such as `train` or `test`.
+    """
+
+    resolution: int
+    split: str = "train"
+    mirror: bool = False
+    rejects: Rejects = field(default_factory=Rejects)
+    bounds: Bounds = field(default_factory=Bounds)
 
 
 @dataclass(frozen=True)
@@ -232,6 +246,12 @@ def check_resolution(resolution: int) -> int:
             "use 16, 32, 64, 128, 256, 512 or 1024"
         )
     return resolution
+
+
+def evenly_spaced(total: int, count: int) -> list[int]:
+    """At most `count` of the numbers below `total`, evenly spaced from 0 on."""
+    count = min(total, count)
+    return [number * total // count for number in range(count)]
 
 
 def collate(samples: list[Sample]) -> Batch:

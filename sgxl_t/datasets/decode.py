@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from sgxl_t.datasets.depth import Note, examine, grey_of_floats, grey_of_integers, note_narrow_colours
-from sgxl_t.datasets.rejects import RejectedItemError
+from sgxl_t.datasets.rejects import RejectedItemError, rejected
 
 MIN_SIDE = 8
 MAX_PIXELS = 80_000_000
@@ -62,7 +62,7 @@ def open_image(file: BinaryIO, bounds: Bounds) -> Image.Image:
         except Image.DecompressionBombError as error:
             raise RejectedItemError("too many pixels", str(error)) from error
         except Exception as error:  # Pillow's plugins raise nearly everything on broken headers
-            raise RejectedItemError("no readable picture", str(error) or type(error).__name__) from error
+            raise rejected("no readable picture", error) from error
     width, height = image.size
     if width * height > bounds.max_pixels:
         raise RejectedItemError("too many pixels", f"{width} x {height}, at most {bounds.max_pixels}")
@@ -71,7 +71,7 @@ def open_image(file: BinaryIO, bounds: Bounds) -> Image.Image:
     try:
         examine(image, file)
     except Exception as error:  # broken tags
-        raise RejectedItemError("no readable picture", str(error) or type(error).__name__) from error
+        raise rejected("no readable picture", error) from error
     return image
 
 
@@ -125,7 +125,7 @@ def decode_image(
     except RejectedItemError:
         raise
     except Exception as error:  # truncated or corrupt bodies end in many kinds of errors
-        raise RejectedItemError("cannot be decoded", str(error) or type(error).__name__) from error
+        raise rejected("cannot be decoded", error) from error
     return _as_tensor(centre_crop(rgb, size, enlarge))
 
 

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from sgxl_t.datasets.base import MAX_RESOLUTION, MIN_RESOLUTION, ImageSource, StreamSource, check_resolution
+from sgxl_t.datasets.base import (
+    MAX_RESOLUTION,
+    MIN_RESOLUTION,
+    ImageSource,
+    SourceOptions,
+    StreamSource,
+    check_resolution,
+)
 from sgxl_t.datasets.decode import Bounds, Size
 from sgxl_t.datasets.embedded.digits import Digits
 from sgxl_t.datasets.embedded.emoji_scenes import EmojiScenes
@@ -46,16 +52,14 @@ def open_source(
         raise ValueError(
             f"captions={captions} needs a folder of pictures or a zip, and {reference!r} is neither"
         )
-    source = _open(
-        reference,
-        captions,
+    options = SourceOptions(
         resolution=resolution,
         split=split,
         mirror=mirror,
         rejects=Rejects(reject_limit),
         bounds=Bounds(min_side=min_side),
-        shards=shards,
     )
+    source = _open(reference, options, captions, shards)
     if shards is not None and not isinstance(source, StreamSource):
         _refuse(shards, reference)
     return source
@@ -96,26 +100,26 @@ def _refuse(shards: ShardOptions, reference: str) -> None:
             )
 
 
-def _open(reference: str, captions: str | Path | None, **common: Any) -> ImageSource:
+def _open(
+    reference: str, options: SourceOptions, captions: str | Path | None, shards: ShardOptions | None
+) -> ImageSource:
     """Embedded sets, shards, a tar of tars, a zip or a folder, whichever the reference names."""
-    drawn = {key: common[key] for key in ("resolution", "split", "mirror")}
     kind, _, detail = reference.partition(":")
     if reference == "digits":
-        return Digits(**drawn)
+        return Digits(resolution=options.resolution, split=options.split, mirror=options.mirror)
     if kind == "emoji-scenes":
-        return EmojiScenes(detail or None, **drawn)
-    options = common.pop("shards")
-    if is_local(reference) and is_tar_of_tars(Path(reference)):
-        return TarOfTarsSource(Path(reference), **common)
-    consent = TYPED if options is None else options.consent
-    if subsets := find_shards(reference, common["split"], consent):
-        del common["split"]
-        return ShardSource(reference, subsets, options=options, **common)
+        return EmojiScenes(
+            detail or None, resolution=options.resolution, split=options.split, mirror=options.mirror
+        )
     path = Path(reference)
+    if is_local(reference) and is_tar_of_tars(path):
+        return TarOfTarsSource(path, options)
+    if subsets := find_shards(reference, options.split, TYPED if shards is None else shards.consent):
+        return ShardSource(reference, subsets, options, shards)
     if _is_zip(reference):
-        return ZipSource(path, captions=captions, **common)
+        return ZipSource(path, options, captions)
     if path.is_dir():
-        return FolderSource(path, captions=captions, **common)
+        return FolderSource(path, options, captions)
     raise ValueError(
         f"data set {reference!r} does not exist: name a folder, a .zip, .tar shards, 'digits' "
         "or 'emoji-scenes:24x8'"

@@ -27,6 +27,11 @@ class RejectedItemError(ValueError):
         self.detail = detail
 
 
+def rejected(reason: str, error: Exception) -> RejectedItemError:
+    """An item that cannot be used because of an error of another library."""
+    return RejectedItemError(reason, str(error) or type(error).__name__)
+
+
 @dataclass
 class Unused:
     """Things of one kind that were found and not used: how many, and the first names as examples."""

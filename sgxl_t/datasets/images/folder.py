@@ -8,7 +8,8 @@ from collections import deque
 from pathlib import Path
 from typing import BinaryIO
 
-from sgxl_t.datasets.decode import Bounds, is_image
+from sgxl_t.datasets.base import SourceOptions
+from sgxl_t.datasets.decode import is_image
 from sgxl_t.datasets.images.annotations import Annotations
 from sgxl_t.datasets.images.imagenet import data_folder
 from sgxl_t.datasets.images.layout import read_layout
@@ -27,24 +28,12 @@ class FolderSource(ListedSource):
     names a table or a COCO file; rows and lists give an image several. Links are followed.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        *,
-        resolution: int,
-        split: str = "train",
-        mirror: bool = False,
-        rejects: Rejects | None = None,
-        captions: str | Path | None = None,
-        bounds: Bounds | None = None,
-    ) -> None:
+    def __init__(self, folder: Path, options: SourceOptions, captions: str | Path | None = None) -> None:
         self.folder = data_folder(folder)
-        notes = Annotations(rejects=Rejects() if rejects is None else rejects)
+        notes = Annotations(rejects=options.rejects)
         members = list_folder(self.folder, notes.rejects)
-        images = read_layout(members, notes, str(folder), split=split, captions=captions)
-        super().__init__(
-            str(folder), images, notes, resolution=resolution, mirror=mirror, bounds=bounds or Bounds()
-        )
+        images = read_layout(members, notes, str(folder), split=options.split, captions=captions)
+        super().__init__(str(folder), images, notes, options)
 
     def _open(self, name: str) -> BinaryIO:
         return open_regular(self.folder / name)

@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
+from sgxl_t.datasets.base import SourceOptions
 from sgxl_t.datasets.decode import Bounds, is_image
 from sgxl_t.datasets.images.annotations import Annotations, safe_name
 from sgxl_t.datasets.images.listed import ListedSource
@@ -50,28 +51,20 @@ class TarOfTarsSource(ListedSource):
     break off, members that are no plain files and paths that leave the archive are rejected and listed.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        resolution: int,
-        split: str = "train",
-        mirror: bool = False,
-        rejects: Rejects | None = None,
-        bounds: Bounds | None = None,
-    ) -> None:
-        if split != "train":
-            raise ValueError(f"{path} has no split {split!r}: a tar of tars is one split, so use 'train'")
+    def __init__(self, path: Path, options: SourceOptions) -> None:
+        if options.split != "train":
+            raise ValueError(
+                f"{path} has no split {options.split!r}: a tar of tars is one split, so use 'train'"
+            )
         self.path = path
-        notes = Annotations(rejects=Rejects() if rejects is None else rejects)
+        notes = Annotations(rejects=options.rejects)
         self._places: dict[str, tuple[int, int]] = {}
-        bounds = bounds or Bounds()
-        for name, label, offset, size in _images(path, bounds, notes.rejects):
+        for name, label, offset, size in _images(path, options.bounds, notes.rejects):
             self._places[name] = (offset, size)
             notes.labels[name] = label
         # By class, so that reading in order walks through one inner archive after the other.
         files = {name: self._places[name][1] for name in sorted(self._places)}
-        super().__init__(str(path), files, notes, resolution=resolution, mirror=mirror, bounds=bounds)
+        super().__init__(str(path), files, notes, options)
 
     def _open(self, name: str) -> BinaryIO:
         offset, size = self._places[name]

@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from sgxl_t.datasets.base import SourceOptions
 from sgxl_t.datasets.decode import Bounds, is_image
 from sgxl_t.datasets.images.annotations import Annotations, safe_name
 from sgxl_t.datasets.images.layout import read_layout
@@ -29,26 +30,15 @@ class ZipSource(ListedSource):
     Labels and captions are found by the rules of folders, `read_layout`.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        resolution: int,
-        split: str = "train",
-        mirror: bool = False,
-        rejects: Rejects | None = None,
-        captions: str | Path | None = None,
-        bounds: Bounds | None = None,
-    ) -> None:
+    def __init__(self, path: Path, options: SourceOptions, captions: str | Path | None = None) -> None:
         self.path = path
         self._handle: zipfile.ZipFile | None = None
         self._owner = 0
-        bounds = bounds or Bounds()
-        notes = Annotations(rejects=Rejects() if rejects is None else rejects)
+        notes = Annotations(rejects=options.rejects)
         self._raw: dict[str, str] = {}
-        members = self._list(bounds, notes.rejects)
-        images = read_layout(members, notes, str(path), split=split, captions=captions)
-        super().__init__(str(path), images, notes, resolution=resolution, mirror=mirror, bounds=bounds)
+        members = self._list(options.bounds, notes.rejects)
+        images = read_layout(members, notes, str(path), split=options.split, captions=captions)
+        super().__init__(str(path), images, notes, options)
 
     def _list(self, bounds: Bounds, rejects: Rejects) -> Members:
         """The members by their path with `/` between parts; names spelled otherwise are kept."""

@@ -16,7 +16,7 @@ from sgxl_t.datasets.shards.filters import COMPUTED, Filter, computed
 from sgxl_t.datasets.shards.tar.opening import is_local
 from sgxl_t.datasets.shards.tar.samples import CAPTION_ENDINGS, Group, image_ending, json_of
 from sgxl_t.datasets.tables.columns import CAPTION_COLUMNS, caption_of, plain
-from sgxl_t.files.terminal import visible
+from sgxl_t.files.terminal import first_line, visible
 
 KEY = "key"
 """Column of tables beside shards that names the sample, as img2dataset writes it."""
@@ -157,7 +157,7 @@ def _columns(path: Path, names: tuple[str, ...]) -> dict[str, dict[str, Any]]:
         wanted = [name for name in names if name in held]
         frame = pd.read_parquet(path, columns=[KEY, *wanted]) if wanted else pd.DataFrame({KEY: []})
     except (ValueError, OSError) as error:
-        raise ValueError(f"{path} cannot be read as a table of samples: {_first_line(error)}") from error
+        raise ValueError(f"{path} cannot be read as a table of samples: {first_line(error)}") from error
     keys = frame[KEY].astype(str).tolist()
     filled = frame.astype(object).where(frame.notna(), None)
     return {name: dict(zip(keys, map(_plain, filled[name]), strict=True)) for name in wanted}
@@ -165,7 +165,3 @@ def _columns(path: Path, names: tuple[str, ...]) -> dict[str, dict[str, Any]]:
 
 def _plain(cell: Any) -> Any:
     return cell.tolist() if hasattr(cell, "tolist") else cell  # lists and numbers of numpy
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]

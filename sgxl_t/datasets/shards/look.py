@@ -1,7 +1,7 @@
 """A look at the headers of shards before they are read: their labels, and files that are not used.
 
-Of sets of up to some hundred thousand samples all are counted. Of larger sets the beginning, the end and parts
-between of many shards are looked at, which works for samples in any order; messages call that a survey.
+Of sets of up to some hundred thousand samples all are counted. Of larger sets the beginning, the end and
+parts between of many shards are looked at, which works for samples in any order; messages call that a survey.
 """
 
 from __future__ import annotations

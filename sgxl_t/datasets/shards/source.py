@@ -10,7 +10,7 @@ from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 
-from sgxl_t.datasets.base import CONTENT_VERSION, START, Mark, Sample, StreamSource
+from sgxl_t.datasets.base import CONTENT_VERSION, START, Mark, Sample, SourceOptions, StreamSource
 from sgxl_t.datasets.captions import choose, clean_caption
 from sgxl_t.datasets.decode import Bounds, decode_image
 from sgxl_t.datasets.rejects import RejectedItemError, Rejects
@@ -75,15 +75,12 @@ class ShardSource(StreamSource):
         self,
         reference: str,
         subsets: Sequence[Subset],
-        *,
-        resolution: int,
-        mirror: bool = False,
-        rejects: Rejects | None = None,
-        bounds: Bounds | None = None,
+        how: SourceOptions,
         options: ShardOptions | None = None,
     ) -> None:
+        """The subsets are those of a split already: how.split does not count."""
         self.reference, self.options = reference, options or ShardOptions()
-        self.bounds = bounds or Bounds()
+        self.bounds, rejects = how.bounds, how.rejects
         if self.options.shuffle_samples < 1:
             raise ValueError(f"data.shuffle_samples={self.options.shuffle_samples}: use 1 or more")
         self.order = ShardOrder(subsets, self.options.order)
@@ -91,17 +88,16 @@ class ShardSource(StreamSource):
         self.captions = Captions(self.options.caption_fields)
         chosen = self.options.filter
         self.filter = FieldFilter(chosen, self.bounds) if chosen else None
-        rejects = Rejects() if rejects is None else rejects
         local = [shard for shard in self.shards if is_local(shard)]
         first = _probe(reference, self.shards, self.bounds, rejects, unused=None if local else rejects)
         has_captions = self._have_captions(first)
         found = find_classes(reference, local, self.bounds, first, rejects, has_captions=has_captions)
         self.classes = found if isinstance(found, Classes) else None
         super().__init__(
-            resolution=resolution,
+            resolution=how.resolution,
             class_names=self.classes.names if self.classes is not None else None,
             has_captions=has_captions,
-            mirror=mirror,
+            mirror=how.mirror,
             rejects=rejects,
         )
         self.no_labels = None if isinstance(found, Classes) else found

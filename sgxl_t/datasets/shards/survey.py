@@ -10,6 +10,7 @@ from typing import Any
 from PIL import Image
 from tqdm import tqdm
 
+from sgxl_t.datasets.base import evenly_spaced
 from sgxl_t.datasets.captions import clean_caption
 from sgxl_t.datasets.decode import open_image
 from sgxl_t.datasets.rejects import FilteredItemError, RejectedItemError, Rejects
@@ -34,8 +35,8 @@ def survey(source: ShardSource, *, examine: int, images: int = 0) -> Survey:
     added to the source's rejects.
     """
     total = len(source.addresses)
-    chosen = _spaced(total, examine)
-    kept = set(_spaced(len(chosen), images))
+    chosen = evenly_spaced(total, examine)
+    kept = set(evenly_spaced(len(chosen), images))
     sizes: dict[str, list[int]] = {"width": [], "height": []}
     lengths: list[int] = []
     formats: Counter[str] = Counter()
@@ -81,12 +82,6 @@ def survey(source: ShardSource, *, examine: int, images: int = 0) -> Survey:
         "noted": dict(source.rejects.notes),
     }
     return Survey(findings, sheet)
-
-
-def _spaced(total: int, count: int) -> list[int]:
-    """At most `count` of the numbers below `total`, evenly spaced."""
-    count = min(total, count)
-    return [number * total // count for number in range(count)]
 
 
 def range_of(values: list[int]) -> dict[str, int]:

@@ -13,7 +13,7 @@ from sgxl_t.datasets.rejects import RejectedItemError, Rejects
 from sgxl_t.datasets.tables.columns import CAPTION_COLUMNS, FILE_COLUMNS, LABEL_COLUMNS, Row, plain
 from sgxl_t.datasets.tables.delimited import MAX_LINE, NO_HEADER, Delimited
 from sgxl_t.datasets.tables.json_tables import MAX_ROWS, json_rows, plain_row
-from sgxl_t.files.terminal import visible
+from sgxl_t.files.terminal import first_line, visible
 from sgxl_t.files.untrusted import MAX_BYTES, UntrustedValueError, parse_json
 
 TABLE_STEMS = (
@@ -156,7 +156,7 @@ def _parquet(data: bytes, where: str) -> Table:
         # Texts that occur often stay single in memory.
         file = pq.ParquetFile(io.BytesIO(data), read_dictionary=texts)
     except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{wrong}: {_first_line(error)}") from error
+        raise ValueError(f"{wrong}: {first_line(error)}") from error
     return Table(_parquet_rows(file, wanted, where), list(schema.names))
 
 
@@ -174,7 +174,7 @@ def _parquet_rows(file: Any, wanted: list[str], where: str) -> Rows:
                 place += 1
                 yield place, dict(zip(map(plain, batch.schema.names), values, strict=True))
     except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{where} cannot be read as a table: {_first_line(error)}") from error
+        raise ValueError(f"{where} cannot be read as a table: {first_line(error)}") from error
 
 
 def _is_wanted(name: str, kind: Any) -> bool:
@@ -196,7 +196,3 @@ def _length(value: object) -> int:
     if isinstance(value, list):
         return sum(map(_length, value))
     return VALUE_BYTES + (len(value) if isinstance(value, str | bytes) else 0)
-
-
-def _first_line(error: Exception) -> str:
-    return visible((str(error) or type(error).__name__).splitlines()[0])
