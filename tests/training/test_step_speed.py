@@ -55,8 +55,8 @@ RUNS = {
     "class, penalty": {"cond": "class", "generator": "stylegan3", "objective__gradient_penalty": 1},
 }
 ON_A_CPU_ALONE = {
-    ("ops/filtered_lrelu/dispatch.py", "_reaches_clamp"): "asks how large a map is; other devices are not asked",
-    ("ops/conv/frozen.py", "_unchanged"): "compares elements of a weight; of other devices' weights none are kept",
+    ("ops/filtered_lrelu/dispatch.py", "_reaches_clamp"): "asks how large a map is, of no other device",
+    ("ops/conv/frozen.py", "_unchanged"): "compares weights, kept on no other device",
 }
 """Read-backs that lie behind a question for the device's type."""
 
