@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sgxl_t.conditioning.generate import generate
 from sgxl_t.datasets.open import open_source
 from sgxl_t.metrics.judges.judges import JUDGE_FILES, Judge, load_judge
 from sgxl_t.model_io.model_folder import load_model, read_info
 from sgxl_t.ops.random import training_rng
-from sgxl_t.training.callbacks.snapshots import generate
 
 JUDGED = ("class", "text")
 """Conditions whose answers a judge can read."""
