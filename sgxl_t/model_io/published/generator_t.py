@@ -18,11 +18,10 @@ from torch import Tensor
 from sgxl_t.files.pickles.storages import StoredTensor
 from sgxl_t.files.pickles.tree import Module, tensors_of
 from sgxl_t.files.pickles.values import RefusedError
-from sgxl_t.model_io.published.generator import check_shapes
+from sgxl_t.model_io.published.generator import build_fitting, check_shapes, shapes_of
 from sgxl_t.networks.configs import ConditionSpec, GeneratorConfig, StyleGANTConfig
 from sgxl_t.networks.generators.generator import Generator
 from sgxl_t.networks.generators.layers_t import TAPS
-from sgxl_t.networks.generators.registry import build_generator
 from sgxl_t.networks.text.clip import ClipModel, TextTowerConfig, local_clip
 from sgxl_t.ops.resample.filters import setup_filter
 
@@ -48,17 +47,8 @@ def read_generator_t(module: Module, *, limit: int) -> Generator:
     """
     stored = tensors_of(module, limit=limit)
     config, condition = _sizes(module, stored)
-    try:
-        with torch.device("meta"):
-            generator = build_generator(config, condition)
-    except (ValueError, RuntimeError, ArithmeticError) as error:
-        raise RefusedError(f"describes a generator that cannot be built ({error})") from None
-    named = {generator_name_t(name): tensor.shape for name, tensor in stored.items()}
-    check_shapes(
-        {name: tuple(value.shape) for name, value in generator.state_dict().items()},
-        {name: shape for name, shape in named.items() if name is not None},
-        module.where,
-    )
+    named = {ours: tensor.shape for name, tensor in stored.items() if (ours := generator_name_t(name))}
+    generator = build_fitting(config, condition, named, module.where)
     state = {
         name: tensor.read().float() for name, tensor in stored.items() if not name.startswith(TEXT_TOWER)
     }
@@ -111,8 +101,7 @@ def read_text_tower(module: Module, *, limit: int) -> ClipModel | None:
             empty = local_clip(config, tokenizer, None).text_tensors()
     except (ValueError, RuntimeError, ArithmeticError) as error:
         raise RefusedError(f"describes a text tower that cannot be built ({error})") from None
-    wanted = {name: tuple(value.shape) for name, value in empty.items()}
-    check_shapes(wanted, {name: tensor.shape for name, tensor in tensors.items()}, clip.where)
+    check_shapes(shapes_of(empty), shapes_of(tensors), clip.where)
     with torch.random.fork_rng(devices=[]):  # first values are soon replaced
         tower = local_clip(config, tokenizer, None)
     tower.model.load_state_dict(
