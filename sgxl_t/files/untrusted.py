@@ -121,8 +121,8 @@ class Value:
 
     def error(self, what: str) -> UntrustedValueError:
         """An error to raise about this value: its place, then `what`."""
-        place = visible(f"{self.where}: {self.path}" if self.path else self.where)
-        return UntrustedValueError(f"{place} {what}" + (f": {self.way_out}" if self.way_out else ""))
+        location = visible(f"{self.where}: {self.path}" if self.path else self.where)
+        return UntrustedValueError(f"{location} {what}" + (f": {self.way_out}" if self.way_out else ""))
 
 
 def read_json(

@@ -113,7 +113,7 @@ def _base(origin: str) -> str:
 
 def _one_hot(name: str, label: list[object]) -> int:
     numbers = all(isinstance(value, int | float) and value in (0, 1) for value in label)
-    ones = [place for place, value in enumerate(label) if value == 1]
+    ones = [index for index, value in enumerate(label) if value == 1]
     if not numbers or len(ones) != 1:
         raise ValueError(
             f"the label of {visible(repr(name))} is a list that is not one-hot: "

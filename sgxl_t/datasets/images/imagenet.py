@@ -58,16 +58,16 @@ class TarOfTarsSource(ListedSource):
             )
         self.path = path
         notes = Annotations(rejects=options.rejects)
-        self._places: dict[str, tuple[int, int]] = {}
+        self._spans: dict[str, tuple[int, int]] = {}
         for name, label, offset, size in _images(path, options.bounds, notes.rejects):
-            self._places[name] = (offset, size)
+            self._spans[name] = (offset, size)
             notes.labels[name] = label
         # By class, so that reading in order walks through one inner archive after the other.
-        files = {name: self._places[name][1] for name in sorted(self._places)}
+        files = {name: self._spans[name][1] for name in sorted(self._spans)}
         super().__init__(str(path), files, notes, options)
 
     def _open(self, name: str) -> BinaryIO:
-        offset, size = self._places[name]
+        offset, size = self._spans[name]
         with open_regular(self.path) as file:
             file.seek(offset)
             data = file.read(size)

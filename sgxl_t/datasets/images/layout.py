@@ -182,10 +182,10 @@ class _Layout:
 
     # Taking ----------------------------------------------------------------------------------------------
 
-    def _find(self, raw: object, folder: str, place: str, taking: _Taking) -> str | None:
+    def _find(self, raw: object, folder: str, position: str, taking: _Taking) -> str | None:
         """The image that a row names; None, noted, where it names none."""
         if raw is None or raw == "":
-            taking.nameless.append(place)
+            taking.nameless.append(position)
             return None
         text = str(raw) if isinstance(raw, int) and not isinstance(raw, bool) else raw
         name = safe_name(text.strip()) if isinstance(text, str) else None
@@ -241,11 +241,11 @@ class _Layout:
         if table.problem is not None:
             return table.problem, FORMS if table.problem.startswith("JSON") else ", ".join(table.columns)
         taking = _Taking()
-        for place, row in table.rows:
+        for position, row in table.rows:
             if isinstance(row, RejectedItemError):
-                taking.bad.append((f"{origin}:{place}", row))
+                taking.bad.append((f"{origin}:{position}", row))
                 continue
-            found = self._find(pick(row, FILE_COLUMNS), folder, f"{origin}:{place}", taking)
+            found = self._find(pick(row, FILE_COLUMNS), folder, f"{origin}:{position}", taking)
             caption, label = caption_of(row), label_of(row)
             taking.taken += caption is not None or label is not None
             if found is not None and caption is not None:
@@ -276,8 +276,8 @@ class _Layout:
     def _reject_rows(self, taking: _Taking, origin: str) -> None:
         for name, error in taking.bad:
             self.rejects.add(name, error)
-        for place in taking.nameless:
-            self.rejects.add(place, RejectedItemError("row names no picture"))
+        for position in taking.nameless:
+            self.rejects.add(position, RejectedItemError("row names no picture"))
         for name in sorted(taking.missing):
             self.rejects.add(name, RejectedItemError("annotation without picture", f"in {origin}"))
 

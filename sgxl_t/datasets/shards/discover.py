@@ -102,12 +102,12 @@ def _in_folder(folder: Path) -> list[str]:
 def _tars(folder: Path) -> Iterator[str]:
     """Paths of all .tar below a folder, also behind links to folders; hidden ones are passed over."""
     seen = set()
-    for place, inner, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
+    for current, inner, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(current)
         inner[:] = [] if real in seen else [name for name in inner if not is_system(name)]
         if real not in seen:
             tars = (name for name in names if name.endswith(".tar") and not is_system(name))
-            yield from (str(Path(place, name)) for name in tars)
+            yield from (str(Path(current, name)) for name in tars)
         seen.add(real)
 
 

@@ -14,7 +14,7 @@ from sgxl_t.datasets.decode import Bounds
 from sgxl_t.datasets.images.annotations import MAX_CLASSES, Label
 from sgxl_t.datasets.images.wordnet_names import spoken_names
 from sgxl_t.datasets.rejects import Rejects
-from sgxl_t.datasets.shards.class_files import WAY_OUT, find_class_names, places_of
+from sgxl_t.datasets.shards.class_files import WAY_OUT, find_class_names, folders_to_search
 from sgxl_t.datasets.shards.look import Look, look_at
 from sgxl_t.datasets.shards.tar.samples import LABEL_ENDINGS, Group, group_name, json_of
 from sgxl_t.datasets.tables.columns import LABEL_COLUMNS, label_of, pick, plain
@@ -110,7 +110,7 @@ def find_classes(
     if seen is not None:
         for reason, found in seen.unused.unused.items():
             rejects.unused[reason if seen.whole else f"{reason}, in {seen.extent()}"] = found
-    named = find_class_names(places_of(reference, (Path(shard).parent for shard in local)))
+    named = find_class_names(folders_to_search(reference, (Path(shard).parent for shard in local)))
     if not labelled:
         if named is not None:
             rejects.pass_over("class file of shards without labels", str(named[1]))

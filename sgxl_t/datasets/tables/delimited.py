@@ -118,9 +118,9 @@ class _Lines:
             if not line:
                 return None
             if len(line) > MAX_LINE:
-                place = self.number + len(self._ahead) + 1
+                line_number = self.number + len(self._ahead) + 1
                 raise ValueError(
-                    f"{self._where}, line {place} has more than {MAX_LINE} characters: repair it"
+                    f"{self._where}, line {line_number} has more than {MAX_LINE} characters: repair it"
                 )
             self._ahead.append(line.rstrip("\n"))
         return self._ahead[count]

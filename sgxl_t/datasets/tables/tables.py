@@ -163,7 +163,7 @@ def _parquet(data: bytes, where: str) -> Table:
 def _parquet_rows(file: Any, wanted: list[str], where: str) -> Rows:
     import pyarrow as pa
 
-    place = seen = 0
+    number = seen = 0
     try:
         for batch in file.iter_batches(batch_size=1024, columns=wanted) if wanted else ():
             for index in range(batch.num_rows):
@@ -171,8 +171,8 @@ def _parquet_rows(file: Any, wanted: list[str], where: str) -> Rows:
                 seen += sum(map(_length, values))
                 if seen > MAX_UNPACKED:
                     raise ValueError(f"{where} unpacks to more than {MAX_UNPACKED} bytes: split the table")
-                place += 1
-                yield place, dict(zip(map(plain, batch.schema.names), values, strict=True))
+                number += 1
+                yield number, dict(zip(map(plain, batch.schema.names), values, strict=True))
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{where} cannot be read as a table: {first_line(error)}") from error
 

@@ -270,10 +270,10 @@ class DataUnpickler(pickle._Unpickler):
         self._unframer.load_frame(size)
 
     def load_put(self) -> None:
-        place = int(self.readline()[:-1])
-        if not 0 <= place < 1 << MAX_KEY_BITS:
+        slot = int(self.readline()[:-1])
+        if not 0 <= slot < 1 << MAX_KEY_BITS:
             raise pickle.UnpicklingError("a place of no object")
-        self.memo[place] = self.stack[-1]
+        self.memo[slot] = self.stack[-1]
 
     def load_buffer(self) -> None:
         self.append(PickledObject("buffer", problem="refers to a buffer outside the file"))

@@ -85,9 +85,9 @@ def _wanted_tensors(module: Module, names: list[str], limit: int) -> dict[str, S
             for level in range(1, LEVELS + 1):
                 inside = pretrained.child(f"layer{level}")
                 parts |= {
-                    f"pretrained.layer{level}.{place}": inside.child(place)
-                    for place in ("3", "4")
-                    if place in inside.children()
+                    f"pretrained.layer{level}.{number}": inside.child(number)
+                    for number in ("3", "4")
+                    if number in inside.children()
                 }
         for prefix, part in parts.items():
             for inner, tensor in tensors_of(part, limit=limit).items():

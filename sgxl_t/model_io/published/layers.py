@@ -20,7 +20,7 @@ from sgxl_t.networks.configs import GeneratorConfig, StyleGAN3Config, SuperresSt
 from sgxl_t.networks.generators.schedule_xl import UP_FACTORS, LayerSpec, all_layers, grow, stem_layers
 
 MAX_LAYERS, MAX_RESOLUTION = 128, 4096
-PLACE = (
+LAYER_KEYS = (
     "index",
     "in_channels",
     "out_channels",
@@ -230,7 +230,7 @@ def _alike(ours: list[LayerSpec], stored: list[LayerSpec]) -> bool:
     return len(ours) == len(stored) and all(
         _same(getattr(mine, name), getattr(theirs, name))
         for mine, theirs in zip(ours, stored, strict=True)
-        for name in PLACE
+        for name in LAYER_KEYS
     )
 
 
