@@ -57,9 +57,9 @@ class ShardOrder:
         return [units[start : start + size] for start in range(0, len(units), size)]
 
     def _drawn(self, epoch: int, seed: object, part: int, parts: int) -> list[Unit]:
-        draws = python_rng("shards", seed, epoch, part, parts)
-        subsets = draws.choices(self.subsets, self._weights, k=SEGMENT_SHARDS)
-        return [Unit(draws.choice(subset.shards)) for subset in subsets]
+        rng = python_rng("shards", seed, epoch, part, parts)
+        subsets = rng.choices(self.subsets, self._weights, k=SEGMENT_SHARDS)
+        return [Unit(rng.choice(subset.shards)) for subset in subsets]
 
     def _dealt(self, epoch: int, seed: object, part: int, parts: int) -> list[Unit]:
         order = python_rng("shards", seed, epoch).sample(self.shards, len(self.shards))

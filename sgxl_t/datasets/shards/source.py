@@ -211,16 +211,16 @@ class ShardSource(StreamSource):
                 counts.failed(unit.shard, error)
             counts.check()
 
-    def _use(self, group: Group, counts: ReaderCounts, draws: random.Random | None) -> Sample | None:
-        """A sample, of the stream with draws; None when it is rejected or filtered."""
+    def _use(self, group: Group, counts: ReaderCounts, rng: random.Random | None) -> Sample | None:
+        """A sample, of the stream where there is an rng; None when it is rejected or filtered."""
         try:
-            draft = self.options.fast_jpeg and draws is not None
-            sample = self.shown(self.decode(load(group), draws, draft=draft))
+            draft = self.options.fast_jpeg and rng is not None
+            sample = self.shown(self.decode(load(group), rng, draft=draft))
         except RejectedItemError as error:
             counts.passed_over(group_name(group), error)
             return None
         counts.used += 1
-        if draws is not None and self.mirror and draws.random() < 0.5:
+        if rng is not None and self.mirror and rng.random() < 0.5:
             return Sample(sample.image.flip(-1), sample.label, sample.caption)
         return sample
 
@@ -248,8 +248,8 @@ class ShardSource(StreamSource):
 
     # One sample ------------------------------------------------------------------------------------------
 
-    def decode(self, group: Group, draws: random.Random | None = None, *, draft: bool = False) -> Sample:
-        """Bytes to a sample. draws: choose one of several captions; without them the first is taken. draft:
+    def decode(self, group: Group, rng: random.Random | None = None, *, draft: bool = False) -> Sample:
+        """Bytes to a sample. rng: chooses one of several captions; without it the first is taken. draft:
         decode JPEGs at reduced size. Raises RejectedItemError, and FilteredItemError for what is left out.
         """
         ending = image_ending(group)
@@ -264,11 +264,11 @@ class ShardSource(StreamSource):
             texts = self.captions.all_of(group)
             if not texts:
                 raise RejectedItemError("no caption")
-            caption = clean_caption(choose(texts, draws), self.rejects)
+            caption = clean_caption(choose(texts, rng), self.rejects)
         note = partial(self.rejects.note, name=group_name(group))
         image = decode_image(group[ending], self.size, self.bounds, self.enlarge, draft=draft, note=note)
         label = self._label(group) if self.class_names is not None else None
-        captions = self._all_captions(group, caption) if caption is not None and draws is None else ()
+        captions = self._all_captions(group, caption) if caption is not None and rng is None else ()
         return Sample(image, label, caption, captions)
 
     def _all_captions(self, group: Group, first: str) -> tuple[str, ...]:
