@@ -168,7 +168,7 @@ class Request:
             return
         if fakes.captions is not None and fakes.condition.original.pretrained:
             count = max(spec.n_fake for spec in self.specs)
-            fakes.condition.keep(fakes.captions[:count], cache_folder() / "captions")
+            fakes.condition.cache(fakes.captions[:count], cache_folder() / "captions")
 
     def _sides(self, number: int, psi: float, seed: int) -> tuple[Fakes, dict[int | None, RealSide]]:
         fakes = self._fakes(self.targets[number], psi, seed)
