@@ -92,7 +92,7 @@ def compute_centroids(
     for number, group in enumerate(groups):
         points = _styles(generator, draws, group, seed + number)
         parts.append(kmeans(points, count, seed=seed + number, progress=progress and by == "all"))
-    facts = {"count": count, "by": by, "draws": draws, "seed": seed}
+    facts: dict[str, Any] = {"count": count, "by": by, "draws": draws, "seed": seed}
     facts["mean_square"] = sum(part.mean_square for part in parts) / len(parts)
     labels = torch.tensor(classes).repeat_interleave(count) if by == "class" else None
     return Centroids(torch.cat([part.centres for part in parts]), labels, facts)

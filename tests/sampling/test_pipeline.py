@@ -142,7 +142,7 @@ def test_saved_pipeline_comes_back_with_what_was_known(tmp_path, text_folder):
         ({"mix": "fox", "layers": "3-99"}, "layers 3-99 do not fit: the model has 0 to"),
         ({"mix": "fox", "layers": []}, "layers none do not fit"),
         ({"mix": ["fox", "car"], "layers": "1"}, "a mix takes one more prompt or class, not 2"),
-        ({"best_of": 0}, "best-of 0 is no choice"),
+        ({"best_of": 0}, "best_of=0 is out of range"),
         ({"best_of": 2}, "this is a class model: leave best-of out"),
         ({"conditions": 7}, "class 7 does not exist"),
         ({"conditions": "dgo"}, "did you mean dog"),

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sgxl_t.sampling.image import GeneratedImage
 from sgxl_t.sampling.output.grid import check_grid, labelled_grid
 from sgxl_t.sampling.output.sheet import page_files, write_sheets
-from sgxl_t.sampling.pipeline import Picture
 
 
 def pictures(labels, seeds, taken=None):
@@ -14,7 +14,7 @@ def pictures(labels, seeds, taken=None):
         for seed in seeds:
             if taken is not None:
                 taken.append((label, seed))
-            yield Picture(Image.new("RGB", (16, 16), (10 * row, 5 * seed, 200)), label, seed)
+            yield GeneratedImage(Image.new("RGB", (16, 16), (10 * row, 5 * seed, 200)), label, seed)
 
 
 def test_one_page_takes_the_file_itself_and_more_take_numbers(tmp_path):
