@@ -55,7 +55,7 @@ def check(request: BenchRequest) -> list[Case]:
         raise ValueError(f"--repeats {request.repeats} is too few for quartiles: use {REPEATS} or more")
     device = torch.device(request.device)
     if device.type not in ("cpu", "cuda"):
-        raise ValueError(f"--device {request.device} has no clock here: use cpu or cuda")
+        raise ValueError(f"--device {request.device} cannot be timed: use cpu or cuda")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"--device {request.device}: torch sees no GPU here, so use --device cpu")
     for name in request.variants:

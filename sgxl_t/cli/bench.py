@@ -142,7 +142,7 @@ def _request(asked: dict[str, Any]) -> Any:
     try:
         known = variants(torch.device(asked["device"]))
     except RuntimeError:
-        raise ValueError(f"--device {asked['device']} is no device: use cpu or cuda") from None
+        raise ValueError(f"--device {asked['device']} is not a device: use cpu or cuda") from None
     if "all" in asked["variants"]:
         asked["variants"] = tuple(known)
     return BenchRequest(**asked)

@@ -92,7 +92,7 @@ def list_networks(folder: str, as_json: bool) -> None:
 
     root = Path(folder)
     if not root.is_dir():
-        raise ValueError(f"{root} is no folder: name one that `sgxl-t features train --out` has written")
+        raise ValueError(f"{root} is not a folder: name one that `sgxl-t features train --out` has written")
     found = []
     for path in sorted([*root.glob(CONFIG), *root.glob(f"*/{CONFIG}"), *root.glob(f"*/*/{CONFIG}")]):
         config = read_json(path).group()

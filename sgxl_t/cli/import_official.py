@@ -123,7 +123,7 @@ def _names(path: Path) -> list[str]:
     try:
         lines = read_regular(path, MAX_LABEL_BYTES).decode("utf-8").splitlines()
     except UnicodeDecodeError:
-        raise ValueError(f"{path} is no UTF-8 text: store the class names as such, one a line") from None
+        raise ValueError(f"{path} is not UTF-8 text: store the class names as such, one a line") from None
     return [line.strip() for line in lines if line.strip()]
 
 

@@ -173,7 +173,7 @@ def _settings(path: Path) -> Value:
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError):
         config = None
     if not isinstance(config, dict):
-        raise ValueError(f"{path} is no configuration of a run: restore the file")
+        raise ValueError(f"{path} is not the configuration of a run: restore the file")
     return Value(config, str(path), way_out="restore the file")
 
 

@@ -182,7 +182,7 @@ def _check_stored(path: Path, tensors: Mapping[str, Tensor], generator: Generato
         raise ValueError(f"{path} holds no centres of {width} numbers each: {AGAIN}")
     assert vectors is not None
     if not vectors.is_floating_point() or not bool(torch.isfinite(vectors).all()):
-        raise ValueError(f"{path} holds centres that are no finite numbers: {AGAIN}")
+        raise ValueError(f"{path} holds centres that are not finite numbers: {AGAIN}")
     if classes is not None and not (
         generator.condition.kind == "class"
         and classes.shape == (len(vectors),)
@@ -210,7 +210,7 @@ def _classes(generator: Generator, by: By) -> list[int]:
     """The classes that w depends on; empty where it depends on none."""
     kind, separate = generator.condition.kind, isinstance(generator.mapping, MappingT)
     if by not in ("all", "class"):
-        raise ValueError(f"by={by!r} is no way to group styles: use all or class")
+        raise ValueError(f"by={by!r} is unknown: use all or class")
     if by == "class" and (kind != "class" or separate):
         why = "styles do not depend on the class" if separate else f"it is a {kind} model"
         raise ValueError(f"the model has no styles per class, because {why}: use --by all")

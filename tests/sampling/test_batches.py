@@ -32,7 +32,9 @@ def test_the_batch_is_what_fits_into_half_of_the_free_memory(fitting, monkeypatc
 def test_a_pipeline_makes_the_same_pictures_in_any_memory(monkeypatch):
     pipe, sizes = Pipeline(*tiny_model("class")), []
     keep = pipe._images
-    monkeypatch.setattr(pipe, "_images", lambda specs, truncation: sizes.append(len(specs)) or keep(specs, truncation))
+    monkeypatch.setattr(
+        pipe, "_images", lambda specs, truncation: sizes.append(len(specs)) or keep(specs, truncation)
+    )
     roomy = [np.asarray(image).astype(int) for image in pipe("dog", seeds=range(5)).images]
     monkeypatch.setattr(batches, "free_bytes", lambda device: 4 * pipe._fitting._bytes)
     tight = [np.asarray(image).astype(int) for image in pipe("dog", seeds=range(5)).images]
@@ -66,7 +68,7 @@ def test_one_picture_too_large_is_said_in_a_sentence(fitting):
     def make(items):
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    with pytest.raises(ValueError, match="memory of cpu does not hold what one picture needs"):
+    with pytest.raises(ValueError, match="memory of cpu does not hold what one image needs"):
         list(in_batches(iter(range(4)), make, fitting))
 
 

@@ -57,11 +57,7 @@ def test_a_way_begins_and_ends_with_the_shots(kind, name):
     way = interpolated_styles(
         generator,
         condition,
-        [
-            InterpolationFrame(first, last, 0.0),
-            InterpolationFrame(first, last, 1.0),
-            InterpolationFrame(first, last, 0.5),
-        ],
+        [InterpolationFrame(first, last, share) for share in (0.0, 1.0, 0.5)],
         PLAIN,
     )
     torch.testing.assert_close(way[:2], ends, rtol=1e-5, atol=1e-6)

@@ -164,9 +164,9 @@ def test_device_or_precision_that_is_not_there_is_one_sentence():
 
 def test_hub_id_without_a_hub_is_one_sentence(monkeypatch):
     monkeypatch.setattr("sgxl_t.networks.weights.hub.hub_reachable", lambda: False)
-    with pytest.raises(ValueError, match="no folder here and could not be had from the Hub"):
+    with pytest.raises(ValueError, match="not a folder here and could not be fetched from the Hub"):
         Pipeline.from_pretrained("nobody/no-such-model")
-    with pytest.raises(ValueError, match="is no folder: name a model folder"):
+    with pytest.raises(ValueError, match="is not a folder: name a model folder"):
         Pipeline.from_pretrained("../no/such/folder")
 
 

@@ -30,7 +30,7 @@ def check_animation(file: str | Path, fps: float) -> Path:
     if path.suffix.lower() == ".webp" and not features.check("webp"):
         raise ValueError(f"{path} needs a Pillow that writes WebP: name it {path.stem}.png instead")
     if not 0.1 <= fps <= FASTEST:
-        raise ValueError(f"fps={fps} is no speed from 0.1 to {FASTEST:g} images per second: use 12")
+        raise ValueError(f"fps={fps} is out of range: use 0.1 to {FASTEST:g} images per second, such as 12")
     return check_file(path)
 
 

@@ -20,7 +20,7 @@ def page_files(file: str | Path, rows: int, rows_per_page: int) -> list[Path]:
     """
     file = Path(file)
     if rows_per_page < 1:
-        raise ValueError(f"{rows_per_page} rows on a page leave it empty: use at least 1")
+        raise ValueError(f"{rows_per_page} rows on a page are too few: use at least 1")
     if file.suffix.lower() != ".png":
         raise ValueError(f"{file} does not end in .png: name the sheet {file.name or 'sheet'}.png")
     if file.is_dir():
