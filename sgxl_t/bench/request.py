@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import torch
 
-from .cases.cases import MODES, Case, find_cases
-from .stages.schedule import stages_of
-from .timing import REPEATS
-from .variants import CUDA_GRAPH, variants
+from sgxl_t.bench.cases.cases import MODES, Case, find_cases
+from sgxl_t.bench.stages.schedule import stages_of
+from sgxl_t.bench.timing import REPEATS
+from sgxl_t.bench.variants import CUDA_GRAPH, variants
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,12 +9,11 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
+from sgxl_t.bench.arithmetic import Work
 from sgxl_t.networks.configs import ConditionSpec
 from sgxl_t.networks.generators import synthesis_xl
 from sgxl_t.networks.generators.registry import build_generator, model_config
 from sgxl_t.networks.generators.schedule_xl import LayerSpec, all_layers
-
-from ..arithmetic import Work
 
 CLASSES = ConditionSpec(kind="class", dim=320, num_classes=1000)
 TEXT = ConditionSpec(kind="text", dim=768)

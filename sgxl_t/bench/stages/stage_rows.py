@@ -8,13 +8,12 @@ from typing import Any
 
 import torch
 
+from sgxl_t.bench.cases.workloads import conv_gflop, filter_gflop
+from sgxl_t.bench.machine import device_name
+from sgxl_t.bench.request import BenchRequest
+from sgxl_t.bench.rows import plain
+from sgxl_t.bench.timing import quartiles
 from sgxl_t.networks.generators.schedule_xl import LayerSpec
-
-from ..cases.workloads import conv_gflop, filter_gflop
-from ..machine import device_name
-from ..request import BenchRequest
-from ..rows import plain
-from ..timing import quartiles
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,20 +9,19 @@ from functools import partial
 import torch
 from tqdm import tqdm
 
+from sgxl_t.bench.cases.cases import DTYPES
+from sgxl_t.bench.job import shortest_turn
+from sgxl_t.bench.machine import Product, load, matrix_product
+from sgxl_t.bench.request import BenchRequest
+from sgxl_t.bench.runner import WARM_UP
+from sgxl_t.bench.stages.layer_parts import PARTS, LayerParts
+from sgxl_t.bench.stages.schedule import Cost, Stage, cost, stages_of
+from sgxl_t.bench.stages.stage_rows import LayerTimes, StageRow, layer_row, network_row
+from sgxl_t.bench.timing import alternate, clock_name, loops_for, timed
+from sgxl_t.bench.variants import formulation, obstacle, runner_class
 from sgxl_t.networks.configs import GeneratorConfig
 from sgxl_t.networks.generators.registry import model_config
 from sgxl_t.networks.generators.schedule_xl import LayerSpec
-
-from ..cases.cases import DTYPES
-from ..job import shortest_turn
-from ..machine import Product, load, matrix_product
-from ..request import BenchRequest
-from ..runner import WARM_UP
-from ..timing import alternate, clock_name, loops_for, timed
-from ..variants import formulation, obstacle, runner_class
-from .layer_parts import PARTS, LayerParts
-from .schedule import Cost, Stage, cost, stages_of
-from .stage_rows import LayerTimes, StageRow, layer_row, network_row
 
 
 def measure_stages(request: BenchRequest, tell: Callable[[str], None]) -> Iterator[StageRow]:
