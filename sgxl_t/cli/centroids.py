@@ -54,8 +54,8 @@ def centroids(
 
     `sgxl-t sample --psi 0.7 --truncation centroid` then pulls each image to the centre nearest to it, which
     makes it typical without making all images alike. The stages grown from one stem share their centres:
-    copy centroids.safetensors from one model folder to the next. Centres of other settings are replaced with
-    --overwrite only; those that do not fit the model any more are of no use and are replaced.
+    copy centroids.safetensors from one model folder to the next. Centres of other settings are replaced only
+    with --overwrite; centres that no longer fit the model always are.
     """
     from sgxl_t.model_io.model_folder import load_model
     from sgxl_t.sampling.centroids import check_replaceable, compute_centroids, save_centroids

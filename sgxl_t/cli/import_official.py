@@ -50,8 +50,8 @@ def import_official(
 ) -> None:
     """Turn FILE, a pickle of the StyleGAN-XL or StyleGAN-T release, into the model folder DEST.
 
-    The pickle is read as data and nothing inside is ever run: tensors and plain values are taken, all else
-    counts for nothing, and a file that lacks one the generator needs is refused. Kernels, filters, padding,
+    The pickle is read as data and nothing inside is ever run: tensors and plain values are taken, all else is
+    ignored, and a file that lacks one the generator needs is refused. Kernels, filters, padding,
     clamps and names of layers come from the file.
     """
     from sgxl_t.files.regular import open_regular
@@ -60,7 +60,7 @@ def import_official(
     names = None if labels is None else _names(Path(labels))
     with open_regular(file) as source:
         stored = read_official(file, source)
-        # What is no such file has been refused before these load all libraries.
+        # Imported here: a file of another kind is refused before all libraries are loaded.
         from sgxl_t.model_io.model_folder import save_model
         from sgxl_t.model_io.published.importer import (
             check_training_state,

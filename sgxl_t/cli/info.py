@@ -47,8 +47,8 @@ Examples:
 def info(path: str, as_json: bool, sheet: str | None, examine: int, allow_pipe: bool) -> None:
     """Says what PATH holds: a model, feature network, run, chain of stages or data set (also digits).
 
-    Of shards it counts all samples, and decodes some for sizes, lengths of captions and reasons of rejects.
-    At the end it says what was rejected, repaired, or found and not used.
+    For shards, all samples are counted and some are decoded for sizes, lengths of captions and reasons of
+    rejection. At the end stands what was rejected, repaired, or found and not used.
     """
     found = describe(path, sheet=sheet, examine=examine, allow_pipe=allow_pipe)
     if as_json:

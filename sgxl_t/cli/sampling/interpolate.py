@@ -31,7 +31,7 @@ Examples:
     type=float,
     default=1.0,
     show_default=True,
-    help="Truncation: 1 most varied, 0 the average image.",
+    help="Truncation: 1 keeps full variety, 0 gives the average image.",
 )
 @truncation_options
 @click.option(
@@ -67,11 +67,11 @@ def interpolate(
     runtime: RuntimeOptions,
     as_json: bool,
 ) -> None:
-    """Makes images on the way through PROMPTS, or through the classes named with --class, in their order.
+    """Generates images between PROMPTS, or between the classes named with --class, in their order.
 
-    Text features turn on the sphere; between classes the styles move on a straight line. The latent stays,
-    unless lines of --prompts name seeds of their own. A file that is there is replaced by the same image
-    only, else with --overwrite.
+    Text features are interpolated on the sphere, styles of classes linearly. The latent stays the same,
+    unless lines of --prompts name their own seeds. An existing file is replaced only by the same image,
+    unless --overwrite is given.
     """
     from sgxl_t.sampling.output.interpolation_writer import InterpolationWriter
     from sgxl_t.sampling.prompt_file import read_lines
@@ -81,9 +81,8 @@ def interpolate(
     check_psi(psi)
     lines = [] if prompt_file is None else read_lines(prompt_file)
     settings = SampleSettings(truncation, cutoff, batch_size=runtime.batch_size)
-    writer = InterpolationWriter(
-        out or ("frames" if not (strip or animation) else None), strip, animation, fps
-    )
+    out = out or ("frames" if not (strip or animation) else None)
+    writer = InterpolationWriter(out, strip, animation, fps)
     writer.check()
 
     from tqdm import tqdm
@@ -104,11 +103,14 @@ def interpolate(
     with tqdm(images, total=len(every), unit="image", delay=2, leave=False, disable=None) as bar:
         written = writer.write(bar, tracks, recipes, resolution=pipe.generator.img_resolution)
     if as_json:
-        facts = {"pictures": written, "strip": strip, "animation": animation}
-        say_json(facts)
-        return
+        say_json({"pictures": written, "strip": strip, "animation": animation})
+    else:
+        _report(written, strip, animation)
+
+
+def _report(written: list[dict[str, Any]], *files: str | None) -> None:
     if written:
         say(f"wrote {written[0]['file']} and {len(written) - 1} more")
-    for file in (strip, animation):
+    for file in files:
         if file is not None:
             say(f"wrote {file}")

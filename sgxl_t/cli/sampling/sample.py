@@ -40,19 +40,21 @@ Examples:
     default="1",
     show_default=True,
     metavar="LIST",
-    help="Truncation: 1 most varied, 0 the average image; a list, such as 0.3,0.5,1, draws all.",
+    help="Truncation: 1 keeps full variety, 0 gives the average image; a list such as 0.3,0.5,1 makes each.",
 )
 @truncation_options
 @click.option(
     "--mix", metavar="PROMPT", help="A second prompt or class whose styles take over the layers of --layers."
 )
-@click.option("--layers", metavar="LIST", help="Layers of --mix, from 0, coarse, on: 4-9 or 0,2,5-7.")
+@click.option(
+    "--layers", metavar="LIST", help="Layers of --mix, counted from 0 (the coarsest): 4-9 or 0,2,5-7."
+)
 @click.option(
     "--best-of",
     type=int,
     default=1,
     metavar="K",
-    help="Make K images for each one asked for (for seed s the seeds s*K to s*K+K-1) and keep that which "
+    help="Make K images for each one asked for (for seed s the seeds s*K to s*K+K-1) and keep the one that "
     "CLIP finds closest to the prompt.",
 )
 @click.option(
@@ -72,7 +74,7 @@ Examples:
 @click.option(
     "--sheet",
     metavar="FILE",
-    help="The same in pages (FILE-1.png, ...) where one is not enough; without --class, all classes.",
+    help="Like --grid, on as many pages as it needs (FILE-1.png, ...); without --class, all classes.",
 )
 @click.option(
     "--sheet-rows", type=int, default=32, show_default=True, metavar="N", help="Rows on a page of --sheet."
@@ -100,10 +102,10 @@ def sample(
     runtime: RuntimeOptions,
     as_json: bool,
 ) -> None:
-    """Makes images from PROMPTS, or from the classes named with --class.
+    """Generates images from PROMPTS, or from the classes named with --class.
 
-    Every prompt or class is drawn once per seed and psi, each image into its own file named by all that
-    changes it. A file that is there is replaced by the same image only, else with --overwrite.
+    One image per prompt or class, seed and psi, each in its own file, named by all that changes it. An
+    existing file is replaced only by the same image, unless --overwrite is given.
     """
     # Everything that can be wrong without the model is checked before the slow imports and the loading.
     from sgxl_t.sampling.output.image_writer import ImageWriter

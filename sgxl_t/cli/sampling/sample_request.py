@@ -47,7 +47,8 @@ subject_options = _grouped(
         "--prompts",
         "prompt_file",
         metavar="FILE",
-        help="Text file, a prompt or class per line; `a red fox | psi=0.7 | seed=3` gives a line its own.",
+        help="Text file with a prompt or class per line; a line may set its own psi and seed: "
+        "`a red fox | psi=0.7 | seed=3`.",
     ),
     click.option(
         "--model", metavar="PATH", help="Model folder or Hub id; without it, the demo model of the package."
@@ -62,15 +63,15 @@ truncation_options = _grouped(
         type=click.Choice(["class", "centroid", "global"]),
         default="class",
         show_default=True,
-        help="What psi below 1 pulls to: the average of the class or prompt, the nearest centre that `sgxl-t "
-        "centroids` made, or the average of all classes.",
+        help="What psi below 1 moves images towards: the average of the class or prompt, the nearest centre "
+        "found by `sgxl-t centroids`, or the average of all classes.",
     ),
     click.option("--cutoff", type=int, metavar="N", help="Truncate only the first N styles."),
 )
 
 
 overwrite_option = click.option(
-    "--overwrite", is_flag=True, help="Replace files that hold other images, which is refused without it."
+    "--overwrite", is_flag=True, help="Replace existing files that hold other images."
 )
 
 
@@ -142,7 +143,7 @@ _RUNTIME_OPTIONS = _grouped(
         "--precision", type=click.Choice(["fp32", "bf16", "fp16"]), default="fp32", show_default=True
     ),
     click.option(
-        "--optimize", is_flag=True, help="Sampling mode: keep what does not depend on the seed; exact."
+        "--optimize", is_flag=True, help="Sampling mode: compute once what does not depend on the seed."
     ),
     click.option(
         "--conv",
