@@ -82,7 +82,7 @@ NO_ROW = 1
     "before it: time, arithmetic and rate beside a matrix product.",
 )
 @click.option("--list", "listed", is_flag=True, help="Only print the names of the cases.")
-def bench(file: str | None, listed: bool, **asked: Any) -> int:
+def bench(file: str | None, listed: bool, **options: Any) -> int:
     """Measures time and memory of operators, layers and whole generators, forward and with gradients.
 
     The reference is the same network with the same weights on the plain operators of sgxl_t.ops.reference in
@@ -93,7 +93,7 @@ def bench(file: str | None, listed: bool, **asked: Any) -> int:
     from sgxl_t.bench.request import check
     from sgxl_t.sampling.output.image_files import check_file
 
-    request = _request(asked)
+    request = _request(options)
     if listed:
         for case in find_cases(request.quick, request.only or ("*",)):
             say(case.name)
@@ -143,7 +143,7 @@ def _write(file: str, rows: list[dict[str, Any]]) -> None:
     save_whole(file, write)
 
 
-def _request(asked: dict[str, Any]) -> Any:
+def _request(options: dict[str, Any]) -> Any:
     """Options to a request; `all` becomes the formulations of the device."""
     import torch
 
@@ -152,11 +152,11 @@ def _request(asked: dict[str, Any]) -> Any:
 
     for name in ("batch", "dtype", "mode", "variant"):
         plural = "batches" if name == "batch" else f"{name}s"
-        asked[plural] = tuple(dict.fromkeys(asked.pop(name)))
+        options[plural] = tuple(dict.fromkeys(options.pop(name)))
     try:
-        known = variants(torch.device(asked["device"]))
+        known = variants(torch.device(options["device"]))
     except RuntimeError:
-        raise ValueError(f"--device {asked['device']} is not a device: use cpu or cuda") from None
-    if "all" in asked["variants"]:
-        asked["variants"] = tuple(known)
-    return BenchRequest(**asked)
+        raise ValueError(f"--device {options['device']} is not a device: use cpu or cuda") from None
+    if "all" in options["variants"]:
+        options["variants"] = tuple(known)
+    return BenchRequest(**options)

@@ -92,7 +92,6 @@ def import_official(
 
 
 def _report(dest: str, generator: Generator, licence: str, notes: list[str], *, as_json: bool) -> None:
-
     kind, classes = generator.condition.kind, generator.condition.num_classes
     report = {
         "model": dest,
@@ -107,12 +106,9 @@ def _report(dest: str, generator: Generator, licence: str, notes: list[str], *, 
     if as_json:
         say_json(report)
         return
-    side = generator.img_resolution
     condition = {"class": f"{classes} classes", "text": "text"}.get(kind, "no condition")
-    say(
-        f"{dest}: {side} x {side} pixels, {report['layers']} layers, {report['parameters']:,} parameters, "
-        f"{condition}"
-    )
+    size = f"{generator.img_resolution} x {generator.img_resolution} pixels, {report['layers']} layers"
+    say(f"{dest}: {size}, {report['parameters']:,} parameters, {condition}")
     for note in [f"licence of the weights: {licence}", *notes]:
         say(f"  {note}")
 

@@ -34,7 +34,7 @@ Examples:
 @click.command(epilog=EXAMPLES)
 @click.argument("path")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
-@click.option("--sheet", metavar="FILE", help="Write a sheet of pictures of a data set.")
+@click.option("--sheet", metavar="FILE", help="Write a sheet of images of a data set.")
 @click.option(
     "--examine",
     type=click.IntRange(1),
@@ -70,7 +70,7 @@ def describe(
 ) -> dict[str, Any]:
     """Everything the command prints, as JSON values; ValueError when the path holds none of these.
 
-    sheet: file for pictures of a data set. examine: samples of shards to decode. allow_pipe: run the commands
+    sheet: file for images of a data set. examine: samples of shards to decode. allow_pipe: run the commands
     that a list of shards names.
     """
     other = _not_data(Path(path))
@@ -214,21 +214,21 @@ def _data(path: str, sheet: str | None, examine: int, allow_pipe: bool) -> dict[
     if isinstance(source, ShardSource):
         seen = survey(source, examine=examine, pictures=count)
         found |= {**about, **seen.findings}
-        pictures = seen.pictures
+        images = seen.pictures
     else:
         found |= {"pictures": len(source), **about, "first_caption": source[0].caption}
         if isinstance(source, ListedSource):
             sides = list(source.sizes.elements()) or source.sides(examine)
             found |= {"width": range_of([width for width, _ in sides])}
             found |= {"height": range_of([height for _, height in sides])}
-        pictures = _some_pictures(source, count)
+        images = _some_images(source, count)
     if sheet is not None:
-        found["sheet"] = _write_sheet(pictures, sheet)
+        found["sheet"] = _write_sheet(images, sheet)
     return {**found, "fingerprint": source.fingerprint(), "left_out": source.rejects.summary()}
 
 
-def _some_pictures(source: ImageSource, count: int) -> list[tuple[Image.Image, str]]:
-    """At most `count` pictures, evenly spaced, with their captions."""
+def _some_images(source: ImageSource, count: int) -> list[tuple[Image.Image, str]]:
+    """At most `count` images, evenly spaced, with their captions."""
     from PIL import Image
 
     count = min(len(source), count)
@@ -238,13 +238,13 @@ def _some_pictures(source: ImageSource, count: int) -> list[tuple[Image.Image, s
     ]
 
 
-def _write_sheet(pictures: list[tuple[Image.Image, str]], file: str) -> str:
+def _write_sheet(images: list[tuple[Image.Image, str]], file: str) -> str:
     from sgxl_t.cli.contact_sheet import contact_sheet
     from sgxl_t.sampling.output.image_files import save_png
 
-    if not pictures:
+    if not images:
         raise ValueError(f"--sheet {file}: none of the samples can be shown, so leave it out to see why")
-    return str(save_png(contact_sheet(pictures, columns=SHEET_COLUMNS), file))
+    return str(save_png(contact_sheet(images, columns=SHEET_COLUMNS), file))
 
 
 def _lines(found: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -225,15 +225,15 @@ def _classes(generator: Generator, by: By) -> list[int]:
 @torch.no_grad()
 def _styles(generator: Generator, count: int, classes: list[int], seed: int) -> Tensor:
     """float32 [count, F] on the generator's device: w of seeded latents, the classes in turn."""
-    place = next(generator.parameters()).device
+    device = next(generator.parameters()).device
     z = torch.randn(count, generator.z_dim, generator=torch.Generator().manual_seed(seed))
     parts = []
     for start in range(0, count, BATCH):
-        latents = z[start : start + BATCH].to(place)
+        latents = z[start : start + BATCH].to(device)
         if isinstance(generator.mapping, MappingT):
             parts.append(generator.mapping.mlp(normalize_2nd_moment(latents)).float())
             continue
-        turn = torch.arange(start, start + len(latents), device=place)
-        c = torch.tensor(classes, device=place)[turn % len(classes)] if classes else None
+        turn = torch.arange(start, start + len(latents), device=device)
+        c = torch.tensor(classes, device=device)[turn % len(classes)] if classes else None
         parts.append(generator.mapping(latents, c)[:, 0].float())
     return torch.cat(parts)

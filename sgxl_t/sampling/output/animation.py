@@ -46,14 +46,16 @@ def save_animation(
     ValueError as in `check_animation`.
     """
     path = check_animation(file, fps)
-    kind, told = FORMATS[path.suffix.lower()]
+    kind, options = FORMATS[path.suffix.lower()]
     if recipe is not None:
-        told = {**told, **_known(kind, json.dumps(recipe))}
+        options = {**options, **_known(kind, json.dumps(recipe))}
 
     def write(stream: IO[bytes]) -> None:
         rest = list(images[1:])
         shown = round(1000 / fps)
-        images[0].save(stream, format=kind, save_all=True, append_images=rest, duration=shown, loop=0, **told)
+        images[0].save(
+            stream, format=kind, save_all=True, append_images=rest, duration=shown, loop=0, **options
+        )
 
     return save_whole(path, write)
 

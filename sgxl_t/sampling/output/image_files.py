@@ -37,8 +37,8 @@ def image_names(conditions: Sequence[str], *, exact: bool = False) -> dict[str, 
     shared = Counter(names.values())
     for condition, name in names.items():
         loose = re.sub(r"[-_,.\s]+", " ", condition.lower()).strip().replace(" ", "-")
-        said = condition.replace(" ", "-") if exact else loose
-        if not name or name != said or len(name) > MAX_NAME or shared[name] > 1:
+        expected = condition.replace(" ", "-") if exact else loose
+        if not name or name != expected or len(name) > MAX_NAME or shared[name] > 1:
             digest = hashlib.sha256(condition.encode("utf-8", "surrogatepass")).hexdigest()[:8]
             names[condition] = "-".join(part for part in (name[:MAX_NAME].strip("-"), digest) if part)
     return names

@@ -94,8 +94,8 @@ class ImageWriter:
             )
         if self.grid is not None:
             check_grid(resolution, labels, titles)
-        kept: list[GeneratedImage | None] = []
-        cells = self._cells(iter(images), rows, recipes, written, kept)
+        grid_cells: list[GeneratedImage | None] = []
+        cells = self._cells(iter(images), rows, recipes, written, grid_cells)
         if self.sheet is not None:
             known = [_together(part, recipes, best_of) for part in self._parts(rows)]
             rows_per_page = self.sheet_rows
@@ -113,7 +113,7 @@ class ImageWriter:
             pass
         if self.grid is not None:
             written.grid = str(self.grid)
-            whole = labelled_grid([None if one is None else one.image for one in kept], labels, titles)
+            whole = labelled_grid([None if one is None else one.image for one in grid_cells], labels, titles)
             save_png(whole, self.grid, _together(rows, recipes, best_of))
         return written
 
@@ -123,7 +123,7 @@ class ImageWriter:
         rows: Sequence[GridRow],
         recipes: Recipes,
         written: Written,
-        kept: list[GeneratedImage | None],
+        grid_cells: list[GeneratedImage | None],
     ) -> Iterator[GeneratedImage | None]:
         """The images, each saved, noted and kept as asked, with None where a row is shorter than others."""
         names, width = self._names(rows, recipes), len(column_titles(rows))
@@ -134,17 +134,17 @@ class ImageWriter:
                     save_png(image.image, path, recipes.of(replace(spec, seed=image.seed)))
                     written.pictures.append(note(path, row.name, image))
                 if self.grid is not None:
-                    kept.append(image)
+                    grid_cells.append(image)
                 yield image
             missing: list[GeneratedImage | None] = [None] * (width - len(row.specs))
             if self.grid is not None:
-                kept += missing
+                grid_cells += missing
             yield from missing
 
     def _file(self, name: str, seed: int, psi: float, recipes: Recipes) -> Path:
         """Where one image goes."""
-        place = Path(str(self.out))
-        return place if self._is_file else place / f"{name}{recipes.name_ending(seed, psi)}.png"
+        path = Path(str(self.out))
+        return path if self._is_file else path / f"{name}{recipes.name_ending(seed, psi)}.png"
 
     @staticmethod
     def _names(rows: Sequence[GridRow], recipes: Recipes) -> dict[str, str]:
