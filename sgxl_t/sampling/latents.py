@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from sgxl_t.conditioning.condition import Condition
 from sgxl_t.networks.generators.generator import Generator
 from sgxl_t.networks.generators.synthesis_t import SynthesisT
-from sgxl_t.networks.text.tokens import Text, TextBlend
+from sgxl_t.networks.text.tokens import Text, TextBlend, TextTokens
 from sgxl_t.sampling.prompts import Prompts
 from sgxl_t.sampling.sample_spec import InterpolationFrame, SampleSpec
 from sgxl_t.sampling.truncation import Truncation, truncated_styles
@@ -51,7 +51,7 @@ def spec_styles(
     """
     device = next(generator.parameters()).device
     z = latents([spec.seed for spec in specs], generator.z_dim).to(device)
-    c = condition.encode([spec.condition for spec in specs])
+    c = condition.encode([spec.condition for spec in specs]).c
     psi = torch.tensor([spec.psi for spec in specs], dtype=torch.float32)
     center = None
     if isinstance(condition, Prompts) and truncation.mode == "class" and (psi != 1).any():
@@ -86,7 +86,7 @@ def interpolated_styles(
         return first.lerp(last, share[:, :, None].to(first))
     device = next(generator.parameters()).device
     z, other_z = (latents([spec.seed for spec in ends], generator.z_dim) for ends in (firsts, lasts))
-    c, other_c = (condition.encode([spec.condition for spec in ends]) for ends in (firsts, lasts))
+    c, other_c = (condition.encode([spec.condition for spec in ends]).c for ends in (firsts, lasts))
     assert c is not None
     assert other_c is not None
     psi, other_psi = (
@@ -139,9 +139,10 @@ def token_context(
             lasts.append(spec.condition if spec.mix is None else spec.mix.condition)
             mixed = () if spec.mix is None else spec.mix.layers
             shares.append([float(layer in mixed) for layer in layers])
-    first = condition.encode_tokens(firsts)
+    first = condition.encode(firsts).tokens
     if first is None or firsts == lasts:
         return first
-    last = condition.encode_tokens(lasts)
-    assert last is not None
+    last = condition.encode(lasts).tokens
+    assert isinstance(first, TextTokens)
+    assert isinstance(last, TextTokens)
     return TextBlend(first, last, torch.tensor(shares, device=first.values.device))

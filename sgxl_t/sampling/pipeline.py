@@ -325,15 +325,15 @@ class Pipeline:
 
     def _synthesize(self, synthesis: Callable[..., Tensor], ws: Tensor, tokens: Text | None) -> Tensor:
         """uint8 [N, C, R, R] on the device by the synthesis, or a compiled form of it."""
-        dtype, context = PRECISIONS[self.precision], {} if tokens is None else {"text": tokens}
+        dtype = PRECISIONS[self.precision]
         with torch.autocast(self.device.type, dtype=dtype) if dtype else nullcontext():
-            return to_uint8(synthesis(ws, noise_mode="const", **context))
+            return to_uint8(synthesis(ws, noise_mode="const", tokens=tokens))
 
     def _trial(self) -> tuple[Tensor, Text | None]:
         """Styles of one meaningless image, and tokens where the generator attends to them."""
         rng, shape = torch.Generator().manual_seed(0), (1, self.generator.num_ws, self.generator.w_dim)
         ws = torch.randn(shape, generator=rng).to(self.device)
-        return ws, self._prompts.encode_tokens(["a"]) if self.generator.attends else None
+        return ws, self._prompts.encode(["a"]).tokens if self.generator.attends else None
 
 
 def choose_device(device: str | torch.device | None) -> torch.device:

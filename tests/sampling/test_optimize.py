@@ -8,7 +8,7 @@ from tiny_models import tiny_model
 from sgxl_t.ops import formulation
 from sgxl_t.ops.conv import modulated_conv
 from sgxl_t.sampling import pipeline
-from sgxl_t.sampling.fast import graphs, optimize
+from sgxl_t.sampling.fast import optimize
 from sgxl_t.sampling.fast.optimize import FastSynthesis, Optimized
 from sgxl_t.sampling.pipeline import Pipeline
 
@@ -180,17 +180,6 @@ def test_graphs_are_captured_again_when_weights_change(captured):
         pipe.generator.synthesis.blocks()[-1].torgb.bias.add_(1)
     assert np.abs(pixels(pipe("a red fox")) - plain[:1]).max() > 1
     assert Replayed.captured == 2
-
-
-def test_nested_tuples_keep_their_kind():
-    from sgxl_t.networks.text.tokens import TextBlend, TextTokens
-
-    tokens = TextTokens(torch.ones(2, 3, 4), None)
-    given = (torch.zeros(2), TextBlend(tokens, tokens, torch.ones(2, 1)))
-    twice = graphs.mapped(given, lambda x: x * 2)
-    assert isinstance(twice[1], TextBlend)
-    assert twice[1].first.mask is None
-    assert [float(leaf.sum()) for leaf in graphs.leaves(twice)] == [0, 48, 48, 4]
 
 
 @pytest.mark.slow

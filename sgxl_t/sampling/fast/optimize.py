@@ -10,20 +10,21 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map_only
 
+from sgxl_t.networks.conditioning import rows
 from sgxl_t.networks.generators.generator import Generator
 from sgxl_t.networks.generators.synthesis_xl import SynthesisLayer
 from sgxl_t.networks.text.tokens import Text
 from sgxl_t.ops import formulation
 from sgxl_t.ops.conv.frozen import Used, fixed_weights
 from sgxl_t.ops.formulation import ConvForm, FilterForm, Formulation
-from sgxl_t.sampling.fast.graphs import CapturedCall, leaves, mapped
+from sgxl_t.sampling.fast.graphs import CapturedCall
 from sgxl_t.sampling.prompts import State, state_of
 
 GRAPHS = 8
@@ -96,7 +97,7 @@ class FastSynthesis:
         made = []
         for first in range(0, count, size):
             index = torch.arange(first, first + size, device=ws.device).clamp(max=count - 1)
-            part, context = mapped((ws, tokens), partial(torch.index_select, dim=0, index=index))
+            part, context = rows((ws, tokens), index)
             with self.mode():
                 made.append(self._whole(part, context)[: count - first])
         return torch.cat(made)
@@ -117,7 +118,7 @@ class FastSynthesis:
             if state != self._state:
                 self._graphs.clear()
                 self._state = state
-            key = tuple((x.shape, x.dtype) for x in leaves((ws, tokens)))
+            key = tuple((x.shape, x.dtype) for x in _tensors((ws, tokens)))
             if key not in self._graphs:
                 while len(self._graphs) >= GRAPHS:
                     self._graphs.popitem(last=False)
@@ -139,15 +140,20 @@ class _Graph:
         ws: Tensor,
         tokens: Text | None,
     ) -> None:
-        self._inputs = mapped((ws, tokens), torch.clone)
+        self._inputs = tree_map_only(Tensor, torch.clone, (ws, tokens))
         with mode() as used:
             self._call = CapturedCall(lambda: run(*self._inputs))
         self._used = dict(used)
 
     def __call__(self, ws: Tensor, tokens: Text | None) -> Tensor:
-        for held, value in zip(leaves(self._inputs), leaves((ws, tokens)), strict=True):
+        for held, value in zip(_tensors(self._inputs), _tensors((ws, tokens)), strict=True):
             held.copy_(value)
         return self._call()
+
+
+def _tensors(nested: Any) -> list[Tensor]:
+    """Those in nested tuples, in order."""
+    return [leaf for leaf in tree_leaves(nested) if isinstance(leaf, Tensor)]
 
 
 def prepare(fast: FastSynthesis, ws: Tensor, tokens: Text | None) -> Optimized:
