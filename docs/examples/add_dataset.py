@@ -6,7 +6,7 @@ import hashlib
 
 import torch
 
-from sgxl_t.datasets.base import ImageSource, Sample
+from sgxl_t.datasets.base import ImageSource, Sample, SourceOptions
 from sgxl_t.datasets.open import register_source
 from sgxl_t.training.train import main
 
@@ -16,9 +16,11 @@ DIRECTIONS = ("upright", "level")
 class Stripes(ImageSource):
     """Pictures by index; the base class mirrors, keeps small sets in memory and passes over broken ones."""
 
-    def __init__(self, count: int, *, resolution: int, split: str, mirror: bool) -> None:
-        super().__init__(resolution=resolution, class_names=DIRECTIONS, has_captions=True, mirror=mirror)
-        self.count, self.split = count, split
+    def __init__(self, count: int, options: SourceOptions) -> None:
+        super().__init__(
+            resolution=options.resolution, mirror=options.mirror, class_names=DIRECTIONS, has_captions=True
+        )
+        self.count = count
 
     def _count(self) -> int:
         return self.count
@@ -40,9 +42,9 @@ class Stripes(ImageSource):
 
 
 @register_source("stripes")
-def stripes(detail: str, *, resolution: int, split: str, mirror: bool) -> Stripes:
+def stripes(detail: str, options: SourceOptions) -> Stripes:
     """`--data stripes:64` gives 64 pictures, `stripes` gives 256."""
-    return Stripes(int(detail or 256), resolution=resolution, split=split, mirror=mirror)
+    return Stripes(int(detail or 256), options)
 
 
 if __name__ == "__main__":

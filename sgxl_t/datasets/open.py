@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from sgxl_t.datasets.base import MAX_RESOLUTION, MIN_RESOLUTION, ImageSource, StreamSource, check_resolution
+from sgxl_t.datasets.base import (
+    MAX_RESOLUTION,
+    MIN_RESOLUTION,
+    ImageSource,
+    SourceOptions,
+    StreamSource,
+    check_resolution,
+)
 from sgxl_t.datasets.decode import Bounds, Size
 from sgxl_t.datasets.embedded.digits import Digits
 from sgxl_t.datasets.embedded.emoji_scenes import EmojiScenes
@@ -18,14 +24,14 @@ from sgxl_t.datasets.shards.discover import TYPED, find_shards
 from sgxl_t.datasets.shards.source import ShardOptions, ShardSource
 from sgxl_t.datasets.shards.tar.opening import is_local
 
-OpenSource = Callable[..., ImageSource]
+OpenSource = Callable[[str, SourceOptions], ImageSource]
 SOURCES: dict[str, OpenSource] = {}
 """Registered data sets by name."""
 
 
 def register_source(name: str) -> Callable[[OpenSource], OpenSource]:
-    """Decorator: a function of (detail, resolution, split, mirror) opens what is called `name` or
-    `name:detail`. ValueError for a name that is taken.
+    """Decorator: a function of (detail, options) opens what is called `name` or `name:detail`.
+    ValueError for a name that is taken.
     """
     if name in ("digits", "emoji-scenes", *SOURCES):
         raise ValueError(f"a data set {name!r} exists: choose another name")
@@ -50,13 +56,13 @@ def open_source(
 ) -> ImageSource:
     """Open a data set by reference.
 
-    reference: `digits`, `emoji-scenes` or a subset such as `emoji-scenes:24x8`, a folder of pictures, a .zip,
+    reference: `digits`, `emoji-scenes` or a subset such as `emoji-scenes:24x8`, a folder of images, a .zip,
     a folder of .tar shards, a pattern, URL, command or .txt list of shards (see find_shards), or a tar of one
     tar per class (ILSVRC2012_img_train.tar).
     split: `train`; `test` (and `held_out` of emoji-scenes); a folder or zip has the splits it has folders of.
-    mirror: every picture also flipped. captions: table or COCO file of captions for a folder or zip.
+    mirror: every image also flipped. captions: table or COCO file of captions for a folder or zip.
     reject_limit: share of broken items above which reading stops with ValueError.
-    min_side: pictures whose shorter side has fewer pixels are rejected.
+    min_side: images whose shorter side has fewer pixels are rejected.
     shards: how shards are read; other sources refuse a filter, caption fields and an order.
     """
     reference = str(reference)
@@ -65,16 +71,14 @@ def open_source(
         raise ValueError(
             f"captions={captions} needs a folder of pictures or a zip, and {reference!r} is neither"
         )
-    source = _open(
-        reference,
-        captions,
+    options = SourceOptions(
         resolution=resolution,
         split=split,
         mirror=mirror,
         rejects=Rejects(reject_limit),
         bounds=Bounds(min_side=min_side),
-        shards=shards,
     )
+    source = _open(reference, options, captions, shards)
     if shards is not None and not isinstance(source, StreamSource):
         _refuse(shards, reference)
     return source
@@ -83,7 +87,7 @@ def open_source(
 def open_to_measure(
     reference: str | Path, size: Size, *, split: str = "train", shards: ShardOptions | None = None
 ) -> ImageSource:
-    """Open a data set, see `open_source`, whose pictures come at any height and width.
+    """Open a data set, see `open_source`, whose images come at any height and width.
 
     They are cut to the shape around their centre and resized as ever; those of the size already stay as they
     are. `rejects` notes how many files have another size, where their headers have been looked at.
@@ -110,33 +114,33 @@ def _refuse(shards: ShardOptions, reference: str) -> None:
     ):
         if value:
             raise ValueError(
-                f"data.{name}={value} acts on shards, and {reference!r} is none: leave it out, or make "
-                "shards with sgxl-t prepare"
+                f"data.{name}={value} only works with shards, which {reference!r} is not: leave it out, or "
+                "make shards with sgxl-t prepare"
             )
 
 
-def _open(reference: str, captions: str | Path | None, **common: Any) -> ImageSource:
+def _open(
+    reference: str, options: SourceOptions, captions: str | Path | None, shards: ShardOptions | None
+) -> ImageSource:
     """Embedded sets, shards, a tar of tars, a zip or a folder, whichever the reference names."""
-    drawn = {key: common[key] for key in ("resolution", "split", "mirror")}
     kind, _, detail = reference.partition(":")
     if reference == "digits":
-        return Digits(**drawn)
+        return Digits(resolution=options.resolution, split=options.split, mirror=options.mirror)
     if kind == "emoji-scenes":
-        return EmojiScenes(detail or None, **drawn)
+        return EmojiScenes(
+            detail or None, resolution=options.resolution, split=options.split, mirror=options.mirror
+        )
     if kind in SOURCES:
-        return SOURCES[kind](detail, **drawn)
-    options = common.pop("shards")
-    if is_local(reference) and is_tar_of_tars(Path(reference)):
-        return TarOfTarsSource(Path(reference), **common)
-    consent = TYPED if options is None else options.consent
-    if subsets := find_shards(reference, common["split"], consent):
-        del common["split"]
-        return ShardSource(reference, subsets, options=options, **common)
+        return SOURCES[kind](detail, options)
     path = Path(reference)
+    if is_local(reference) and is_tar_of_tars(path):
+        return TarOfTarsSource(path, options)
+    if subsets := find_shards(reference, options.split, TYPED if shards is None else shards.consent):
+        return ShardSource(reference, subsets, options, shards)
     if _is_zip(reference):
-        return ZipSource(path, captions=captions, **common)
+        return ZipSource(path, options, captions)
     if path.is_dir():
-        return FolderSource(path, captions=captions, **common)
+        return FolderSource(path, options, captions)
     raise ValueError(
         f"data set {reference!r} does not exist: name a folder, a .zip, .tar shards, 'digits' "
         "or 'emoji-scenes:24x8'"

@@ -116,7 +116,7 @@ def test_a_network_that_cannot_look_at_a_size_is_named(capsys, monkeypatch):
 
 
 def test_training_keeps_to_its_sizes(capsys):
-    with pytest.raises(ValueError, match="resolution=96 is no power of two"):
+    with pytest.raises(ValueError, match="resolution=96 is not a power of two"):
         open_source("digits", resolution=96)
 
 

@@ -123,7 +123,7 @@ def test_what_is_no_file_is_refused_at_once(tmp_path, kind):
     began = time.monotonic()
     (tmp_path / "mix.txt").write_text("0000{0..0}.tar\n")
     for reference in (f"{tmp_path}/*.tar", tmp_path / "mix.txt", f"file://{place}"):
-        with pytest.raises(ValueError, match=r"00000\.tar (is no file|.*names no shards)"):
+        with pytest.raises(ValueError, match=r"00000\.tar (is not a file|.*names no shards)"):
             open_source(reference, resolution=16)
     with pytest.raises(ValueError, match=r"00000\.tar|holds no pictures"):
         open_source(tmp_path, resolution=16)

@@ -95,7 +95,7 @@ def test_an_order_for_weights(tmp_path):
 
     with pytest.raises(ValueError, match="take the weights out"):
         open_source(tmp_path / "mix.txt", resolution=16, shards=ShardOptions(order="epochs"))
-    assert open_source(tmp_path / "mix.txt", resolution=16).plan.resample
+    assert open_source(tmp_path / "mix.txt", resolution=16).order.resample
 
 
 def test_settings_of_shards_are_refused_elsewhere():
@@ -103,5 +103,5 @@ def test_settings_of_shards_are_refused_elsewhere():
 
     assert len(open_source("digits", resolution=16, shards=ShardOptions())) > 100
     for options in (ShardOptions(filter="a > 1"), ShardOptions(order="epochs")):
-        with pytest.raises(ValueError, match="acts on shards"):
+        with pytest.raises(ValueError, match="only works with shards"):
             open_source("digits", resolution=16, shards=options)
