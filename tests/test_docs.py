@@ -3,11 +3,14 @@
 import re
 import shlex
 import struct
+import tomllib
 from pathlib import Path
 
 import click
 import pytest
+import yaml
 
+import sgxl_t
 from sgxl_t.cli.main import cli
 from sgxl_t.training.config.config_file import parse_config
 from sgxl_t.training.train import DRY_RUN
@@ -153,6 +156,25 @@ def test_the_readme_is_short_and_begins_with_pictures():
     width, height = struct.unpack(">II", file.read_bytes()[16:24])
     assert 600 <= width <= 2000
     assert height <= 2000
+
+
+def test_the_floors_that_are_drawn_are_those_that_are_checked():
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    layers = {word for layer in contracts[0]["layers"] for word in re.findall(r"sgxl_t\.(\w+)", layer)}
+    drawn = re.search(r"```mermaid\n(.*?)```", (ROOT / "docs/architecture.md").read_text(), re.DOTALL)[1]
+    assert set(re.findall(r"<b>(\w+)</b>", drawn)) == layers
+
+
+def test_workflow_hooks_and_citation_are_whole():
+    workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())
+    (job,) = workflow["jobs"].values()
+    assert [step["run"] for step in job["steps"] if "run" in step] == ["make lint", "make test"]
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert [repository["repo"] for repository in hooks] == ["local"]
+    assert {hook["id"] for hook in hooks[0]["hooks"]} == {"ruff", "ruff-format", "large-files", "spelling"}
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert [reference["year"] for reference in citation["references"]] == [2022, 2023]
+    assert citation["version"] == sgxl_t.__version__
 
 
 def test_the_readme_names_the_two_commands():
