@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = re.findall(r"(?m)^python (docs/examples/.*)$", (ROOT / "CONTRIBUTING.md").read_text())
+TEXT = (ROOT / "CONTRIBUTING.md").read_text().replace("\\\n", "")
+COMMANDS = re.findall(r"(?m)^python (docs/examples/.*)$", TEXT)
 
 DRIVER = """
 import json, runpy, shlex, sys
