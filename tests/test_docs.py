@@ -1,5 +1,6 @@
 """What README and docs say is so: commands parse, Python runs, links and named files exist."""
 
+import pkgutil
 import re
 import shlex
 import struct
@@ -143,6 +144,19 @@ def test_files_named_in_the_text_exist(page):
     ):
         if path != "data/photos.zip":
             assert (ROOT / path).exists(), path
+
+
+def dotted_names():
+    """Modules, functions and classes of the package that pages name by their path."""
+    for page in PAGES:
+        for name in re.findall(r"`(sgxl_t(?:\.\w+)+)", page.read_text()):
+            if not (ROOT / name).exists():
+                yield name
+
+
+@pytest.mark.parametrize("name", sorted(set(dotted_names())))
+def test_names_of_the_package_exist(name):
+    assert pkgutil.resolve_name(name) is not None
 
 
 def test_the_readme_is_short_and_begins_with_pictures():
