@@ -95,3 +95,15 @@ def test_functions_are_short_and_take_few_values(path):
         taken = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
         taken = [one.arg for one in taken if one.arg not in ("self", "cls")]
         assert len(taken) <= MOST_PARAMETERS, f"{node.name} takes {len(taken)}: {', '.join(taken)}"
+
+
+def test_three_functions_read_the_whole_configuration():
+    """Everything below them is given what it needs."""
+    readers = []
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                hints = [one.annotation for one in [*node.args.args, *node.args.kwonlyargs] if one.annotation]
+                if any("TrainConfig" in ast.unparse(hint) for hint in hints):
+                    readers.append(f"{named(path)}: {node.name}")
+    assert len(readers) <= 3, readers
