@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sgxl_t.metrics.features.base import Extractor
 from sgxl_t.metrics.features.known import KNOWN, REFERENCE_SCHEMES, Known
-from sgxl_t.metrics.features.weights import MissingWeightsError
+from sgxl_t.networks.weights.missing import MissingWeightsError
 
 EXTRACTOR_NAMES = tuple(KNOWN)
 

@@ -12,8 +12,9 @@ from torch.nn import functional as F
 from sgxl_t.metrics.features.base import CLIP_MEAN, CLIP_STD, Extractor, Normalise
 from sgxl_t.metrics.features.known import KNOWN
 from sgxl_t.metrics.features.resize import bicubic_antialias, bicubic_uint8
-from sgxl_t.metrics.features.weights import MissingWeightsError, WeightsFile, load_weights
+from sgxl_t.metrics.features.weights import WeightsFile, load_weights, missing_weights
 from sgxl_t.networks.weights import hub
+from sgxl_t.networks.weights.missing import MissingWeightsError
 
 PREFIX = "visual."
 
@@ -59,8 +60,8 @@ def load_clip_tower(name: str, source: WeightsFile | None) -> Extractor:
         model: Any = hub.fetch(
             KNOWN[name].reference, lambda: open_clip.create_model(model_name, pretrained=tag)
         )
-    except hub.MissingWeightsError as error:
-        raise MissingWeightsError(name) from error
+    except MissingWeightsError as error:
+        raise missing_weights(name) from error
     return ClipExtractor(name, model.visual)
 
 

@@ -12,8 +12,9 @@ from torch.nn import functional as F
 from sgxl_t.metrics.features.base import IMAGENET_MEAN, IMAGENET_STD, Extractor, Normalise
 from sgxl_t.metrics.features.known import KNOWN
 from sgxl_t.metrics.features.resize import bicubic_antialias
-from sgxl_t.metrics.features.weights import MissingWeightsError, WeightsFile, fill, load_weights
+from sgxl_t.metrics.features.weights import WeightsFile, fill, load_weights, missing_weights
 from sgxl_t.networks.weights import hub
+from sgxl_t.networks.weights.missing import MissingWeightsError
 
 SIDE = 224
 POSITIONS, UNUSED = "pos_embed", "mask_token"
@@ -53,8 +54,8 @@ def load_dinov2(name: str, source: WeightsFile | None) -> Extractor:
         trained: Any = hub.fetch(
             reference, lambda: timm.create_model(reference, pretrained=True, num_classes=0)
         )
-    except hub.MissingWeightsError as error:
-        raise MissingWeightsError(name) from error
+    except MissingWeightsError as error:
+        raise missing_weights(name) from error
     fill(network, at_grid(trained.state_dict(), rows), reference)
     return DinoV2Extractor(network)
 
