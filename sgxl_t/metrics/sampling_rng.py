@@ -19,11 +19,11 @@ ConditionOf = Callable[[Sequence[int]], Tensor | None]
 """Sample indices to the generator's condition c of these samples (see ConditionSpec)."""
 
 
-def stream(seed: int, index: int, purpose: str = "z") -> torch.Generator:
-    """The random stream of one sample, on the CPU.
+def sample_rng(seed: int, index: int, purpose: str = "z") -> torch.Generator:
+    """The random generator of one sample, on the CPU.
 
     Purpose "z" is seeded with seed + index, as `sgxl-t sample` seeds its pictures. Every other purpose has a
-    stream of its own, so that a shift or a prompt does not depend on the latent it goes with.
+    generator of its own, so that a shift or a prompt does not depend on the latent it goes with.
     """
     number = seed + index
     if purpose != "z":
@@ -33,7 +33,7 @@ def stream(seed: int, index: int, purpose: str = "z") -> torch.Generator:
 
 def latents(seed: int, indices: Sequence[int], z_dim: int, purpose: str = "z") -> Tensor:
     """float32 [N, z_dim], N(0, 1), on the CPU; a row is a function of seed + index alone."""
-    return torch.stack([torch.randn(z_dim, generator=stream(seed, index, purpose)) for index in indices])
+    return torch.stack([torch.randn(z_dim, generator=sample_rng(seed, index, purpose)) for index in indices])
 
 
 def device_of(module: nn.Module) -> torch.device:

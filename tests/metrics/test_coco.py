@@ -11,7 +11,7 @@ from sgxl_t.datasets import open_source
 from sgxl_t.datasets.prepare import write_dataset
 from sgxl_t.metrics.coco import (
     COCO_METRICS,
-    CocoFakes,
+    CocoImages,
     coco_name,
     draw_prompts,
     frozen_prompts,
@@ -31,7 +31,7 @@ class Noise:
     def check_count(self, count):
         pass
 
-    def pictures(self, indices):
+    def images(self, indices):
         rng = torch.Generator().manual_seed(0)
         images = torch.randint(256, (99, 3, *self.size), generator=rng)
         return images.to(torch.uint8)[list(indices)]
@@ -103,17 +103,17 @@ def test_a_real_side_of_another_size_is_refused(val2014, tmp_path):
 
 def test_fakes_are_resized_down_kept_or_refused():
     larger = Noise(128)
-    expected = Image.fromarray(larger.pictures([5])[0].permute(1, 2, 0).numpy())
+    expected = Image.fromarray(larger.images([5])[0].permute(1, 2, 0).numpy())
     expected = np.array(expected.resize((64, 64), Image.Resampling.LANCZOS))
-    fakes = CocoFakes(larger, 64)
-    assert np.array_equal(fakes.pictures([5])[0].permute(1, 2, 0).numpy(), expected)
-    assert fakes.describe() == {"psi": 1.0, "fake_resize": "lanczos 128 to 64"}
-    same = CocoFakes(Noise(64), 64)
-    assert torch.equal(same.pictures([1, 2]), Noise(64).pictures([1, 2]))
+    generated = CocoImages(larger, 64)
+    assert np.array_equal(generated.images([5])[0].permute(1, 2, 0).numpy(), expected)
+    assert generated.describe() == {"psi": 1.0, "fake_resize": "lanczos 128 to 64"}
+    same = CocoImages(Noise(64), 64)
+    assert torch.equal(same.images([1, 2]), Noise(64).images([1, 2]))
     assert same.describe()["fake_resize"] == "none"
     with pytest.raises(ValueError, match=r"64 px are smaller than the 256 px .*force"):
-        CocoFakes(Noise(64), 256)
-    assert CocoFakes(Noise(64), 256, upscale=True).pictures([0]).shape == (1, 3, 256, 256)
+        CocoImages(Noise(64), 256)
+    assert CocoImages(Noise(64), 256, upscale=True).images([0]).shape == (1, 3, 256, 256)
 
 
 def test_prompts_are_a_function_of_the_seed_and_a_longer_list_begins_like_a_shorter_one(captions):

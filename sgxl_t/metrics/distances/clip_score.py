@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sgxl_t.metrics.features.weights import find_weights, load_weights
-from sgxl_t.metrics.generated import Fakes
+from sgxl_t.metrics.generated import GeneratedImages
 from sgxl_t.metrics.sampling_rng import exact, per_sample
 from sgxl_t.networks.text.clip import ClipModel, load_clip
 from sgxl_t.networks.text.open_clip_model import OpenClipModel, check_open_clip
@@ -117,7 +117,12 @@ def clip_of_file(reference: str, weights: str | Path, sha256: str | None = None)
 
 
 def clip_score(
-    fakes: Fakes, prompts: Sequence[str], scorer: ClipScore, *, count: int | None = None, batch_size: int = 32
+    generated: GeneratedImages,
+    prompts: Sequence[str],
+    scorer: ClipScore,
+    *,
+    count: int | None = None,
+    batch_size: int = 32,
 ) -> float:
     """Mean cosine of the pictures 0 to count - 1 and their prompts, one number and the same on every process.
 
@@ -126,10 +131,10 @@ def clip_score(
     """
     count = len(prompts) if count is None else count
     check_prompts(prompts, count)
-    fakes.check_count(count)
+    generated.check_count(count)
 
     def cosines(indices: list[int]) -> Tensor:
-        return scorer.cosines(fakes.pictures(indices), [prompts[index] for index in indices])
+        return scorer.cosines(generated.images(indices), [prompts[index] for index in indices])
 
     return float(per_sample(cosines, count=count, batch_size=batch_size, name="clip_score").mean())
 

@@ -17,7 +17,7 @@ from sgxl_t.metrics.sampling_rng import (
     exact,
     latents,
     per_sample,
-    stream,
+    sample_rng,
 )
 
 MAX_SHIFT = 1 / 8
@@ -84,7 +84,7 @@ def input_of(generator: nn.Module) -> nn.Module:
 
 def draw_shift(seed: int, index: int, side: int, fractional: bool) -> tuple[float, float]:
     """Shift (right, down) of one sample in pixels, uniform up to `MAX_SHIFT` of the side along each axis."""
-    unit = torch.rand(2, dtype=torch.float64, generator=stream(seed, index, "shift"))
+    unit = torch.rand(2, dtype=torch.float64, generator=sample_rng(seed, index, "shift"))
     pixels = (2 * unit - 1) * MAX_SHIFT * side
     right, down = (pixels if fractional else pixels.round()).tolist()
     return right, down

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sgxl_t.metrics.distances.feature_statistics import Moments
+from sgxl_t.metrics.distances.feature_statistics import FeatureStatistics
 
 
 def frechet_distance(x: Any, y: Any, *, ddof: int = 1) -> float:
@@ -34,8 +34,8 @@ def frechet_distance(x: Any, y: Any, *, ddof: int = 1) -> float:
     return float(difference.square().sum() + x.square().sum() + y.square().sum() - 2 * cross)
 
 
-def frechet_from_moments(
-    real: Moments, fake: Moments, *, ddof: int = 1, real_root: Tensor | None = None
+def frechet_from_statistics(
+    real: FeatureStatistics, fake: FeatureStatistics, *, ddof: int = 1, real_root: Tensor | None = None
 ) -> float:
     """Frechet distance from the moments of two feature sets of one width D; see `frechet_distance`.
 
@@ -66,7 +66,7 @@ def frechet_from_moments(
     return float(difference.square().sum() + covariance_x.trace() + covariance_y.trace() - 2 * cross)
 
 
-def covariance_root(moments: Moments, ddof: int = 1) -> Tensor:
+def covariance_root(moments: FeatureStatistics, ddof: int = 1) -> Tensor:
     """A matrix A, float64 [D, min(D, n - 1)], with A A^T equal to the covariance."""
     covariance = moments.covariance(ddof)
     rank = min(moments.dim, moments.n - 1)
