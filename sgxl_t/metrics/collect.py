@@ -87,7 +87,7 @@ class FeatureCollection:
         self.done += len(indices)
 
     def settle(self) -> dict[FeatureRequest, Tensor]:
-        """Moves new rows to the others; returns them."""
+        """Appends the new rows [n, D] to the others; returns them."""
         fresh = {request: torch.cat([self.rows[request][:0], *parts]) for request, parts in self._new.items()}
         for request, rows in fresh.items():
             self.rows[request] = torch.cat([self.rows[request], rows])

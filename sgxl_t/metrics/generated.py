@@ -92,11 +92,11 @@ class GeneratorImages:
             )
 
     def conditions(self, indices: Sequence[int]) -> list[Any]:
-        """Class, caption or None of each picture."""
+        """Class, caption or None of each image."""
         return [self._condition(index) for index in indices]
 
     def encoded(self, indices: Sequence[int]) -> Tensor | None:
-        """The same as the generator takes them."""
+        """The same as the generator takes them: int64 [n], float [n, dim] or None."""
         given: Any = self.conditions(indices)
         c = self.condition.encode(torch.tensor(given) if self.condition.kind == "class" else given)
         return None if c is None else c.to(self.device)

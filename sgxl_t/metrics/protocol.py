@@ -30,7 +30,7 @@ Reduction = Literal[
     "ppl",
 ]
 GENERATOR_REDUCTIONS = ("eqt_int", "eqt_frac", "ppl")
-"""These look into the generator; all others look at pictures."""
+"""These look into the generator; all others compare images."""
 LOWER_IS_BETTER = ("frechet", "kid", "kid_full", "cmmd", "ppl")
 
 
@@ -53,16 +53,16 @@ class MetricSpec:
     ddof: int = 1
     """Covariances are divided by N - ddof."""
     resolution: int | None = None
-    """Pictures are reduced to this side first (zero-shot COCO); None: as the generator makes them."""
+    """Pictures are reduced to this size first (zero-shot COCO); None: as the generator makes them."""
 
     @property
     def needs_real(self) -> bool:
-        """Whether a real side takes part."""
+        """Whether generated pictures are compared with real ones."""
         return self.n_real != 0
 
     @property
     def needs_generator(self) -> bool:
-        """Whether pictures alone are not enough."""
+        """Whether the generator itself is measured, so that a folder of pictures is not enough."""
         return self.reduction in GENERATOR_REDUCTIONS
 
     @property

@@ -53,7 +53,7 @@ def exact(device: torch.device) -> Iterator[None]:
 def condition_of(
     conditions: ConditionOf | None, indices: Sequence[int], device: torch.device
 ) -> Tensor | None:
-    """c of these samples on the device; None where there are no conditions."""
+    """c [N, ...] of these samples on the device; None where there are no conditions."""
     c = None if conditions is None else conditions(indices)
     return None if c is None else c.to(device)
 

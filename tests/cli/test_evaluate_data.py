@@ -11,6 +11,7 @@ from PIL import Image
 from test_main import call
 
 from sgxl_t.datasets.base import open_source, open_to_measure
+from sgxl_t.metrics.features.extractor_cache import ExtractorCache
 from sgxl_t.metrics.stored_images import StoredImages
 
 METRICS = "fd_random_8_vs_8"
@@ -98,7 +99,7 @@ def test_sizes_are_part_of_what_is_kept_and_compared(capsys):
 def test_metrics_that_need_a_size_say_so(capsys, monkeypatch, metric, size, sentence):
     pictures("a", *([size] if size else [(32, 32), (96, 96)]))
     monkeypatch.setattr(StoredImages, "check_count", lambda *_: None)
-    monkeypatch.setattr("sgxl_t.metrics.features.extractor_cache.ExtractorCache.named_by_weights", lambda _, spec: spec)
+    monkeypatch.setattr(ExtractorCache, "named_by_weights", lambda _, spec: spec)
     code, _, err = call(capsys, "evaluate", "a", "--data", "digits", "--metrics", metric)
     assert code == 2
     assert sentence in err

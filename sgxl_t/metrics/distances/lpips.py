@@ -1,4 +1,4 @@
-"""LPIPS on VGG16: how different two pictures look (Zhang et al. 2018, section 3, the "lin" variant)."""
+"""LPIPS on VGG16: how different two images look (Zhang et al. 2018, section 3, the "lin" variant)."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Lpips(nn.Module):
             self.register_buffer(name, values, persistent=False)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """Distances [N] of pictures x and y [N, 3, H, W] in [0, 255], sides of at least 16 px.
+        """Distances [N] of pictures x and y [N, 3, H, W] in [0, 255], at least 16 px each way.
 
         Per tapped layer: features of unit length, squared difference weighted by channel, mean over places.
         """

@@ -1,4 +1,4 @@
-"""CLIP's image towers in the three conventions that papers report; their numbers cannot be compared."""
+"""CLIP's image towers in the three conventions of papers; numbers of different ones do not compare."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ClipExtractor(Extractor):
     class_token: after the last norm and before the projection (Stein et al. 2023).
     unit: projected, of length one (CMMD; Jayasumana et al. 2024).
     The first two resize bytes to bytes as Pillow does; unit resizes in float with antialiasing. All three go
-    straight to the tower's side, without a crop, and use the mean and standard deviation of CLIP.
+    straight to the tower's resolution, without a crop, and use the mean and standard deviation of CLIP.
     """
 
     def __init__(self, name: str, tower: Any) -> None:
@@ -38,12 +38,12 @@ class ClipExtractor(Extractor):
             tower.proj = None
         size = tower.image_size
         self.tower = tower
-        self.side: int = size if isinstance(size, int) else size[0]
+        self.resolution: int = size if isinstance(size, int) else size[0]
         self.normalise = Normalise(CLIP_MEAN, CLIP_STD)
 
     def features(self, images: Tensor) -> dict[str, Tensor]:
         resize = bicubic_antialias if self.output == "unit" else bicubic_uint8
-        vectors = self.tower(self.normalise(resize(images, self.side).float()))
+        vectors = self.tower(self.normalise(resize(images, self.resolution).float()))
         return {self.output: F.normalize(vectors, dim=1) if self.output == "unit" else vectors}
 
 

@@ -20,7 +20,7 @@ from sgxl_t.metrics.features.known import KNOWN
 from sgxl_t.metrics.features.resize import bicubic_antialias, tf1_bilinear
 from sgxl_t.metrics.features.weights import WeightsFile, fill, load_weights, missing_weights
 
-SIDE = 299
+RESOLUTION = 299
 CLASSES = 1008
 SPATIAL_CHANNELS = 7
 """Leading channels of Mixed_6d whose 17 x 17 map are the spatial features: 7 * 17 * 17 = 2023."""
@@ -48,7 +48,7 @@ def _fid_blocks() -> Any:
 
 
 class FIDInception(nn.Module):
-    """Pictures [N, 3, 299, 299] in [-1, 1) to pool3 [N, 2048], spatial [N, 2023] and logits [N, 1008].
+    """Images [N, 3, 299, 299] in [-1, 1) to pool3 [N, 2048], spatial [N, 2023] and logits [N, 1008].
 
     classifier: without it there are no logits. The logits leave out the bias, as the inception score asks.
     """
@@ -90,9 +90,9 @@ class InceptionExtractor(Extractor):
 
     def features(self, images: Tensor) -> dict[str, Tensor]:
         if self.name == "inception_clean":
-            x = bicubic_antialias(images, SIDE).clamp(0, 255)
+            x = bicubic_antialias(images, RESOLUTION).clamp(0, 255)
         else:
-            x = tf1_bilinear(images, SIDE)
+            x = tf1_bilinear(images, RESOLUTION)
         outputs = self.network((x - 128) / 128)
         return {name: outputs[name] for name in self.outputs}
 
@@ -132,7 +132,7 @@ def hash_uniform(seed: int, count: int) -> np.ndarray:
 
 
 def hash_weights(network: nn.Module) -> dict[str, Tensor]:
-    """Pseudo weights of convolutions, batch norms and one classifier `fc`, float32, by their names alone.
+    """Pseudo weights of convolutions, batch norms and one classifier `fc`, float32, made from their names.
 
     Seeded by the CRC-32 of each name. Convolutions and the classifier keep the variance of their input;
     means, gains and offsets are spread a little, so that every mistake in using them shows.

@@ -1,4 +1,4 @@
-"""Weights of extractors: found or fetched, checked, read without running code, and kept as safetensors."""
+"""Weights of extractors: found or fetched, checked, read without running code, cached as safetensors."""
 
 from __future__ import annotations
 
