@@ -6,8 +6,8 @@ Pictures of the packaged text model are compared with emoji-scenes:24x8 by all t
 pseudo Inception weights that anybody can make again. Every difference is shown twice: from pictures on, where
 each side runs its own network, and from equal features on, where only the arithmetic differs.
 torchmetrics gets torch-fidelity's features; with --own-pass it also runs its own network over all pictures,
-at the end. Needs torch-fidelity and torchmetrics (`pip install sgxl-t[metrics]`); on one thread each network
-takes about a quarter of a second a picture.
+at the end. Needs torch-fidelity and torchmetrics (`pip install 'sgxl-t[dev,metrics]'`); on one thread each
+network takes about a quarter of a second a picture.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 
 First all forms must agree to 1e-6 relative; then they take turns in one process, so that a busy machine slows
 all of them, and the ratios compare their best times. The pass runs in a process of its own, which shows its
-memory. Needs scipy and torch-fidelity (`pip install sgxl-t[metrics]`).
+memory. Needs scipy and torch-fidelity (`pip install 'sgxl-t[dev,metrics]'`).
 """
 
 from __future__ import annotations

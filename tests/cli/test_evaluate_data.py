@@ -193,7 +193,7 @@ def test_a_second_evaluation_that_would_disturb_the_first_is_refused(
                 )
             return whole(self, indices)
 
-        return pictures
+        return images
 
     monkeypatch.setattr(StoredImages, "images", disturbed())
     code, _, err = call(capsys, "evaluate", "a", "--data", "digits", "--metrics", METRICS, *option)

@@ -80,6 +80,18 @@ def check_against_oracle(inception, state_file, count):
     assert per_picture.max() < 1e-5
 
 
+def test_without_resizing_torch_fidelity_gives_the_same_bits(inception, state_file):
+    network = FeatureExtractorInceptionV3(
+        "oracle", ["2048", "logits_unbiased"], feature_extractor_weights_path=str(state_file)
+    ).to(memory_format=torch.channels_last)
+    pictures = random_pictures(2, 299)
+    with torch.no_grad():
+        pool3, logits = network(pictures)
+    ours = inception(pictures)
+    assert torch.equal(ours["pool3"], pool3)
+    assert torch.equal(ours["logits"], logits)
+
+
 def test_forward_equals_torch_fidelity(inception, state_file):
     check_against_oracle(inception, state_file, 4)
 
