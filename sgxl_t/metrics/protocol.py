@@ -190,11 +190,11 @@ GENERIC: dict[str, MetricFamily] = {
 
 @dataclass(frozen=True)
 class Preset:
-    """Settings that belong together. words: what short names mean. metrics: what it measures unasked."""
+    """Settings that belong together. short_names: what other words stand for. metrics: the default ones."""
 
     ddof: int
     metrics: tuple[str, ...]
-    words: Mapping[str, str]
+    short_names: Mapping[str, str]
 
 
 PRESETS: dict[str, Preset] = {
@@ -265,7 +265,7 @@ def _known(name: str, settings: Preset) -> tuple[MetricFamily, int | None, str] 
             if found := re.fullmatch(pattern, name):
                 return family, read_count(found[1]), ""
         if found := re.fullmatch(rf"{key}_?({_COUNT})?", name):
-            return FAMILIES[settings.words.get(key, key)], _optional_count(found[1]), ""
+            return FAMILIES[settings.short_names.get(key, key)], _optional_count(found[1]), ""
     return None
 
 

@@ -27,9 +27,9 @@ from sgxl_t.metrics.runner import MetricResult
 
 ResultEntry = dict[str, Any]
 IDENTITY = ("metric", "model", "model_hash", "psi", "sampler_seed", "protocol", "n_fake")
-"""What tells one result from another, beside its seeds."""
+"""Keys that identify a result, together with its seeds."""
 KEYS = (*IDENTITY, "value", "n_real", "lower_is_better")
-"""What every line has; the rest says how the number came about."""
+"""Keys of every line; the others say how the number was made."""
 COLUMNS = (
     "metric",
     "value",
@@ -69,7 +69,7 @@ FACTS = {
     "prompts": "prompts",
     "metric": "metric",
 }
-"""What may set two protocols apart, in the order in which it is looked for, and how it is called."""
+"""Keys in which two protocols may differ, the most telling first, and what messages call them."""
 TEXTS = ("metric", "model", "protocol")
 OPTIONAL_TEXTS = (
     "model_hash",
@@ -169,7 +169,7 @@ def read_results(path: str | Path) -> list[ResultEntry]:
 
 
 def _checked(line: Value) -> ResultEntry:
-    """One line, of which everything that is compared, shown or written again is what it should be."""
+    """One line, after checks of everything in it that is compared, shown or written again."""
     line.keys()
     entry: ResultEntry = line.raw
     for name in KEYS:
@@ -201,7 +201,7 @@ def write_results(path: str | Path, entries: Sequence[ResultEntry]) -> None:
     """
     path = Path(path)
     new = {_identity(entry) for entry in entries}
-    with _told(path), in_turn(path):
+    with _errors_in_words(path), in_turn(path):
         old = read_results(path) if path.exists() else []
         kept = [entry for entry in old if _identity(entry) not in new]
         lines = [json.dumps(entry, ensure_ascii=False, allow_nan=False) for entry in (*kept, *entries)]
@@ -287,7 +287,7 @@ def _legend(entries: Sequence[ResultEntry]) -> list[str]:
 
 
 def _with_columns(entries: Sequence[ResultEntry]) -> list[ResultEntry]:
-    """The entries with the heading of their column: the model, and psi and seed where they need saying."""
+    """The entries with the heading of their column: the model, with psi and seed where those differ."""
     seeds: dict[Any, set[Any]] = {}
     for entry in entries:
         seeds.setdefault((entry["model"], entry["psi"]), set()).add(entry["sampler_seed"])
@@ -315,7 +315,7 @@ def _same(first: ResultEntry, second: ResultEntry) -> bool:
 
 
 def _difference(first: ResultEntry, second: ResultEntry) -> str:
-    """The first fact that sets two protocols apart."""
+    """The first fact in which two protocols differ."""
     for name, words in FACTS.items():
         if first.get(name) != second.get(name):
             return f"{words}: {first.get(name)} and {second.get(name)}"
@@ -328,13 +328,13 @@ def _identity(entry: ResultEntry) -> tuple[Any, ...]:
 
 
 def _write(path: Path, text: str) -> None:
-    with _told(path), replacing(path) as part:
+    with _errors_in_words(path), replacing(path) as part:
         part.write_text(text, encoding="utf-8")
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Errors of the file system as one sentence."""
+def _errors_in_words(path: Path) -> Iterator[None]:
+    """Turns errors of the file system into ValueErrors of one sentence."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Networks that turn pictures into the features of metrics, by name."""
+"""Networks that turn images into the features of metrics, by name."""
 
 from __future__ import annotations
 

@@ -20,11 +20,11 @@ class KnownExtractor:
     file: str = ""
     """Name of its weights file in the weights folder of the cache; empty where it needs none."""
     origin: str = ""
-    """Where the file comes from, as a person reads it."""
+    """Where the file comes from, for messages."""
     sha256: str = ""
     """Of the file, where it is published as one; checked when the file is found by its name."""
     reference: str = ""
-    """What timm or open_clip call it, where they can fetch it themselves."""
+    """Its name in timm or open_clip, where these can fetch it."""
 
 
 _INCEPTION = {"pool3": 2048, "spatial": 2023, "logits": 1008}
