@@ -309,7 +309,7 @@ def _of_generator(
 
     def measure() -> float:
         if spec.reduction == "ppl":
-            return ppl(generator, extractors.lpips(), spec.n_fake, tokens=generated.tokens, **given)
+            return ppl(generator, extractors.lpips(), spec.n_fake, **given)
         return eqt(generator, spec.n_fake, fractional=spec.reduction == "eqt_frac", **given)
 
     try:

@@ -22,14 +22,14 @@ from sgxl_t.model_io.model_folder import load_model, read_info
 from sgxl_t.networks.backbones.feature_networks import FeatureNetwork, load_feature_network
 from sgxl_t.networks.backbones.references import local_references, trained_kinds
 from sgxl_t.networks.discriminators.discriminator import Discriminator, build_discriminator
-from sgxl_t.networks.generators.frozen_t import rest, resting_names
+from sgxl_t.networks.generators.frozen_t import freeze, frozen_names
 from sgxl_t.networks.generators.generator import Generator
 from sgxl_t.networks.generators.registry import build_generator
 from sgxl_t.networks.generators.superres import StemView, freeze_for_stage, load_stem
 from sgxl_t.networks.text.clip import ClipModel
 from sgxl_t.networks.text.text_encoder import TextEncoder
 from sgxl_t.networks.text.text_towers import load_text_encoder
-from sgxl_t.objectives.guides import check_guide
+from sgxl_t.objectives.guidance import check_clip
 from sgxl_t.ops.images import as_rgb
 from sgxl_t.training.checkpoint.origin import check_resumed, check_start, features_of, model_of
 from sgxl_t.training.config.config import TrainConfig, tracked_specs
@@ -115,7 +115,7 @@ def check_networks(config: TrainConfig) -> None:
     if config.cond == "text" and not trained_kinds(config.conditioning.text_encoder):
         encoder = load_text_encoder(config.conditioning.text_encoder, images=config.objective.clip_weight > 0)
         if config.objective.clip_weight > 0:
-            check_guide(config.objective, encoder.guide)
+            check_clip(config.objective, encoder.guide)
     if config.conditioning.own_text_encoder is not None:
         load_text_encoder(config.conditioning.own_text_encoder)
     sketch_networks(config, Shapes())
@@ -276,7 +276,7 @@ def _rest(config: TrainConfig, generator: Generator) -> None:
         freeze_for_stage(generator, train_input=not config.freeze_input)
     if config.freeze_below is not None:
         lowres = config.train_lowres_torgb
-        rest(generator, resting_names(generator, config.freeze_below, train_lowres_torgb=lowres))
+        freeze(generator, frozen_names(generator, config.freeze_below, train_lowres_torgb=lowres))
     if config.freeze_generator:
         generator.requires_grad_(False)
 

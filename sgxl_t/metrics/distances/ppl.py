@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sgxl_t.metrics.sampling_rng import ConditionOf, condition_of, device_of, exact, latents, per_sample
-from sgxl_t.networks.text.tokens import TextTokens
 from sgxl_t.ops.images import as_rgb
 
 EPSILON = 1e-4
@@ -18,9 +17,6 @@ EPSILON = 1e-4
 
 MAX_RESOLUTION = 256
 """Larger images are box-averaged by whole factors to about this size."""
-
-TokensOf = Callable[[Sequence[int]], TextTokens | None]
-"""Sample indices to the tokens that the generator attends to; none where it does not."""
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 """Two batches of images [N, 3, H, W] in [0, 255], float32, to their distances [N]; see lpips.py."""
@@ -32,7 +28,6 @@ def ppl(
     count: int = 50_000,
     *,
     conditions: ConditionOf | None = None,
-    tokens: TokensOf | None = None,
     seed: int = 0,
     batch_size: int = 16,
 ) -> float:
@@ -41,26 +36,23 @@ def ppl(
     Per sample: the distance of the images of w0 and of lerp(w0, w1, 1e-4), over 1e-8, where w0 and w1
     belong to one condition and share the constant noise; then the mean without the extreme percents.
     Images are neither cropped, clamped nor quantised.
-    distance: `load_lpips(...)`, on the generator's device. conditions: c of the samples, for a conditional
-    generator. tokens: of their captions, for one that attends to them. The latents of sample i depend on
-    seed + i alone.
+    distance: `load_lpips(...)`, on the generator's device. conditions: of the samples, for a conditional
+    generator, with tokens for one that attends to them. The latents of sample i depend on seed + i alone.
     """
     device = device_of(generator)
     network = cast(Any, generator)
 
     def distances(indices: list[int]) -> Tensor:
-        c = condition_of(conditions, indices, device)
+        cond = condition_of(conditions, indices, device)
         start, end = (
-            network.mapping(latents(seed, indices, network.z_dim, purpose).to(device), c)
+            network.mapping(latents(seed, indices, network.z_dim, purpose).to(device), cond.c)
             for purpose in ("z", "other end")
         )
-        text = None if tokens is None else tokens(indices)
-        attended = {} if text is None else {"text": text}
-        pictures = [
-            lpips_input(network.synthesis(ws, noise_mode="const", **attended))
+        images = [
+            lpips_input(network.synthesis(ws, noise_mode="const", tokens=cond.tokens))
             for ws in (start, torch.lerp(start, end, EPSILON))
         ]
-        return distance(*pictures) / EPSILON**2
+        return distance(*images) / EPSILON**2
 
     with exact(device):
         return trimmed_mean(per_sample(distances, count=count, batch_size=batch_size, name="ppl2_wend")[:, 0])

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from sgxl_t.conditioning.generate import generate
 from sgxl_t.datasets.base import Batch
 from sgxl_t.metrics.runner import MetricResult
 from sgxl_t.model_io.model_folder import save_model
@@ -26,7 +27,6 @@ from sgxl_t.training.callbacks.report import write_run_report
 from sgxl_t.training.callbacks.snapshots import (
     PlateauWatch,
     TrackedMetrics,
-    generate,
     grid_conditions,
     save_grid,
 )
