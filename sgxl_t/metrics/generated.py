@@ -191,8 +191,8 @@ def shown_size(size: Size) -> str:
 
 def model_hash(folder: str | Path) -> str:
     """Sixteen hex digits over all files of a model folder that change its pictures."""
-    places = [Path(folder) / name for name in MODEL_FILES]
-    files = [path for place in places for path in (sorted(place.rglob("*")) if place.is_dir() else [place])]
+    parts = [Path(folder) / name for name in MODEL_FILES]
+    files = [path for part in parts for path in (sorted(part.rglob("*")) if part.is_dir() else [part])]
     files = [path for path in files if path.is_file()]
     names = [path.relative_to(folder).as_posix() for path in files]
     return short_hash(*names, *file_hashes([str(path) for path in files], name=str(folder)))

@@ -64,12 +64,12 @@ class Lpips(nn.Module):
                 f"pictures of shape {tuple(images.shape)} do not fit LPIPS: give [N, 3, H, W] from 16 px up"
             )
         x = (images / 255 - self.mean) / self.std
-        kept = []
+        tapped = []
         for index, layer in enumerate(self.features):
             x = layer(x)
             if index in TAPPED:
-                kept.append(x)
-        return kept
+                tapped.append(x)
+        return tapped
 
 
 def _unit(x: Tensor) -> Tensor:

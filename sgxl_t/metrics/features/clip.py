@@ -37,7 +37,7 @@ class ClipExtractor(Extractor):
         if self.output == "class_token":
             tower.proj = None
         size = tower.image_size
-        self.tower = tower
+        self.tower = tower  # the name is part of the weight hash that results state
         self.resolution: int = size if isinstance(size, int) else size[0]
         self.normalise = Normalise(CLIP_MEAN, CLIP_STD)
 
@@ -47,14 +47,14 @@ class ClipExtractor(Extractor):
         return {self.output: F.normalize(vectors, dim=1) if self.output == "unit" else vectors}
 
 
-def load_clip_tower(name: str, source: WeightsFile | None) -> Extractor:
+def load_clip_extractor(name: str, source: WeightsFile | None) -> Extractor:
     """One of the CLIPs of KNOWN, from a file or from the hub. The file may hold the text tower too."""
     model_name, _, tag = KNOWN[name].reference.rpartition("/")
     if source is not None:
         config: Any = open_clip.get_model_config(model_name)
         with torch.device("meta"):
             tower = open_clip.CLIP(**config).visual
-        load_weights(tower, source, image_tower)
+        load_weights(tower, source, visual_tensors)
         return ClipExtractor(name, tower)
     try:
         model: Any = hub.fetch(
@@ -65,6 +65,6 @@ def load_clip_tower(name: str, source: WeightsFile | None) -> Extractor:
     return ClipExtractor(name, model.visual)
 
 
-def image_tower(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def visual_tensors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """The tensors of the image tower, named as in it, out of those of a whole CLIP."""
     return {name.removeprefix(PREFIX): value for name, value in tensors.items() if name.startswith(PREFIX)}
