@@ -16,21 +16,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sgxl_t.datasets.base import ImageSource, Sample, open_source
-from sgxl_t.datasets.decode import Bounds, open_picture
-from sgxl_t.datasets.images.annotations import MAX_TABLE_BYTES, clean_caption
+from sgxl_t.datasets.base import ImageSource, Sample
+from sgxl_t.datasets.captions import clean_caption
+from sgxl_t.datasets.decode import Bounds, open_image
+from sgxl_t.datasets.images.annotations import MAX_TABLE_BYTES
 from sgxl_t.datasets.images.zip import ZipSource
+from sgxl_t.datasets.open import open_source
 from sgxl_t.datasets.rejects import RejectedItemError, Rejects
 from sgxl_t.files.content import short_hash
+from sgxl_t.files.lock import in_turn
 from sgxl_t.files.regular import read_regular
 from sgxl_t.files.terminal import visible
-from sgxl_t.files.turns import in_turn
 from sgxl_t.files.untrusted import Value, parse_json
 from sgxl_t.metrics.distances.clip_score import check_prompts
 from sgxl_t.metrics.features.resize import lanczos_uint8
 from sgxl_t.metrics.features.weights import replacing
 from sgxl_t.metrics.generated import GeneratedImages, shown_size
-from sgxl_t.metrics.sampling_rng import sample_rng
+from sgxl_t.ops.random import sample_rng
 
 COCO_METRICS = {"fid30k_coco64": 64, "fid30k_coco256": 256}
 """Name of the metric to its evaluation resolution; the two are never compared."""
@@ -228,7 +230,7 @@ def open_coco(reference: str | Path, resolution: int) -> CocoReal:
     stored = open_source(reference, resolution=STORED)
     if isinstance(stored, ZipSource):
         with stored._open(stored.entries[0].name) as file:
-            size = open_picture(file, Bounds()).size
+            size = open_image(file, Bounds()).size
         if size != (STORED, STORED):
             raise ValueError(
                 f"{reference} holds pictures of {size[0]} x {size[1]} px: prepare COCO again with "

@@ -16,10 +16,11 @@ from sgxl_t.datasets.decode import Size
 from sgxl_t.datasets.images.listed import ListedSource
 from sgxl_t.files.content import file_hashes, short_hash
 from sgxl_t.metrics.processes import NotFiniteError
-from sgxl_t.metrics.sampling_rng import exact, latents, sample_rng
+from sgxl_t.metrics.sampling_rng import exact, sample_latents
 from sgxl_t.networks.conditioning import Conditioning
 from sgxl_t.networks.generators.generator import Generator
 from sgxl_t.ops.images import to_uint8
+from sgxl_t.ops.random import sample_rng
 
 ClassSampling = Literal["uniform", "dataset", "balanced"]
 CLASS_SAMPLING: tuple[ClassSampling, ...] = ("uniform", "dataset", "balanced")
@@ -107,7 +108,7 @@ class GeneratorImages:
 
     def images(self, indices: Sequence[int]) -> Tensor:
         """uint8 [n, 3, R, R] on the generator's device; NotFiniteError for pictures with NaN."""
-        z = latents(self.seed, indices, self.generator.z_dim).to(self.device)
+        z = sample_latents(self.seed, indices, self.generator.z_dim).to(self.device)
         with exact(self.device):
             images = images_of(self.generator, self.encoded(indices), z, psi=self.psi)
         broken = len(images) - int(torch.isfinite(images).flatten(1).all(1).sum())

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from sgxl_t.datasets.decode import Bounds, is_picture, open_picture, to_rgb
+from sgxl_t.datasets.decode import Bounds, is_image, open_image, to_rgb
 from sgxl_t.datasets.images.folder import list_folder
 from sgxl_t.datasets.images.zip import check_archive
 from sgxl_t.datasets.rejects import RejectedItemError, Rejects
@@ -85,9 +85,9 @@ class _ImageFiles:
         if self.rejects.items:
             name, reason, _ = self.rejects.items[0]
             raise self._unusable(name, reason)
-        self.names = sorted(name for name in names if is_picture(name))
+        self.names = sorted(name for name in names if is_image(name))
         for name in names:
-            if not is_picture(name):
+            if not is_image(name):
                 self.rejects.pass_over("file that is no picture", name)
         if len(self.names) < 2:
             raise ValueError(f"{path} holds {len(self.names)} pictures: a metric needs at least 2")
@@ -129,7 +129,7 @@ class _ImageFiles:
 
     def _opened(self, name: str, file: BinaryIO) -> Image.Image:
         try:
-            return open_picture(file, Bounds(min_side=1))
+            return open_image(file, Bounds(min_side=1))
         except RejectedItemError as error:
             raise self._unusable(name, str(error)) from None
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sgxl_t.cli.pipes import shard_options
-from sgxl_t.datasets.base import ImageSource, open_to_measure
+from sgxl_t.datasets.base import ImageSource
 from sgxl_t.datasets.decode import Size
+from sgxl_t.datasets.open import open_to_measure
 from sgxl_t.files.terminal import visible
 from sgxl_t.metrics.coco import open_coco
 from sgxl_t.metrics.protocol import MetricSpec

@@ -45,7 +45,7 @@ from sgxl_t.networks.generators.generator import Generator
 from sgxl_t.sampling.hub import hub_folder
 from sgxl_t.sampling.output.image_files import check_writable
 from sgxl_t.sampling.pipeline import choose_device
-from sgxl_t.sampling.requests import check_seeds, parse_psis
+from sgxl_t.sampling.sample_spec import check_seeds, parse_psis
 
 RESULTS = (".jsonl", ".json")
 CAPTIONS_READ = 64
@@ -194,7 +194,7 @@ class Request:
             return
         if generated.captions is not None and generated.condition.original.pretrained:
             count = max(spec.n_fake for spec in self.specs)
-            generated.condition.keep(generated.captions[:count], cache_folder() / "captions")
+            generated.condition.cache(generated.captions[:count], cache_folder() / "captions")
 
 
 def check_outputs(options: EvaluateOptions) -> None:

@@ -15,10 +15,10 @@ from sgxl_t.metrics.sampling_rng import (
     condition_of,
     device_of,
     exact,
-    latents,
     per_sample,
-    sample_rng,
+    sample_latents,
 )
+from sgxl_t.ops.random import sample_rng
 
 MAX_SHIFT = 1 / 8
 """Largest shift along each axis, as a share of the image."""
@@ -54,7 +54,7 @@ def eqt(
     network = cast(Any, generator)
 
     def errors(indices: list[int]) -> Tensor:
-        z = latents(seed, indices, network.z_dim).to(device)
+        z = sample_latents(seed, indices, network.z_dim).to(device)
         ws = network.mapping(z, condition_of(conditions, indices, device).c)
         still = network.synthesis(ws, noise_mode="const")
         shifts = [draw_shift(seed, index, still.shape[-1], fractional) for index in indices]
