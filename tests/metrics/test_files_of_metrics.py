@@ -11,7 +11,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
-from test_records import record
+from test_results import record
 
 from sgxl_t.datasets.open import open_source
 from sgxl_t.metrics.coco import draw_prompts, read_prompts, write_prompts
