@@ -275,13 +275,6 @@ def describe_resize(before: int, after: int) -> str:
     return "none" if before == after else f"lanczos {before} to {after}"
 
 
-def coco_name(resolution: int, count: int = COUNT, *, extractor: str = "inception") -> str:
-    """Name of the number: `fid30k_coco64`; another extractor or count gives another name."""
-    kind = "fid" if extractor == "inception" else f"fd_{extractor}_"
-    size = f"{count // 1000}k" if count % 1000 == 0 else str(count)
-    return f"{kind}{size}_coco{resolution}"
-
-
 def _captions_by_image(data: bytes, path: Path) -> dict[int, list[tuple[int, str]]]:
     """(caption id, text) by image id, in the order of caption ids; empty captions are left out."""
     rejects = Rejects()

@@ -12,7 +12,6 @@ from sgxl_t.datasets.prepare import write_dataset
 from sgxl_t.metrics.coco import (
     COCO_METRICS,
     CocoImages,
-    coco_name,
     draw_prompts,
     frozen_prompts,
     open_coco,
@@ -191,6 +190,6 @@ def test_other_weights_keep_the_evaluation_resolution_in_the_name():
 
 
 def test_names_tell_extractor_and_count():
-    assert [coco_name(side) for side in COCO_METRICS.values()] == list(COCO_METRICS)
-    assert coco_name(64, 500) == "fid500_coco64"
-    assert coco_name(256, 10_000, extractor="dinov2") == "fd_dinov2_10k_coco256"
+    assert [parse_metric(f"fid_coco{side}").name for side in COCO_METRICS.values()] == list(COCO_METRICS)
+    assert parse_metric("fid500_coco64").name == "fid500_coco64"
+    assert other_weights(parse_metric("fid10k_coco256")).name == "fd_inception_10k_coco256"
