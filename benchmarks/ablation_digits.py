@@ -5,7 +5,7 @@
 Each row adds one thing to the row above: a latent of 64 instead of 512 numbers, a class table from
 pretrained features instead of a random one, a vision transformer beside the CNN in the discriminator,
 classifier guidance. All runs show equally many images at 16 px with the same rates. The packaged judge, which
-trained none of them, measures 1,440 pictures, psi 1, digit after digit in turn. Runs that are done are not
+trained none of them, measures 1,440 images, psi 1, digit after digit in turn. Runs that are done are not
 repeated: the same command goes on after a break.
 """
 
@@ -131,8 +131,8 @@ def train(folder: Path, settings: dict[str, Any]) -> None:
 def measured(model: Path) -> dict[str, float]:
     """What the judge says of a model; the same seeds and classes for every one."""
     labels = list(range(CLASSES)) * SEEDS_PER_CLASS
-    pictures = Pipeline.from_pretrained(model).pairs(labels, range(len(labels)), batch_size=64)
-    images = torch.stack([pil_to_tensor(picture.image) for picture in pictures])
+    generated = Pipeline.from_pretrained(model).pairs(labels, range(len(labels)), batch_size=64)
+    images = torch.stack([pil_to_tensor(one.image) for one in generated])
     report = load_judge("digits").report(images, torch.tensor(labels))
     return {
         "accuracy": report["accuracy"]["all"],

@@ -147,7 +147,7 @@ class ReplayedFeatures(TokenFeatures):
     def augment(self, images: Tensor, rng: torch.Generator | None) -> Tensor:
         return images if self.recorded is None else diff_augment(images, draws=self.recorded)
 
-    def draw_crop(self, side: int, rng: torch.Generator | None) -> tuple[int, int] | None:
+    def draw_crop(self, resolution: int, rng: torch.Generator | None) -> tuple[int, int] | None:
         return self.crop
 
 
