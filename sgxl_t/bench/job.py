@@ -18,7 +18,7 @@ from .memory import Memory
 from .request import BenchRequest
 from .runner import Runner
 from .timing import alternate, loops_for, timed
-from .variants import formulation, obstacle, runner_class
+from .variants import backend, obstacle, runner_class
 
 SHORTEST, SHORTEST_QUICK, SHORTEST_CUDA = 60.0, 15.0, 20.0
 """Milliseconds of one turn, at least; a GPU's events are exact."""
@@ -111,7 +111,7 @@ class Job:
         kind = runner_class(variant, self.mode, dtype)
         if kind is None:
             return None
-        form = formulation(variant, always=self.case.operator)
+        form = backend(variant, always=self.case.operator)
         runner = kind(self.work, self.mode, DTYPES[dtype], self.clock, form)
         label = f"{self.label} {dtype} {variant}"
         try:

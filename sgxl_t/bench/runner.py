@@ -1,4 +1,4 @@
-"""One side of a comparison: a workload in one dtype, one mode and one formulation."""
+"""One side of a comparison: a workload in one dtype, one mode and one backend."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ try:
 except ImportError:  # another version may be older than that
     fixed_weights = nullcontext  # type: ignore[assignment]
 
-Formulation = Callable[[], AbstractContextManager[Any]]
+Backend = Callable[[], AbstractContextManager[Any]]
 WARM_UP = 10
 """Calls before a GPU is timed."""
 
@@ -37,10 +37,10 @@ class Runner:
         mode: str,
         dtype: torch.dtype,
         clock: str,
-        formulation: Formulation = nullcontext,
+        backend: Backend = nullcontext,
     ) -> None:
         self.work, self.mode, self.dtype, self.clock = work, mode, dtype, clock
-        self.formulation = formulation
+        self.backend = backend
         self.device = (work.maps + work.others)[0].device
         learns = mode == "forward_backward"
         inputs = [x.detach().to(dtype) for x in work.maps] + [x.detach() for x in work.others]
@@ -54,7 +54,7 @@ class Runner:
 
     def run(self, watch: AbstractContextManager[Any] | None = None) -> list[Tensor]:
         """The result, or the gradients of sum(result * fixed noise). watch: held during the forward pass."""
-        with self.formulation():
+        with self.backend():
             if self.mode == "forward":
                 with torch.inference_mode(), fixed_weights():
                     return [self._forward()]

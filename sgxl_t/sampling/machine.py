@@ -11,7 +11,7 @@ from torch import Tensor
 from sgxl_t.conditioning.condition import Condition
 from sgxl_t.networks.generators.generator import Generator
 from sgxl_t.networks.text.tokens import Text
-from sgxl_t.ops.formulation import ConvForm, FilterForm
+from sgxl_t.ops.backend import ConvBackend, FilterBackend
 from sgxl_t.sampling.batches import BatchSize
 from sgxl_t.sampling.fast.optimize import FastPainter, Optimized, Painter, check_choice, prepare
 from sgxl_t.sampling.latents import styles
@@ -46,8 +46,8 @@ class Machine:
     def optimize(
         self,
         *,
-        conv: ConvForm | None = None,
-        filter: FilterForm | None = None,
+        conv: ConvBackend | None = None,
+        filter: FilterBackend | None = None,
         compile: bool = False,
         cuda_graphs: bool = False,
         batch_size: int | None = None,

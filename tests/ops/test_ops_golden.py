@@ -10,7 +10,7 @@ import torch
 from golden_cases import assert_golden, descriptions, tensors
 from torch import Tensor
 
-from sgxl_t.ops import formulation
+from sgxl_t.ops import backend
 from sgxl_t.ops.bias_act import bias_act
 from sgxl_t.ops.conv.modulated_conv import modulated_conv, modulated_conv_sg3
 from sgxl_t.ops.diff_augment import diff_augment
@@ -95,7 +95,7 @@ def test_operation_golden(name: str, entry: dict[str, Any]) -> None:
     ("name", "entry"), [case for name in ("ops_modconv_sg3", "t_modconv") for case in subcases(name)]
 )
 def test_modulated_conv_golden_in_winograd_form(name: str, entry: dict[str, Any]) -> None:
-    with formulation.use(conv="winograd", always=True):
+    with backend.use(conv="winograd", always=True):
         check(name, entry, CALLS[name])
 
 
@@ -108,7 +108,7 @@ def test_filtered_lrelu_golden_in_compiled_form(
     monkeypatch.setattr(torch, "compile", lambda call, **options: call)
     monkeypatch.setattr(filtered_lrelu_compiled, "_programs", {})
     monkeypatch.setattr(filtered_lrelu_compiled, "_works", {})
-    with formulation.use(filter="compiled", always=True):
+    with backend.use(filter="compiled", always=True):
         check(name, entry, CALLS[name])
 
 

@@ -98,7 +98,7 @@ def _serve(runners: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _runner(request: dict[str, Any]) -> Any:
-    """The runner of a case by its name, on the default formulation."""
+    """The runner of a case by its name, on the default backend."""
     import torch
 
     cases = _load_cases()

@@ -16,7 +16,7 @@ from sgxl_t.networks.generators.schedule_xl import LayerSpec
 from sgxl_t.ops.conv.frozen import fixed_weights
 
 from ..cases.swap import exchanged
-from ..runner import Formulation
+from ..runner import Backend
 
 PARTS = ("conv", "filter", "whole")
 """What is timed of a layer; the whole has the affine map of the style and the bookkeeping as well."""
@@ -48,9 +48,9 @@ class LayerParts:
             self._whole()
         self._calls["whole"] = self._whole
 
-    def run(self, part: str, formulation: Formulation) -> Tensor:
-        """One of PARTS in a formulation, as sampling mode runs it: nothing recorded, values kept."""
-        with torch.inference_mode(), fixed_weights(), formulation():
+    def run(self, part: str, backend: Backend) -> Tensor:
+        """One of PARTS in a backend, as sampling mode runs it: nothing recorded, values kept."""
+        with torch.inference_mode(), fixed_weights(), backend():
             return self._calls[part]()
 
     def _whole(self) -> Tensor:

@@ -19,7 +19,7 @@ from ..machine import Product, load, matrix_product
 from ..request import BenchRequest
 from ..runner import WARM_UP
 from ..timing import alternate, clock_name, loops_for, timed
-from ..variants import formulation, obstacle, runner_class
+from ..variants import backend, obstacle, runner_class
 from .layer_parts import PARTS, LayerParts
 from .schedule import Cost, Stage, cost, stages_of
 from .stage_rows import LayerTimes, StageRow, layer_row, network_row
@@ -87,7 +87,7 @@ class _Meter:
         request, began = self.request, load()
         parts = LayerParts(spec, self.config.stylegan3.w_dim, self.batch, DTYPES[self.dtype], request.device)
         names = [(form, part) for form in forms for part in PARTS]
-        calls = [partial(parts.run, part, formulation(form, always=False)) for form, part in names]
+        calls = [partial(parts.run, part, backend(form, always=False)) for form, part in names]
         runs: list[Callable[[], object]] = [self.product.run, *calls]
         label = f"{spec.name} batch {self.batch} {self.dtype}"
         hide = None if request.progress else True

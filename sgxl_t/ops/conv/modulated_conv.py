@@ -11,7 +11,7 @@ from torch import Tensor
 from sgxl_t.ops.conv import winograd
 from sgxl_t.ops.conv.frozen import FrozenCache
 from sgxl_t.ops.conv.rounding import rounded
-from sgxl_t.ops.formulation import conv_form
+from sgxl_t.ops.backend import conv_backend
 from sgxl_t.ops.precision import own_precision
 from sgxl_t.ops.resample.resample import filter_size, upfirdn2d
 
@@ -37,7 +37,7 @@ def _conv(
     dtype: of the product and of the result; None takes that of x.
     """
     dtype = x.dtype if dtype is None else dtype
-    if dtype == x.dtype and conv_form(x, weight) == "winograd":
+    if dtype == x.dtype and conv_backend(x, weight) == "winograd":
         return winograd.conv2d(x * factor.to(x.dtype)[:, :, None, None], weight.to(x.dtype), padding)
     x = _styled(x, factor, weight, dtype)
     if padding > 1 and x.device.type == "cpu" and torch.is_grad_enabled() and weight.requires_grad:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sgxl_t.ops.bias_act import bias_act
-from sgxl_t.ops.formulation import filter_form
+from sgxl_t.ops.backend import filter_backend
 from sgxl_t.ops.resample.planes import BandPair, Chunk, band_planes, split
 from sgxl_t.ops.resample.resample import band_pair, upfirdn2d
 
@@ -78,7 +78,7 @@ def _planned(x: Tensor, b: Tensor, plan: Plan) -> Tensor:
 
     The other forms are imported when they are first wanted: they load compilers.
     """
-    form = filter_form(x)
+    form = filter_backend(x)
     if form == "compiled":
         from sgxl_t.ops.filtered_lrelu import compiled
 

@@ -20,9 +20,9 @@ from torch import Tensor
 from sgxl_t.networks.generators.generator import Generator
 from sgxl_t.networks.generators.synthesis_xl import SynthesisLayer
 from sgxl_t.networks.text.tokens import Text
-from sgxl_t.ops import formulation
+from sgxl_t.ops import backend
 from sgxl_t.ops.conv.frozen import Used, fixed_weights
-from sgxl_t.ops.formulation import ConvForm, FilterForm, Formulation
+from sgxl_t.ops.backend import ConvBackend, FilterBackend, Backend
 from sgxl_t.ops.images import to_uint8
 from sgxl_t.sampling.fast.graphs import CapturedCall, leaves, mapped
 from sgxl_t.sampling.prompts import State, state_of
@@ -45,8 +45,8 @@ class Optimized:
     computed from weights and their size. seconds: of the run that made all this, compilation included.
     """
 
-    conv: ConvForm | None = None
-    filter: FilterForm | None = None
+    conv: ConvBackend | None = None
+    filter: FilterBackend | None = None
     compile: bool = False
     cuda_graphs: bool = False
     batch_size: int | None = None
@@ -127,7 +127,7 @@ class FastPainter(Painter):
     @contextmanager
     def mode(self) -> Iterator[Used]:
         """The chosen forms, in this thread alone; gives the values of weights that are used meanwhile."""
-        forms = formulation.use(conv=self.choice.conv, filter=self.choice.filter)
+        forms = backend.use(conv=self.choice.conv, filter=self.choice.filter)
         with torch.inference_mode(), forms, fixed_weights() as used:
             yield used
 
@@ -185,7 +185,7 @@ def prepare(painter: FastPainter, ws: Tensor, text: Text | None) -> Optimized:
 
 def check_choice(choice: Optimized, device: torch.device, precision: str) -> None:
     """ValueError where a form does not exist, cannot run here or would change nothing."""
-    Formulation(conv=choice.conv or "direct", filter=choice.filter or "band")
+    Backend(conv=choice.conv or "direct", filter=choice.filter or "band")
     size = choice.batch_size
     if size is not None and size < 1:
         raise ValueError(f"batch_size={size} makes no picture: use at least 1")

@@ -13,13 +13,13 @@ import torch
 from ops_cases import DOWN, LRELU_CASES, SKEW, UP, UP4, assert_close, assert_equal_to_second_order, normal
 from torch import Tensor
 
-from sgxl_t.ops import formulation, reference
+from sgxl_t.ops import backend, reference
 from sgxl_t.ops.filtered_lrelu import compiled as filtered_lrelu_compiled
 from sgxl_t.ops.filtered_lrelu import dispatch as filtered_lrelu
 
 
 def compiled(x: Tensor, fu: Tensor | None, fd: Tensor | None, b: Tensor, **args: Any) -> Tensor:
-    with formulation.use(filter="compiled", always=True):
+    with backend.use(filter="compiled", always=True):
         return filtered_lrelu.filtered_lrelu(x, fu, fd, b, **args)
 
 
@@ -130,10 +130,10 @@ def test_without_a_compiler_band_filters_are_used_with_one_warning(monkeypatch: 
 def test_triton_form_falls_back_where_it_cannot_run() -> None:
     x, b = normal(1, 2, 8, 8), normal(2)
     plain = filtered_lrelu.filtered_lrelu(x, UP, DOWN, b, up=2, down=2, padding=9)
-    with formulation.use(filter="triton"):
+    with backend.use(filter="triton"):
         assert torch.equal(filtered_lrelu.filtered_lrelu(x, UP, DOWN, b, up=2, down=2, padding=9), plain)
     with (
-        formulation.use(filter="triton", always=True),
+        backend.use(filter="triton", always=True),
         pytest.warns(UserWarning, match="filter=triton cannot run on torch.float64 on cpu"),
     ):
         assert torch.equal(filtered_lrelu.filtered_lrelu(x, UP, DOWN, b, up=2, down=2, padding=9), plain)
@@ -164,7 +164,7 @@ def kernels_equal_plain_form() -> None:
             # The plain form in float64: what is left is the error of the kernels.
             inputs = [t.double() if plain else t.clone() for t in (x, b)]
             inputs = [t.requires_grad_() for t in inputs]
-            with formulation.use(filter="triton", always=True):
+            with backend.use(filter="triton", always=True):
                 call = reference.filtered_lrelu if plain else filtered_lrelu.filtered_lrelu
                 y = call(inputs[0], fu, fd, inputs[1], **args)
             cot = torch.linspace(-1, 2, y.numel()).view(y.shape).to(y).requires_grad_()
@@ -181,7 +181,7 @@ def test_kernels_equal_plain_form_when_interpreted() -> None:
     pytest.importorskip("triton")
     folder = Path(__file__).parent
     strict = "import warnings; warnings.filterwarnings('error', 'filter=triton'); "
-    code = strict + "import test_filtered_lrelu_forms as t; t.kernels_equal_plain_form(); print('equal')"
+    code = strict + "import test_filtered_lrelu_backends as t; t.kernels_equal_plain_form(); print('equal')"
     answer = subprocess.run(
         [sys.executable, "-c", code],
         env=os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": f"{folder}{os.pathsep}{folder.parent}"},
