@@ -59,8 +59,8 @@ def use(
 ) -> Iterator[Backend]:
     """Changes the given fields inside a `with` block, in this thread (or task) only; blocks nest.
 
-    Backward passes keep the backend of their forward pass wherever they run. Code that autograd runs again in a
-    thread of its own (checkpointed layers on a GPU) sees the choice of the process: see `set_default`.
+    Backward passes keep the backend of their forward pass wherever they run. Code that autograd runs again
+    in a thread of its own (checkpointed layers on a GPU) sees the choice of the process: see `set_default`.
     """
     token = _block.set(_changed(current(), conv, filter, always))
     try:

@@ -1,4 +1,4 @@
-"""Whole generators in every form of their operators."""
+"""Whole generators on every backend of their operators."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def test_generators_make_the_same_pictures(
     for options in ({}, {"conv": conv, "filter": filter, "always": True}):
         with backend.use(**options):
             picture = synthesis(ws, noise_mode="none")
-        # After the block: a backward pass keeps the form of its forward pass.
+        # After the block: a backward pass keeps the backend of its forward pass.
         results.append([picture, *torch.autograd.grad(picture.square().sum(), ws)])
     (plain, plain_grad), (picture, grad) = results
     assert (picture - plain).norm() < 1e-5 * plain.norm()
     assert (grad - plain_grad).norm() < 1e-4 * plain_grad.norm()
-    # Another form was really at work: rounding differs, except where a generator has no such operator.
+    # Another backend was really at work: rounding differs, except where a generator has no such operator.
     assert torch.equal(picture, plain) == (name == "sgt-tiny-16" and filter == "compiled")

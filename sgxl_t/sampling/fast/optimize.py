@@ -21,8 +21,8 @@ from sgxl_t.networks.generators.generator import Generator
 from sgxl_t.networks.generators.synthesis_xl import SynthesisLayer
 from sgxl_t.networks.text.tokens import Text
 from sgxl_t.ops import backend
+from sgxl_t.ops.backend import Backend, ConvBackend, FilterBackend
 from sgxl_t.ops.conv.frozen import Used, fixed_weights
-from sgxl_t.ops.backend import ConvBackend, FilterBackend, Backend
 from sgxl_t.ops.images import to_uint8
 from sgxl_t.sampling.fast.graphs import CapturedCall, leaves, mapped
 from sgxl_t.sampling.prompts import State, state_of
