@@ -50,7 +50,7 @@ TARGETS = {
     "networks/generators/mapping_t.py": ["networks/test_generator_t.py", "networks/test_formulas_networks.py"],
     "networks/generators/schedule_xl.py": ["networks/test_schedule_xl.py", "networks/test_superres.py", "networks/test_formulas_networks.py"],
     "ops/resample/blur.py": ["ops/test_ops_behaviour.py", "ops/test_ops_golden.py", "ops/test_formulas_ops.py"],
-    "conditioning/class_table.py": ["conditioning/test_class_data.py", "conditioning/test_formulas_conditioning.py"],
+    "conditioning/class_table.py": ["conditioning/test_conditions.py", "conditioning/test_formulas_conditioning.py"],
     "metrics/distances/ppl.py": ["metrics/test_ppl.py", "metrics/test_formulas_metrics.py"],
     "sampling/truncation.py": ["sampling/test_styles.py", "sampling/test_centroids.py", "sampling/test_formulas_sampling.py"],
     "sampling/latents.py": ["sampling/test_styles.py", "sampling/test_formulas_sampling.py"],
@@ -74,6 +74,8 @@ class Mutants(cst.CSTVisitor):
     def on_visit(self, node: cst.CSTNode) -> bool:
         """Adds the mutants of this node; False where those inside it are not wanted."""
         if isinstance(node, self._SKIPPED) or self._is_text(node):
+            return False
+        if isinstance(node, cst.Arg) and node.keyword and node.keyword.value in HOUSEKEEPING:
             return False
         if isinstance(node, cst.FunctionDef) and self.functions is not None:
             self.inside = node.name.value in self.functions
@@ -152,12 +154,14 @@ def patch(module: ModuleType, path: Path, source: str) -> None:
             _patch_class(old, new)
         elif isinstance(new, FunctionType):
             _patch_function(old, new)
-        elif getattr(new, "__module__", "typing") != "typing" or isinstance(
-            new, int | float | str | dict | tuple
-        ):
+        elif new is None or isinstance(new, int | float | str | dict | tuple) or _ours(new):
             for user in users:
                 if vars(user).get(name) is old:
                     setattr(user, name, new)
+
+
+def _ours(value: Any) -> bool:
+    return str(getattr(value, "__module__", "")).startswith("sgxl_t")
 
 
 def _patch_class(old: Any, new: type) -> None:
@@ -202,7 +206,9 @@ def functions_by_line(code: CodeType, path: str) -> dict[int, str]:
 class Session:
     """pytest plugin: in place of running the tests, runs them on every mutant."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, earlier: list[dict[str, Any]] | None) -> None:
+        """earlier: try only these mutants, survivors of another run."""
+        self.earlier = None if earlier is None else {(each["line"], each["change"]) for each in earlier}
         self.name, self.path = name, ROOT / "sgxl_t" / name
         self.result: dict[str, Any] = {}
 
@@ -233,6 +239,9 @@ class Session:
                 reach[one].add(number)
         owners = functions_by_line(compile(source, str(self.path), "exec"), str(self.path))
         mutants = mutants_of(source, FUNCTIONS.get(self.name))
+        total = len(mutants)
+        if self.earlier is not None:
+            mutants = [each for each in mutants if each[:2] in self.earlier]
         print(
             f"{self.name}: {len(mutants)} mutants, {len(seconds)} tests, {time.monotonic() - started:.0f} s",
             flush=True,
@@ -250,7 +259,7 @@ class Session:
             for (line, change, _, numbers), what in zip(jobs, said, strict=True)
             if what == "survived"
         ]
-        self.result = {"mutants": len(mutants), "survived": len(left), "left": left}
+        self.result = {"mutants": total, "survived": len(left), "left": left}
         print(
             f"{self.name}: {len(left)} of {len(mutants)} survived, {time.monotonic() - started:.0f} s",
             flush=True,
@@ -304,14 +313,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("names", nargs="*")
     parser.add_argument("--out", type=Path, default=Path("mutation.json"))
+    parser.add_argument("--survivors", type=Path, help="results to go on from: only the mutants left there")
     options = parser.parse_args()
     os.chdir(ROOT)
+    earlier = json.loads(options.survivors.read_text()) if options.survivors else {}
     for name, tests in TARGETS.items():
         if options.names and not any(part in name for part in options.names):
             continue
         pid = os.fork()
         if pid == 0:
-            one = Session(name)
+            one = Session(name, earlier[name]["left"] if options.survivors else None)
             paths = [
                 f"tests/{test}"
                 for test in tests
