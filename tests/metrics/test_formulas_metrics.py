@@ -50,7 +50,9 @@ def test_large_pictures_are_averaged_by_whole_factors(side, expected):
 def test_the_extreme_percents_are_left_out():
     values = torch.arange(201.0).square()
     assert trimmed_mean(values[torch.randperm(201)]) == pytest.approx(float(values[2:199].double().mean()))
-    assert trimmed_mean(torch.arange(100.0).square()) == pytest.approx(float(torch.arange(100.0).square().mean()))
+    assert trimmed_mean(torch.arange(100.0).square()) == pytest.approx(
+        float(torch.arange(100.0).square().mean())
+    )
     assert trimmed_mean(torch.tensor([[1.0, 2.0], [3.0, 6.0]])) == 3.0
 
 

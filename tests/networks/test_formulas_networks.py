@@ -86,7 +86,9 @@ def test_styles_of_stylegan_xl(spec):
     center = mapping.center(c)
     for cutoff, count in ((None, 4), (0, 0), (1, 1), (9, 4), (-2, 0)):
         ws = mapping(z, c, truncation_psi=0.25, truncation_cutoff=cutoff)
-        torch.testing.assert_close(ws[:, :count], (center + 0.25 * (w - center))[:, None].expand(-1, count, -1))
+        torch.testing.assert_close(
+            ws[:, :count], (center + 0.25 * (w - center))[:, None].expand(-1, count, -1)
+        )
         torch.testing.assert_close(ws[:, count:], w[:, None].expand(-1, 4 - count, -1))
 
 
@@ -172,7 +174,9 @@ def test_the_average_of_stylegan_t_moves_by_five_thousandths():
     assert not mapping.x_avg.requires_grad
     assert MappingT(CONFIG, TEXT, 1).x_avg.eq(0).all()
     one = MappingT(replace(CONFIG, stylegan_t=StyleGANTConfig(mapping_layers=1)), TEXT, 1)
-    torch.testing.assert_close(one(z_of(), condition(TEXT))[:, 0, :6], dense(one.mlp.fc0, unit(z_of()), 0.01, False))
+    torch.testing.assert_close(
+        one(z_of(), condition(TEXT))[:, 0, :6], dense(one.mlp.fc0, unit(z_of()), 0.01, False)
+    )
     with pytest.raises(ValueError, match="mapping_layers=0 leaves z unmapped"):
         MappingT(replace(CONFIG, stylegan_t=StyleGANTConfig(mapping_layers=0)), TEXT, 1)
 

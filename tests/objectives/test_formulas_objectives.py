@@ -20,6 +20,7 @@ from sgxl_t.objectives import (
 from sgxl_t.objectives.adversarial import mean_logit, mean_sign, wide
 from sgxl_t.objectives.guidance import random_crop
 from sgxl_t.objectives.path_length import path_noise
+from sgxl_t.objectives.penalty import read_with_slopes
 from sgxl_t.objectives.weights import (
     clip_weight_from_release,
     cls_weight_from_release,
@@ -129,7 +130,9 @@ def test_angles_are_those_between_last_axes():
     # Equal and opposite vectors stop just short of the ends, where gradients are finite.
     equal, opposite = spherical_distance(a, a), spherical_distance(a, -a)
     torch.testing.assert_close(equal, torch.full((2, 3), (2 * math.asin(1e-6)) ** 2), rtol=1e-3, atol=0)
-    torch.testing.assert_close(opposite, torch.full((2, 3), (2 * math.asin((1 - 1e-6) ** 0.5)) ** 2), rtol=1e-4, atol=0)
+    torch.testing.assert_close(
+        opposite, torch.full((2, 3), (2 * math.asin((1 - 1e-6) ** 0.5)) ** 2), rtol=1e-4, atol=0
+    )
 
 
 @pytest.mark.parametrize("shape", [(9, 5), (5, 9), (9, 9), (5, 5), (4, 9), (3, 4)])
@@ -200,7 +203,11 @@ def test_guidance_is_the_weighted_sum_of_its_parts():
 
 @pytest.mark.parametrize(
     ("weight", "words"),
-    [("cls_weight", "conditioning.classifier"), ("clip_weight", "image tower"), ("stem_weight", "to grow on")],
+    [
+        ("cls_weight", "conditioning.classifier"),
+        ("clip_weight", "image tower"),
+        ("stem_weight", "to grow on"),
+    ],
 )
 def test_small_weights_want_their_networks_too(weight, words):
     with pytest.raises(ValueError, match=f"objective.{weight}=0.5 needs .*{words}"):
@@ -228,3 +235,18 @@ def test_the_probing_image_is_normal_over_the_root_of_its_pixels():
     torch.testing.assert_close(noise, plain / 8)
     torch.manual_seed(4)
     torch.testing.assert_close(path_noise((2, 3, 4, 16), None, torch.device("cpu")), plain / 8)
+
+
+def test_slopes_are_those_of_each_image_with_unequal_sides():
+    fake, real = (torch.randn(n, 1, 2, 2, generator=torch.Generator().manual_seed(n)) for n in (1, 3))
+
+    def heads(maps, c, *, slopes):
+        (x,) = maps[0]
+        return [x.square().sum((1, 2, 3))[:, None] * c], [[2 * x * c]]
+
+    conds = torch.tensor(2.0), torch.tensor(3.0)
+    logits = read_with_slopes(heads, lambda x: [[x * 1]], (fake, real), conds)
+    torch.testing.assert_close(logits[0], [2 * fake.square().sum((1, 2, 3))[:, None]])
+    torch.testing.assert_close(logits[1], [3 * real.square().sum((1, 2, 3))[:, None]])
+    squares = torch.cat([16 * fake.square().sum((1, 2, 3)), 36 * real.square().sum((1, 2, 3))])
+    torch.testing.assert_close(logits[2], squares)

@@ -164,7 +164,9 @@ def test_what_is_reported_of_a_discriminators_round(nets):
     loss, stats = d_round(objective(), nets)
     fake, real = generator.net(z_of()).mean(1), reals().mean((1, 2, 3))
     fakes, trues = torch.cat([2 * fake, fake]) + 6, torch.cat([2 * real, real]) + 4
-    expected = sum(F.relu(1 + x).mean() for x in fakes.split(4)) + sum(F.relu(1 - x).mean() for x in trues.split(4))
+    expected = sum(F.relu(1 + x).mean() for x in fakes.split(4)) + sum(
+        F.relu(1 - x).mean() for x in trues.split(4)
+    )
     parts = {"loss/d": expected, "scores/real": trues.mean(), "scores/fake": fakes.mean()}
     parts |= {"signs/real": trues.sign().mean(), "signs/fake": fakes.sign().mean()}
     torch.testing.assert_close(loss, expected)
@@ -203,7 +205,9 @@ def test_guidance_and_its_stream_reach_the_generators_loss(nets, weight):
         (2.0, 8, 10**7, True),
     ],
 )
-def test_path_lengths_are_due_every_so_many_iterations_from_their_start_on(weight, iteration, images_seen, due):
+def test_path_lengths_are_due_every_so_many_iterations_from_their_start_on(
+    weight, iteration, images_seen, due
+):
     settings = {"pl_weight": weight, "pl_interval": 4, "pl_start_kimg": 2.0}
     middle = ("pl",) if due else ()
     assert objective(**settings).phases(iteration, images_seen) == ("g", *middle, "d")
