@@ -20,6 +20,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
@@ -34,7 +35,14 @@ ROOT = Path(__file__).resolve().parents[1]
 SLOW = 2.0
 WORKERS = 2
 
-OBJECTIVES = ["objectives", "--deselect=tests/objectives/test_frozen_backbones.py"]
+# Without the tests that count operations, which hold no formula.
+OBJECTIVES = [
+    f"objectives/test_{name}.py"
+    for name in (
+        "golden_losses_t", "golden_losses_xl", "golden_path_length",
+        "losses", "objective", "relativistic", "stem_guidance",
+    )
+]  # fmt: skip
 TARGETS = {
     "objectives/adversarial.py": OBJECTIVES,
     "objectives/config.py": OBJECTIVES,
@@ -44,17 +52,18 @@ TARGETS = {
     "objectives/path_length.py": OBJECTIVES,
     "objectives/penalty.py": OBJECTIVES,
     "objectives/weights.py": OBJECTIVES,
-    "training/loop/ema.py": ["training/test_formulas_training.py", "training/test_official_state.py"],
-    "training/loop/trainer.py": ["training/test_formulas_training.py", "training/test_official_state.py"],
-    "networks/generators/mapping_xl.py": ["networks/test_mapping_xl.py", "networks/test_generator_xl.py", "networks/test_formulas_networks.py"],
-    "networks/generators/mapping_t.py": ["networks/test_generator_t.py", "networks/test_formulas_networks.py"],
-    "networks/generators/schedule_xl.py": ["networks/test_schedule_xl.py", "networks/test_superres.py", "networks/test_formulas_networks.py"],
-    "ops/resample/blur.py": ["ops/test_ops_behaviour.py", "ops/test_ops_golden.py", "ops/test_formulas_ops.py"],
-    "conditioning/class_table.py": ["conditioning/test_conditions.py", "conditioning/test_formulas_conditioning.py"],
-    "metrics/distances/ppl.py": ["metrics/test_ppl.py", "metrics/test_formulas_metrics.py"],
-    "sampling/truncation.py": ["sampling/test_styles.py", "sampling/test_centroids.py", "sampling/test_formulas_sampling.py"],
-    "sampling/latents.py": ["sampling/test_styles.py", "sampling/test_formulas_sampling.py"],
-}  # fmt: skip
+    "training/loop/ema.py": ["training/test_official_state.py"],
+    "training/loop/trainer.py": ["training/test_official_state.py"],
+    "networks/generators/mapping_xl.py": ["networks/test_mapping_xl.py", "networks/test_generator_xl.py"],
+    "networks/generators/mapping_t.py": ["networks/test_generator_t.py"],
+    "networks/generators/schedule_xl.py": ["networks/test_schedule_xl.py", "networks/test_superres.py"],
+    "ops/resample/blur.py": ["ops/test_ops_behaviour.py", "ops/test_ops_golden.py"],
+    "conditioning/class_table.py": ["conditioning/test_conditions.py"],
+    "metrics/distances/ppl.py": ["metrics/test_ppl.py"],
+    "sampling/truncation.py": ["sampling/test_styles.py", "sampling/test_centroids.py"],
+    "sampling/latents.py": ["sampling/test_styles.py"],
+}
+"""Tests of each file, in tests/; the test_formulas_* of the same room always belong to them."""
 HOUSEKEEPING = ("device", "non_blocking", "strict")
 FUNCTIONS = {"training/loop/trainer.py": {"_set_learning_rates"}}
 """Functions to mutate where the rest of a file is no formula."""
@@ -138,7 +147,7 @@ def mutants_of(source: str, functions: set[str] | None) -> list[tuple[int, str, 
 
 
 def patch(module: ModuleType, path: Path, source: str) -> None:
-    """Gives the functions, class attributes and constants of a module what its changed source makes of them."""
+    """Gives the functions, class attributes and constants of a module what its changed source makes them."""
     other: dict[str, Any] = {"__name__": module.__name__, "__file__": str(path)}
     exec(compile(source, str(path), "exec"), other)
     users = [
@@ -216,7 +225,7 @@ class Session:
         """Measures which tests reach which function, then tries all mutants."""
         started = time.monotonic()
         source = self.path.read_text()
-        module = sys.modules["sgxl_t." + self.name[:-3].replace("/", ".")]
+        module = import_module("sgxl_t." + self.name[:-3].replace("/", "."))
         reach: dict[str, set[int]] = defaultdict(set)
         seconds: dict[int, float] = {}
         for number, item in enumerate(session.items):
@@ -308,6 +317,13 @@ class Session:
         os._exit(0)
 
 
+def _selection(name: str, tests: list[str]) -> list[str]:
+    """Arguments that make pytest collect a file's tests, each once."""
+    chosen = [f"tests/{test}" for test in tests]
+    formulas = sorted((ROOT / "tests" / name.split("/")[0]).glob("test_formulas_*.py"))
+    return [*chosen, *(str(path.relative_to(ROOT)) for path in formulas)]
+
+
 def main() -> None:
     """Runs the targets, each in a process of its own; results of earlier calls in --out are kept."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -323,13 +339,7 @@ def main() -> None:
         pid = os.fork()
         if pid == 0:
             one = Session(name, earlier[name]["left"] if options.survivors else None)
-            paths = [
-                f"tests/{test}"
-                for test in tests
-                if not test.startswith("-") and (ROOT / "tests" / test).exists()
-            ]
-            extra = [test for test in tests if test.startswith("-")]
-            pytest.main(["-q", "-p", "no:cacheprovider", "-s", *extra, *paths], plugins=[one])
+            pytest.main(["-q", "-p", "no:cacheprovider", "-s", *_selection(name, tests)], plugins=[one])
             results = json.loads(options.out.read_text()) if options.out.exists() else {}
             options.out.write_text(json.dumps({**results, name: one.result}, indent=1))
             os._exit(0)

@@ -182,7 +182,7 @@ def test_the_average_of_stylegan_t_moves_by_five_thousandths():
 
 
 def test_a_stem_of_256_pixels_by_the_formulas_of_the_paper():
-    """Cutoffs and stopbands grow geometrically over the first eight of ten layers (StyleGAN3, appendix G.1)."""
+    """Cutoffs and stopbands grow geometrically over the first eight of ten layers (StyleGAN3, app. G.1)."""
     layers = all_layers(GeneratorConfig(img_resolution=256))[1]
     shares = [min(i / 8, 1) for i in range(11)]
     cutoffs = [2 * (128 / 2) ** share for share in shares]
