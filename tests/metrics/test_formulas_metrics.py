@@ -36,6 +36,7 @@ def test_a_step_of_a_ten_thousandth_of_the_way_over_its_square():
     generator = Square()
     assert ppl(generator, difference, 8, seed=5) == pytest.approx(expected, rel=1e-6)
     assert generator.seen == ("const", {})
+    assert ppl(generator, difference, 8) == ppl(generator, difference, 8, seed=0)
     ppl(generator, difference, 2, tokens=lambda indices: list(indices), batch_size=2)
     assert generator.seen == ("const", {"text": [0, 1]})
     assert (module.EPSILON, module.MAX_SIDE) == (1e-4, 256)
