@@ -66,7 +66,7 @@ def main() -> None:
         )
         trainer = Trainer(config, Runtime(deterministic=False), Path(folder))
         built, began = peak_gib(), time.perf_counter()
-        trainer.update(trainer.next_rounds(open_loader(trainer)))
+        trainer.update(trainer.next_batches(open_loader(trainer)))
     print(
         json.dumps(
             {

@@ -21,8 +21,8 @@ def main():
     with torch.profiler.profile(profile_memory=True) as profiler:
         trainer = Trainer(config, runtime, config.folder())
         loader = trainer.loader = open_loader(trainer)
-        trainer.update(trainer.next_rounds(loader))
-        rounds = trainer.next_rounds(loader)
+        trainer.update(trainer.next_batches(loader))
+        rounds = trainer.next_batches(loader)
         with torch.profiler.record_function("measured update"):
             trainer.update(rounds)
     if runtime.is_main:

@@ -1,4 +1,4 @@
-"""Formulations by name: what the rows call `variant`."""
+"""Backends by name: what the rows call `variant`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from typing import get_args
 
 import torch
 
+from sgxl_t.bench.runner import Backend, GraphRunner, Runner
 from sgxl_t.ops.backend import ConvBackend, FilterBackend, use
-
-from .runner import Backend, GraphRunner, Runner
 
 DEFAULT = "default"
 CUDA_GRAPH = "cuda-graph"

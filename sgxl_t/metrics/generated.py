@@ -15,8 +15,9 @@ from PIL import Image
 from torch import Tensor
 
 from sgxl_t.conditioning.condition import Condition
+from sgxl_t.conditioning.generate import images_of
 from sgxl_t.datasets.base import ImageSource
-from sgxl_t.datasets.decode import Bounds, Size, is_picture, open_picture, to_rgb
+from sgxl_t.datasets.decode import Bounds, Size, is_image, open_image, to_rgb
 from sgxl_t.datasets.images.folder import list_folder
 from sgxl_t.datasets.images.listed import ListedSource
 from sgxl_t.datasets.images.zip import check_archive
@@ -25,10 +26,11 @@ from sgxl_t.files.content import file_hash, file_hashes, short_hash
 from sgxl_t.files.regular import open_regular
 from sgxl_t.files.terminal import visible
 from sgxl_t.metrics.processes import NotFiniteError
-from sgxl_t.metrics.sampling_rng import exact, latents, stream
+from sgxl_t.metrics.sampling_rng import exact, sample_latents
+from sgxl_t.networks.conditioning import Conditioning
 from sgxl_t.networks.generators.generator import Generator
-from sgxl_t.networks.text.tokens import TextTokens
-from sgxl_t.ops.images import as_rgb, to_uint8
+from sgxl_t.ops.images import to_uint8
+from sgxl_t.ops.random import sample_rng
 
 ClassSampling = Literal["uniform", "dataset", "balanced"]
 CLASS_SAMPLING: tuple[ClassSampling, ...] = ("uniform", "dataset", "balanced")
@@ -105,15 +107,9 @@ class GeneratorFakes:
         """Class, caption or None of each picture."""
         return [self._condition(index) for index in indices]
 
-    def encoded(self, indices: Sequence[int]) -> Tensor | None:
+    def encoded(self, indices: Sequence[int]) -> Conditioning:
         """The same as the generator takes them."""
-        given: Any = self.conditions(indices)
-        c = self.condition.encode(torch.tensor(given) if self.condition.kind == "class" else given)
-        return None if c is None else c.to(self.device)
-
-    def tokens(self, indices: Sequence[int]) -> TextTokens | None:
-        """Tokens of their captions, where the generator attends to them."""
-        return self.condition.encode_tokens(self.conditions(indices))
+        return self.condition.encode(self.conditions(indices)).to(self.device)
 
     @property
     def device(self) -> torch.device:
@@ -122,18 +118,16 @@ class GeneratorFakes:
 
     def pictures(self, indices: Sequence[int]) -> Tensor:
         """uint8 [n, 3, R, R] on the generator's device; NotFiniteError for pictures with NaN."""
-        z = latents(self.seed, indices, self.generator.z_dim).to(self.device)
+        z = sample_latents(self.seed, indices, self.generator.z_dim).to(self.device)
         with exact(self.device):
-            c = self.encoded(indices)
-            text = self.tokens(indices)
-            images = self.generator(z, c, truncation_psi=self.psi, noise_mode="const", text=text)
+            images = images_of(self.generator, self.encoded(indices), z, psi=self.psi)
         broken = len(images) - int(torch.isfinite(images).flatten(1).all(1).sum())
         if broken:
             raise NotFiniteError(
                 f"{broken} of {len(images)} generated pictures hold NaN or infinite values: "
                 "use another snapshot of the model"
             )
-        return to_uint8(as_rgb(images))
+        return to_uint8(images)
 
     def describe(self) -> dict[str, Any]:
         """Model, truncation, seed and sampling rule."""
@@ -149,10 +143,10 @@ class GeneratorFakes:
             classes = self.condition.spec.num_classes
             if self.class_sampling == "balanced":
                 return index % classes
-            return int(torch.randint(classes, (), generator=stream(self.seed, index, "class")))
+            return int(torch.randint(classes, (), generator=sample_rng(self.seed, index, "class")))
         if index not in self._drawn:
             assert self.notes is not None
-            rng = stream(self.seed, index, "note")
+            rng = sample_rng(self.seed, index, "note")
             chosen = int(torch.randint(len(self.notes.source), (), generator=rng))
             note = self.notes.label if kind == "class" else self.notes.caption
             self._drawn[index] = note(chosen)
@@ -262,9 +256,9 @@ class _PictureFiles:
         if self.rejects.items:
             name, reason, _ = self.rejects.items[0]
             raise self._unusable(name, reason)
-        self.names = sorted(name for name in names if is_picture(name))
+        self.names = sorted(name for name in names if is_image(name))
         for name in names:
-            if not is_picture(name):
+            if not is_image(name):
                 self.rejects.pass_over("file that is no picture", name)
         if len(self.names) < 2:
             raise ValueError(f"{path} holds {len(self.names)} pictures: a metric needs at least 2")
@@ -306,7 +300,7 @@ class _PictureFiles:
 
     def _opened(self, name: str, file: BinaryIO) -> Image.Image:
         try:
-            return open_picture(file, Bounds(min_side=1))
+            return open_image(file, Bounds(min_side=1))
         except RejectedItemError as error:
             raise self._unusable(name, str(error)) from None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -14,26 +13,16 @@ from tqdm import tqdm
 
 from sgxl_t.metrics.features.base import full_precision
 from sgxl_t.metrics.processes import NotFiniteError, Processes
+from sgxl_t.networks.conditioning import Conditioning, as_conditioning
+from sgxl_t.ops.random import sample_rng
 
-ConditionOf = Callable[[Sequence[int]], Tensor | None]
-"""Sample indices to the generator's condition c of these samples (see ConditionSpec)."""
-
-
-def stream(seed: int, index: int, purpose: str = "z") -> torch.Generator:
-    """The random stream of one sample, on the CPU.
-
-    Purpose "z" is seeded with seed + index, as `sgxl-t sample` seeds its pictures. Every other purpose has a
-    stream of its own, so that a shift or a prompt does not depend on the latent it goes with.
-    """
-    number = seed + index
-    if purpose != "z":
-        number = int.from_bytes(hashlib.sha256(f"{purpose}/{number}".encode()).digest()[:8], "big") >> 1
-    return torch.Generator().manual_seed(number)
+ConditionOf = Callable[[Sequence[int]], Conditioning | Tensor | None]
+"""Sample indices to what the generator takes as the conditions of these samples."""
 
 
-def latents(seed: int, indices: Sequence[int], z_dim: int, purpose: str = "z") -> Tensor:
+def sample_latents(seed: int, indices: Sequence[int], z_dim: int, purpose: str = "z") -> Tensor:
     """float32 [N, z_dim], N(0, 1), on the CPU; a row is a function of seed + index alone."""
-    return torch.stack([torch.randn(z_dim, generator=stream(seed, index, purpose)) for index in indices])
+    return torch.stack([torch.randn(z_dim, generator=sample_rng(seed, index, purpose)) for index in indices])
 
 
 def device_of(module: nn.Module) -> torch.device:
@@ -52,10 +41,9 @@ def exact(device: torch.device) -> Iterator[None]:
 
 def condition_of(
     conditions: ConditionOf | None, indices: Sequence[int], device: torch.device
-) -> Tensor | None:
-    """c of these samples on the device; None where there are no conditions."""
-    c = None if conditions is None else conditions(indices)
-    return None if c is None else c.to(device)
+) -> Conditioning:
+    """The conditions of these samples on the device; empty where there are none."""
+    return as_conditioning(None if conditions is None else conditions(indices)).to(device)
 
 
 def per_sample(

@@ -22,15 +22,16 @@ from sgxl_t.model_io.model_folder import load_model, read_info
 from sgxl_t.networks.backbones.feature_networks import FeatureNetwork, load_feature_network
 from sgxl_t.networks.backbones.references import local_references, trained_kinds
 from sgxl_t.networks.discriminators.discriminator import Discriminator, build_discriminator
-from sgxl_t.networks.generators.frozen_t import rest, resting_names
+from sgxl_t.networks.generators.frozen_t import freeze, frozen_names
 from sgxl_t.networks.generators.generator import Generator
 from sgxl_t.networks.generators.registry import build_generator
 from sgxl_t.networks.generators.superres import StemView, freeze_for_stage, load_stem
 from sgxl_t.networks.text.clip import ClipModel
 from sgxl_t.networks.text.text_encoder import TextEncoder
 from sgxl_t.networks.text.text_towers import load_text_encoder
-from sgxl_t.objectives.guides import check_guide
+from sgxl_t.objectives.guidance import check_clip
 from sgxl_t.ops.images import as_rgb
+from sgxl_t.ops.random import training_rng
 from sgxl_t.training.checkpoint.origin import check_resumed, check_start, features_of, model_of
 from sgxl_t.training.config.config import TrainConfig, tracked_specs
 from sgxl_t.training.local_features.train import train_features
@@ -42,7 +43,7 @@ from sgxl_t.training.parallel import watchdog
 from sgxl_t.training.parallel.launch_check import check_launch
 from sgxl_t.training.parallel.machines import share_files
 from sgxl_t.training.parallel.main_process import end_together, main_writes
-from sgxl_t.training.parallel.runtime import Runtime, stream
+from sgxl_t.training.parallel.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +74,7 @@ def build_parts(
         stem = load_model(config.stem)[0] if config.stem else None
     config = resolve_references(config, runtime, folder, source)
     state = torch.random.get_rng_state()
-    torch.manual_seed(stream(config.seed, "weights", 0).initial_seed() % 2**63)
+    torch.manual_seed(training_rng(config.seed, "weights", 0).initial_seed() % 2**63)
     try:
         with end_together(runtime):
             parts = _networks(config, source, stem)
@@ -115,7 +116,7 @@ def check_networks(config: TrainConfig) -> None:
     if config.cond == "text" and not trained_kinds(config.conditioning.text_encoder):
         encoder = load_text_encoder(config.conditioning.text_encoder, images=config.objective.clip_weight > 0)
         if config.objective.clip_weight > 0:
-            check_guide(config.objective, encoder.guide)
+            check_clip(config.objective, encoder.guide)
     if config.conditioning.own_text_encoder is not None:
         load_text_encoder(config.conditioning.own_text_encoder)
     sketch_networks(config, Shapes())
@@ -276,7 +277,7 @@ def _rest(config: TrainConfig, generator: Generator) -> None:
         freeze_for_stage(generator, train_input=not config.freeze_input)
     if config.freeze_below is not None:
         lowres = config.train_lowres_torgb
-        rest(generator, resting_names(generator, config.freeze_below, train_lowres_torgb=lowres))
+        freeze(generator, frozen_names(generator, config.freeze_below, train_lowres_torgb=lowres))
     if config.freeze_generator:
         generator.requires_grad_(False)
 

@@ -16,7 +16,7 @@ from sgxl_t.sampling.hub import hub_folder
 def reachable(monkeypatch, tmp_path):
     """A hub that answers, and an empty cache."""
     hub.announce.cache_clear()
-    for module in ("networks.hub", "networks.transformers_text", "sampling.hub"):
+    for module in ("networks.weights.hub", "networks.text.transformers_text", "sampling.hub"):
         monkeypatch.setattr(f"sgxl_t.{module}.hub_reachable", lambda: True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
     yield

@@ -4,6 +4,7 @@ import pytest
 import torch
 from tiny_models import tiny_folder, tiny_model
 
+from sgxl_t.ops.random import latents
 from sgxl_t.sampling.centroids import (
     compute_centroids,
     free_width,
@@ -11,7 +12,6 @@ from sgxl_t.sampling.centroids import (
     save_centroids,
 )
 from sgxl_t.sampling.kmeans import assign, kmeans
-from sgxl_t.sampling.latents import latents
 from sgxl_t.sampling.pipeline import Pipeline
 from sgxl_t.sampling.truncation import global_center, truncated_styles
 
@@ -66,7 +66,7 @@ def test_truncation_to_zero_gives_the_nearest_centre(kind, name):
     centroids = compute_centroids(generator, 8, seed=2)
     z = latents(range(20), generator.z_dim)
     request = {"class": [1] * 20, "text": ["a red fox"] * 20, "none": [None] * 20}[kind]
-    c = condition.encode(request)
+    c = condition.encode(request).c
     ws = generator.mapping(z, c)
     pulled = truncated_styles(generator, z, c, psi=0.0, truncation="centroid", centroids=centroids)
     width = free_width(generator)

@@ -71,8 +71,7 @@ def test_one_seed_starts_with_the_pictures_of_a_plain_run(tmp_path, tiny_feature
     given = ["a red fox", "an owl at night", "a small cat", "a large dog on grass"]
     pictures = []
     for trainer in trainers:
-        c, text = trainer.condition.encode_both(given)
-        pictures.append(trainer.g.raw(z, c, noise_mode="const", text=text))
+        pictures.append(trainer.g.raw(z, trainer.condition.encode(given), noise_mode="const"))
     assert torch.equal(*pictures)
     ours, theirs = (trainer.d.raw.state_dict() for trainer in trainers)
     assert all(torch.equal(ours[name], value) for name, value in theirs.items())
@@ -88,8 +87,7 @@ def test_a_plain_run_is_the_start_of_one_that_attends(tmp_path, tiny_features):
     z, given = torch.randn(2, generator.z_dim), ["a red fox", "a dog"]
     with torch.no_grad():
         before = generator(z, condition.encode(given), noise_mode="const")
-        c, text = trainer.condition.encode_both(given)
-        after = trainer.ema.network(z, c, noise_mode="const", text=text)
+        after = trainer.ema.network(z, trainer.condition.encode(given), noise_mode="const")
     assert torch.equal(before, after)
     main(arguments)
     assert all(value.abs().sum() > 0 for value in scales(final(tmp_path / "on")).values())

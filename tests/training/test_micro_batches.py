@@ -44,7 +44,7 @@ def weights_after_an_update(folder, features, per_device, end_size, monkeypatch)
     for role in trainer.roles().values():
         # Adam's first step is the gradient's sign, which rounding turns where the gradient is zero.
         role.optimizer = torch.optim.SGD(role.trainable, lr=0.1, fused=True)
-    trainer.update(trainer.next_rounds(open_loader(trainer)))
+    trainer.update(trainer.next_batches(open_loader(trainer)))
     return {
         f"{name}/{key}": value.detach().clone()
         for name, role in trainer.roles().items()

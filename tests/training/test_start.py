@@ -93,8 +93,8 @@ def test_captions_are_read_with_the_folders_encoder(text, tmp_path, tiny_feature
     _, condition, _ = load_model(text / "last")
     with torch.no_grad():
         trainer.condition.original.text_parameters()[0].add_(1)  # the frozen one is another
-        assert torch.equal(trainer.condition.encode(["a red fox"]), condition.encode(["a red fox"]))
-        assert not torch.equal(trainer.condition.encode_target(["a dog"]), condition.encode(["a dog"]))
+        assert torch.equal(trainer.condition.encode(["a red fox"]).c, condition.encode(["a red fox"]).c)
+        assert not torch.equal(trainer.condition.encode_frozen(["a dog"]).c, condition.encode(["a dog"]).c)
     assert not trainer.condition.learns
 
 
@@ -227,7 +227,7 @@ def test_a_damaged_start_is_refused_first(refusal, tmp_path, classes):
     assert "holds no whole checkpoint: name" in refusal(start=tmp_path / "cut")
     shutil.copytree(classes / "best", tmp_path / "best")
     (tmp_path / "best" / "config.json").write_text("{")
-    assert "config.json is no JSON" in refusal(start=tmp_path / "best")
+    assert "config.json is not valid JSON" in refusal(start=tmp_path / "best")
 
 
 @pytest.mark.parametrize(

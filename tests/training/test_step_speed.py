@@ -13,14 +13,17 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import sgxl_t
-from sgxl_t.datasets.base import open_source
+from sgxl_t.conditioning import ClassCondition
+from sgxl_t.datasets.base import Batch
 from sgxl_t.datasets.loading import workers
 from sgxl_t.datasets.loading.loader import batches
+from sgxl_t.datasets.loading.options import BatchOptions
+from sgxl_t.datasets.open import open_source
 from sgxl_t.ops.images import from_uint8
 from sgxl_t.training.config.config_file import parse_config
 from sgxl_t.training.loop import data
 from sgxl_t.training.loop.data import open_loader
-from sgxl_t.training.loop.device_batch import Intake, Round
+from sgxl_t.training.loop.device_batch import DeviceBatches
 from sgxl_t.training.loop.ema import Ema
 from sgxl_t.training.loop.trainer import Trainer
 from sgxl_t.training.parallel.runtime import Runtime
@@ -55,8 +58,8 @@ RUNS = {
     "class, penalty": {"cond": "class", "generator": "stylegan3", "objective__gradient_penalty": 1},
 }
 ON_A_CPU_ALONE = {
-    ("ops/filtered_lrelu.py", "_reaches_clamp"): "asks how large a map is; other devices are not asked",
-    ("ops/frozen.py", "_unchanged"): "compares elements of a weight; of other devices' weights none are kept",
+    ("ops/filtered_lrelu/dispatch.py", "_reaches_clamp"): "asks how large a map is, of no other device",
+    ("ops/conv/frozen.py", "_unchanged"): "compares weights, kept on no other device",
 }
 """Read-backs that lie behind a question for the device's type."""
 
@@ -118,7 +121,7 @@ def trainer_of(folder, features, settings):
     config = parse_config(tiny_run(folder, features, **settings))
     trainer = Trainer(config, Runtime(deterministic=False), folder)
     trainer.loader = open_loader(trainer)
-    trainer.update(trainer.next_rounds(trainer.loader))  # makes what is made once
+    trainer.update(trainer.next_batches(trainer.loader))  # makes what is made once
     return trainer
 
 
@@ -126,7 +129,7 @@ def trainer_of(folder, features, settings):
 def test_an_update_reads_nothing_back_from_the_device(name, tmp_path, tiny_features):
     trainer = trainer_of(tmp_path, tiny_features, RUNS[name])
     for _ in range(2):
-        rounds = trainer.next_rounds(trainer.loader)
+        rounds = trainer.next_batches(trainer.loader)
         with ReadBacks() as operations, Waits() as calls:
             trainer.update(rounds)
         for found in (operations.found, calls.read):
@@ -150,26 +153,33 @@ def test_a_read_back_would_be_seen():
 
 def test_pictures_come_as_bytes_and_become_floats_where_they_are_used(tmp_path, tiny_features):
     trainer = trainer_of(tmp_path, tiny_features, RUNS["class"])
-    first, second = trainer.next_rounds(trainer.loader)
-    assert first.pixels.dtype == torch.uint8
-    assert first.pixels.shape == second.pixels.shape == (4, 3, 16, 16)
-    torch.testing.assert_close(first.real, from_uint8(first.pixels), rtol=0, atol=0)
+    first, second = trainer.next_batches(trainer.loader)
+    assert first.images.dtype == torch.uint8
+    assert first.images.shape == second.images.shape == (4, 3, 16, 16)
+    torch.testing.assert_close(first.real, from_uint8(first.images), rtol=0, atol=0)
     assert (first.position, second.position) == (8, 12)
 
 
 def test_without_a_gpu_pictures_are_handed_over_as_they_are():
-    intake, pixels = Intake(torch.device("cpu")), torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
-    with intake.beside():
-        assert intake.send(pixels) is pixels
-    rounds = [Round(pixels, None, None, None, None, 0)]
-    assert intake.hand_over(rounds) is rounds
+    labels, pixels = torch.zeros(1, dtype=torch.int64), torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
+    device_batches = DeviceBatches(ClassCondition(["fox"]), torch.device("cpu"))
+    with device_batches.beside():
+        batch = device_batches.micro_batch(Batch(pixels, labels), 5)
+    assert batch.images is pixels
+    assert batch.position == 5
+    assert batch.cond.c is batch.cond.target is batch.cond.labels is labels
+    assert device_batches.encoded(batch) is batch
+    batches = [batch]
+    assert device_batches.hand_over(batches) is batches
 
 
 def test_loader_processes_have_the_next_update_ready(tmp_path, tiny_features, monkeypatch):
     """While an update of eight rounds runs, its two processes load the eight of the next."""
     given = []
     monkeypatch.setattr(
-        data, "batches", lambda *args, **options: given.append(options["ahead"]) or batches(*args, **options)
+        data,
+        "batches",
+        lambda source, options, **where: given.append(options.ahead) or batches(source, options, **where),
     )
     settings = {"cond": "class", "batch__per_device": 1}
     trainer = trainer_of(tmp_path, tiny_features, settings)
@@ -183,7 +193,9 @@ def test_loader_processes_have_the_next_update_ready(tmp_path, tiny_features, mo
 
 
 def test_batches_that_were_loaded_ahead_cost_no_time():
-    loader = batches(open_source("digits", resolution=16), batch_size=2, seed=0, num_workers=1, ahead=6)
+    loader = batches(
+        open_source("digits", resolution=16), BatchOptions(batch_size=2, seed=0, num_workers=1, ahead=6)
+    )
     try:
         next(loader)
         queue = loader._items._worker_result_queue

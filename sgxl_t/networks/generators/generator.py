@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from sgxl_t.networks.condition_input import check_condition
+from sgxl_t.networks.conditioning import Conditioning, as_conditioning
 from sgxl_t.networks.configs import ConditionSpec, GeneratorConfig
 from sgxl_t.networks.generators.mapping_t import MappingT
 from sgxl_t.networks.generators.mapping_xl import MappingXL
 from sgxl_t.networks.generators.schedule_xl import check_schedule
 from sgxl_t.networks.generators.synthesis_t import SynthesisT
 from sgxl_t.networks.generators.synthesis_xl import SynthesisXL
-from sgxl_t.networks.text.tokens import Text
 
 
 def check_generator(config: GeneratorConfig) -> None:
     """Raises ValueError where the sizes of a generator cannot work; called before anything is built."""
-    side = config.img_resolution
-    if side < 8 or side & (side - 1):
-        raise ValueError(f"img_resolution={side} is not possible: use a power of two from 8 up")
+    resolution = config.img_resolution
+    if resolution < 8 or resolution & (resolution - 1):
+        raise ValueError(f"img_resolution={resolution} is not possible: use a power of two from 8 up")
     if config.z_dim < 1:
         raise ValueError(f"z_dim={config.z_dim} must be positive: use 64")
     check_channels(config.img_channels)
@@ -32,14 +32,14 @@ def check_generator(config: GeneratorConfig) -> None:
 
 
 def check_channels(img_channels: int) -> int:
-    """The number itself where pictures of so many channels can be made: 3 (colour) or 1 (gray)."""
+    """The number itself if it is 3 (colour) or 1 (gray), else ValueError."""
     if img_channels not in (1, 3):
-        raise ValueError(f"img_channels={img_channels} makes no picture: use 3 for colour or 1 for gray")
+        raise ValueError(f"img_channels={img_channels} is not possible: use 3 for colour or 1 for gray")
     return img_channels
 
 
 class Generator(nn.Module):
-    """Latents and conditions to pictures; StyleGAN-XL's or StyleGAN-T's networks, whichever the config names.
+    """Latents and conditions to images; StyleGAN-XL's or StyleGAN-T's networks, whichever the config names.
 
     First values of the parameters come from torch's global stream, as in every nn.Module; `build_generator`
     seeds it.
@@ -65,21 +65,21 @@ class Generator(nn.Module):
             self.mapping = MappingT(config, condition, self.synthesis.num_ws)
         self.num_ws = self.synthesis.num_ws
 
-    def recompute_from(self, side: int | None) -> None:
-        """Layers of the synthesis whose results have at least this side in pixels keep their inputs alone and
-        are computed once more in backward passes; None, as at first, keeps everything.
+    def recompute_from(self, resolution: int | None) -> None:
+        """Layers of the synthesis whose results have at least this resolution save only their inputs and are
+        computed once more in backward passes; None, the default, saves everything.
         """
-        self.synthesis.recompute_from = side
+        self.synthesis.recompute_from = resolution
 
     @property
     def attends(self) -> bool:
-        """Whether it attends to the tokens of captions, and so has to be given them."""
+        """Whether it attends to the tokens of captions, and so needs a Conditioning with tokens."""
         return isinstance(self.synthesis, SynthesisT) and self.synthesis.attends
 
     def forward(
         self,
         z: Tensor,
-        c: Tensor | None = None,
+        cond: Conditioning | Tensor | None = None,
         *,
         truncation_psi: float = 1.0,
         truncation_cutoff: int | None = None,
@@ -87,33 +87,30 @@ class Generator(nn.Module):
         noise_mode: Literal["random", "const", "none"] = "random",
         rng: torch.Generator | None = None,
         pl_noise: Tensor | None = None,
-        text: Text | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """Pictures [N, img_channels, R, R], float32, about [-1, 1], of latents z [N, z_dim] ~ N(0, 1).
+        """Images [N, img_channels, R, R], float32, about [-1, 1], of latents z [N, z_dim] ~ N(0, 1).
 
-        c: int64 labels [N], text features [N, dim] of unit length, or None (see ConditionSpec).
+        cond: what `Condition.encode` gives; bare int64 labels [N], text features [N, dim] of unit length or
+        None (see ConditionSpec) do as well, unless the generator attends to tokens.
         truncation_psi, truncation_cutoff, update_averages: see the mapping networks.
         noise_mode, rng: noise of stylegan_t and the stream it is drawn from; stylegan3 has none.
-        text: tokens of the captions, where stylegan_t attends to them.
-        pl_noise: N(0, 1) noise shaped like the pictures and divided by R. When given, (pictures, path lengths
-        [N]) is returned: the RMS over styles of the length of d(sum(pictures * pl_noise)) / d(ws) (StyleGAN2,
-        section 3.2). It is taken in here, so that wrappers which hook forward see one call; needs gradients
+        pl_noise: N(0, 1) noise shaped like the images and divided by R. When given, (images, path lengths
+        [N]) is returned: the RMS over styles of the length of d(sum(images * pl_noise)) / d(ws) (StyleGAN2,
+        section 3.2). Computed here, so that wrappers which hook forward see one call; needs gradients
         enabled.
         """
+        cond = as_conditioning(cond)
         ws = self.mapping(
             z,
-            c,
+            cond.c,
             truncation_psi=truncation_psi,
             truncation_cutoff=truncation_cutoff,
             update_averages=update_averages,
         )
-        options: dict[str, Any] = {"noise_mode": noise_mode, "rng": rng}
-        if text is not None:
-            options["text"] = text
-        if pl_noise is None:
-            return self.synthesis(ws, **options)
-        if not ws.requires_grad:
+        if pl_noise is not None and not ws.requires_grad:
             ws = ws.detach().requires_grad_()
-        images = self.synthesis(ws, **options)
+        images = self.synthesis(ws, noise_mode=noise_mode, rng=rng, tokens=cond.tokens)
+        if pl_noise is None:
+            return images
         (slopes,) = torch.autograd.grad((images * pl_noise).sum(), ws, create_graph=True)
         return images, slopes.square().sum(dim=2).mean(dim=1).sqrt()

@@ -27,7 +27,7 @@ FIRST_RESOLUTION = 8
 """Side of the first block, which reads Fourier features."""
 
 BRANCH_GAIN = 1.0
-"""Gain of the activation in plain and residual layers, which keeps the trunk at unit scale."""
+"""Gain of the activation in plain and residual layers, which keeps features at unit scale."""
 
 
 class SynthesisBlock(nn.Module):
@@ -91,14 +91,14 @@ class SynthesisBlock(nn.Module):
         ws: tuple[Tensor, ...],
         noise: Iterator[Tensor | None],
         dtype: torch.dtype = torch.float32,
-        text: Text | None = None,
+        tokens: Text | None = None,
         *,
         recompute: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """Features [N, in, r/2, r/2] (none in the first block) and image so far -> features and image at r.
 
         ws: one w [N, w_dim] per layer and a last one for ToRGB. noise: one noise image or none per layer.
-        dtype: of the features; the image is float32. text: tokens, for a block that attends to them.
+        dtype: of the features; the image is float32. tokens: for a block that attends.
         recompute: every layer keeps its inputs alone for the backward pass.
         """
         run = recomputed if recompute else _once
@@ -111,8 +111,8 @@ class SynthesisBlock(nn.Module):
         for layer, w in zip(self.convs1, ws[1:-1], strict=True):
             x = run(layer, x, w, next(noise))
         if self.attention is not None:
-            assert text is not None
-            x = run(self.attention, x, text)
+            assert tokens is not None
+            x = run(self.attention, x, tokens)
         rgb = run(self.torgb, x, ws[-1])
         return x, rgb if img is None else upsample2d(img, self.resample_filter) + rgb
 
@@ -183,16 +183,18 @@ class SynthesisT(nn.Module):
         *,
         noise_mode: NoiseMode = "random",
         rng: torch.Generator | None = None,
-        text: Text | None = None,
+        tokens: Text | None = None,
     ) -> Tensor:
         """ws [N, num_ws, w_dim] -> float32 images [N, img_channels, R, R], about [-1, 1], not limited to it.
 
         noise_mode: random draws noise from `rng`, const takes the stored noise images, none adds nothing.
-        text: tokens of the captions; wanted where blocks attend to them, else unused. A blend has one share
+        tokens: of the captions; needed where blocks attend to them, else unused. A blend has one share
         per block.
         """
-        if text is None and self.attends:
-            raise ValueError("a network that attends to tokens was called without them: pass text")
+        if tokens is None and self.attends:
+            raise ValueError(
+                "a network that attends to tokens was called without them: pass a Conditioning with tokens"
+            )
         if ws.shape[1:] != (self.num_ws, self.w_dim):
             raise ValueError(
                 f"styles of shape {tuple(ws.shape)} were given: pass ws [N, {self.num_ws}, {self.w_dim}]"
@@ -204,10 +206,13 @@ class SynthesisT(nn.Module):
         img: Tensor | None = None
         start = 0
         with full_precision(ws.device):  # maps alone carry half precision, not styles and images
-            for number, (side, block) in enumerate(zip(self.block_resolutions, self.blocks(), strict=True)):
+            for number, (resolution, block) in enumerate(
+                zip(self.block_resolutions, self.blocks(), strict=True)
+            ):
                 part = styles[start : start + block.num_layers + 1]
-                recompute = self.recompute_from is not None and side >= self.recompute_from
-                x, img = block(x, img, part, noise, dtype, _text_of_block(text, number), recompute=recompute)
+                recompute = self.recompute_from is not None and resolution >= self.recompute_from
+                words = _tokens_of_block(tokens, number)
+                x, img = block(x, img, part, noise, dtype, words, recompute=recompute)
                 start += block.num_layers
         assert img is not None
         return img
@@ -217,12 +222,12 @@ class SynthesisT(nn.Module):
 
         The one place where synthesis draws random numbers: replace it to replay recorded noise.
         """
-        sides = [layer.resolution for layer in self.noisy_layers()]
+        sizes = [layer.resolution for layer in self.noisy_layers()]
         source = device if rng is None else rng.device
-        flat = torch.randn(sum(batch * side * side for side in sides), generator=rng, device=source)
+        flat = torch.randn(sum(batch * size * size for size in sizes), generator=rng, device=source)
         flat = flat.to(device, non_blocking=True)
-        pieces = flat.split([batch * side * side for side in sides])
-        return [piece.view(batch, 1, side, side) for piece, side in zip(pieces, sides, strict=True)]
+        pieces = flat.split([batch * size * size for size in sizes])
+        return [piece.view(batch, 1, size, size) for piece, size in zip(pieces, sizes, strict=True)]
 
     def _noise(
         self, mode: NoiseMode, batch: int, device: torch.device, rng: torch.Generator | None
@@ -238,24 +243,24 @@ class SynthesisT(nn.Module):
         raise ValueError(f"noise_mode {mode!r} is unknown: use random, const or none")
 
 
-def _text_of_block(text: Text | None, number: int) -> Text | None:
-    """Of a blend, the share in one block alone."""
-    return text._replace(share=text.share[:, number]) if isinstance(text, TextBlend) else text
+def _tokens_of_block(tokens: Text | None, number: int) -> Text | None:
+    """Tokens for one block: a blend with the share of this block alone."""
+    return tokens._replace(share=tokens.share[:, number]) if isinstance(tokens, TextBlend) else tokens
 
 
 def check_attention(config: GeneratorConfig) -> None:
     """ValueError where a block that shall attend to tokens is missing."""
-    asked, sides = config.stylegan_t.attention_resolutions, block_resolutions(config.img_resolution)
-    missing = [side for side in asked if side not in sides]
+    asked, there = config.stylegan_t.attention_resolutions, block_resolutions(config.img_resolution)
+    missing = [resolution for resolution in asked if resolution not in there]
     if missing:
         raise ValueError(
             f"attention_resolutions={list(asked)} names blocks of {missing} px, which a generator of "
-            f"{config.img_resolution} px lacks: choose from {list(sides)}"
+            f"{config.img_resolution} px lacks: choose from {list(there)}"
         )
 
 
 def block_resolutions(img_resolution: int) -> tuple[int, ...]:
-    """Sides of all blocks, 8 to img_resolution."""
+    """Resolutions of all blocks, 8 to img_resolution."""
     if img_resolution < FIRST_RESOLUTION or img_resolution & (img_resolution - 1):
         raise ValueError(
             f"img_resolution={img_resolution} is not possible: use a power of two from {FIRST_RESOLUTION} up"
@@ -265,7 +270,7 @@ def block_resolutions(img_resolution: int) -> tuple[int, ...]:
 
 
 def channels_at(resolution: int, sizes: StyleGANTConfig) -> int:
-    """Feature maps of the block with this side."""
+    """Feature maps of the block of this resolution."""
     channels = min(sizes.channel_base // resolution, sizes.channel_max)
     if channels < 1:
         raise ValueError(

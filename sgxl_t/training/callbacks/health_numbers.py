@@ -11,7 +11,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn import functional as F
 
 from sgxl_t.conditioning.condition import Condition
-from sgxl_t.training.callbacks.snapshots import generate
+from sgxl_t.conditioning.generate import generate
 from sgxl_t.training.loop.ema import Ema
 
 ENTRIES = 64

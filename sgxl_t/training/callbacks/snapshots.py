@@ -8,12 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 from torchvision.utils import make_grid
 
-from sgxl_t.conditioning.condition import Condition
 from sgxl_t.datasets.base import ImageSource
 from sgxl_t.files.whole import whole_file
 from sgxl_t.metrics.features.extractor_cache import Shelf
@@ -21,7 +19,6 @@ from sgxl_t.metrics.generated import GeneratorFakes
 from sgxl_t.metrics.plateau import PlateauMonitor
 from sgxl_t.metrics.real_cache import RealCache, RealSide
 from sgxl_t.metrics.runner import Result, evaluate
-from sgxl_t.ops.images import as_rgb, to_uint8
 from sgxl_t.training.config.config import tracked_specs
 from sgxl_t.training.loop.data import open_tracked
 
@@ -29,24 +26,6 @@ if TYPE_CHECKING:
     from sgxl_t.training.loop.trainer import Trainer
 
 log = logging.getLogger("sgxl_t")
-
-
-@torch.no_grad()
-def generate(
-    generator: nn.Module, condition: Condition, given: Sequence[Any], z: Tensor, *, batch_size: int = 64
-) -> Tensor:
-    """Pictures of an average generator without truncation: uint8 [N, 3, R, R] on the CPU.
-
-    given: a condition per latent of z [N, z_dim], as the condition encodes them.
-    """
-    c, pictures = condition.encode(list(given)), []
-    c = None if c is None else c.to(z.device)
-    for start in range(0, len(z), batch_size):
-        part = slice(start, start + batch_size)
-        text = condition.encode_tokens(given[part])
-        images = generator(z[part], None if c is None else c[part], noise_mode="const", text=text)
-        pictures.append(to_uint8(as_rgb(images)).cpu())
-    return torch.cat(pictures)
 
 
 def save_grid(pictures: Tensor, path: Path, *, columns: int) -> Tensor:

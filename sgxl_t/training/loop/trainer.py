@@ -15,7 +15,9 @@ from tqdm import tqdm
 from sgxl_t.conditioning.text_condition import TextCondition
 from sgxl_t.datasets.base import Batch, ImageSource
 from sgxl_t.files.terminal import visible
-from sgxl_t.objectives.objective import Objective, Phase, Stats
+from sgxl_t.objectives.micro_batch import MicroBatch
+from sgxl_t.objectives.objective import Networks, Objective, Phase, Stats
+from sgxl_t.ops.random import rollback_seed, training_rng
 from sgxl_t.training.build import build_parts
 from sgxl_t.training.callbacks.recorder import Recorder
 from sgxl_t.training.checkpoint.divergence import has_diverged, roll_back, skipped_in_a_row
@@ -23,13 +25,13 @@ from sgxl_t.training.checkpoint.state import restore_state, save_state
 from sgxl_t.training.config.compute_config import chosen_backend
 from sgxl_t.training.config.config import TrainConfig
 from sgxl_t.training.loop.data import Positions, open_loader
-from sgxl_t.training.loop.device_batch import Intake, Round, Taken
+from sgxl_t.training.loop.device_batch import DeviceBatches
 from sgxl_t.training.loop.ema import Ema
 from sgxl_t.training.loop.running_statistics import RunningStatistics
 from sgxl_t.training.parallel.interrupt import StopRequest
 from sgxl_t.training.parallel.machines import check_agreement, share_checkpoint
 from sgxl_t.training.parallel.main_process import main_writes
-from sgxl_t.training.parallel.runtime import Runtime, stream
+from sgxl_t.training.parallel.runtime import Runtime
 from sgxl_t.training.parallel.trained_network import Role
 
 log = logging.getLogger("sgxl_t")
@@ -82,7 +84,7 @@ class Trainer:
             mean=runtime.mean,
             world_size=runtime.world_size,
         )
-        self.intake = Intake(runtime.device)
+        self.device_batches = DeviceBatches(self.condition, runtime.device)
         self.recorder = Recorder(self)
 
     def _prepare(self, network: nn.Module, lr: float, *, follows: Role | None = None) -> Role:
@@ -101,7 +103,7 @@ class Trainer:
     @property
     def seed(self) -> int:
         """Of the random streams of data and losses; another one after each time the run went back."""
-        return self.config.seed + 1_000_003 * self.rollbacks
+        return rollback_seed(self.config.seed, self.rollbacks)
 
     def roles(self) -> dict[str, Role]:
         """The trained networks by name."""
@@ -109,67 +111,42 @@ class Trainer:
 
     # One update ------------------------------------------------------------------------------------------
 
-    def update(self, rounds: list[Round]) -> None:
+    def update(self, batches: list[MicroBatch]) -> None:
         """All rounds of one network, its step, then the other, in the order of the paper."""
-        kept: list[Any] = []
         for phase in self.objective.phases(self.iteration, self.images_seen):
             role, other = (self.d, self.g) if phase == "d" else (self.g, self.d)
             with other.resting():
-                for part in self.statistics.over(rounds):
-                    with role.round(last=part is rounds[-1]):
-                        self.recorder.collect(self._learn(role, phase, part, kept))
+                for batch in self.statistics.over(batches):
+                    with role.round(last=batch is batches[-1]):
+                        self.recorder.collect(self._learn(role, phase, batch))
                 role.step()
         self._average()
         self.images_seen += self.config.batch.images
         self.iteration += 1
 
-    def _learn(self, role: Role, phase: Phase, part: Round, kept: list[Any]) -> Stats:
+    def _learn(self, role: Role, phase: Phase, batch: MicroBatch) -> Stats:
         """Forward and backward pass of one round; the graph is gone when it returns."""
         with self.runtime.autocast():
-            loss, stats = self.loss(phase, part, kept)
+            loss, stats = self.loss(phase, batch)
         role.backward(loss, self.rounds)
         return stats
 
-    def loss(self, phase: Phase, part: Round, kept: list[Any]) -> tuple[Tensor, Stats]:
+    def loss(self, phase: Phase, batch: MicroBatch) -> tuple[Tensor, Stats]:
         """Loss of one round in one phase; randomness is a function of seed, phase and position alone."""
-        rng = stream(self.seed, phase, part.position)
-        z = torch.randn(len(part.pixels), self.g.raw.z_dim, generator=rng)
+        rng = training_rng(self.seed, phase, batch.position)
+        z = torch.randn(len(batch.images), self.g.raw.z_dim, generator=rng)
         z = z.to(self.runtime.device, non_blocking=True)
-        share = self.config.objective.share_fakes
-        drawn_before = phase == "d" and share
-        with torch.set_grad_enabled(phase != "d"):
-            c, text = (None, None) if drawn_before else self._taken(part)
+        if phase == "d":
+            if not self.config.objective.share_fakes:
+                with torch.no_grad():
+                    batch = self.device_batches.encoded(batch)
+            networks = Networks(self.g.raw, self.d.engine, self.features)
+            return self.objective.d_loss(networks, batch, z, self.images_seen, rng)
+        batch = self.device_batches.encoded(batch)
         if phase == "pl":
-            return self.objective.pl_loss(self.g.engine, c, z, rng, text=text)
-        if phase == "g":
-            return self.objective.g_loss(
-                self.g.engine,
-                self.d.raw,
-                self.features,
-                c,
-                z,
-                self.images_seen,
-                rng,
-                text=text,
-                labels=part.labels,
-                text_features=self.condition.guide_target(part.c),
-                c_heads=part.c,
-                kept_features=kept if share else None,
-                real=part.real if self.config.objective.loss == "relativistic" else None,
-            )
-        return self.objective.d_loss(
-            self.d.engine,
-            self.features,
-            self.g.raw,
-            part.real,
-            part.c,
-            z,
-            self.images_seen,
-            rng,
-            c_generator=c,
-            text=text,
-            fake_features=kept.pop(0) if drawn_before else None,
-        )
+            return self.objective.pl_loss(self.g.engine, batch.cond, z, rng)
+        networks = Networks(self.g.engine, self.d.raw, self.features)
+        return self.objective.g_loss(networks, batch, z, self.images_seen, rng)
 
     def _average(self) -> None:
         """Moves the averages of generator and text tower."""
@@ -182,34 +159,14 @@ class Trainer:
 
     # Data ------------------------------------------------------------------------------------------------
 
-    def next_rounds(self, loader: Iterator[Batch]) -> list[Round]:
-        """The batches of one update, on the device and with their conditions encoded."""
+    def next_batches(self, loader: Iterator[Batch]) -> list[MicroBatch]:
+        """The micro-batches of one update, on the device and with their conditions encoded."""
         chunk = self.round_images * self.runtime.world_size
         first = self.images_seen + self.runtime.rank * self.round_images
-        take = self.recorder.next_batch
-        with self.intake.beside():
-            rounds = [self._round(take(loader), first + n * chunk) for n in range(self.rounds)]
-        return self.intake.hand_over(rounds)
-
-    def _round(self, batch: Batch, position: int) -> Round:
-        pixels = self.intake.send(batch.images)
-        given = self.condition.take(batch)
-        c = self.condition.encode_target(given)
-        c = None if c is None else c.to(self.runtime.device)
-        labels = None if batch.labels is None else self.intake.send(batch.labels)
-        taken = None
-        if not self.text:
-            with torch.no_grad():
-                taken = self._encode(given)
-        return Round(pixels, given, c, taken, labels, position)
-
-    def _encode(self, given: Any) -> Taken:
-        c, text = self.condition.encode_both(given)
-        return None if c is None else c.to(self.runtime.device, non_blocking=True), text
-
-    def _taken(self, part: Round) -> Taken:
-        """What the generator takes; through a text tower that learns, it changes from phase to phase."""
-        return self._encode(part.given) if part.taken is None else part.taken
+        next_batch, make = self.recorder.next_batch, self.device_batches.micro_batch
+        with self.device_batches.beside():
+            batches = [make(next_batch(loader), first + n * chunk) for n in range(self.rounds)]
+        return self.device_batches.hand_over(batches)
 
     # The run ---------------------------------------------------------------------------------------------
 
@@ -231,7 +188,7 @@ class Trainer:
             while not done and not ending:
                 before = self.images_seen
                 self._set_learning_rates(total)
-                self.update(self.next_rounds(loader))
+                self.update(self.next_batches(loader))
                 minutes = (time.monotonic() - started) / 60
                 out_of_time = schedule.max_minutes is not None and minutes >= schedule.max_minutes
                 ending = self.runtime.soon(stop.requested or out_of_time)

@@ -22,7 +22,7 @@ from sgxl_t.networks.backbones.local_networks import SmallCNN, SmallCNNConfig, S
 from sgxl_t.networks.backbones.references import split_references
 from sgxl_t.networks.configs import ConditionSpec, GeneratorConfig
 from sgxl_t.networks.discriminators.discriminator import Discriminator, build_discriminator
-from sgxl_t.networks.generators.frozen_t import rest, resting_names
+from sgxl_t.networks.generators.frozen_t import freeze, frozen_names
 from sgxl_t.networks.generators.generator import Generator
 from sgxl_t.networks.generators.registry import build_generator
 from sgxl_t.networks.generators.superres import StemView, freeze_for_stage
@@ -133,7 +133,7 @@ class _Sketcher:
             freeze_for_stage(generator, train_input=not config.freeze_input)
         if config.freeze_below is not None:
             lowres = config.train_lowres_torgb
-            rest(generator, resting_names(generator, config.freeze_below, train_lowres_torgb=lowres))
+            freeze(generator, frozen_names(generator, config.freeze_below, train_lowres_torgb=lowres))
         if config.freeze_generator:
             generator.requires_grad_(False)
         if below is None or config.objective.stem_weight == 0:

@@ -103,7 +103,7 @@ def check_agreement(trainer: Trainer) -> None:
     runtime = trainer.runtime
     if runtime.world_size == 1:
         return
-    guides = trainer.objective.guides
+    guides = trainer.objective.guidance
     stem = None if guides.stem is None else guides.stem.stem
     networks = [trainer.features, guides.classifier, guides.clip, stem]
     frozen = [list(network.parameters()) for network in networks if network is not None]
