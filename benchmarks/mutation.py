@@ -47,7 +47,6 @@ TARGETS = {
     "objectives/adversarial.py": OBJECTIVES,
     "objectives/config.py": OBJECTIVES,
     "objectives/guidance.py": OBJECTIVES,
-    "objectives/guides.py": OBJECTIVES,
     "objectives/objective.py": OBJECTIVES,
     "objectives/path_length.py": OBJECTIVES,
     "objectives/penalty.py": OBJECTIVES,
@@ -60,8 +59,8 @@ TARGETS = {
     "ops/resample/blur.py": ["ops/test_ops_behaviour.py", "ops/test_ops_golden.py"],
     "conditioning/class_table.py": ["conditioning/test_conditions.py"],
     "metrics/distances/ppl.py": ["metrics/test_ppl.py"],
-    "sampling/truncation.py": ["sampling/test_styles.py", "sampling/test_centroids.py"],
-    "sampling/latents.py": ["sampling/test_styles.py"],
+    "sampling/truncation.py": ["sampling/test_latents.py", "sampling/test_centroids.py"],
+    "sampling/latents.py": ["sampling/test_latents.py"],
 }
 """Tests of each file, in tests/; the test_formulas_* of the same room always belong to them."""
 HOUSEKEEPING = ("device", "non_blocking", "strict")
