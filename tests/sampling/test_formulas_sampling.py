@@ -150,6 +150,20 @@ def test_truncated_styles_are_the_centre_and_psi_times_the_rest(kind, truncation
     assert torch.equal(given, torch.ones_like(given))
 
 
+@pytest.mark.parametrize("mode", ["class", "global", "centroid"])
+def test_psi_beyond_one_exaggerates_and_double_latents_are_truncated_too(mode):
+    generator, condition = tiny_model("class", "sgxl-tiny-16")
+    centroids = compute_centroids(generator, 2, draws=8)
+    z, c = latents([1, 2], generator.z_dim), condition.encode([1, 3]).c
+    options = {"truncation": mode, "centroids": centroids}
+    ws, center = generator.mapping(z, c), truncated_styles(generator, z, c, psi=0.0, **options)
+    doubled = truncated_styles(generator, z, c, psi=2.0, **options)
+    torch.testing.assert_close(doubled, center + 2 * (ws - center), rtol=1e-4, atol=1e-5)
+    double = truncated_styles(generator, z.double(), c, psi=torch.full((2,), 0.5), **options)
+    assert double.dtype == torch.float64
+    torch.testing.assert_close(double.float(), (center + ws) / 2, rtol=1e-4, atol=1e-5)
+
+
 def test_styles_of_psi_one_are_the_networks_own():
     generator, condition = tiny_model("class", "sgxl-tiny-16")
     z, c = latents([1, 2], generator.z_dim), condition.encode([1, 3]).c
