@@ -14,7 +14,7 @@ from sgxl_t.conditioning.condition import Condition
 from sgxl_t.networks.generators.generator import Generator
 from sgxl_t.networks.generators.synthesis_t import SynthesisT
 from sgxl_t.networks.text.tokens import Text, TextBlend, TextTokens
-from sgxl_t.sampling.prompts import Prompts
+from sgxl_t.sampling.prompt_cache import PromptCache
 from sgxl_t.sampling.sample_spec import InterpolationFrame, SampleSpec
 from sgxl_t.sampling.truncation import Truncation, truncated_styles
 
@@ -29,7 +29,7 @@ def latents(seeds: Sequence[int], z_dim: int) -> Tensor:
 
 def styles(
     generator: Generator,
-    condition: Condition | Prompts,
+    condition: Condition | PromptCache,
     specs: Sequence[SampleSpec] | Sequence[InterpolationFrame],
     truncation: Truncation,
 ) -> Tensor:
@@ -43,7 +43,10 @@ def styles(
 
 
 def spec_styles(
-    generator: Generator, condition: Condition | Prompts, specs: Sequence[SampleSpec], truncation: Truncation
+    generator: Generator,
+    condition: Condition | PromptCache,
+    specs: Sequence[SampleSpec],
+    truncation: Truncation,
 ) -> Tensor:
     """Styles [N, num_ws, w_dim] of N specs.
 
@@ -54,7 +57,7 @@ def spec_styles(
     c = condition.encode([spec.condition for spec in specs]).c
     psi = torch.tensor([spec.psi for spec in specs], dtype=torch.float32)
     center = None
-    if isinstance(condition, Prompts) and truncation.mode == "class" and (psi != 1).any():
+    if isinstance(condition, PromptCache) and truncation.mode == "class" and (psi != 1).any():
         center = condition.centers([spec.condition for spec in specs])
     ws = truncated_styles(generator, z, c, psi=psi, center=center, **truncation.options())
     mixes = {index: spec.mix for index, spec in enumerate(specs) if spec.mix is not None}
@@ -70,7 +73,7 @@ def spec_styles(
 
 def interpolated_styles(
     generator: Generator,
-    condition: Condition | Prompts,
+    condition: Condition | PromptCache,
     frames: Sequence[InterpolationFrame],
     truncation: Truncation,
 ) -> Tensor:
@@ -115,7 +118,7 @@ def slerp(first: Tensor, last: Tensor, share: Tensor) -> Tensor:
 
 def token_context(
     generator: Generator,
-    condition: Condition | Prompts,
+    condition: Condition | PromptCache,
     specs: Sequence[SampleSpec] | Sequence[InterpolationFrame],
 ) -> Text | None:
     """Tokens of the prompts of N specs or frames; None for a generator that attends to none.
