@@ -24,7 +24,7 @@ import pandas as pd
 import torch
 from torchvision.transforms.functional import pil_to_tensor
 
-from sgxl_t.datasets.base import open_source
+from sgxl_t.datasets.open import open_source
 from sgxl_t.metrics.judges.judges import load_judge
 from sgxl_t.networks.backbones.feature_networks import load_feature_network
 from sgxl_t.sampling.pipeline import Pipeline

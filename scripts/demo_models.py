@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import click
 
 from sgxl_t.files.terminal import say
+from sgxl_t.files.whole import write_whole
 
 T = TypeVar("T")
 
@@ -100,7 +101,7 @@ def demo(out: Path, class_kimg: float | None, text_kimg: float | None) -> None:
         say(f"emoji scenes: {out / 'text.png'}  {summary(scores['text'])}")
     scores["total_minutes"] = (time.monotonic() - started) / 60
     scores["peak_memory_gib"] = monitor.peak_gib
-    (out / "scores.json").write_text(json.dumps(scores, indent=1))
+    write_whole(out / "scores.json", json.dumps(scores, indent=1))
     page = in_child(report, out, scores)
     say(f"{scores['total_minutes']:.1f} minutes, {monitor.peak_gib:.1f} GiB at most. Open {page}")
 
@@ -195,7 +196,7 @@ def answers(pipe: Any, split: str) -> tuple[Any, Any, list[str]]:
     """One picture per caption of a split of emoji-scenes, with the attributes that each caption asks for."""
     import torch
 
-    from sgxl_t.datasets.base import open_source
+    from sgxl_t.datasets.open import open_source
 
     source: Any = open_source(TEXT_DATA, resolution=pipe.generator.img_resolution, split=split)
     captions = [source[index].caption for index in range(len(source))]

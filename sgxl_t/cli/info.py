@@ -195,10 +195,11 @@ def _chain(folder: Path) -> dict[str, Any]:
 
 
 def _data(path: str, sheet: str | None, examine: int, allow_pipe: bool) -> dict[str, Any]:
-    from sgxl_t.datasets.base import open_source
     from sgxl_t.datasets.images.listed import ListedSource
-    from sgxl_t.datasets.shards import ShardSource, is_local
+    from sgxl_t.datasets.open import open_source
+    from sgxl_t.datasets.shards.source import ShardSource
     from sgxl_t.datasets.shards.survey import range_of, survey
+    from sgxl_t.datasets.shards.tar.opening import is_local
 
     known = any(sign in path for sign in ("digits", "emoji-scenes", "{", "*")) or not is_local(path)
     if not known and not Path(path).exists():
@@ -212,13 +213,13 @@ def _data(path: str, sheet: str | None, examine: int, allow_pipe: bool) -> dict[
     found: dict[str, Any] = {"holds": "data set", "path": path}
     about = {"classes": list(source.class_names or ()), "captions": source.has_captions}
     if isinstance(source, ShardSource):
-        seen = survey(source, examine=examine, pictures=count)
+        seen = survey(source, examine=examine, images=count)
         found |= {**about, **seen.findings}
-        images = seen.pictures
+        images = seen.images
     else:
         found |= {"pictures": len(source), **about, "first_caption": source[0].caption}
         if isinstance(source, ListedSource):
-            sides = list(source.sizes.elements()) or source.sides(examine)
+            sides = list(source.sizes.elements()) or source.image_sizes(examine)
             found |= {"width": range_of([width for width, _ in sides])}
             found |= {"height": range_of([height for _, height in sides])}
         images = _some_images(source, count)
@@ -231,8 +232,9 @@ def _some_images(source: ImageSource, count: int) -> list[tuple[Image.Image, str
     """At most `count` images, evenly spaced, with their captions."""
     from PIL import Image
 
-    count = min(len(source), count)
-    samples = (source[place * len(source) // count] for place in range(count))
+    from sgxl_t.datasets.base import evenly_spaced
+
+    samples = (source[number] for number in evenly_spaced(len(source), count))
     return [
         (Image.fromarray(sample.image.permute(1, 2, 0).numpy()), sample.caption or "") for sample in samples
     ]

@@ -85,8 +85,8 @@ def prepare(
     One DEST at the highest resolution serves all stages: opened at a lower power of two, its images are
     shrunk by antialiased Lanczos in one step.
     """
-    from sgxl_t.datasets.base import open_source
     from sgxl_t.datasets.enlarge import Enlarger, ModelEnlarger
+    from sgxl_t.datasets.open import open_source
     from sgxl_t.datasets.prepare import write_dataset
 
     enlarger = Enlarger() if upscale_model is None else ModelEnlarger(upscale_model)

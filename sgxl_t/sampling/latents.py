@@ -14,17 +14,13 @@ from sgxl_t.conditioning.condition import Condition
 from sgxl_t.networks.generators.generator import Generator
 from sgxl_t.networks.generators.synthesis_t import SynthesisT
 from sgxl_t.networks.text.tokens import Text, TextBlend, TextTokens
+from sgxl_t.ops.random import latents
 from sgxl_t.sampling.prompt_cache import PromptCache
 from sgxl_t.sampling.sample_spec import InterpolationFrame, SampleSpec
 from sgxl_t.sampling.truncation import Truncation, truncated_styles
 
 PARALLEL = 1e-6
 """Sine of the angle below which two vectors count as parallel."""
-
-
-def latents(seeds: Sequence[int], z_dim: int) -> Tensor:
-    """z, float32 [N, z_dim], N(0, 1); each row is a function of its own seed alone."""
-    return torch.stack([torch.randn(z_dim, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
 
 
 def styles(

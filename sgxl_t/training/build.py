@@ -31,6 +31,7 @@ from sgxl_t.networks.text.text_encoder import TextEncoder
 from sgxl_t.networks.text.text_towers import load_text_encoder
 from sgxl_t.objectives.guidance import check_clip
 from sgxl_t.ops.images import as_rgb
+from sgxl_t.ops.random import training_rng
 from sgxl_t.training.checkpoint.origin import check_resumed, check_start, features_of, model_of
 from sgxl_t.training.config.config import TrainConfig, tracked_specs
 from sgxl_t.training.local_features.train import train_features
@@ -42,7 +43,7 @@ from sgxl_t.training.parallel import watchdog
 from sgxl_t.training.parallel.launch_check import check_launch
 from sgxl_t.training.parallel.machines import share_files
 from sgxl_t.training.parallel.main_process import end_together, main_writes
-from sgxl_t.training.parallel.runtime import Runtime, stream
+from sgxl_t.training.parallel.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +74,7 @@ def build_parts(
         stem = load_model(config.stem)[0] if config.stem else None
     config = resolve_references(config, runtime, folder, source)
     state = torch.random.get_rng_state()
-    torch.manual_seed(stream(config.seed, "weights", 0).initial_seed() % 2**63)
+    torch.manual_seed(training_rng(config.seed, "weights", 0).initial_seed() % 2**63)
     try:
         with end_together(runtime):
             parts = _networks(config, source, stem)

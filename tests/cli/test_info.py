@@ -132,7 +132,7 @@ def test_feature_network_is_described(capsys, tmp_path):
     ("name", "content", "sentence"),
     [
         (None, None, "does not exist"),
-        ("config.json", "{", "is no JSON"),
+        ("config.json", "{", "is not valid JSON"),
         ("config.yaml", "a: [", "not the configuration of a run"),
         ("generator.safetensors", "x", "holds no config.json"),
     ],

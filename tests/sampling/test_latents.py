@@ -5,7 +5,8 @@ import pytest
 import torch
 from tiny_models import tiny_model
 
-from sgxl_t.sampling.latents import interpolated_styles, latents, slerp, spec_styles
+from sgxl_t.ops.random import latents
+from sgxl_t.sampling.latents import interpolated_styles, slerp, spec_styles
 from sgxl_t.sampling.pipeline import Pipeline
 from sgxl_t.sampling.sample_spec import (
     ConditionEntry,

@@ -4,7 +4,7 @@ import torch
 from tiny_models import tiny_folder, tiny_model
 
 import sgxl_t
-from sgxl_t.sampling.latents import latents
+from sgxl_t.ops.random import latents
 from sgxl_t.sampling.pipeline import Pipeline, choose_device
 
 NAMES = ("sgt-tiny-16", "sgxl-tiny-16")

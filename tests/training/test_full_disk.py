@@ -134,7 +134,7 @@ def test_tensorboard_that_cannot_write(tmp_path, tiny_features, capsys, monkeypa
 
 def test_a_first_checkpoint_that_finds_no_room(tmp_path, tiny_features, capsys, monkeypatch):
     monkeypatch.setattr(snapshots.TrackedMetrics, "__call__", lambda _self: [])
-    monkeypatch.setattr(checkpoint, "_sync", no_room)
+    monkeypatch.setattr(checkpoint, "_fingerprint", no_room)
     settings = {"schedule__snapshot_kimg": 100, "schedule__checkpoint_kimg": 0.008}
     error = fails(capsys, tiny_run(tmp_path / "run", tiny_features, **settings))
     assert "it has no checkpoint yet" in error
@@ -163,13 +163,13 @@ def test_two_processes_end_together(tmp_path, tiny_features):
         textwrap.dedent(
             """
             import errno
-            from sgxl_t.training import checkpoint
+            from sgxl_t.training.checkpoint import checkpoint
             from sgxl_t.training.train import main
 
             def no_room(*given):
                 raise OSError(errno.ENOSPC, "No space left on device")
 
-            checkpoint._sync = no_room
+            checkpoint._fingerprint = no_room
             main()
             """
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import os
 import re
 import tempfile
 import unicodedata
@@ -17,7 +16,7 @@ from typing import IO, Any
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from sgxl_t.files.whole import name_aside
+from sgxl_t.files.whole import whole_file
 
 KEY = "sgxl-t"
 """Under it a PNG holds what it was made from."""
@@ -64,14 +63,8 @@ def save_whole(path: str | Path, write: Callable[[IO[bytes]], None]) -> Path:
     """Lets `write` fill a file beside the path, which takes its name once it is whole; returns the path."""
     path = check_file(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = name_aside(path)
-    try:
-        with aside.open("xb") as stream:
-            write(stream)
-        os.replace(aside, path)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
+    with whole_file(path, flush=False) as aside, aside.open("xb") as stream:
+        write(stream)
     return path
 
 

@@ -19,6 +19,7 @@ from sgxl_t.datasets.base import Batch
 from sgxl_t.metrics.runner import Result
 from sgxl_t.model_io.model_folder import save_model
 from sgxl_t.objectives.objective import Stats
+from sgxl_t.ops.random import training_rng
 from sgxl_t.training.build import real_pictures
 from sgxl_t.training.callbacks.best import BestModel
 from sgxl_t.training.callbacks.health import Health, rules_of
@@ -33,7 +34,6 @@ from sgxl_t.training.callbacks.snapshots import (
 from sgxl_t.training.callbacks.tracking import Tracker, read_stats
 from sgxl_t.training.loop.data import WatchedBatches
 from sgxl_t.training.parallel.main_process import main_writes
-from sgxl_t.training.parallel.runtime import stream
 
 if TYPE_CHECKING:
     from sgxl_t.training.loop.trainer import Trainer
@@ -67,7 +67,7 @@ class Recorder:
             self.average.start()
         rows = grid_conditions(trainer.source, trainer.condition.kind, settings.grid_rows)
         self._grid_given = [row for row in rows for _ in range(settings.grid_columns)]
-        rng = stream(trainer.config.seed, "grid", 0)
+        rng = training_rng(trainer.config.seed, "grid", 0)
         z = torch.randn(len(self._grid_given), trainer.g.raw.z_dim, generator=rng)
         self._grid_z = z.to(trainer.runtime.device)
         with main_writes(trainer.runtime, trainer.folder, "its records"):

@@ -7,10 +7,13 @@ import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from sgxl_t.datasets.base import Batch, ImageSource, open_source
+from sgxl_t.datasets.base import Batch, ImageSource
 from sgxl_t.datasets.loading.loader import IndexedBatches, batches
+from sgxl_t.datasets.loading.options import BatchOptions
 from sgxl_t.datasets.loading.streaming import StreamBatches
-from sgxl_t.datasets.shards import Consent, ShardOptions
+from sgxl_t.datasets.open import open_source
+from sgxl_t.datasets.shards.discover import Consent
+from sgxl_t.datasets.shards.source import ShardOptions
 from sgxl_t.networks.configs import GeneratorConfig
 from sgxl_t.training.config.config import DataConfig, TrainConfig
 from sgxl_t.training.parallel import watchdog
@@ -113,15 +116,17 @@ def open_loader(trainer: Trainer) -> WatchedBatches:
         position = saved[runtime.rank] if len(saved) == runtime.world_size else {}
     opened = batches(
         trainer.source,
-        batch_size=trainer.round_images,
-        seed=trainer.seed,
-        rank=runtime.rank,
-        world_size=runtime.world_size,
+        BatchOptions(
+            batch_size=trainer.round_images,
+            seed=trainer.seed,
+            rank=runtime.rank,
+            world_size=runtime.world_size,
+            num_workers=trainer.config.data.num_workers,
+            ahead=_batches_ahead(trainer),
+            caption_dropout=trainer.config.data.caption_dropout,
+        ),
         images_seen=trainer.images_seen,
-        num_workers=trainer.config.data.num_workers,
-        caption_dropout=trainer.config.data.caption_dropout,
         position=position,
-        ahead=_batches_ahead(trainer),
     )
     return WatchedBatches(opened, trainer)
 

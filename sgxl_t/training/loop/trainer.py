@@ -17,6 +17,7 @@ from sgxl_t.datasets.base import Batch, ImageSource
 from sgxl_t.files.terminal import visible
 from sgxl_t.objectives.micro_batch import MicroBatch
 from sgxl_t.objectives.objective import Networks, Objective, Phase, Stats
+from sgxl_t.ops.random import rollback_seed, training_rng
 from sgxl_t.training.build import build_parts
 from sgxl_t.training.callbacks.recorder import Recorder
 from sgxl_t.training.checkpoint.divergence import has_diverged, roll_back, skipped_in_a_row
@@ -30,7 +31,7 @@ from sgxl_t.training.loop.running_statistics import RunningStatistics
 from sgxl_t.training.parallel.interrupt import StopRequest
 from sgxl_t.training.parallel.machines import check_agreement, share_checkpoint
 from sgxl_t.training.parallel.main_process import main_writes
-from sgxl_t.training.parallel.runtime import Runtime, stream
+from sgxl_t.training.parallel.runtime import Runtime
 from sgxl_t.training.parallel.trained_network import Role
 
 log = logging.getLogger("sgxl_t")
@@ -102,7 +103,7 @@ class Trainer:
     @property
     def seed(self) -> int:
         """Of the random streams of data and losses; another one after each time the run went back."""
-        return self.config.seed + 1_000_003 * self.rollbacks
+        return rollback_seed(self.config.seed, self.rollbacks)
 
     def roles(self) -> dict[str, Role]:
         """The trained networks by name."""
@@ -132,7 +133,7 @@ class Trainer:
 
     def loss(self, phase: Phase, batch: MicroBatch) -> tuple[Tensor, Stats]:
         """Loss of one round in one phase; randomness is a function of seed, phase and position alone."""
-        rng = stream(self.seed, phase, batch.position)
+        rng = training_rng(self.seed, phase, batch.position)
         z = torch.randn(len(batch.images), self.g.raw.z_dim, generator=rng)
         z = z.to(self.runtime.device, non_blocking=True)
         if phase == "d":
