@@ -22,7 +22,7 @@ from sgxl_t.training.build import build_parts
 from sgxl_t.training.callbacks.recorder import Recorder
 from sgxl_t.training.checkpoint.divergence import has_diverged, roll_back, skipped_in_a_row
 from sgxl_t.training.checkpoint.state import restore_state, save_state
-from sgxl_t.training.config.compute_config import chosen_forms
+from sgxl_t.training.config.compute_config import chosen_backend
 from sgxl_t.training.config.config import TrainConfig
 from sgxl_t.training.loop.data import Positions, open_loader
 from sgxl_t.training.loop.device_batch import DeviceBatches
@@ -182,7 +182,7 @@ class Trainer:
         self.recorder.start()
         loader = self.loader = open_loader(self)
         started = time.monotonic()
-        forms = chosen_forms(self.config.compute)
+        forms = chosen_backend(self.config.compute)
         with forms, StopRequest() as stop, self._progress_bar(total) as bar:
             done, ending = self.images_seen >= total or self.recorder.at_rest, False
             while not done and not ending:
