@@ -37,7 +37,7 @@ def imports_of(path, modules):
 
 
 def circle_in(graph):
-    """Files that import each other in a circle, the first of them again at the end; [] where there are none."""
+    """Files that import each other in a circle, the first again at the end; [] where there are none."""
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
