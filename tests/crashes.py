@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import torch
 
-from sgxl_t.training.callbacks.tracking import read_stats
+from sgxl_t.training.callbacks.stats_file import read_stats
 from sgxl_t.training.checkpoint.checkpoint import load_newest
 
 _SERVER = multiprocessing.get_context("forkserver")

@@ -30,7 +30,6 @@ from sgxl_t.networks.text.clip import ClipModel
 from sgxl_t.networks.text.text_encoder import TextEncoder
 from sgxl_t.networks.text.text_towers import load_text_encoder
 from sgxl_t.objectives.guides import check_guide
-from sgxl_t.ops.images import as_rgb
 from sgxl_t.training.checkpoint.origin import check_resumed, check_start, features_of, model_of
 from sgxl_t.training.config.config import TrainConfig, tracked_specs
 from sgxl_t.training.local_features.train import train_features
@@ -161,7 +160,7 @@ def check_source(config: TrainConfig, source: ImageSource) -> None:
             f"{source.no_captions or way_out}"
         )
     if config.log.track_images > 0:
-        open_tracked(config, source)
+        open_tracked(source, config.data, config.log.track_source, config.cond)
         _check_extractors(config)
     if config.cond == "class" and config.objective.cls_weight > 0:
         _check_classifier(config, source)
@@ -320,11 +319,3 @@ def check_stem(config: TrainConfig, source: ImageSource) -> None:
         )
     with torch.device("meta"):
         load_stem(*(build_generator(sizes, info.condition) for sizes in (config.generator, info.generator)))
-
-
-def real_pictures(source: ImageSource, count: int, seed: int) -> torch.Tensor:
-    """uint8 [N, 3, R, R], chosen by seed, gray ones too: for calibration and the first sample sheet."""
-    order: Sequence[int] = torch.randperm(len(source), generator=torch.Generator().manual_seed(seed))[
-        :count
-    ].tolist()
-    return as_rgb(torch.stack([source[index].image for index in order]))

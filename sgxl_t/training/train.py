@@ -112,7 +112,7 @@ def _train(config: TrainConfig, runtime: Runtime) -> bool:
 
         return run_chain(config, runtime)
     from sgxl_t.training.build import open_checked
-    from sgxl_t.training.loop.trainer import Trainer
+    from sgxl_t.training.build_trainer import build_trainer
 
     rounds = config.rounds(runtime.world_size)
     folder = config.folder()
@@ -126,7 +126,7 @@ def _train(config: TrainConfig, runtime: Runtime) -> bool:
         rounds,
         config.round_images(runtime.world_size),
     )
-    return Trainer(config, runtime, folder, source).train()
+    return build_trainer(config, runtime, folder, source).train()
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from sgxl_t.networks.text.text_encoder import JoinedEncoders
 from sgxl_t.networks.text.text_towers import load_stored_text, load_text_encoder
 from sgxl_t.training.callbacks.health import read_health, warnings_on
 from sgxl_t.training.callbacks.report import write_run_report
-from sgxl_t.training.callbacks.tracking import newest_numbers, read_stats
+from sgxl_t.training.callbacks.stats_file import newest_numbers, read_stats
 from sgxl_t.training.checkpoint.checkpoint import load_newest, save_checkpoint
 from sgxl_t.training.progressive.chain_state import ChainState, StageState, draw_chain, read_chain
 

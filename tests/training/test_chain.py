@@ -14,7 +14,7 @@ from sgxl_t.datasets.base import open_source
 from sgxl_t.model_io.model_folder import load_model, save_model
 from sgxl_t.networks.generators.registry import build_generator
 from sgxl_t.networks.generators.superres import stage_parameter_names
-from sgxl_t.training.callbacks.tracking import newest_numbers, read_stats
+from sgxl_t.training.callbacks.stats_file import newest_numbers, read_stats
 from sgxl_t.training.checkpoint.checkpoint import load_newest
 from sgxl_t.training.config.config_file import parse_config
 from sgxl_t.training.parallel.exit_codes import INTERRUPTED

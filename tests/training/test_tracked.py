@@ -13,7 +13,7 @@ from sgxl_t.metrics.plateau import PlateauConfig, PlateauMonitor
 from sgxl_t.networks.backbones.feature_networks import FeatureNetwork
 from sgxl_t.training.callbacks.best import best_smoothed
 from sgxl_t.training.callbacks.snapshots import PlateauWatch
-from sgxl_t.training.callbacks.tracking import read_stats
+from sgxl_t.training.callbacks.stats_file import read_stats
 from sgxl_t.training.checkpoint.checkpoint import load_newest
 from sgxl_t.training.config.config import tracked_specs
 from sgxl_t.training.config.config_file import parse_config
