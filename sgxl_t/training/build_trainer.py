@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from sgxl_t.conditioning import Condition
 from sgxl_t.conditioning.text_condition import TextCondition
 from sgxl_t.datasets.base import ImageSource
 from sgxl_t.objectives.objective import Objective
@@ -107,7 +108,7 @@ def _state(config: TrainConfig, runtime: Runtime, parts: Parts) -> TrainState:
     if isinstance(condition, TextCondition) and condition.learns:
         assert condition.own is not None
         text = _trained(config, runtime, condition.own, rates.text_lr, follows=g)
-        condition_ema = Ema(condition, config.ema)
+        condition_ema = Ema[Condition](condition, config.ema)
     stem = None if parts.stem is None else parts.stem.stem
     frozen = (parts.discriminator.features, parts.classifier, parts.clip, stem)
     return TrainState(
@@ -149,7 +150,7 @@ def _callbacks(
     config: TrainConfig, runtime: Runtime, folder: Path, state: TrainState, data: TrainingBatches
 ) -> Callbacks:
     """All callbacks of this process in their order; a snapshot's numbers go from one to the next."""
-    followed: list[tuple[Ema[nn.Module], nn.Module]] = [(state.ema, state.g.raw)]
+    followed: list[tuple[Ema[Any], nn.Module]] = [(state.ema, state.g.raw)]
     if state.condition_ema:
         followed.append((state.condition_ema, state.condition))
     found: list[Callback] = [Statistics(runtime, data), EmaFollowed(followed)]

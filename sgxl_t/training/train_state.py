@@ -14,6 +14,7 @@ from sgxl_t.networks.discriminators.discriminator_t import DinoHeads, TokenFeatu
 from sgxl_t.networks.discriminators.discriminator_xl import ProjectedHeads
 from sgxl_t.networks.discriminators.projector import ProjectedFeatures
 from sgxl_t.networks.generators.generator import Generator
+from sgxl_t.networks.text.text_encoder import TextEncoder
 from sgxl_t.objectives.objective import Objective
 from sgxl_t.training.loop.ema import Ema
 from sgxl_t.training.parallel.trained_network import TrainedNetwork
@@ -38,7 +39,7 @@ class TrainState:
 
     g: TrainedNetwork[Generator]
     d: TrainedNetwork[ProjectedHeads | DinoHeads]
-    text: TrainedNetwork[nn.Module] | None
+    text: TrainedNetwork[TextEncoder] | None
     ema: Ema[Generator]
     condition: Condition
     condition_ema: Ema[Condition] | None

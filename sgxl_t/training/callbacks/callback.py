@@ -173,5 +173,5 @@ class Callbacks:
     def load_state_dict(self, state: Mapping[str, Any], checkpoint: Path) -> None:
         """Restores the states that the checkpoint has."""
         for one in self._callbacks:
-            if one.state_key in state:
+            if one.state_key is not None and one.state_key in state:
                 one.load_state_dict(state[one.state_key], checkpoint)

@@ -32,7 +32,7 @@ class EmaFollowed(Callback):
     in part; None where this process holds none.
     """
 
-    def __init__(self, averages: Sequence[tuple[Ema[nn.Module], nn.Module]]) -> None:
+    def __init__(self, averages: Sequence[tuple[Ema[Any], nn.Module]]) -> None:
         """averages: each with the network that it follows; frozen parameters do not count."""
         pairs = [
             (mine, current)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sgxl_t.training.config.config import EmaConfig
 
-Network = TypeVar("Network", bound=nn.Module, covariant=True)
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def ema_decay(config: EmaConfig, batch_images: int, images_seen: int) -> float:

@@ -18,7 +18,7 @@ from sgxl_t.training.checkpoint.checkpoint import flatten_optimizer, restore_opt
 MakeOptimizer = Callable[[nn.Module], torch.optim.Optimizer]
 Mean = Callable[[Tensor], Tensor]
 """Mean of a tensor over all processes, on every process."""
-Network = TypeVar("Network", bound=nn.Module, covariant=True)
+Network = TypeVar("Network", bound=nn.Module)
 
 
 class TrainedNetwork(Generic[Network]):
