@@ -129,7 +129,7 @@ def inspect(folder: str, as_json: bool) -> None:
 def describe(folder: Path) -> dict[str, Any]:
     """What the network in a folder is, with all its tensors checked."""
     from sgxl_t.networks.backbones.local_networks import load_local
-    from sgxl_t.networks.text.clip import load_clip
+    from sgxl_t.networks.frozen import load_clip
     from sgxl_t.networks.weights.stored import read_config
 
     config = read_config(folder).group()

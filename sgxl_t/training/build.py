@@ -19,16 +19,16 @@ from sgxl_t.datasets.base import ImageSource
 from sgxl_t.files.whole import whole_folder
 from sgxl_t.metrics.features.extractor_cache import Shelf
 from sgxl_t.model_io.model_folder import load_model, read_info
-from sgxl_t.networks.backbones.feature_networks import FeatureNetwork, load_feature_network
+from sgxl_t.networks.backbones.feature_networks import FeatureNetwork
 from sgxl_t.networks.backbones.references import local_references, trained_kinds
 from sgxl_t.networks.discriminators.discriminator import Discriminator, build_discriminator
+from sgxl_t.networks.frozen import load_feature_network, load_text_encoder
 from sgxl_t.networks.generators.frozen_t import rest, resting_names
 from sgxl_t.networks.generators.generator import Generator
 from sgxl_t.networks.generators.registry import build_generator
 from sgxl_t.networks.generators.superres import StemView, freeze_for_stage, load_stem
 from sgxl_t.networks.text.clip import ClipModel
 from sgxl_t.networks.text.text_encoder import TextEncoder
-from sgxl_t.networks.text.text_towers import load_text_encoder
 from sgxl_t.objectives.guides import check_guide
 from sgxl_t.ops.images import as_rgb
 from sgxl_t.training.checkpoint.origin import check_resumed, check_start, features_of, model_of

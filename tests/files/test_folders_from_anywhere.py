@@ -21,9 +21,8 @@ from sgxl_t.networks.backbones.local_networks import (
     load_local,
     save_local,
 )
-from sgxl_t.networks.text.clip import load_clip
+from sgxl_t.networks.frozen import load_clip, load_stored_text, load_text_encoder
 from sgxl_t.networks.text.text_encoder import JoinedEncoders
-from sgxl_t.networks.text.text_towers import load_stored_text, load_text_encoder
 from sgxl_t.training.callbacks.health import read_health, warnings_on
 from sgxl_t.training.callbacks.report import write_run_report
 from sgxl_t.training.callbacks.tracking import newest_numbers, read_stats

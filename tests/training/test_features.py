@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from sgxl_t.cli.features import features
 from sgxl_t.datasets import ImageSource, Sample
 from sgxl_t.networks.backbones.local_networks import SmallCNNConfig, SmallViTConfig, load_local
-from sgxl_t.networks.text.clip import load_clip
+from sgxl_t.networks.frozen import load_clip
 from sgxl_t.training.local_features.config import FeaturesConfig
 from sgxl_t.training.local_features.data import read_pictures
 from sgxl_t.training.local_features.train import one_cycle, train_features

@@ -22,8 +22,8 @@ from sgxl_t.model_io.model_folder import (
 )
 from sgxl_t.networks.backbones.references import local_references, trained_kinds
 from sgxl_t.networks.configs import ConditionSpec
+from sgxl_t.networks.frozen import load_text_encoder
 from sgxl_t.networks.generators.registry import build_generator
-from sgxl_t.networks.text.text_towers import load_text_encoder
 from sgxl_t.training.checkpoint.checkpoint import STATE, newest_whole
 from sgxl_t.training.config.config import TrainConfig
 from sgxl_t.training.local_features.config import FeaturesConfig

@@ -29,7 +29,8 @@ from sgxl_t.networks.backbones.local_networks import (
     SmallViTConfig,
     save_local,
 )
-from sgxl_t.networks.text.clip import ClipModel, TextTowerConfig, load_clip, local_clip
+from sgxl_t.networks.frozen import load_clip
+from sgxl_t.networks.text.clip import ClipModel, TextTowerConfig, local_clip
 from sgxl_t.networks.text.vocab import UNKNOWN, WordTokenizer
 from sgxl_t.networks.weights.stored import write_json
 from sgxl_t.training.local_features.config import KINDS, FeaturesConfig

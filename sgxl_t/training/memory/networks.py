@@ -17,11 +17,12 @@ from torch import Tensor, nn
 
 from sgxl_t.conditioning.table_file import load_class_table
 from sgxl_t.model_io.model_folder import read_info
-from sgxl_t.networks.backbones.feature_networks import FeatureNetwork, load_feature_network
+from sgxl_t.networks.backbones.feature_networks import FeatureNetwork
 from sgxl_t.networks.backbones.local_networks import SmallCNN, SmallCNNConfig, SmallViT, SmallViTConfig
 from sgxl_t.networks.backbones.references import split_references
 from sgxl_t.networks.configs import ConditionSpec, GeneratorConfig
 from sgxl_t.networks.discriminators.discriminator import Discriminator, build_discriminator
+from sgxl_t.networks.frozen import load_feature_network, load_stored_text
 from sgxl_t.networks.generators.frozen_t import rest, resting_names
 from sgxl_t.networks.generators.generator import Generator
 from sgxl_t.networks.generators.registry import build_generator
@@ -29,7 +30,6 @@ from sgxl_t.networks.generators.superres import StemView, freeze_for_stage
 from sgxl_t.networks.text.clip import ClipModel, TextTowerConfig, local_clip, without_image
 from sgxl_t.networks.text.open_clip_model import OpenClipModel, check_open_clip
 from sgxl_t.networks.text.text_encoder import JoinedEncoders, TextEncoder
-from sgxl_t.networks.text.text_towers import load_stored_text
 from sgxl_t.networks.text.transformers_text import FAMILIES, TransformersText
 from sgxl_t.networks.weights.stored import read_config
 from sgxl_t.training.config.config import TrainConfig
