@@ -16,8 +16,8 @@ from sgxl_t.training.callbacks.health import Health, Pool, read_health, rules_of
 from sgxl_t.training.callbacks.health_numbers import AverageWatch, Variety
 from sgxl_t.training.callbacks.report import write_run_report
 from sgxl_t.training.callbacks.tracking import newest_numbers, read_stats
-from sgxl_t.training.config.config import EmaConfig
 from sgxl_t.training.config.config_file import parse_config
+from sgxl_t.training.config.parts import EmaConfig
 from sgxl_t.training.loop import trainer
 from sgxl_t.training.loop.ema import Ema
 from sgxl_t.training.train import main

@@ -22,7 +22,7 @@ from sgxl_t.metrics.plateau import PlateauMonitor
 from sgxl_t.metrics.real_cache import RealCache, RealSide
 from sgxl_t.metrics.runner import Result, evaluate
 from sgxl_t.ops.images import as_rgb, to_uint8
-from sgxl_t.training.config.config import tracked_specs
+from sgxl_t.training.config.parts import tracked_specs
 from sgxl_t.training.loop.data import open_tracked
 
 if TYPE_CHECKING:

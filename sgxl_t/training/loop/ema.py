@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from sgxl_t.training.config.config import EmaConfig
+from sgxl_t.training.config.parts import EmaConfig
 
 
 def ema_decay(config: EmaConfig, batch_images: int, images_seen: int) -> float:
