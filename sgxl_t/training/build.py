@@ -35,13 +35,13 @@ from sgxl_t.training.checkpoint.origin import check_resumed, check_start, featur
 from sgxl_t.training.config.config import TrainConfig, tracked_specs
 from sgxl_t.training.local_features.train import train_features
 from sgxl_t.training.loop.data import open_data, open_tracked
-from sgxl_t.training.loop.fixed_captions import keep_captions, note_cut_captions
+from sgxl_t.training.loop.fixed_captions import cache_captions, note_cut_captions
 from sgxl_t.training.memory.networks import sketch_networks
 from sgxl_t.training.memory.shapes import Shapes
 from sgxl_t.training.parallel import watchdog
 from sgxl_t.training.parallel.launch_check import check_launch
 from sgxl_t.training.parallel.machines import share_files
-from sgxl_t.training.parallel.main_process import end_together, main_writes
+from sgxl_t.training.parallel.main_process import end_together, on_main_process
 from sgxl_t.training.parallel.runtime import Runtime, stream
 
 log = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ def build_parts(
             network.to(runtime.device)
     if runtime.is_main:
         note_cut_captions(parts.condition, source)
-    keep_captions(parts.condition, source, runtime, folder / "captions")
+    cache_captions(parts.condition, source, runtime, folder / "captions")
     return parts
 
 
@@ -199,7 +199,7 @@ def resolve_references(
     root = folder / "features"
     missing = _to_train(config, root)
     there = features_of(config, source) if missing else None
-    with main_writes(runtime, folder, "its feature networks"):
+    with on_main_process(runtime, folder, "its feature networks"):
         if there is not None and runtime.is_main:
             missing = _take_over(there, root, missing)
         if missing and runtime.is_main:

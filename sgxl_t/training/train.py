@@ -17,7 +17,7 @@ from sgxl_t.training.checkpoint.run_folder import held, prepare_folder
 from sgxl_t.training.config.config import TrainConfig
 from sgxl_t.training.config.config_file import parse_config
 from sgxl_t.training.parallel.exit_codes import DIVERGED, INTERRUPTED, USER_ERROR, WRITE_FAILED
-from sgxl_t.training.parallel.main_process import ElsewhereError, main_writes
+from sgxl_t.training.parallel.main_process import ElsewhereError, on_main_process
 from sgxl_t.training.parallel.watchdog import watched
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def _train(config: TrainConfig, runtime: Runtime) -> bool:
     rounds = config.rounds(runtime.world_size)
     folder = config.folder()
     source = open_checked(config, runtime)
-    with main_writes(runtime, folder, "its configuration"):
+    with on_main_process(runtime, folder, "its configuration"):
         if runtime.is_main:
             prepare_folder(folder, config)
     log.info(

@@ -51,7 +51,7 @@ from sgxl_t.training.build import _rest
 from sgxl_t.training.checkpoint.checkpoint import load_newest
 from sgxl_t.training.checkpoint.state import restore_state
 from sgxl_t.training.config.config_file import parse_config
-from sgxl_t.training.parallel.trained_network import Role
+from sgxl_t.training.parallel.trained_network import TrainedNetwork
 
 BACKBONES = {
     "deit_base_distilled_patch16_224": ("vit", "timm:deit_base_distilled_patch16_224.fb_in1k"),
@@ -279,7 +279,7 @@ def test_trainer_goes_on_from_an_imported_state(files, tmp_path, narrow, capsys)
 
     fresh = {"g": tiny_model("class", "sgxl-tiny-16")[0], "d": discriminator.heads}
     roles = {
-        name: Role(one, one, torch.optim.Adam(one.parameters()), mean=lambda value: value)
+        name: TrainedNetwork(one, one, torch.optim.Adam(one.parameters()), mean=lambda value: value)
         for name, one in fresh.items()
     }
     loaded = {}

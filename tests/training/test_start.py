@@ -57,7 +57,7 @@ def test_a_model_folder_gives_generator_and_average(classes, tmp_path, tiny_feat
     assert same(trainer.g.raw.state_dict(), stored)
     assert same(trainer.ema.network.state_dict(), stored)
     assert not same(trainer.d.raw.state_dict(), load_newest(classes / "checkpoints")[1]["network_d"])
-    assert trainer.g.moments() == {}
+    assert trainer.g.optimizer_state() == {}
     assert trainer.images_seen == 0
     said = [line for line in caplog.messages if line.startswith("starts from")]
     assert said == [
@@ -110,7 +110,7 @@ def test_nothing_stays_fresh_where_all_fits(classes, tmp_path, tiny_features, ca
     trainer = begun(tmp_path / "run", tiny_features, start=classes)
     parts = load_newest(classes / "checkpoints")[1]
     assert same(trainer.d.raw.state_dict(), parts["network_d"])
-    assert same(trainer.d.moments(), parts["optimizer_d"])
+    assert same(trainer.d.optimizer_state(), parts["optimizer_d"])
     assert "fresh: nothing" in caplog.text
 
 

@@ -32,7 +32,7 @@ from sgxl_t.training.callbacks.snapshots import (
 )
 from sgxl_t.training.callbacks.tracking import Tracker, read_stats
 from sgxl_t.training.loop.data import WatchedBatches
-from sgxl_t.training.parallel.main_process import main_writes
+from sgxl_t.training.parallel.main_process import on_main_process
 from sgxl_t.training.parallel.runtime import stream
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Recorder:
         rng = stream(trainer.config.seed, "grid", 0)
         z = torch.randn(len(self._grid_given), trainer.g.raw.z_dim, generator=rng)
         self._grid_z = z.to(trainer.runtime.device)
-        with main_writes(trainer.runtime, trainer.folder, "its records"):
+        with on_main_process(trainer.runtime, trainer.folder, "its records"):
             if trainer.runtime.is_main:
                 self._open(rows)
 
@@ -123,13 +123,13 @@ class Recorder:
             line["ema/followed"] = float(f"{followed:.4g}")
         line["memory_gib"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 3)
         self._start_clock()
-        with main_writes(trainer.runtime, trainer.folder, "the numbers of a tick"):
+        with on_main_process(trainer.runtime, trainer.folder, "the numbers of a tick"):
             self._take(line)
         return f"{speed:.0f} img/s, G {line['loss/g']:.2f}, D {line['loss/d']:.2f}"
 
     def snapshot(self) -> None:
         """Writes a grid, the tracked metrics and last/; best/ becomes the best smoothed model so far."""
-        with main_writes(self.trainer.runtime, self.trainer.folder, "a snapshot"):
+        with on_main_process(self.trainer.runtime, self.trainer.folder, "a snapshot"):
             if self.trainer.runtime.is_main:
                 self._write_snapshot()
         self._start_clock()
@@ -143,7 +143,7 @@ class Recorder:
         """Flushes files, brings the report up to date and ends the loader processes."""
         if isinstance(self.trainer.loader, WatchedBatches):
             self.trainer.loader.close()
-        with main_writes(self.trainer.runtime, self.trainer.folder, "the report"):
+        with on_main_process(self.trainer.runtime, self.trainer.folder, "the report"):
             if self.tracker:
                 self.tracker.close()
                 write_run_report(self.trainer.folder)

@@ -20,7 +20,7 @@ from sgxl_t.files.whole import put_back, whole_file
 from sgxl_t.training.checkpoint.disk import is_full
 from sgxl_t.training.config.config import TrainConfig
 from sgxl_t.training.config.config_file import write_config
-from sgxl_t.training.parallel.main_process import main_writes
+from sgxl_t.training.parallel.main_process import on_main_process
 
 if TYPE_CHECKING:
     from sgxl_t.training.parallel.runtime import Runtime
@@ -40,7 +40,7 @@ def held(folder: Path, runtime: Runtime) -> Iterator[None]:
     """
     new = not folder.exists()
     with ExitStack() as stack:
-        with main_writes(runtime, folder, "its configuration"):
+        with on_main_process(runtime, folder, "its configuration"):
             if runtime.is_main:
                 with _writable(folder):
                     runtime.lock = stack.enter_context(

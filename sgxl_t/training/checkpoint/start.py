@@ -115,7 +115,7 @@ def _from_run(trainer: Trainer, run: Path) -> Taken:
         fitting = _fitting(own, _without(parts[f"network_{name}"], others))
         role.load_weights({**own, **fitting})
         states = parts[f"optimizer_{name}"]
-        role.load_moments({key: states[key] for key in states if _parameter(key) not in others}, partly=True)
+        role.load_optimizer_state({key: states[key] for key in states if _parameter(key) not in others}, partly=True)
         if not states:
             taken.others.append(f"optimiser states of {name}")
         taken.words.append(f"{len(fitting)} tensors of {name}")

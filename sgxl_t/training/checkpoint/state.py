@@ -25,12 +25,12 @@ log = logging.getLogger("sgxl_t")
 def save_state(trainer: Trainer) -> None:
     """Writes everything that the next start needs to go on exactly; only the main process writes.
 
-    Call it within `main_writes`.
+    Call it within `on_main_process`.
 
     Sharded networks are gathered, so that any number of processes in any mode can go on from it.
     """
     positions = positions_of(trainer.loader, trainer.runtime)
-    gathered = {name: (role.weights(), role.moments()) for name, role in trainer.roles().items()}
+    gathered = {name: (role.weights(), role.optimizer_state()) for name, role in trainer.roles().items()}
     if trainer.runtime.is_main:
         parts: dict[str, dict[str, Tensor]] = {
             "ema": trainer.ema.network.state_dict(),
@@ -88,7 +88,7 @@ def restore_state(trainer: Trainer) -> None:
         trainer.features.load_projection_state(parts["projection"])
         for name, role in trainer.roles().items():
             role.load_weights(parts[f"network_{name}"])
-            role.load_moments(parts[f"optimizer_{name}"])
+            role.load_optimizer_state(parts[f"optimizer_{name}"])
         if trainer.condition_ema:
             trainer.condition_ema.network.load_state_dict(parts["ema_text"])
     except (RuntimeError, KeyError, ValueError) as error:

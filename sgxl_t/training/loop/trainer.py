@@ -28,9 +28,9 @@ from sgxl_t.training.loop.ema import Ema
 from sgxl_t.training.loop.running_statistics import RunningStatistics
 from sgxl_t.training.parallel.interrupt import StopRequest
 from sgxl_t.training.parallel.machines import check_agreement, share_checkpoint
-from sgxl_t.training.parallel.main_process import main_writes
+from sgxl_t.training.parallel.main_process import on_main_process
 from sgxl_t.training.parallel.runtime import Runtime, stream
-from sgxl_t.training.parallel.trained_network import Role
+from sgxl_t.training.parallel.trained_network import TrainedNetwork
 
 log = logging.getLogger("sgxl_t")
 
@@ -69,7 +69,7 @@ class Trainer:
         self.d = self._prepare(parts.discriminator.heads, config.optimizer.d_lr)
         if parts.stem is not None:
             parts.stem.watch(self.g.raw)
-        self.text: Role | None = None
+        self.text: TrainedNetwork | None = None
         self.condition_ema: Ema | None = None
         if isinstance(self.condition, TextCondition) and self.condition.learns:
             tower = self.condition.own
@@ -85,7 +85,7 @@ class Trainer:
         self.intake = Intake(runtime.device)
         self.recorder = Recorder(self)
 
-    def _prepare(self, network: nn.Module, lr: float, *, follows: Role | None = None) -> Role:
+    def _prepare(self, network: nn.Module, lr: float, *, follows: TrainedNetwork | None = None) -> TrainedNetwork:
         rates = self.config.optimizer
 
         def adam(network: nn.Module) -> torch.optim.Optimizer:
@@ -103,7 +103,7 @@ class Trainer:
         """Of the random streams of data and losses; another one after each time the run went back."""
         return self.config.seed + 1_000_003 * self.rollbacks
 
-    def roles(self) -> dict[str, Role]:
+    def roles(self) -> dict[str, TrainedNetwork]:
         """The trained networks by name."""
         return {"g": self.g, "d": self.d, **({"text": self.text} if self.text else {})}
 
@@ -114,7 +114,7 @@ class Trainer:
         kept: list[Any] = []
         for phase in self.objective.phases(self.iteration, self.images_seen):
             role, other = (self.d, self.g) if phase == "d" else (self.g, self.d)
-            with other.resting():
+            with other.frozen():
                 for part in self.statistics.over(rounds):
                     with role.round(last=part is rounds[-1]):
                         self.recorder.collect(self._learn(role, phase, part, kept))
@@ -123,7 +123,7 @@ class Trainer:
         self.images_seen += self.config.batch.images
         self.iteration += 1
 
-    def _learn(self, role: Role, phase: Phase, part: Round, kept: list[Any]) -> Stats:
+    def _learn(self, role: TrainedNetwork, phase: Phase, part: Round, kept: list[Any]) -> Stats:
         """Forward and backward pass of one round; the graph is gone when it returns."""
         with self.runtime.autocast():
             loss, stats = self.loss(phase, part, kept)
@@ -250,7 +250,7 @@ class Trainer:
                     done = done or self.recorder.at_rest
                 due = self._due(schedule.checkpoint_kimg, before) and not skipped_in_a_row(self)
                 if due or done or ending:
-                    with main_writes(self.runtime, self.folder, "a checkpoint"):
+                    with on_main_process(self.runtime, self.folder, "a checkpoint"):
                         save_state(self)
                     self.rolled_back = False
         self.recorder.close()

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sgxl_t.files.whole import whole_file
 from sgxl_t.training.checkpoint.checkpoint import find_newest, manifest_hash, remove_old
-from sgxl_t.training.parallel.main_process import end_together, kimg_of, main_writes, refuse
+from sgxl_t.training.parallel.main_process import end_together, kimg_of, on_main_process, refuse
 from sgxl_t.training.parallel.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def share_files(runtime: Runtime, folder: Path) -> None:
         main = everywhere[0]
         wanted = sorted(name for name in main if any(theirs.get(name) != main[name] for theirs in everywhere))
         lacking = {name for name in wanted if everywhere[runtime.rank].get(name) != main[name]}
-        with main_writes(runtime, folder, "files of the main process"):
+        with on_main_process(runtime, folder, "files of the main process"):
             for name in wanted:
                 data = runtime.from_main((folder / name).read_bytes() if runtime.is_main else b"")
                 if writes and name in lacking:

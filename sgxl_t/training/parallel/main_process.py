@@ -20,7 +20,7 @@ class ElsewhereError(Exception):
 
 
 @contextmanager
-def main_writes(runtime: Runtime, folder: Path, doing: str) -> Iterator[None]:
+def on_main_process(runtime: Runtime, folder: Path, doing: str) -> Iterator[None]:
     """A block of which only the main process does the last part; all processes meet at its end.
 
     folder: the run. doing: the work in a few words. It may take long. Where files cannot be written, or the

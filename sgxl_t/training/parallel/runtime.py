@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from sgxl_t.files.lock import Lock
-from sgxl_t.training.parallel.deepspeed import ZeroRole, prepare_deepspeed, zero_settings
-from sgxl_t.training.parallel.fsdp import ShardedRole
-from sgxl_t.training.parallel.trained_network import MakeOptimizer, Role
+from sgxl_t.training.parallel.deepspeed import DeepSpeedNetwork, prepare_deepspeed, zero_settings
+from sgxl_t.training.parallel.fsdp import FsdpNetwork
+from sgxl_t.training.parallel.trained_network import MakeOptimizer, TrainedNetwork
 
 Mode = Literal["single", "ddp", "zero", "fsdp"]
 PATIENCE = timedelta(hours=12)
@@ -109,25 +109,25 @@ class Runtime:
         *,
         rounds: int,
         per_device: int,
-        follows: Role | None = None,
-    ) -> Role:
-        """Moves a network to the device and gives it to the back end, unless it rests whole.
+        follows: TrainedNetwork | None = None,
+    ) -> TrainedNetwork:
+        """Moves a network to the device and gives it to the back end, unless it is frozen as a whole.
 
         rounds, per_device: of an update. follows: the network in whose backward passes this one takes part;
-        its role then steps with that one and stays whole on every process.
+        its trained network then steps with that one and stays whole on every process.
         """
         network.to(self.device)
-        resting = not any(parameter.requires_grad for parameter in network.parameters())
-        wrap = follows is None and not resting
+        frozen = not any(parameter.requires_grad for parameter in network.parameters())
+        wrap = follows is None and not frozen
         if wrap and self.mode == "zero":
             settings = zero_settings(
                 self._asked_of_deepspeed(), precision=self.precision, per_device=per_device, rounds=rounds
             )
-            return ZeroRole(network, make_optimizer, settings, mean=self.mean)
+            return DeepSpeedNetwork(network, make_optimizer, settings, mean=self.mean)
         if wrap and self.mode == "fsdp":
-            return ShardedRole(network, make_optimizer, mesh=self._mesh(), mean=self.mean)
+            return FsdpNetwork(network, make_optimizer, mesh=self._mesh(), mean=self.mean)
         engine = self._synchronised(network) if wrap and self.mode == "ddp" else network
-        role = Role(
+        role = TrainedNetwork(
             network,
             engine,
             make_optimizer(network),

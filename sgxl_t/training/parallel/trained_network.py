@@ -19,7 +19,7 @@ Mean = Callable[[Tensor], Tensor]
 """Mean of a tensor over all processes, on every process."""
 
 
-class Role:
+class TrainedNetwork:
     """A network whose parameters are whole on every process: one process, or data parallel (DDP).
 
     engine: what `forward` is called through in this network's own phase. raw: the plain module inside.
@@ -40,7 +40,7 @@ class Role:
         self.raw, self.engine, self.optimizer = raw, engine, optimizer
         self.trainable = [parameter for parameter in raw.parameters() if parameter.requires_grad]
         self.scaler = scaler
-        self.followers: list[Role] = []
+        self.followers: list[TrainedNetwork] = []
         self._by_hand = by_hand
         self._mean = mean
         device = next((parameter.device for parameter in raw.parameters()), torch.device("cpu"))
@@ -48,7 +48,7 @@ class Role:
         self._in_a_row = torch.zeros((), device=device)
 
     @contextmanager
-    def resting(self) -> Iterator[None]:
+    def frozen(self) -> Iterator[None]:
         """This network's parameters take no gradients inside the block, another one's phase."""
         for parameter in self.trainable:
             parameter.requires_grad_(False)
@@ -144,12 +144,12 @@ class Role:
         """Takes over what `weights` gave, on any number of processes; RuntimeError where names differ."""
         self.raw.load_state_dict(tensors)
 
-    def moments(self) -> dict[str, Tensor]:
+    def optimizer_state(self) -> dict[str, Tensor]:
         """The optimiser's state, whole, by `<parameter name>.<moment>`."""
         return flatten_optimizer(self.optimizer, self.raw)
 
-    def load_moments(self, tensors: Mapping[str, Tensor], *, partly: bool = False) -> None:
-        """Takes over what `moments` gave. partly: what fits no parameter is left out, else a ValueError."""
+    def load_optimizer_state(self, tensors: Mapping[str, Tensor], *, partly: bool = False) -> None:
+        """Loads what `optimizer_state` gave. partly: leave out what fits no parameter, else a ValueError."""
         restore_optimizer(self.optimizer, self.raw, tensors, partly=partly)
 
     def scaler_state(self) -> dict[str, float]:

@@ -19,7 +19,7 @@ from sgxl_t.training.config.config import TrainConfig
 from sgxl_t.training.loop.trainer import Trainer
 from sgxl_t.training.parallel import watchdog
 from sgxl_t.training.parallel.machines import share_checkpoint, share_files
-from sgxl_t.training.parallel.main_process import end_together, main_writes
+from sgxl_t.training.parallel.main_process import end_together, on_main_process
 from sgxl_t.training.parallel.runtime import Runtime
 from sgxl_t.training.progressive.chain_report import write_chain_report
 from sgxl_t.training.progressive.chain_state import ChainState, StageState, open_chain
@@ -48,7 +48,7 @@ def run_chain(config: TrainConfig, runtime: Runtime) -> bool:
         sources = check_plan(todo or planned, runtime.world_size)
         if runtime.is_main:  # the others are sent what they lack
             _check_starts(planned, todo, chain)
-    with main_writes(runtime, root, "the state of the chain"):
+    with on_main_process(runtime, root, "the state of the chain"):
         if runtime.is_main:
             prepare_folder(root, replace(config, stage=None))
             chain.write(root)
@@ -76,7 +76,7 @@ def _train(
 ) -> bool:
     """All stages of `todo` in order, with what belongs to the whole chain after each."""
     root, limit, started = config.folder(), config.schedule.max_minutes, time.monotonic()
-    with main_writes(runtime, root, "its best model"):
+    with on_main_process(runtime, root, "its best model"):
         if runtime.is_main:
             _publish(root, chain)
     for stage in todo:
@@ -87,7 +87,7 @@ def _train(
         if not _train_stage(stage, chain.of(stage), chain, root, runtime, minutes):
             return False
         gc.collect()  # the stage's networks refer to each other and would stay beside the next one's
-        with main_writes(runtime, root, "its best model and report"):
+        with on_main_process(runtime, root, "its best model and report"):
             if runtime.is_main:
                 _publish(root, chain)
                 given = grid_conditions(source, config.cond, REPORT_ROWS)
@@ -104,7 +104,7 @@ def _train_stage(
     else:
         config = replace(stage.config, schedule=replace(stage.config.schedule, max_minutes=minutes))
     state.state = "running"
-    with main_writes(runtime, root, "the state of the chain"):
+    with on_main_process(runtime, root, "the state of the chain"):
         if runtime.is_main:
             prepare_folder(stage.folder, stage.config)
             chain.write(root)
@@ -129,7 +129,7 @@ def _train_stage(
         log.info("stage %s has %s", stage.label, _ending(state))
         if state.ended_by == "diverged":
             log.warning("its tracked metric diverged; the chain goes on from its best model, before that")
-    with main_writes(runtime, root, "the state of the chain"):
+    with on_main_process(runtime, root, "the state of the chain"):
         if runtime.is_main:
             state.metrics = _metrics(stage, config, runtime) if finished else {}
             chain.write(root)
