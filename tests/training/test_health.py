@@ -63,7 +63,7 @@ class Course:
     def __init__(self, folder, cond="class", *, kimg=0, **settings):
         self.folder, self.kimg = folder, kimg
         arguments = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
-        self.rules = rules_of(parse_config(["--cond", cond, *arguments]))
+        self.rules = rules_of(parse_config(["--cond", cond, *arguments]).health_settings())
         stats = [line for line in read_stats(folder / "stats.jsonl") if line["images"] <= kimg * 1000]
         self.health = Health(folder, self.rules, images_seen=kimg * 1000, stats=stats)
 

@@ -32,7 +32,7 @@ def settings(cond, family, **changes):
 
 
 def advice(config):
-    return {rule.name: rule.advice for rule in rules_of(config)}
+    return {rule.name: rule.advice for rule in rules_of(config.health_settings())}
 
 
 def named(config):

@@ -86,7 +86,7 @@ class Recorder:
             self.tracked = TrackedMetrics(trainer)
         self.health = Health(
             trainer.folder,
-            rules_of(trainer.config),
+            rules_of(trainer.config.health_settings()),
             images_seen=trainer.images_seen,
             stats=read_stats(trainer.folder / "stats.jsonl"),
         )

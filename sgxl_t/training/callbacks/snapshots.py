@@ -79,7 +79,7 @@ class TrackedMetrics:
         config, condition = trainer.config, trainer.condition
         if trainer.condition_ema:
             condition = trainer.condition_ema.network
-        compared, name = open_tracked(config, trainer.source)
+        compared, name = open_tracked(trainer.source, config.data, config.log.track_source, config.cond)
         self.specs = tracked_specs(config.log.metrics, config.log.track_images)
         self.shelf = Shelf(device=trainer.runtime.device)
         self.real = RealSide(compared, name)

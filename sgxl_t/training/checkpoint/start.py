@@ -35,7 +35,7 @@ def start_from(trainer: Trainer, start: str) -> None:
     generator, to the weights and to their average alike; discriminator and optimisers are new. What has no
     counterpart keeps its first values: blocks of a larger side, tables of other classes.
     """
-    model = model_of(trainer.config)
+    model = model_of(trainer.config.start)
     taken = _from_run(trainer, Path(start)) if model is None else _from_model(trainer, model.folder)
     log.info("starts from %s, %s; fresh: %s", taken.folder, ", ".join(taken.words), taken.fresh())
 
@@ -115,7 +115,9 @@ def _from_run(trainer: Trainer, run: Path) -> Taken:
         fitting = _fitting(own, _without(parts[f"network_{name}"], others))
         role.load_weights({**own, **fitting})
         states = parts[f"optimizer_{name}"]
-        role.load_optimizer_state({key: states[key] for key in states if _parameter(key) not in others}, partly=True)
+        role.load_optimizer_state(
+            {key: states[key] for key in states if _parameter(key) not in others}, partly=True
+        )
         if not states:
             taken.others.append(f"optimiser states of {name}")
         taken.words.append(f"{len(fitting)} tensors of {name}")

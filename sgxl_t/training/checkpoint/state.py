@@ -12,7 +12,6 @@ from sgxl_t.files.terminal import visible
 from sgxl_t.files.untrusted import Value
 from sgxl_t.training.checkpoint.checkpoint import load_newest, save_checkpoint
 from sgxl_t.training.checkpoint.start import calibrate, start_from
-from sgxl_t.training.config.config_file import config_to_dict
 from sgxl_t.training.loop.data import positions_of
 from sgxl_t.training.parallel.machines import check_same_checkpoint
 
@@ -51,7 +50,7 @@ def save_state(trainer: Trainer) -> None:
             "skipped_steps": {name: role.skipped_steps for name, role in trainer.roles().items()},
             "loss_scale": {name: role.scaler_state() for name, role in trainer.roles().items()},
             "rollbacks": trainer.rollbacks,
-            "config": config_to_dict(trainer.config),
+            "config": trainer.config.to_dict(),
         }
         save_checkpoint(
             trainer.folder / "checkpoints",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -199,6 +199,12 @@ class TrainConfig:
                 f"{self.round_images(num_processes)}: use a multiple of {chunk}"
             )
         return self.batch.images // chunk
+
+    def with_model(self, generator: GeneratorConfig, conditioning: ConditioningConfig) -> TrainConfig:
+        """The same with these two in place, checked."""
+        changed = replace(self, generator=generator, conditioning=conditioning)
+        changed.check()
+        return changed
 
     # What others take of it ------------------------------------------------------------------------------
 

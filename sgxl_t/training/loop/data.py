@@ -12,7 +12,7 @@ from sgxl_t.datasets.loading.loader import IndexedBatches, batches
 from sgxl_t.datasets.loading.streaming import StreamBatches
 from sgxl_t.datasets.shards import Consent, ShardOptions
 from sgxl_t.networks.configs import GeneratorConfig
-from sgxl_t.training.config.config import DataConfig, TrainConfig
+from sgxl_t.training.config.parts import DataConfig
 from sgxl_t.training.parallel import watchdog
 from sgxl_t.training.parallel.runtime import Runtime
 
@@ -60,31 +60,32 @@ def _consent(config: DataConfig) -> Consent:
     return Consent(typed=False, allow_pipe=config.allow_pipe)
 
 
-def open_tracked(config: TrainConfig, source: ImageSource) -> tuple[ImageSource, str]:
-    """The data of tracked metrics and its name: log.track_source, or `source` as it was before mirroring.
+def open_tracked(
+    source: ImageSource, data: DataConfig, track_source: str | None, cond: str
+) -> tuple[ImageSource, str]:
+    """The data of tracked metrics and its name: `track_source`, or `source` without mirrored images.
 
-    ValueError where that lacks the captions, or has other classes than the training data.
+    ValueError where track_source has no captions, or other classes than the training data.
     """
-    name = config.log.track_source
-    if name is None:
-        if source.mirror:  # mirrored pictures train, but nobody took them
+    if track_source is None:
+        if source.mirror:  # mirrored images are no real ones
             source = copy.copy(source)
             source.mirror = False
-        return source, config.data.source
-    shards = ShardOptions(consent=_consent(config.data))
-    tracked = open_source(name, resolution=source.resolution, shards=shards)
+        return source, data.source
+    shards = ShardOptions(consent=_consent(data))
+    tracked = open_source(track_source, resolution=source.resolution, shards=shards)
     tracked.gray = source.gray
-    if config.cond == "text" and not tracked.has_captions:
+    if cond == "text" and not tracked.has_captions:
         raise ValueError(
-            f"log.track_source={name} has no captions, cond=text needs one per picture: "
+            f"log.track_source={track_source} has no captions, cond=text needs one per picture: "
             f"{tracked.no_captions or 'put a .txt file beside each picture, or leave the setting out'}"
         )
-    if config.cond == "class" and tracked.class_names != source.class_names:
+    if cond == "class" and tracked.class_names != source.class_names:
         raise ValueError(
-            f"log.track_source={name} has {tracked.num_classes} classes and {config.data.source} has "
+            f"log.track_source={track_source} has {tracked.num_classes} classes and {data.source} has "
             f"{source.num_classes} or names them otherwise: give both the same classes in the same order"
         )
-    return tracked, name
+    return tracked, track_source
 
 
 class WatchedBatches(Iterator[Batch]):

@@ -85,7 +85,9 @@ class Trainer:
         self.intake = Intake(runtime.device)
         self.recorder = Recorder(self)
 
-    def _prepare(self, network: nn.Module, lr: float, *, follows: TrainedNetwork | None = None) -> TrainedNetwork:
+    def _prepare(
+        self, network: nn.Module, lr: float, *, follows: TrainedNetwork | None = None
+    ) -> TrainedNetwork:
         rates = self.config.optimizer
 
         def adam(network: nn.Module) -> torch.optim.Optimizer:

@@ -161,7 +161,9 @@ class DeepSpeedNetwork(TrainedNetwork):
         trained = dict(self._trained())
         unknown = {key.rpartition(".")[0] for key in tensors} - set(trained)
         if unknown and not partly:
-            raise ValueError(f"optimizer state of {sorted(unknown)[0]} belongs to no parameter that is trained")
+            raise ValueError(
+                f"optimizer state of {sorted(unknown)[0]} belongs to no parameter that is trained"
+            )
         steps = [value for key, value in tensors.items() if key.endswith(".step")]
         if not steps:
             return
