@@ -26,8 +26,8 @@ from sgxl_t.training.build_trainer import build_trainer
 from sgxl_t.training.config.config import TrainConfig
 from sgxl_t.training.config.config_file import parse_config
 from sgxl_t.training.loop.trainer import Trainer
-from sgxl_t.training.memory.dry_run import stages_of
 from sgxl_t.training.parallel.runtime import Runtime
+from sgxl_t.training.progressive.planner import plan_run
 
 NETWORKS = ("generator", "features", "heads", "guides", "losses", "backward", "conditions", "glue")
 OUTSIDE = ("data", "statistics", "average", "records", "rest")
@@ -117,7 +117,8 @@ def configuration(reference: str, folder: Path) -> tuple[str, TrainConfig]:
     arguments += ["--log.progress", "false", "--conditioning.feature_seconds", "4"]
     config = parse_config([*arguments, *(["--stage", stage] if stage else [])])
     if config.stages:
-        ((_, config, _),) = stages_of(config)
+        (one,) = plan_run(config).wanted()
+        config = one.config
         # It begins without the stage below it, whose weights do not matter here.
         config = replace(config, stem=None, start=None, run_dir=str(folder))
         config = replace(config, objective=replace(config.objective, stem_weight=0.0))

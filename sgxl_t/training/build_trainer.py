@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,10 @@ from sgxl_t.training.callbacks.tracking import Tracker
 from sgxl_t.training.checkpoint.origin import model_of
 from sgxl_t.training.checkpoint.run_checkpoints import RunCheckpoints
 from sgxl_t.training.checkpoint.start import NewRun
-from sgxl_t.training.config.config import TrainConfig, tracked_specs
-from sgxl_t.training.config.config_file import config_to_dict
+from sgxl_t.training.checks import open_checked
+from sgxl_t.training.config.config import TrainConfig
+from sgxl_t.training.config.parts import EmaConfig, LogConfig, OptimizerConfig, ScheduleConfig
+from sgxl_t.training.config.settings import HealthSettings, NetworkSettings
 from sgxl_t.training.loop.data import LoaderSettings, TrainingBatches, open_tracked
 from sgxl_t.training.loop.ema import Ema
 from sgxl_t.training.loop.trainer import LoopSettings, Trainer
@@ -46,71 +49,90 @@ def build_trainer(
 
     source: the data, where it has been opened and checked already.
     """
-    parts = build_parts(config, runtime, folder, source)
-    source = parts.source
-    state = _state(config, runtime, parts)
-    rounds, round_images = config.rounds(runtime.world_size), config.round_images(runtime.world_size)
-    loader = LoaderSettings(
-        batch_size=round_images,
-        ahead=rounds,
-        num_workers=config.data.num_workers,
-        caption_dropout=config.data.caption_dropout,
-    )
-    data = TrainingBatches(source, loader, runtime)
-    model = model_of(config)
-    new_run = NewRun(
-        folder=folder,
-        source=source,
-        seed=config.seed,
-        features=config.discriminator.features,
-        start=config.start,
-        model=None if model is None else model.folder,
-        resumes_only=config.freeze_stem and not config.stem,
-    )
-    checkpoints = RunCheckpoints(
-        folder,
-        runtime,
-        source,
-        config_to_dict(config),
-        keep=config.schedule.keep_checkpoints,
-        begin=partial(new_run.begin, runtime=runtime),
-    )
-    settings = LoopSettings(
+    networks, written = config.network_settings(), config.to_dict()
+    if source is None:
+        source = open_checked(networks, config.data, config.log, written, folder, runtime)
+    parts = build_parts(networks, config.data.source, source, folder, runtime, progress=config.log.progress)
+    loop = LoopSettings(
         images=config.batch.images,
-        rounds=rounds,
-        round_images=round_images,
+        rounds=config.rounds(runtime.world_size),
+        round_images=config.round_images(runtime.world_size),
         schedule=config.schedule,
         final_lr_share=config.optimizer.final_lr_share,
         compute=config.compute,
     )
-    callbacks = _callbacks(config, runtime, folder, state, data)
-    return Trainer(state, data, callbacks, checkpoints, settings, runtime)
+    loader = LoaderSettings(
+        batch_size=loop.round_images,
+        ahead=loop.rounds,
+        num_workers=config.data.num_workers,
+        caption_dropout=config.data.caption_dropout,
+    )
+    state = _state(parts, networks, config.optimizer, config.ema, loop, runtime)
+    data = TrainingBatches(source, loader, runtime)
+    callbacks: list[Callback] = [Statistics(runtime, data), _ema_followed(state)]
+    if runtime.is_main:
+        specs = config.log.tracked_specs()
+        compared = partial(open_tracked, source, config.data, config.log.track_source, config.cond)
+        tracked = [TrackedMetrics(folder, specs, compared, seed=config.seed)] if specs else []
+        about = {"data": config.data.source, "seed": config.seed}
+        provenance = about | {"features": list(config.discriminator.features)}
+        health = config.health_settings()
+        callbacks += _writing(folder, source, tracked, provenance, config.log, config.schedule, health)
+    checkpoints = RunCheckpoints(
+        folder,
+        runtime,
+        source,
+        written,
+        keep=config.schedule.keep_checkpoints,
+        begin=partial(_new_run(networks, folder, source).begin, runtime=runtime),
+    )
+    return Trainer(state, data, Callbacks(callbacks, runtime, folder), checkpoints, loop, runtime)
 
 
-def _state(config: TrainConfig, runtime: Runtime, parts: Parts) -> TrainState:
+def _new_run(settings: NetworkSettings, folder: Path, source: ImageSource) -> NewRun:
+    model = model_of(settings.start)
+    return NewRun(
+        folder=folder,
+        source=source,
+        seed=settings.seed,
+        features=settings.discriminator.features,
+        start=settings.start,
+        model=None if model is None else model.folder,
+        resumes_only=settings.frozen.stem and settings.stem is None,
+    )
+
+
+def _state(
+    parts: Parts,
+    settings: NetworkSettings,
+    rates: OptimizerConfig,
+    ema_config: EmaConfig,
+    loop: LoopSettings,
+    runtime: Runtime,
+) -> TrainState:
     """The state at the first weights."""
+    condition, features = parts.condition, parts.discriminator.features
     objective = Objective(
-        config.objective,
+        settings.objective,
         classifier=parts.classifier,
         clip=parts.clip,
         stem=parts.stem,
         device=runtime.device,
     )
-    rates = config.optimizer
     # Averages copy whole networks, so they are made before a back end shards these.
-    ema = Ema(parts.generator.to(runtime.device), config.ema)
-    g = _trained(config, runtime, parts.generator, rates.g_lr)
-    d = _trained(config, runtime, parts.discriminator.heads, rates.d_lr)
+    ema = Ema(parts.generator.to(runtime.device), ema_config)
+    trained = partial(_trained, rates=rates, loop=loop, runtime=runtime)
+    g = trained(parts.generator, rates.g_lr)
+    d = trained(parts.discriminator.heads, rates.d_lr)
     if parts.stem is not None:
         parts.stem.watch(g.raw)
-    condition = parts.condition
     text, condition_ema = None, None
     if isinstance(condition, TextCondition) and condition.learns:
         assert condition.own is not None
-        text = _trained(config, runtime, condition.own, rates.text_lr, follows=g)
-        condition_ema = Ema[Condition](condition, config.ema)
+        text = trained(condition.own, rates.text_lr, follows=g)
+        condition_ema = Ema[Condition](condition, ema_config)
     stem = None if parts.stem is None else parts.stem.stem
-    frozen = (parts.discriminator.features, parts.classifier, parts.clip, stem)
+    frozen = (features, parts.classifier, parts.clip, stem)
     return TrainState(
         g=g,
         d=d,
@@ -118,23 +140,23 @@ def _state(config: TrainConfig, runtime: Runtime, parts: Parts) -> TrainState:
         ema=ema,
         condition=condition,
         condition_ema=condition_ema,
-        features=parts.discriminator.features,
+        features=features,
         objective=objective,
-        first_seed=config.seed,
+        first_seed=settings.seed,
         frozen=tuple(network for network in frozen if network is not None),
     )
 
 
 def _trained(
-    config: TrainConfig,
-    runtime: Runtime,
     network: Network,
     lr: float,
     *,
+    rates: OptimizerConfig,
+    loop: LoopSettings,
+    runtime: Runtime,
     follows: TrainedNetwork[Any] | None = None,
 ) -> TrainedNetwork[Network]:
-    """A network with its optimiser, as the launch configuration spreads it over processes."""
-    rates, processes = config.optimizer, runtime.world_size
+    """A network with its optimiser, spread over the processes as the launch configuration says."""
 
     def adam(network: nn.Module) -> torch.optim.Optimizer:
         # Frozen parameters get no gradient, so Adam passes over them and keeps what it knew of them.
@@ -142,47 +164,37 @@ def _trained(
         betas = (float(rates.beta1), float(rates.beta2))
         return torch.optim.Adam([group], betas=betas, eps=rates.eps, fused=True)
 
-    rounds, images = config.rounds(processes), config.round_images(processes)
-    return runtime.prepare(network, adam, rounds=rounds, per_device=images, follows=follows)
+    return runtime.prepare(network, adam, rounds=loop.rounds, per_device=loop.round_images, follows=follows)
 
 
-def _callbacks(
-    config: TrainConfig, runtime: Runtime, folder: Path, state: TrainState, data: TrainingBatches
-) -> Callbacks:
-    """All callbacks of this process in their order; a snapshot's numbers go from one to the next."""
-    followed: list[tuple[Ema[Any], nn.Module]] = [(state.ema, state.g.raw)]
+def _ema_followed(state: TrainState) -> EmaFollowed:
+    averages: list[tuple[Ema[Any], nn.Module]] = [(state.ema, state.g.raw)]
     if state.condition_ema:
-        followed.append((state.condition_ema, state.condition))
-    found: list[Callback] = [Statistics(runtime, data), EmaFollowed(followed)]
-    if runtime.is_main:
-        found += _writing(config, folder, data.source)
-    return Callbacks(found, runtime, folder)
+        averages.append((state.condition_ema, state.condition))
+    return EmaFollowed(averages)
 
 
-def _writing(config: TrainConfig, folder: Path, source: ImageSource) -> list[Callback]:
-    """The callbacks of the main process, which write files."""
-    log, objective = config.log, config.objective
-    grid = SampleGrid(folder, source, rows=log.grid_rows, columns=log.grid_columns, seed=config.seed)
-    provenance = {
-        "data": config.data.source,
-        "data_fingerprint": source.fingerprint(),
-        "seed": config.seed,
-        "features": list(config.discriminator.features),
-    }
-    blur_kimg = objective.blur_fade_kimg if objective.blur_init_sigma > 0 else 0.0
-    found: list[Callback] = [grid]
-    if log.track_images > 0 and log.metrics:
-        compared = partial(open_tracked, source, config.data, log.track_source, config.cond)
-        specs = tracked_specs(log.metrics, log.track_images)
-        found.append(TrackedMetrics(folder, specs, compared, seed=config.seed))
-    found += [
-        BestModel(folder, provenance),
-        PlateauRule(config.schedule.snapshot_kimg, ramp_kimg=blur_kimg, ends=config.schedule.plateau),
-        VarietyOfSamples(grid, seed=config.seed),
+def _writing(
+    folder: Path,
+    source: ImageSource,
+    tracked: Sequence[Callback],
+    provenance: Mapping[str, Any],
+    log: LogConfig,
+    schedule: ScheduleConfig,
+    health: HealthSettings,
+) -> list[Callback]:
+    """The callbacks of the main process; what one finds out at a snapshot, those after it use."""
+    seed, objective = provenance["seed"], health.objective
+    grid = SampleGrid(folder, source, rows=log.grid_rows, columns=log.grid_columns, seed=seed)
+    ramp_kimg = objective.blur_fade_kimg if objective.blur_init_sigma > 0 else 0.0
+    return [
+        grid,
+        *tracked,
+        BestModel(folder, {**provenance, "data_fingerprint": source.fingerprint()}),
+        PlateauRule(schedule.snapshot_kimg, ramp_kimg=ramp_kimg, ends=schedule.plateau),
+        VarietyOfSamples(grid, seed=seed),
         Tracker(folder, tensorboard=log.tensorboard),
-        HealthWatch(folder, rules_of(config)),
+        HealthWatch(folder, rules_of(health)),
         RunReport(folder, source),
+        *([ProgressBar(folder.name, schedule.kimg)] if log.progress else []),
     ]
-    if log.progress:
-        found.append(ProgressBar(folder.name, config.schedule.kimg))
-    return found

@@ -7,8 +7,8 @@ from tiny_clips import tiny_whole_clip
 from tiny_text_towers import register, roberta_folder, shrunken, siglip_folder, t5_folder
 from torch.nn import functional as F
 
+from sgxl_t.networks.frozen import load_text_encoder
 from sgxl_t.networks.text.text_encoder import JoinedEncoders
-from sgxl_t.networks.text.text_towers import load_text_encoder
 from sgxl_t.networks.text.tokens import TextTokens, leading, rows
 
 CAPTIONS = ["a red fox", "", "a small blue car on a beach in snow"]

@@ -9,10 +9,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from sgxl_t.networks.backbones.feature_networks import FeatureNetwork, load_feature_network
+from sgxl_t.networks.backbones.feature_networks import FeatureNetwork
 from sgxl_t.networks.configs import ConditionSpec, DinoConfig, DiscriminatorConfig, ProjectedConfig
 from sgxl_t.networks.discriminators.discriminator import build_discriminator
 from sgxl_t.networks.discriminators.slopes import logits_and_slopes
+from sgxl_t.networks.frozen import load_feature_network
 from sgxl_t.objectives import Objective, ObjectiveConfig, hinge_d_loss, relativistic_loss
 
 R3GAN = ObjectiveConfig(loss="relativistic", gradient_penalty=0.7, blur_init_sigma=0.0)

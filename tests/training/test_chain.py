@@ -19,7 +19,7 @@ from sgxl_t.training.checkpoint.checkpoint import load_newest
 from sgxl_t.training.config.config_file import parse_config
 from sgxl_t.training.parallel.exit_codes import INTERRUPTED
 from sgxl_t.training.progressive.judgement import answers, judge_stage
-from sgxl_t.training.progressive.stages import plan_stages
+from sgxl_t.training.progressive.planner import plan_run
 from sgxl_t.training.train import main
 
 IMAGENET = Path(__file__).parents[2] / "configs" / "class" / "imagenet.yaml"
@@ -278,7 +278,7 @@ def test_stages_take_their_own_settings_and_the_papers_where_they_say_nothing(tm
         "- {resolution: 256, up_factor: 4, head_layers: 6}\n"
     )
     base = parse_config(["--config", str(path), "--run-dir", str(tmp_path / "run")])
-    stem, first, second, jump = (stage.config for stage in plan_stages(base))
+    stem, first, second, jump = (stage.config for stage in plan_run(base).stages)
     assert (stem.batch.images, first.batch.images) == (32, base.batch.images)
     assert [one.objective.cls_weight for one in (stem, first, second, jump)] == [0.0, 0.5, 1.0, 1.0]
     assert [one.objective.pl_weight for one in (stem, first, second)] == [0.25, 0.0, 0.0]
@@ -291,7 +291,7 @@ def test_stages_take_their_own_settings_and_the_papers_where_they_say_nothing(tm
 
 def test_all_stages_of_a_text_chain_read_captions_with_one_encoder(tmp_path):
     arguments = ["--cond", "text", "--generator.family", "stylegan3", "--run-dir", str(tmp_path)]
-    stem, head = (stage.config for stage in plan_stages(parse_config([*arguments, "--stages", TWO])))
+    stem, head = (stage.config for stage in plan_run(parse_config([*arguments, "--stages", TWO])).stages)
     assert stem.conditioning.text_encoder == "auto:clip"
     assert head.conditioning.text_encoder == f"local:{tmp_path / 'stage_016' / 'features' / 'clip'}"
     with pytest.raises(ValueError, match="encoder other than the stem's"):
@@ -312,4 +312,4 @@ def test_a_chain_may_begin_on_a_model_from_elsewhere(finished, tmp_path, tiny_fe
 
 def test_the_papers_chain_has_39_layers(tmp_path):
     config = parse_config(["--config", str(IMAGENET), "--run-dir", str(tmp_path)])
-    assert [stage.layers for stage in plan_stages(config)] == [11, 16, 21, 26, 31, 36, 39]
+    assert [stage.layers for stage in plan_run(config).stages] == [11, 16, 21, 26, 31, 36, 39]

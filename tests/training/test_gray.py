@@ -184,7 +184,7 @@ def test_other_numbers_of_channels_are_refused_before_anything_is_made(
         main(tiny_run(tmp_path / "run", tiny_features, generator__img_channels=channels))
     assert caught.value.code == 2
     assert (
-        f"img_channels={channels} makes no picture: use 3 for colour or 1 for gray" in capsys.readouterr().err
+        f"img_channels={channels} is not possible: use 3 for colour or 1 for gray" in capsys.readouterr().err
     )
     assert not (tmp_path / "run").exists()
 

@@ -16,8 +16,8 @@ from sgxl_t.training.callbacks.health import Health, Pool, read_health, rules_of
 from sgxl_t.training.callbacks.health_numbers import EmaFollowed, Variety
 from sgxl_t.training.callbacks.report import write_run_report
 from sgxl_t.training.callbacks.stats_file import newest_numbers, read_stats
-from sgxl_t.training.config.config import EmaConfig
 from sgxl_t.training.config.config_file import parse_config
+from sgxl_t.training.config.parts import EmaConfig
 from sgxl_t.training.loop import data
 from sgxl_t.training.loop.ema import Ema
 from sgxl_t.training.train import main
@@ -63,7 +63,7 @@ class Course:
     def __init__(self, folder, cond="class", *, kimg=0, **settings):
         self.folder, self.kimg = folder, kimg
         arguments = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
-        self.rules = rules_of(parse_config(["--cond", cond, *arguments]))
+        self.rules = rules_of(parse_config(["--cond", cond, *arguments]).health_settings())
         stats = [line for line in read_stats(folder / "stats.jsonl") if line["images"] <= kimg * 1000]
         self.health = Health(folder, self.rules, images_seen=kimg * 1000, stats=stats)
 

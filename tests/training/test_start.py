@@ -9,13 +9,13 @@ from tiny_runs import tiny_run
 
 from sgxl_t.conditioning.class_table import rows_by_name
 from sgxl_t.model_io.model_folder import load_model
-from sgxl_t.training import build
 from sgxl_t.training.build_trainer import build_trainer
 from sgxl_t.training.checkpoint.checkpoint import load_newest
-from sgxl_t.training.checkpoint.origin import with_origin
 from sgxl_t.training.checkpoint.start import grouped
 from sgxl_t.training.config.config_file import parse_config
+from sgxl_t.training.local_features import resolve
 from sgxl_t.training.parallel.runtime import Runtime
+from sgxl_t.training.progressive.planner import plan_run
 from sgxl_t.training.train import main
 
 QUIET = {"log__track_images": 0, "deterministic": "true"}
@@ -46,7 +46,7 @@ def begun(folder, features, **settings):
 
 
 def configured(folder, features, **settings):
-    return with_origin(parse_config(tiny_run(folder, features, **{**QUIET, **settings})))
+    return plan_run(parse_config(tiny_run(folder, features, **{**QUIET, **settings}))).stages[0].config
 
 
 def same(one, other):
@@ -131,7 +131,7 @@ def test_heads_stay_fresh_before_other_features(classes, tmp_path, tiny_features
 
 def test_local_features_are_taken_over_with_the_run(classes, tmp_path, tiny_features, monkeypatch, caplog):
     caplog.set_level("INFO")
-    monkeypatch.setattr(build, "train_features", None)
+    monkeypatch.setattr(resolve, "train_features", None)
     run = tmp_path / "run_of_auto"
     shutil.copytree(classes, run)
     shutil.copytree(tiny_features / "cnn", run / "features" / "cnn")
@@ -188,7 +188,7 @@ def refusal(tmp_path, tiny_features, capsys, monkeypatch):
         def trained(*_, **__):
             raise AssertionError("features were trained")
 
-        monkeypatch.setattr(build, "train_features", trained)
+        monkeypatch.setattr(resolve, "train_features", trained)
         with pytest.raises(SystemExit) as caught:
             main(tiny_run(tmp_path / "run", tiny_features, **{**AUTO, **settings}))
         error = capsys.readouterr().err

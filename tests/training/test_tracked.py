@@ -15,8 +15,8 @@ from sgxl_t.training.callbacks.best import best_smoothed
 from sgxl_t.training.callbacks.plateau import PlateauRule
 from sgxl_t.training.callbacks.stats_file import read_stats
 from sgxl_t.training.checkpoint.checkpoint import load_newest
-from sgxl_t.training.config.config import tracked_specs
 from sgxl_t.training.config.config_file import parse_config
+from sgxl_t.training.config.parts import tracked_specs
 from sgxl_t.training.train import main
 
 EVERY = {"schedule__snapshot_kimg": 0.008, "schedule__kimg": 0.032}

@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import open_clip
 import torch
@@ -24,16 +24,16 @@ from sgxl_t.datasets import ImageSource
 from sgxl_t.files.whole import whole_file, whole_folder
 from sgxl_t.networks.backbones.local_networks import (
     SmallCNN,
-    SmallCNNConfig,
     SmallViT,
-    SmallViTConfig,
     save_local,
 )
-from sgxl_t.networks.text.clip import ClipModel, TextTowerConfig, load_clip, local_clip
+from sgxl_t.networks.frozen import load_clip
+from sgxl_t.networks.text.clip import ClipModel
 from sgxl_t.networks.text.vocab import UNKNOWN, WordTokenizer
 from sgxl_t.networks.weights.stored import write_json
 from sgxl_t.training.local_features.config import KINDS, FeaturesConfig
 from sgxl_t.training.local_features.data import Pictures, read_pictures
+from sgxl_t.training.local_features.networks import new_clip, new_network
 
 Network = SmallCNN | SmallViT
 MAX_LOGIT_SCALE = math.log(100)
@@ -46,7 +46,6 @@ def train_features(
     *,
     kinds: Sequence[str] | None = None,
     seconds: float | None = None,
-    steps: int | None = None,
     seed: int = 0,
     progress: bool = True,
     device: torch.device | str = "cpu",
@@ -58,19 +57,21 @@ def train_features(
     Where the pictures have captions that say more than their labels, or a CLIP is asked for or already in
     `dest`, all networks learn from the captions (and from the labels, where there are some); else from the
     labels; else from changed views.
-    seconds: wall time limit of each network; its schedule then ends early. steps: length in place of the
-    configured one. The result is a function of data, seed and config unless a time limit strikes.
+    seconds: wall time limit of each network; its schedule then ends early. The result is a function of data,
+    seed and config unless a time limit strikes.
     Returns the report: per kind steps, seconds and what it gets right on pictures kept aside.
     """
     config = config or FeaturesConfig()
     dest = _writable(Path(dest))
     kinds = _checked_kinds(kinds, source.has_captions)
-    if (seconds is not None and not 0 < seconds < math.inf) or (steps is not None and steps < 1):
-        raise ValueError(f"seconds={seconds}, steps={steps}: limits must be above zero")
+    if (seconds is not None and not 0 < seconds < math.inf) or (
+        config.steps is not None and config.steps < 1
+    ):
+        raise ValueError(f"seconds={seconds}, steps={config.steps}: limits must be above zero")
     pictures = read_pictures(source, config, seed=seed, progress=progress, device=torch.device(device))
     stored = (dest / "clip" / "config.json").is_file()
     captions = pictures.captions is not None and ("clip" in kinds or stored or _tell_more(pictures, kinds))
-    trainer = _Trainer(pictures, config, seconds, steps, seed, progress, captions)
+    trainer = _Trainer(pictures, config, seconds, seed, progress, captions)
     meta = {
         "learnt_from": trainer.learnt_from,
         "data": source.fingerprint(),
@@ -98,7 +99,8 @@ def _train_kinds(
     if trainer.captions and "clip" not in kinds and (dest / "clip" / "config.json").is_file():
         clip = load_clip(f"local:{dest / 'clip'}", text_only=True)
     if "cnn" in kinds or "clip" in kinds:
-        cnn = trainer.new_cnn()
+        cnn = trainer.new("cnn")
+        assert isinstance(cnn, SmallCNN)
         if trainer.captions and clip is None:
             clip = trainer.new_clip(cnn)
         figures = trainer.fit(cnn, clip, "clip" if "clip" in kinds else "cnn")
@@ -111,7 +113,7 @@ def _train_kinds(
                 save_local(folder, cnn, {**meta, **figures})
         report.update({kind: figures for kind in ("cnn", "clip") if kind in kinds})
     if "vit" in kinds:
-        vit = trainer.new_vit()
+        vit = trainer.new("vit")
         report["vit"] = figures = trainer.fit(vit, clip, "vit")
         with whole_folder(dest / "vit", mark="config.json") as folder:
             save_local(folder, vit, {**meta, **figures})
@@ -148,7 +150,6 @@ class _Trainer:
     pictures: Pictures
     config: FeaturesConfig
     seconds: float | None
-    steps: int | None
     seed: int
     progress: bool
     captions: bool
@@ -168,44 +169,24 @@ class _Trainer:
         """Whether a space shared with captions or views is learnt."""
         return self.captions or self.pictures.labels is None
 
-    def _outputs(self) -> dict[str, int]:
+    def new(self, kind: Literal["cnn", "vit"]) -> Network:
+        """An untrained network for these pictures."""
         unused = self.captions and self.config.label_weight == 0
-        return {
-            "image_size": self.pictures.side,
-            "num_classes": 0 if unused else len(self.pictures.class_names),
-            "projection": self.config.embed_dim if self.contrastive else 0,
-        }
-
-    def new_cnn(self) -> SmallCNN:
-        """An untrained CNN for these pictures; tiny ones get wider deep stages, whose maps cost little."""
-        if self.config.cnn is not None:
-            return self._on_device(SmallCNN(self.config.cnn))
-        channels = (16, 32, 64, 96) if self.pictures.side <= 16 else (16, 32, 48, 64)
-        return self._on_device(SmallCNN(SmallCNNConfig(channels=channels, **self._outputs())))
-
-    def new_vit(self) -> SmallViT:
-        """An untrained transformer for these pictures, at most 8 x 8 patches."""
-        if self.config.vit is not None:
-            return self._on_device(SmallViT(self.config.vit))
-        patch = max(4, self.pictures.side // 8)
-        return self._on_device(SmallViT(SmallViTConfig(patch=patch, **self._outputs())))
+        network = new_network(
+            kind,
+            self.config,
+            resolution=self.pictures.side,
+            classes=0 if unused else len(self.pictures.class_names),
+            contrastive=self.contrastive,
+        )
+        return network.to(self.pictures.images.device)
 
     def new_clip(self, cnn: SmallCNN) -> ClipModel:
         """An untrained CLIP around the CNN, with the words of the captions."""
         assert self.pictures.captions is not None
-        config = self.config
         tokenizer = WordTokenizer.build(self.pictures.captions)
-        text = TextTowerConfig(
-            embed_dim=config.embed_dim,
-            width=config.text_width,
-            layers=config.text_layers,
-            vocab_size=tokenizer.vocab_size,
-            context_length=tokenizer.context_length,
-        )
-        return self._on_device(local_clip(text, tokenizer, cnn))
-
-    def _on_device(self, module: Any) -> Any:
-        return module.to(self.pictures.images.device)
+        clip = new_clip(tokenizer, tokenizer.vocab_size, self.config, cnn)
+        return clip.to(self.pictures.images.device)
 
     def fit(self, network: Network, clip: ClipModel | None, name: str) -> dict[str, Any]:
         """Trains the network, and the text tower with it where that takes gradients; returns figures."""
@@ -216,7 +197,7 @@ class _Trainer:
         batch = self.config.batch if self.contrastive else self.config.batch * 2 // 3
         batch = min(batch, len(self.pictures.train))
         kind = "vit" if isinstance(network, SmallViT) else "cnn"
-        total = self.steps or max(self.config.images(kind, self.contrastive) // batch, 1)
+        total = self.config.steps or max(self.config.images(kind, self.contrastive) // batch, 1)
         optimizer = _optimizer([module, network], scale, self.config)
         module.train()
         network.train()
@@ -276,7 +257,8 @@ class _Text:
         assert pictures.captions is not None
         self.clip, self.rng, self.unknown_share = clip, rng, config.unknown_share
         self.learns = any(parameter.requires_grad for parameter in clip.text_parameters())
-        self.scale = clip.model.logit_scale if self.learns else _new_scale(pictures.images.device)
+        learnt: Any = clip.model.logit_scale
+        self.scale: nn.Parameter = learnt if self.learns else _new_scale(pictures.images.device)
         distinct = list(dict.fromkeys(pictures.captions))
         position = {caption: number for number, caption in enumerate(distinct)}
         self.numbers = torch.tensor([position[caption] for caption in pictures.captions])
@@ -346,7 +328,9 @@ def _new_scale(device: torch.device) -> nn.Parameter:
     return nn.Parameter(torch.tensor(math.log(1 / 0.07), device=device))
 
 
-def _optimizer(modules: Sequence[nn.Module], scale: Tensor, config: FeaturesConfig) -> torch.optim.AdamW:
+def _optimizer(
+    modules: Sequence[nn.Module], scale: nn.Parameter, config: FeaturesConfig
+) -> torch.optim.AdamW:
     """AdamW that decays matrices and kernels, not biases, norms and the scale."""
     unique = {id(p): p for module in modules for p in module.parameters() if p.requires_grad}
     unique[id(scale)] = scale

@@ -17,7 +17,7 @@ from sgxl_t.datasets.loading.streaming import StreamBatches
 from sgxl_t.datasets.shards import Consent, ShardOptions
 from sgxl_t.networks.configs import GeneratorConfig
 from sgxl_t.ops.images import as_rgb
-from sgxl_t.training.config.config import DataConfig
+from sgxl_t.training.config.parts import DataConfig
 from sgxl_t.training.parallel import watchdog
 from sgxl_t.training.parallel.runtime import Runtime
 from sgxl_t.training.train_state import Positions, TrainState

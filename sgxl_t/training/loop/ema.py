@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
-from sgxl_t.training.config.config import EmaConfig
+from sgxl_t.training.config.parts import EmaConfig
 
 Network = TypeVar("Network", bound=nn.Module)
 

@@ -17,7 +17,7 @@ from sgxl_t.training.callbacks.callback import Callbacks
 from sgxl_t.training.checkpoint.divergence import roll_back
 from sgxl_t.training.checkpoint.run_checkpoints import RunCheckpoints
 from sgxl_t.training.config.compute_config import ComputeConfig, chosen_forms
-from sgxl_t.training.config.config import ScheduleConfig
+from sgxl_t.training.config.parts import ScheduleConfig
 from sgxl_t.training.loop.data import TrainingBatches
 from sgxl_t.training.loop.device_batch import Intake, Round, Taken
 from sgxl_t.training.loop.running_statistics import RunningStatistics

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from sgxl_t.training.config.config import TrainConfig
+from sgxl_t.objectives.config import ObjectiveConfig
 from sgxl_t.training.memory.estimate import NetworkBytes, PhaseBytes, StepBytes
 from sgxl_t.training.parallel.deepspeed import LIVE_PARAMETERS, REDUCE_BUCKET
 from sgxl_t.training.parallel.launch_check import refuse_second_order
@@ -68,11 +68,11 @@ def share(step: StepBytes, mode: Mode, world_size: int, rounds: int) -> Share:
     return max(shares, key=lambda one: one.total)
 
 
-def refusal(config: TrainConfig, mode: Mode, precision: str) -> str | None:
+def refusal(objective: ObjectiveConfig, mode: Mode, precision: str) -> str | None:
     """Why a mode cannot train this configuration; None where it can."""
     if mode.startswith("zero3"):
         try:
-            refuse_second_order(config, 3)
+            refuse_second_order(objective, 3)
         except ValueError as error:
             return str(error)
     if precision == "fp16" and mode not in ("single", "ddp"):

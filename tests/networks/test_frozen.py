@@ -10,12 +10,12 @@ from tiny_models import tiny_clip
 from tiny_text_towers import register, shrunken, siglip_folder, t5_folder
 from torch.nn import functional as F
 
+from sgxl_t.networks import frozen
 from sgxl_t.networks.backbones.local_networks import SmallCNN, SmallCNNConfig
 from sgxl_t.networks.backbones.references import local_references, split_references, trained_kinds
-from sgxl_t.networks.text import text_towers
-from sgxl_t.networks.text.clip import load_clip, local_clip
+from sgxl_t.networks.frozen import load_clip, load_stored_text, load_text_encoder
+from sgxl_t.networks.text.clip import local_clip
 from sgxl_t.networks.text.text_encoder import JoinedEncoders
-from sgxl_t.networks.text.text_towers import load_stored_text, load_text_encoder
 
 STORED = {"kind": "reference", "dim": 8, "weights": "0" * 16}
 CAPTIONS = ["a red fox", "a small blue car on a beach"]
@@ -224,4 +224,4 @@ def test_a_local_clip_is_stored_by_its_weights(parts, tmp_path):
         load_clip(f"local:{tmp_path / 'text'}", text_only=True).encode_text(CAPTIONS),
         tower.encode_text(CAPTIONS),
     )
-    assert not text_towers.load_stored_text(tmp_path / "text").pretrained
+    assert not frozen.load_stored_text(tmp_path / "text").pretrained

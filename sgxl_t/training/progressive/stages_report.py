@@ -15,7 +15,7 @@ from sgxl_t.training.callbacks.sample_grid import save_grid
 from sgxl_t.training.callbacks.snapshots import generate
 from sgxl_t.training.callbacks.stats_file import read_stats
 from sgxl_t.training.parallel.runtime import stream
-from sgxl_t.training.progressive.chain_state import ChainState, StageState, draw_chain
+from sgxl_t.training.progressive.stages_state import StagesState, StageState, draw_stages
 
 PROTOCOL = (
     "judge_*: the packaged judge of the data, which trained nothing, on one picture without truncation per "
@@ -28,7 +28,7 @@ PROTOCOL = (
 HEADER = ("stage", "layers", "new", "kimg", "ended by", "minutes")
 
 
-def stage_pictures(
+def stage_images(
     root: Path, stage: StageState, given: Sequence[Any], *, seed: int, device: torch.device
 ) -> Tensor:
     """Pictures of a stage's best model without truncation: uint8 [N, 3, R, R], one per condition given.
@@ -42,27 +42,27 @@ def stage_pictures(
     return generate(generator, condition, given, z, batch_size=4)
 
 
-def side_by_side(pictures: Sequence[Tensor]) -> Tensor:
+def side_by_side(images: Sequence[Tensor]) -> Tensor:
     """One entry per stage [N, 3, R_s, R_s] -> [N * stages, 3, R, R]: a row per latent."""
-    side = max(batch.shape[-1] for batch in pictures)
+    side = max(batch.shape[-1] for batch in images)
     scaled = [
         batch.repeat_interleave(side // batch.shape[-1], 2).repeat_interleave(side // batch.shape[-1], 3)
-        for batch in pictures
+        for batch in images
     ]
     return torch.stack(scaled, dim=1).flatten(0, 1)
 
 
-def write_chain_report(
-    root: Path, chain: ChainState, given: Sequence[Any], *, seed: int, device: torch.device
+def write_stages_report(
+    root: Path, state: StagesState, given: Sequence[Any], *, seed: int, device: torch.device
 ) -> Path:
     """samples/chain.png and report.html of a run from its finished stages.
 
     given: one condition per row of pictures, as the condition encodes them.
     """
-    finished = chain.finished()
+    finished = state.finished()
     sections = []
     if finished:
-        batches = [stage_pictures(root, stage, given, seed=seed, device=device) for stage in finished]
+        batches = [stage_images(root, stage, given, seed=seed, device=device) for stage in finished]
         sheet = root / "samples" / "chain.png"
         save_grid(side_by_side(batches), sheet, columns=len(finished))
         sides = ", ".join(stage.title for stage in finished)
@@ -77,9 +77,9 @@ def write_chain_report(
             stage.ended_by or stage.state,
             stage.minutes,
         )
-        for stage in chain.stages
+        for stage in state.stages
     ]
-    drawing = "\n".join(draw_chain(root, chain))
+    drawing = "\n".join(draw_stages(root, state))
     sections.append(("Chain", f"<pre>{drawing}</pre>{table(rows, HEADER)}"))
     names = list(dict.fromkeys(name for stage in finished for name in stage.metrics))
     if names:
@@ -87,7 +87,7 @@ def write_chain_report(
         protocol = f"<p>{PROTOCOL}</p>" if any(name.startswith("judge_") for name in names) else ""
         header = ("best/ of", *(stage.title for stage in finished))
         sections.append(("Figures", table(figures, header) + protocol))
-    for stage in chain.stages:
+    for stage in state.stages:
         if noticed := health(root / stage.folder):
             sections.append((f"Health of {stage.title}", noticed))
         stats = read_stats(root / stage.folder / "stats.jsonl")

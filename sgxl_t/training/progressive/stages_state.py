@@ -12,8 +12,8 @@ from sgxl_t.files.config_json import config_from_value
 from sgxl_t.files.whole import whole_file
 from sgxl_t.networks.weights.stored import read_json
 from sgxl_t.training.callbacks.stats_file import read_stats
-from sgxl_t.training.checkpoint.run_folder import CHAIN
-from sgxl_t.training.progressive.stages import Stage
+from sgxl_t.training.checkpoint.run_folder import STAGES
+from sgxl_t.training.progressive.planner import Stage
 
 FORMAT = 1
 MAX_STAGES = 1000
@@ -59,7 +59,7 @@ class StageState:
 
 
 @dataclass
-class ChainState:
+class StagesState:
     """All stages of a run, low to high."""
 
     stages: list[StageState]
@@ -67,7 +67,7 @@ class ChainState:
     def write(self, root: Path) -> None:
         """chain.json, whole or not at all."""
         content = {"format": FORMAT, "stages": [asdict(stage) for stage in self.stages]}
-        with whole_file(root / CHAIN) as aside:
+        with whole_file(root / STAGES) as aside:
             aside.write_text(json.dumps(content, indent=1) + "\n")
 
     def of(self, stage: Stage) -> StageState:
@@ -79,9 +79,9 @@ class ChainState:
         return [stage for stage in self.stages if stage.state == "finished"]
 
 
-def read_chain(root: Path) -> ChainState:
+def read_stages(root: Path) -> StagesState:
     """The state in a run folder; ValueError when the file is broken."""
-    data = read_json(root / CHAIN, way_out=RESTORE)
+    data = read_json(root / STAGES, way_out=RESTORE)
     if (stated := data["format"].integer(0, 10**6)) != FORMAT:
         raise data["format"].error(f"is {stated} instead of {FORMAT}")
     names = {item.name for item in fields(StageState)}
@@ -92,10 +92,10 @@ def read_chain(root: Path) -> ChainState:
         stages.append(config_from_value(StageState, entry))
         if Path(stages[-1].folder).name != stages[-1].folder:
             raise entry["folder"].error("is no name of a folder inside the run")
-    return ChainState(stages)
+    return StagesState(stages)
 
 
-def open_chain(root: Path, planned: Sequence[Stage]) -> ChainState:
+def open_stages(root: Path, planned: Sequence[Stage]) -> StagesState:
     """The state of a run that these stages belong to, new where the folder has none.
 
     Stages may be added above those that have begun. ValueError when the folder holds another run.
@@ -111,11 +111,11 @@ def open_chain(root: Path, planned: Sequence[Stage]) -> ChainState:
         )
         for stage in planned
     ]
-    if not (root / CHAIN).is_file():
+    if not (root / STAGES).is_file():
         if (root / "checkpoints").is_dir():
             raise ValueError(f"{root} holds a run without stages: choose another folder with --run-dir")
-        return ChainState(fresh)
-    begun = [stage for stage in read_chain(root).stages if stage.state != "waiting"]
+        return StagesState(fresh)
+    begun = [stage for stage in read_stages(root).stages if stage.state != "waiting"]
     known = {stage.folder: stage for stage in fresh}
     for old in begun:
         if old.folder not in known:
@@ -126,7 +126,7 @@ def open_chain(root: Path, planned: Sequence[Stage]) -> ChainState:
         new = known[old.folder]
         new.state, new.kimg, new.ended_by = old.state, old.kimg, old.ended_by
         new.minutes, new.metrics = old.minutes, old.metrics
-    return ChainState(fresh)
+    return StagesState(fresh)
 
 
 def current_kimg(root: Path, stage: StageState) -> float:
@@ -137,10 +137,10 @@ def current_kimg(root: Path, stage: StageState) -> float:
     return max(stage.kimg, stats[-1].get("images", 0) / 1000 if stats else 0.0)
 
 
-def draw_chain(root: Path, chain: ChainState) -> list[str]:
-    """The chain as text, lowest stage first: one line a stage, and what is kept between them."""
+def draw_stages(root: Path, state: StagesState) -> list[str]:
+    """The stages as text, lowest stage first: one line a stage, and what is kept between them."""
     lines: list[str] = []
-    for number, stage in enumerate(chain.stages):
+    for number, stage in enumerate(state.stages):
         kept = stage.layers - stage.new_layers
         if number or kept:
             lines.append(f"          |   {kept} layers rest, {stage.new_layers} train")
