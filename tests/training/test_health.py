@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -250,7 +251,7 @@ def test_an_average_follows_or_stands():
         mine.lerp_(current.detach(), 0.25)
     assert watches[0].followed() == pytest.approx(0.25, rel=1e-3)
     assert watches[1].followed() == 0
-    watches[0].start()
+    watches[0].on_start(SimpleNamespace(images_seen=0))
     assert watches[0].followed() is None
 
 
