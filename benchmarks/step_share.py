@@ -75,14 +75,14 @@ def attach(clock: Clock, trainer: Trainer) -> None:
         wrap(network, "forward", part)
     for name in ("g_loss", "d_loss", "pl_loss"):
         wrap(objective, name, "losses")
-    objective.guides = clock.around("guides", objective.guides)  # type: ignore[assignment]
+    objective.guidance = clock.around("guides", objective.guidance)  # type: ignore[assignment]
     for network in state.networks.values():
         wrap(network, "backward", "backward")
         wrap(network, "step", "optimiser")
-    for name in ("encode_target", "encode_both"):
+    for name in ("encode_frozen", "encode"):
         wrap(state.condition, name, "conditions")
     wrap(trainer, "_average", "average")
-    wrap(trainer, "next_rounds", "data")
+    wrap(trainer, "next_batches", "data")
     wrap(trainer.callbacks, "loss", "records")
     for name in ("_flat", "_fill", "_put_together"):
         wrap(trainer.statistics, name, "statistics")
@@ -100,7 +100,7 @@ def measure(config: TrainConfig, *, warmup: int, updates: int) -> dict[str, floa
     rows: list[dict[str, float]] = []
     for _ in range(warmup + updates):
         clock.spent.clear()
-        trainer.update(trainer.next_rounds())
+        trainer.update(trainer.next_batches())
         rows.append(dict(clock.spent))
     trainer.data.close()
     # Updates differ (path lengths), so their sums are compared, of two at a time.

@@ -66,7 +66,7 @@ def main() -> None:
         trainer = build_trainer(config, Runtime(deterministic=False), Path(folder))
         built, began = peak_gib(), time.perf_counter()
         trainer.data.open(trainer.state)
-        trainer.update(trainer.next_rounds())
+        trainer.update(trainer.next_batches())
     print(
         json.dumps(
             {

@@ -20,8 +20,8 @@ def main():
     with torch.profiler.profile(profile_memory=True) as profiler:
         trainer = build_trainer(config, runtime, config.folder())
         trainer.data.open(trainer.state)
-        trainer.update(trainer.next_rounds())
-        rounds = trainer.next_rounds()
+        trainer.update(trainer.next_batches())
+        rounds = trainer.next_batches()
         with torch.profiler.record_function("measured update"):
             trainer.update(rounds)
     if runtime.is_main:

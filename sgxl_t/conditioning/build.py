@@ -27,7 +27,6 @@ def build_condition(
     trainable_text: bool = False,
     own_text: TextEncoder | str | None = None,
     text_tokens: bool = False,
-    class_dim: int = 64,
     table_file: str | Path | None = None,
 ) -> Condition:
     """The condition for `kind` on the data of a run.
@@ -36,7 +35,7 @@ def build_condition(
         the generator's copy of it learns too. own_text: what that copy starts from, if it was trained before.
         text_tokens: the generator attends to its tokens too.
     class_network: a loaded feature network or its reference, whose pooled means start the class tables;
-        without it they start at random with rows of class_dim numbers.
+        without it they start at random with rows of 64 numbers.
     table_file: a file with the start values instead, such as ImageNet's published table (see
         `load_class_table`).
     Raises ValueError when the data lacks what the condition needs.
@@ -44,7 +43,7 @@ def build_condition(
     if kind == "none":
         return NoCondition()
     if kind == "class":
-        return _class_condition(source, class_network, class_dim, table_file)
+        return _class_condition(source, class_network, table_file)
     if kind == "text":
         source.require(captions=True)
         own = None if own_text is None else _encoder(own_text)
@@ -53,10 +52,7 @@ def build_condition(
 
 
 def _class_condition(
-    source: ImageSource,
-    features: FeatureNetwork | str | None,
-    dim: int,
-    table_file: str | Path | None,
+    source: ImageSource, features: FeatureNetwork | str | None, table_file: str | Path | None
 ) -> ClassCondition:
     source.require(labels=True)
     names = source.class_names or tuple(str(index) for index in range(source.num_classes))
@@ -66,7 +62,7 @@ def _class_condition(
         from sgxl_t.networks.frozen import load_feature_network
 
         features = load_feature_network(features)
-    return ClassCondition(names, None if features is None else class_table(source, features), dim=dim)
+    return ClassCondition(names, None if features is None else class_table(source, features))
 
 
 def _required(encoder: TextEncoder | str | None) -> TextEncoder:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from sgxl_t.conditioning.class_names import ClassNames
 from sgxl_t.conditioning.condition import Condition
 from sgxl_t.networks.condition_input import set_class_table
+from sgxl_t.networks.conditioning import Conditioning
 from sgxl_t.networks.configs import ConditionSpec
 
 
@@ -57,7 +58,7 @@ class ClassCondition(Condition):
         shared = sum(other.split(",")[0].strip().casefold() == name.casefold() for other in self.names) > 1
         return f"{index} {name}" if shared else name
 
-    def take(self, batch: Any) -> Tensor:
+    def from_batch(self, batch: Any) -> Tensor:
         """Labels [N] of the batch."""
         if batch.labels is None:
             raise ValueError(
@@ -65,11 +66,12 @@ class ClassCondition(Condition):
             )
         return batch.labels
 
-    def encode(self, conditions: Any) -> Tensor:
-        """int64 [N] labels from labels or names."""
+    def encode_frozen(self, conditions: Any) -> Conditioning:
+        """int64 labels [N] from labels or names: one tensor for generator, heads and classifier."""
         if not isinstance(conditions, Tensor):
             conditions = torch.tensor(self.lookup.resolve(conditions), dtype=torch.int64)
-        return conditions.to(self.device, torch.int64)
+        labels = conditions.to(self.device, torch.int64)
+        return Conditioning(c=labels, target=labels, labels=labels)
 
     def init_tables(self, *networks: nn.Module) -> int:
         """Copies the pretrained table into every class table of the networks; each copy trains on its own.

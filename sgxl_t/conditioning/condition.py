@@ -9,17 +9,17 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from sgxl_t.networks.conditioning import Conditioning
 from sgxl_t.networks.configs import ConditionKind, ConditionSpec
-from sgxl_t.networks.text.tokens import TextTokens
 
 Guidance = Literal["classifier", "clip"]
 Phase = Literal["generator", "text_encoder"]
 
 
 class Condition(nn.Module, ABC):
-    """Turns what a user or a data set says (labels, captions, nothing) into the networks' input `c`.
+    """Encodes what a user or a data set says (labels, captions, nothing) as the networks' `Conditioning`.
 
-    spec: what enters the networks; the discriminator projects its features on the same vectors.
+    spec: what enters the networks; the discriminator projects its features on the same kind of vectors.
     guidance: the auxiliary loss that fits the condition ("classifier", StyleGAN-XL section 3.4; "clip",
         StyleGAN-T section 3.3), None when there is nothing to guide towards.
     phases: what a run may train in turn; "text_encoder" only where the condition brings weights of its own.
@@ -34,8 +34,8 @@ class Condition(nn.Module, ABC):
         super().__init__()
         self.spec = spec
         # Follows the module from device to device, for conditions that have no weights.
-        self.register_buffer("_place", torch.zeros(0), persistent=False)
-        self._place: Tensor
+        self.register_buffer("_device_marker", torch.zeros(0), persistent=False)
+        self._device_marker: Tensor
 
     @property
     def kind(self) -> ConditionKind:
@@ -45,7 +45,7 @@ class Condition(nn.Module, ABC):
     @property
     def device(self) -> torch.device:
         """Where `encode` puts its result."""
-        return self._place.device
+        return self._device_marker.device
 
     @abstractmethod
     def resolve(self, request: Any) -> list[Any]:
@@ -59,32 +59,29 @@ class Condition(nn.Module, ABC):
         """Short readable name of one resolved condition, for file names and grids."""
 
     def reading_notes(self, conditions: Sequence[Any]) -> list[str]:
-        """What of these resolved conditions changes no picture, in sentences for people; [] for most."""
+        """Sentences for people about parts of resolved conditions that change no image; [] for most."""
         return []
 
-    @abstractmethod
-    def take(self, batch: Any) -> Any:
-        """The conditions of a data batch, as `encode` takes them; ValueError when the data has none."""
+    @property
+    def learns(self) -> bool:
+        """Whether its own weights learn, so that what the generator takes changes with every update."""
+        return "text_encoder" in self.phases
 
     @abstractmethod
-    def encode(self, conditions: Any) -> Tensor | None:
-        """`c` for the generator: int64 [N] labels, float32 [N, dim] unit text features, or None."""
+    def from_batch(self, batch: Any) -> Any:
+        """Labels or captions of a data batch, as `encode` takes them; ValueError when the data has none."""
 
-    def encode_tokens(self, conditions: Any) -> TextTokens | None:
-        """Tokens that the generator attends to beside `c`; None unless spec.token_dim says that it does."""
-        return None
+    @abstractmethod
+    def encode_frozen(self, conditions: Any) -> Conditioning:
+        """What never moves in training and has no graph: target, guide and labels; c equals target."""
 
-    def encode_both(self, conditions: Any) -> tuple[Tensor | None, TextTokens | None]:
-        """`encode` and `encode_tokens` for one batch."""
-        return self.encode(conditions), self.encode_tokens(conditions)
+    def encode(self, conditions: Any, frozen: Conditioning | None = None) -> Conditioning:
+        """All that the generator takes of N conditions, with a graph where a text encoder learns.
 
-    def encode_target(self, conditions: Any) -> Tensor | None:
-        """`c` for the discriminator and for guidance: never carries a gradient, never moves in training."""
-        return self.encode(conditions)
-
-    def guide_target(self, c: Tensor | None) -> Tensor | None:
-        """The part of `encode_target`'s result that a guiding CLIP compares pictures with; None without."""
-        return None
+        frozen: what `encode_frozen` has made of the same conditions, to be completed by c and tokens. Without
+        it, target, guide and labels are left out where a text encoder of the generator's own makes c.
+        """
+        return self.encode_frozen(conditions) if frozen is None else frozen
 
     def init_tables(self, *networks: nn.Module) -> int:
         """Copies pretrained vectors into every class table of the networks; returns how many were filled."""
@@ -114,13 +111,13 @@ class NoCondition(Condition):
         """Always `picture`."""
         return "picture"
 
-    def take(self, batch: Any) -> list[None]:
+    def from_batch(self, batch: Any) -> list[None]:
         """One empty condition per image."""
         return [None] * len(batch.images)
 
-    def encode(self, conditions: Any) -> None:
-        """None, whatever comes in."""
-        return None
+    def encode_frozen(self, conditions: Any) -> Conditioning:
+        """Nothing, whatever comes in."""
+        return Conditioning()
 
 
 def _short(value: Any, limit: int = 60) -> str:

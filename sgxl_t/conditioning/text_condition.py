@@ -13,8 +13,9 @@ from torch import Tensor
 from sgxl_t.conditioning.caption_store import encode_all, stored_features
 from sgxl_t.conditioning.condition import Condition, Phase
 from sgxl_t.files.terminal import visible
+from sgxl_t.networks.conditioning import Conditioning, rows
 from sgxl_t.networks.configs import ConditionSpec
-from sgxl_t.networks.text.tokens import TextTokens, rows
+from sgxl_t.networks.text.tokens import TextTokens
 
 if TYPE_CHECKING:
     from sgxl_t.networks.text.text_encoder import TextEncoder
@@ -28,8 +29,8 @@ MOST_NOTES = 3
 class TextCondition(Condition):
     """Captions through a text encoder such as CLIP's (StyleGAN-T, section 3.1 and 3.3).
 
-    original: always frozen; the discriminator projects on its features and guidance aims at them. All who
-        use it share it: copies of the condition refer to it, and checkpoints do not hold it.
+    original: always frozen; the discriminator projects on its features and guidance aims at them. It is
+        shared: copies of the condition refer to it, and checkpoints do not hold it.
     own: the generator's own encoder, where it is not the original any more. trainable: the own encoder, at
         first a copy of the original, learns. The generator is conditioned through it in training and in
         sampling alike; feeding it the original's features in one of the two would ask the generator for
@@ -73,12 +74,7 @@ class TextCondition(Condition):
         if trainable:
             self.phases = ("generator", "text_encoder")
         self._cache: dict[str, Tensor] = {}
-        self._kept: dict[str, Tensor] = {}
-
-    @property
-    def learns(self) -> bool:
-        """Whether the generator's own encoder takes gradients."""
-        return "text_encoder" in self.phases
+        self._stored: dict[str, Tensor] = {}
 
     @property
     def original(self) -> TextEncoder:
@@ -91,7 +87,7 @@ class TextCondition(Condition):
         return self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> TextCondition:
-        for part in (self._shared, self._cache, self._kept):
+        for part in (self._shared, self._cache, self._stored):
             memo[id(part)] = part
         twin = self.__class__.__new__(self.__class__)
         memo[id(self)] = twin
@@ -146,41 +142,13 @@ class TextCondition(Condition):
             notes.append(f"{len(ends) - MOST_NOTES} more prompts are longer than that context and were cut")
         return notes
 
-    def take(self, batch: Any) -> list[str]:
+    def from_batch(self, batch: Any) -> list[str]:
         """Captions of the batch."""
         if batch.captions is None:
             raise ValueError("the data has no captions: put a .txt beside each picture, or use --cond class")
         return batch.captions
 
-    def encode(self, conditions: Any) -> Tensor:
-        """float32 [N, dim] of unit length, through the generator's own tower (with gradient if it trains)."""
-        if self.own is None:
-            return self.encode_target(conditions)
-        return self.own.encode_text(list(conditions)).float()
-
-    def encode_tokens(self, conditions: Any) -> TextTokens | None:
-        """Through the generator's own tower (with gradient if it trains). Each different caption is read
-        once; tokens are too many numbers to be kept."""
-        if not self.spec.token_dim:
-            return None
-        captions = list(conditions)
-        different = list(dict.fromkeys(captions))
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self.learns):
-            _, tokens = self.encoder.encode_with_tokens(different)
-        if len(different) < len(captions):
-            places = {text: place for place, text in enumerate(different)}
-            order = torch.tensor([places[text] for text in captions], device=tokens.values.device)
-            return rows(tokens, order)
-        return tokens
-
-    def encode_both(self, conditions: Any) -> tuple[Tensor, TextTokens | None]:
-        """`encode` and `encode_tokens`, in one pass of the generator's own tower where it has one."""
-        if self.own is None or not self.spec.token_dim:
-            return self.encode(conditions), self.encode_tokens(conditions)
-        vectors, tokens = self.own.encode_with_tokens(list(conditions))
-        return vectors.float(), tokens
-
-    def encode_target(self, conditions: Any) -> Tensor:
+    def encode_frozen(self, conditions: Any) -> Conditioning:
         """float32 [N, dim] of unit length from the frozen original; each caption is encoded once and kept."""
         captions = list(conditions)
         missing = self._missing(captions)
@@ -190,11 +158,33 @@ class TextCondition(Condition):
         if missing:
             features = encode_all(self.original, missing)
             self._cache.update(zip(missing, features.unbind(), strict=True))
-        rows = [self._kept[text] if text in self._kept else self._cache[text] for text in captions]
-        return torch.stack(rows).to(self.device)
+        found = [self._stored[text] if text in self._stored else self._cache[text] for text in captions]
+        target = torch.stack(found).to(self.device)
+        return Conditioning(c=target, target=target, guide=target[:, self.original.guide_columns])
 
-    def guide_target(self, c: Tensor | None) -> Tensor | None:
-        return None if c is None else c[:, self.original.guide_columns]
+    def encode(self, conditions: Any, frozen: Conditioning | None = None) -> Conditioning:
+        """See Condition. The generator's own encoder, if any, makes vectors and tokens in one pass."""
+        if self.own is None:
+            cond = super().encode(conditions, frozen)
+            return cond._replace(tokens=self._tokens(conditions)) if self.spec.token_dim else cond
+        captions, tokens = list(conditions), None
+        if self.spec.token_dim:
+            vectors, tokens = self.own.encode_with_tokens(captions)
+        else:
+            vectors = self.own.encode_text(captions)
+        return (frozen or Conditioning())._replace(c=vectors.float(), tokens=tokens)
+
+    @torch.no_grad()
+    def _tokens(self, conditions: Any) -> TextTokens:
+        """From the original. Each different caption is read once; tokens are too large to be cached."""
+        captions = list(conditions)
+        different = list(dict.fromkeys(captions))
+        _, tokens = self.original.encode_with_tokens(different)
+        if len(different) == len(captions):
+            return tokens
+        numbers = {text: number for number, text in enumerate(different)}
+        order = [numbers[text] for text in captions]
+        return rows(tokens, torch.tensor(order, device=tokens.values.device))
 
     def keep(self, captions: Sequence[str], folder: Path) -> None:
         """Holds the original's features of a fixed set of captions, read from a folder or written there.
@@ -203,13 +193,13 @@ class TextCondition(Condition):
         not kept.
         """
         different = sorted(set(captions))
-        if not self._kept.keys() >= set(different):
+        if not self._stored.keys() >= set(different):
             features = stored_features(self.original, different, folder)
-            self._kept.update(zip(different, features.unbind(), strict=True))
+            self._stored.update(zip(different, features.unbind(), strict=True))
 
     def _missing(self, captions: Sequence[str]) -> list[str]:
         different = dict.fromkeys(captions)
-        return [text for text in different if text not in self._kept and text not in self._cache]
+        return [text for text in different if text not in self._stored and text not in self._cache]
 
 
 def _shortened(text: str, most: int = 60) -> str:

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from sgxl_t.conditioning.condition import Condition
+from sgxl_t.conditioning.generate import images_of
 from sgxl_t.datasets.base import ImageSource
 from sgxl_t.datasets.decode import Bounds, Size, is_picture, open_picture, to_rgb
 from sgxl_t.datasets.images.folder import list_folder
@@ -26,9 +27,9 @@ from sgxl_t.files.regular import open_regular
 from sgxl_t.files.terminal import visible
 from sgxl_t.metrics.processes import NotFiniteError
 from sgxl_t.metrics.sampling_rng import exact, latents, stream
+from sgxl_t.networks.conditioning import Conditioning
 from sgxl_t.networks.generators.generator import Generator
-from sgxl_t.networks.text.tokens import TextTokens
-from sgxl_t.ops.images import as_rgb, to_uint8
+from sgxl_t.ops.images import to_uint8
 
 ClassSampling = Literal["uniform", "dataset", "balanced"]
 CLASS_SAMPLING: tuple[ClassSampling, ...] = ("uniform", "dataset", "balanced")
@@ -105,15 +106,9 @@ class GeneratorFakes:
         """Class, caption or None of each picture."""
         return [self._condition(index) for index in indices]
 
-    def encoded(self, indices: Sequence[int]) -> Tensor | None:
+    def encoded(self, indices: Sequence[int]) -> Conditioning:
         """The same as the generator takes them."""
-        given: Any = self.conditions(indices)
-        c = self.condition.encode(torch.tensor(given) if self.condition.kind == "class" else given)
-        return None if c is None else c.to(self.device)
-
-    def tokens(self, indices: Sequence[int]) -> TextTokens | None:
-        """Tokens of their captions, where the generator attends to them."""
-        return self.condition.encode_tokens(self.conditions(indices))
+        return self.condition.encode(self.conditions(indices)).to(self.device)
 
     @property
     def device(self) -> torch.device:
@@ -124,16 +119,14 @@ class GeneratorFakes:
         """uint8 [n, 3, R, R] on the generator's device; NotFiniteError for pictures with NaN."""
         z = latents(self.seed, indices, self.generator.z_dim).to(self.device)
         with exact(self.device):
-            c = self.encoded(indices)
-            text = self.tokens(indices)
-            images = self.generator(z, c, truncation_psi=self.psi, noise_mode="const", text=text)
+            images = images_of(self.generator, self.encoded(indices), z, psi=self.psi)
         broken = len(images) - int(torch.isfinite(images).flatten(1).all(1).sum())
         if broken:
             raise NotFiniteError(
                 f"{broken} of {len(images)} generated pictures hold NaN or infinite values: "
                 "use another snapshot of the model"
             )
-        return to_uint8(as_rgb(images))
+        return to_uint8(images)
 
     def describe(self) -> dict[str, Any]:
         """Model, truncation, seed and sampling rule."""

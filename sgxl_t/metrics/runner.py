@@ -281,7 +281,7 @@ def _from_generator(
 
     def measure() -> float:
         if spec.reduction == "ppl":
-            return ppl(fakes.generator, shelf.lpips(), spec.n_fake, tokens=fakes.tokens, **given)
+            return ppl(fakes.generator, shelf.lpips(), spec.n_fake, **given)
         return eqt(fakes.generator, spec.n_fake, fractional=spec.reduction == "eqt_frac", **given)
 
     try:

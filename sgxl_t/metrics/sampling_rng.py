@@ -14,9 +14,10 @@ from tqdm import tqdm
 
 from sgxl_t.metrics.features.base import full_precision
 from sgxl_t.metrics.processes import NotFiniteError, Processes
+from sgxl_t.networks.conditioning import Conditioning, as_conditioning
 
-ConditionOf = Callable[[Sequence[int]], Tensor | None]
-"""Sample indices to the generator's condition c of these samples (see ConditionSpec)."""
+ConditionOf = Callable[[Sequence[int]], Conditioning | Tensor | None]
+"""Sample indices to what the generator takes as the conditions of these samples."""
 
 
 def stream(seed: int, index: int, purpose: str = "z") -> torch.Generator:
@@ -52,10 +53,9 @@ def exact(device: torch.device) -> Iterator[None]:
 
 def condition_of(
     conditions: ConditionOf | None, indices: Sequence[int], device: torch.device
-) -> Tensor | None:
-    """c of these samples on the device; None where there are no conditions."""
-    c = None if conditions is None else conditions(indices)
-    return None if c is None else c.to(device)
+) -> Conditioning:
+    """The conditions of these samples on the device; empty where there are none."""
+    return as_conditioning(None if conditions is None else conditions(indices)).to(device)
 
 
 def per_sample(

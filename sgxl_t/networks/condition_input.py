@@ -56,10 +56,11 @@ def condition_vectors(spec: ConditionSpec, table: ClassTable | None, c: Tensor |
     """
     if spec.kind == "none":
         if c is not None:
-            raise ValueError("an unconditional network was given a condition: pass c=None")
+            raise ValueError("an unconditional network was given a condition: pass None")
         return None
     if c is None:
-        raise ValueError(f"a network conditioned on {spec.kind} was called without a condition: pass c")
+        needed = "pass int64 labels [N]" if spec.kind == "class" else f"pass text features [N, {spec.dim}]"
+        raise ValueError(f"a network conditioned on {spec.kind} was called without a condition: {needed}")
     if spec.kind == "class":
         assert table is not None
         if c.ndim != 1 or c.is_floating_point():

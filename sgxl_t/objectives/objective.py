@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils._pytree import tree_map_only
 
-from sgxl_t.networks.text.tokens import TextTokens, rows
+from sgxl_t.networks.conditioning import Conditioning, rows
 from sgxl_t.objectives.adversarial import (
     hinge_d_loss,
     hinge_g_loss,
@@ -20,14 +21,14 @@ from sgxl_t.objectives.adversarial import (
     wide,
 )
 from sgxl_t.objectives.config import ObjectiveConfig
-from sgxl_t.objectives.guidance import Classifier, ImageTower, Stem
-from sgxl_t.objectives.guides import Guides
+from sgxl_t.objectives.guidance import Classifier, Guidance, ImageEncoder, Stem
+from sgxl_t.objectives.micro_batch import MicroBatch
 from sgxl_t.objectives.path_length import PathLength, path_noise
 from sgxl_t.objectives.penalty import read_with_slopes
 from sgxl_t.ops.images import as_rgb
 from sgxl_t.ops.resample.blur import blur_sigma, gaussian_blur
 
-__all__ = ["Objective", "ObjectiveConfig", "Phase", "Stats"]
+__all__ = ["Networks", "Objective", "ObjectiveConfig", "Phase", "Stats"]
 
 Phase = Literal["g", "pl", "d"]
 Stats = dict[str, Tensor]
@@ -35,16 +36,24 @@ Features = Callable[..., Any]
 """Frozen: images [N, 3, R, R] in [-1, 1] and rng to nested lists of tensors [N, ...]."""
 
 
+class Networks(NamedTuple):
+    """The two players of a phase. The one being trained is given as its engine, the other one raw and frozen
+    (gradients reach the images through it)."""
+
+    generator: nn.Module
+    heads: nn.Module
+    features: Features
+
+
 class Objective:
     """What generator and discriminator minimise in each phase (section 3 of both papers).
 
-    The methods compute; they neither step nor freeze. Each takes one round's share of the batch and returns
-    a scalar loss (a mean over these images) and detached float32 scalars to report. The network being trained
-    is handed in as its engine, the other one raw and frozen (gradients reach the images through it).
+    The methods compute; they neither step nor freeze. Each takes one micro-batch and returns a scalar loss (a
+    mean over its images) and detached float32 scalars to report. images_seen: by the run so far, which sets
+    the blur. rng: the stream of noise, augmentation and crops.
 
-    classifier: frozen, needed when cls_weight is set. clip: frozen, needed when clip_weight is set. stem:
-    frozen generator below the one being trained, needed when stem_weight is set.
-    device: of the running mean of path lengths.
+    classifier, clip, stem: frozen networks for guidance (see `Guidance`). device: of the running mean of path
+    lengths.
     """
 
     def __init__(
@@ -52,12 +61,12 @@ class Objective:
         config: ObjectiveConfig,
         *,
         classifier: Classifier | None = None,
-        clip: ImageTower | None = None,
+        clip: ImageEncoder | None = None,
         stem: Stem | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
         self.config = config
-        self.guides = Guides(config, classifier=classifier, clip=clip, stem=stem)
+        self.guidance = Guidance(config, classifier=classifier, clip=clip, stem=stem)
         self.path_length = PathLength(config.pl_decay, device)
 
     def phases(self, iteration: int, images_seen: int) -> tuple[Phase, ...]:
@@ -77,61 +86,48 @@ class Objective:
 
     def d_loss(
         self,
-        heads: nn.Module,
-        features: Features,
-        generator: nn.Module,
-        real: Tensor,
-        c: Tensor | None,
+        networks: Networks,
+        batch: MicroBatch,
         z: Tensor,
         images_seen: int,
         rng: torch.Generator | None = None,
-        *,
-        c_fake: Tensor | None = None,
-        c_generator: Tensor | None = None,
-        text: TextTokens | None = None,
-        fake_features: Any = None,
     ) -> tuple[Tensor, Stats]:
         """Loss of the heads. No gradient reaches the generator or the real images.
 
-        real: [N, 3, R, R] in [-1, 1] with its condition c. z: [M, z_dim]; the generated images take c_fake
-        where given, else c (then M = N). One pass of the frozen features serves both sides; the heads see
-        first generated, then real images, so batch statistics never mix. c_generator: what the generator
-        takes where it is not c_fake (a trained text encoder). text: tokens that it attends to. fake_features:
-        in place of its images, kept by `g_loss` (share_fakes). The relativistic loss needs M = N, ValueError.
+        z: [M, z_dim]. The relativistic loss and shared features need M = N, else ValueError. One pass of the
+        frozen features serves both sides; the heads see first generated, then real images, so that batch
+        statistics never mix.
         """
-        c_fake = c if c_fake is None else c_fake
-        neighbours = c.roll(1, dims=0) if self.config.mismatch_weight > 0 and c is not None else None
+        heads, real, cond = networks.heads, batch.real, batch.cond.frozen
+        mismatched = self.config.mismatch_weight > 0 and cond.target is not None
         # One pass of the heads reads real images beside their own condition and beside a neighbour's.
-        c_real = c if c is None or neighbours is None else torch.cat([c, neighbours])
-        images = real
-        if fake_features is None:
-            c_drawn = c_fake if c_generator is None else c_generator
+        conds = batch.generated_cond.frozen, cond.with_neighbours() if mismatched else cond
+        look = partial(self._look, networks.features, images_seen, rng)
+        slopes = None
+        if self.config.share_fakes:
             with torch.no_grad():
-                fake = as_rgb(generator(z, c_drawn, update_averages=True, rng=rng, **_attended(text)))
-            images = torch.cat([fake.to(real.dtype), real])
-        generated, slopes = len(images) - len(real), None
-        look = partial(self._look, features, images_seen, rng)
-        if self.config.gradient_penalty > 0:
-            assert fake_features is None, "the configuration refuses shared features beside the penalty"
-            sides = images[:generated], images[generated:]
-            fake_logits, read, slopes = read_with_slopes(heads, look, sides, (c_fake, c_real))
+                sides = batch.shared_fakes.pop(), look(real)
+            fake_logits, read = heads(sides[0], conds[0]), heads(sides[1], conds[1])
         else:
             with torch.no_grad():
-                seen = look(images)
-            seen_fake = fake_features if fake_features is not None else _slice(seen, 0, generated)
-            fake_logits = heads(seen_fake, c_fake)
-            read = heads(_slice(seen, generated, len(images)), c_real)
+                fake = as_rgb(networks.generator(z, batch.generated_cond, update_averages=True, rng=rng))
+            images = fake.to(real.dtype), real
+            if self.config.gradient_penalty > 0:
+                fake_logits, read, slopes = read_with_slopes(heads, look, images, conds)
+            else:
+                fake_logits, read = _read(heads, look, images, conds)
         real_logits = [logits[: len(real)] for logits in read]
         relativistic = self.config.loss == "relativistic"
         loss = (relativistic_loss if relativistic else hinge_d_loss)(real_logits, fake_logits)
         stats = _d_stats(loss, real_logits, fake_logits)
         if slopes is not None:
-            r2, r1 = slopes[:generated].mean(), slopes[generated:].mean()
+            r2, r1 = slopes[: -len(real)].mean(), slopes[-len(real) :].mean()
             loss = loss + self.config.gradient_penalty / 2 * (r1 + r2)
             stats |= {"loss/r1": r1.detach(), "loss/r2": r2.detach()}
-        if c is not None and neighbours is not None:
+        if mismatched:
             beside = [logits[len(real) :] for logits in read]
-            mismatch = _mismatch_loss(beside, c, neighbours, real_logits if relativistic else None)
+            own = real_logits if relativistic else None
+            mismatch = _mismatch_loss(beside, _differing_neighbours(cond), own)
             loss = loss + self.config.mismatch_weight * mismatch
             stats["loss/mismatch"] = mismatch.detach()
         return loss, stats
@@ -142,41 +138,28 @@ class Objective:
 
     def g_loss(
         self,
-        generator: nn.Module,
-        heads: nn.Module,
-        features: Features,
-        c: Tensor | None,
+        networks: Networks,
+        batch: MicroBatch,
         z: Tensor,
         images_seen: int,
         rng: torch.Generator | None = None,
-        *,
-        text: TextTokens | None = None,
-        labels: Tensor | None = None,
-        text_features: Tensor | None = None,
-        c_heads: Tensor | None = None,
-        kept_features: list[Any] | None = None,
-        real: Tensor | None = None,
     ) -> tuple[Tensor, Stats]:
         """Adversarial loss of the generator plus guidance on the raw (unblurred, not augmented) images.
 
-        z: [N, z_dim]. text: tokens of c's captions, for a generator that attends to them. labels: int64 [N],
-        needed for cls_weight. text_features: [N, dim] of the frozen CLIP,
-        needed for clip_weight. c_heads: what the heads project on where it is not c (a trained text encoder
-        conditions the generator, the frozen original the heads). kept_features: the images' features, cut
-        off the graph, are appended to it for `d_loss`. real: [N, 3, R, R] in [-1, 1] of the same conditions,
-        needed for the relativistic loss.
+        z: [N, z_dim]. The heads project on the frozen target, also where a text encoder learns what the
+        generator takes. The relativistic loss compares with the real images; else these are not read.
         """
-        averages = self._averages_move or kept_features is not None
-        images = as_rgb(generator(z, c, update_averages=averages, rng=rng, **_attended(text)))
-        seen = self._look(features, images_seen, rng, images)
-        if kept_features is not None:
-            kept_features.append(_detached(seen))
-        c_heads = c if c_heads is None else c_heads
-        logits = heads(seen, c_heads)
+        share = self.config.share_fakes
+        cond = batch.generated_cond
+        images = as_rgb(networks.generator(z, cond, update_averages=self._averages_move or share, rng=rng))
+        look = partial(self._look, networks.features, images_seen, rng)
+        seen = look(images)
+        if share:
+            batch.shared_fakes.append(tree_map_only(Tensor, Tensor.detach, seen))
+        logits = networks.heads(seen, cond.frozen)
         if self.config.loss == "relativistic":
-            assert real is not None, "the relativistic loss needs real images"
             with torch.no_grad():
-                real_logits = heads(self._look(features, images_seen, rng, real), c_heads)
+                real_logits = networks.heads(look(batch.real), batch.cond.frozen)
             loss = relativistic_loss(logits, real_logits)
         else:
             loss = hinge_g_loss(logits)
@@ -185,39 +168,34 @@ class Objective:
             "scores/g": mean_logit(logits),
             "signs/g": mean_sign(logits),
         }
-        guided, guidance = self.guides(images, labels=labels, text_features=text_features, rng=rng)
-        loss = loss + guided
-        stats |= guidance
-        stats["loss/g"] = loss.detach()
-        return loss, stats
+        guidance, parts = self.guidance(images, cond, rng)
+        loss = loss + guidance
+        return loss, {**stats, **parts, "loss/g": loss.detach()}
 
     def pl_loss(
         self,
         generator: nn.Module,
-        c: Tensor | None,
+        cond: Conditioning,
         z: Tensor,
         rng: torch.Generator | None = None,
         *,
-        text: TextTokens | None = None,
         noise: Tensor | None = None,
     ) -> tuple[Tensor, Stats]:
         """Weighted path length penalty on the first 1/pl_batch_shrink of the latents z [N, z_dim].
 
-        text: tokens of all captions. noise: the probing image [n, 3, R, R], already divided by sqrt(R * R);
-        drawn from rng unless given.
+        noise: the probing image [n, C, R, R], already divided by sqrt(R * R); drawn from rng unless given.
         """
         count = max(len(z) // self.config.pl_batch_shrink, 1)
         network: Any = getattr(generator, "module", generator)  # DistributedDataParallel holds it in `module`
         if noise is None:
-            side = network.img_resolution
-            noise = path_noise((count, network.config.img_channels, side, side), rng, z.device)
+            size = network.img_resolution
+            noise = path_noise((count, network.config.img_channels, size, size), rng, z.device)
         images, lengths = generator(
             z[:count],
-            None if c is None else c[:count],
+            cond.rows(slice(count)),
             update_averages=self._averages_move,
             rng=rng,
             pl_noise=noise,
-            **_attended(rows(text, slice(count))),
         )
         penalty = self.path_length.penalty(lengths)
         # Parameters that only shift the image (ToRGB biases) have no path length; the zero term lets them
@@ -242,6 +220,19 @@ class Objective:
         return self.config.average_w == "all_phases"
 
 
+def _read(
+    heads: nn.Module,
+    look: Callable[[Tensor], Any],
+    images: tuple[Tensor, Tensor],
+    conds: tuple[Conditioning, Conditioning],
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Logits of generated and of real images. images, conds: of the generated and of the real side."""
+    count = len(images[0])
+    with torch.no_grad():
+        seen = look(torch.cat(images))
+    return heads(rows(seen, slice(count)), conds[0]), heads(rows(seen, slice(count, None)), conds[1])
+
+
 def _d_stats(loss: Tensor, real: list[Tensor], fake: list[Tensor]) -> Stats:
     """What is reported of a discriminator's round, of the logits of both sides."""
     return {
@@ -253,36 +244,23 @@ def _d_stats(loss: Tensor, real: list[Tensor], fake: list[Tensor]) -> Stats:
     }
 
 
-def _mismatch_loss(logits: list[Tensor], c: Tensor, neighbours: Tensor, own: list[Tensor] | None) -> Tensor:
+def _differing_neighbours(cond: Conditioning) -> Tensor:
+    """float32 [N]: 1 where the target of the image before differs from an image's own, else 0."""
+    target = cond.target
+    assert target is not None
+    return (target.roll(1, dims=0) != target).reshape(len(target), -1).any(1).float()
+
+
+def _mismatch_loss(logits: list[Tensor], differs: Tensor, own: list[Tensor] | None) -> Tensor:
     """Loss of real images beside their neighbours' conditions (GigaGAN 2023, "matching-aware" loss).
 
-    logits: of the images beside `neighbours`, which are c of other images; equal conditions do not count.
-    own: of the images beside c, to pair with in a relativistic loss, which knows no absolute level; none
-    takes the hinge.
+    logits: per network [N, P], of the images beside those conditions. differs: [N], 0 where a neighbour has
+    the image's own condition, which does not count. own: logits beside the own conditions, to pair with in a
+    relativistic loss, which knows no absolute level; none takes the hinge.
     """
-    differs = (neighbours != c).reshape(len(c), -1).any(1).float()
     count = differs.sum().clamp(min=1)
     if own is None:
         terms = [F.relu(1 + wide(values)).mean(1) for values in logits]
     else:
         terms = [F.softplus(wide(b) - wide(a)).mean(1) for a, b in zip(own, logits, strict=True)]
     return torch.stack([(term * differs).sum() / count for term in terms]).sum()
-
-
-def _attended(text: TextTokens | None) -> dict[str, TextTokens]:
-    """What a generator that attends to tokens takes besides; others know of none."""
-    return {} if text is None else {"text": text}
-
-
-def _detached(features: Any) -> Any:
-    """Nested lists of feature tensors without their graph."""
-    if isinstance(features, Tensor):
-        return features.detach()
-    return [_detached(entry) for entry in features]
-
-
-def _slice(features: Any, start: int, stop: int) -> Any:
-    """The images start:stop of nested lists of feature tensors [N, ...]."""
-    if isinstance(features, Tensor):
-        return features[start:stop]
-    return [_slice(entry, start, stop) for entry in features]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sgxl_t.networks.backbones.precision import float32_backbones
+from sgxl_t.networks.conditioning import Conditioning, rows
 from sgxl_t.networks.layers import full_precision
 
 NestedTensors = list[list[Tensor]]
@@ -39,23 +40,18 @@ def read_with_slopes(
     heads: nn.Module,
     features: Callable[[Tensor], NestedTensors],
     images: tuple[Tensor, Tensor],
-    conditions: tuple[Tensor | None, Tensor | None],
+    conds: tuple[Conditioning, Conditioning],
 ) -> tuple[list[Tensor], list[Tensor], Tensor]:
     """Logits of generated and of real images, and the squared slopes [M + N] of both.
 
-    images, conditions: of the generated and of the real side; conditions as the heads take them. One pass of
-    the features serves both sides.
+    images, conds: of the generated and of the real side. One pass of the features serves both.
     """
     generated = len(images[0])
     leaf = torch.cat(images).detach().requires_grad_()
     with twice_differentiable(leaf.device):
         seen = features(leaf)
-        sides = [
-            [[x[:generated] for x in maps] for maps in seen],
-            [[x[generated:] for x in maps] for maps in seen],
-        ]
-        fake, fake_slopes = heads(sides[0], conditions[0], slopes=True)
-        real, real_slopes = heads(sides[1], conditions[1], slopes=True)
+        fake, fake_slopes = heads(rows(seen, slice(generated)), conds[0], slopes=True)
+        real, real_slopes = heads(rows(seen, slice(generated, None)), conds[1], slopes=True)
         slopes = [
             [torch.cat(pair) for pair in zip(*maps, strict=True)]
             for maps in zip(fake_slopes, real_slopes, strict=True)

@@ -47,7 +47,7 @@ def styles_of(
     """
     place = next(generator.parameters()).device
     z = latents([shot.seed for shot in shots], generator.z_dim).to(place)
-    c = condition.encode([shot.condition for shot in shots])
+    c = condition.encode([shot.condition for shot in shots]).c
     psi = torch.tensor([shot.psi for shot in shots])
     center = None
     if isinstance(condition, Prompts) and pull.get("truncation", "class") == "class" and (psi != 1).any():
@@ -78,7 +78,7 @@ def styles_between(
         return first.lerp(last, share[:, :, None].to(first))
     place = next(generator.parameters()).device
     z, other_z = (latents([shot.seed for shot in ends], generator.z_dim) for ends in (firsts, lasts))
-    c, other_c = (condition.encode([shot.condition for shot in ends]) for ends in (firsts, lasts))
+    c, other_c = (condition.encode([shot.condition for shot in ends]).c for ends in (firsts, lasts))
     assert c is not None
     assert other_c is not None
     psi = torch.tensor([step.first.psi for step in steps]).lerp(

@@ -87,7 +87,7 @@ class Machine:
         """Styles of one picture, of no meaning, and tokens where they are wanted."""
         stream, shape = torch.Generator().manual_seed(0), (1, self.generator.num_ws, self.generator.w_dim)
         ws = torch.randn(shape, generator=stream).to(self.device)
-        return ws, self._prompts.encode_tokens(["a"]) if self.generator.attends else None
+        return ws, self._prompts.encode(["a"]).tokens if self.generator.attends else None
 
     @torch.no_grad()
     def _images(self, shots: Sequence[Shot] | Sequence[Step], pull: dict[str, Any]) -> list[Tensor]:

@@ -14,9 +14,10 @@ from torch.nn import functional as F
 
 from sgxl_t.conditioning.condition import Condition
 from sgxl_t.conditioning.text_condition import TextCondition
+from sgxl_t.networks.conditioning import Conditioning
 from sgxl_t.networks.generators.generator import Generator
 from sgxl_t.networks.generators.mapping_xl import MappingXL
-from sgxl_t.networks.text.tokens import TextTokens
+from sgxl_t.networks.text.tokens import TextBlend, TextTokens
 
 LIMIT = 64 * 2**20
 """Bytes of vectors and tokens that are kept."""
@@ -64,31 +65,13 @@ class Prompts:
         return len(self._reads)
 
     @torch.no_grad()
-    def encode(self, conditions: Sequence[Any]) -> Tensor | None:
-        """`c` [N, ...] of N resolved conditions, as `Condition.encode` gives it."""
+    def encode(self, conditions: Sequence[Any]) -> Conditioning:
+        """c and tokens of N resolved conditions, as `Condition.encode` gives them."""
         if not isinstance(self.condition, TextCondition):
             return self.condition.encode(conditions)
-        return torch.stack([one.vector for one in self._read(conditions)])
-
-    @torch.no_grad()
-    def encode_tokens(self, conditions: Sequence[Any]) -> TextTokens | None:
-        """Tokens of N resolved conditions, as `Condition.encode_tokens` gives them."""
-        if not isinstance(self.condition, TextCondition) or not self.condition.spec.token_dim:
-            return self.condition.encode_tokens(conditions)
         reads = self._read(conditions)
-        values = [one.tokens for one in reads if one.tokens is not None]
-        masks = [
-            torch.ones(len(kept), dtype=torch.bool, device=kept.device) if one.mask is None else one.mask
-            for one, kept in zip(reads, values, strict=True)
-        ]
-        longest = max(len(kept) for kept in values)
-        if all(one.mask is None and len(kept) == longest for one, kept in zip(reads, values, strict=True)):
-            return TextTokens(torch.stack(values))
-        # Some encoders pad a batch to its longest caption, so rows of different batches differ in length.
-        padded = [F.pad(kept, (0, 0, 0, longest - len(kept))) for kept in values]
-        return TextTokens(
-            torch.stack(padded), torch.stack([F.pad(mask, (0, longest - len(mask))) for mask in masks])
-        )
+        tokens = _together(reads) if self.condition.spec.token_dim else None
+        return Conditioning(c=torch.stack([one.vector for one in reads]), tokens=tokens)
 
     @torch.no_grad()
     def centers(self, conditions: Sequence[Any]) -> Tensor | None:
@@ -123,8 +106,9 @@ class Prompts:
             return [found[prompt] for prompt in prompts]
 
     def _encoded(self, prompts: list[str]) -> dict[str, _Read]:
-        vectors, tokens = self.condition.encode_both(prompts)
+        vectors, tokens, *_ = self.condition.encode(prompts)
         assert vectors is not None
+        assert not isinstance(tokens, TextBlend)
         reads = {}
         for number, prompt in enumerate(prompts):
             values = mask = None
@@ -133,3 +117,20 @@ class Prompts:
                 mask = None if tokens.mask is None else tokens.mask[number].clone()
             reads[prompt] = _Read(vectors[number].clone(), values, mask)
         return reads
+
+
+def _together(reads: Sequence[_Read]) -> TextTokens:
+    """Tokens of N prompts as one batch."""
+    values = [one.tokens for one in reads if one.tokens is not None]
+    masks = [
+        torch.ones(len(kept), dtype=torch.bool, device=kept.device) if one.mask is None else one.mask
+        for one, kept in zip(reads, values, strict=True)
+    ]
+    longest = max(len(kept) for kept in values)
+    if all(one.mask is None and len(kept) == longest for one, kept in zip(reads, values, strict=True)):
+        return TextTokens(torch.stack(values))
+    # Some encoders pad a batch to its longest caption, so rows of different batches differ in length.
+    padded = [F.pad(kept, (0, 0, 0, longest - len(kept))) for kept in values]
+    return TextTokens(
+        torch.stack(padded), torch.stack([F.pad(mask, (0, longest - len(mask))) for mask in masks])
+    )

@@ -10,7 +10,7 @@ import torch
 from sgxl_t.conditioning.condition import Condition
 from sgxl_t.networks.generators.generator import Generator
 from sgxl_t.networks.generators.synthesis_t import SynthesisT
-from sgxl_t.networks.text.tokens import Text, TextBlend
+from sgxl_t.networks.text.tokens import Text, TextBlend, TextTokens
 from sgxl_t.sampling.prompts import Prompts
 from sgxl_t.sampling.sample_spec import Shot, Step
 
@@ -39,9 +39,10 @@ def attended_text(
             lasts.append(shot.condition if shot.mix is None else shot.mix.condition)
             taken = () if shot.mix is None else shot.mix.layers
             shares.append([float(layer in taken) for layer in layers])
-    first = condition.encode_tokens(firsts)
+    first = condition.encode(firsts).tokens
     if first is None or firsts == lasts:
         return first
-    last = condition.encode_tokens(lasts)
-    assert last is not None
+    last = condition.encode(lasts).tokens
+    assert isinstance(first, TextTokens)
+    assert isinstance(last, TextTokens)
     return TextBlend(first, last, torch.tensor(shares, device=first.values.device))

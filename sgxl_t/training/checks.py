@@ -18,7 +18,7 @@ from sgxl_t.networks.backbones.references import trained_kinds
 from sgxl_t.networks.frozen import load_feature_network, load_text_encoder
 from sgxl_t.networks.generators.registry import build_generator
 from sgxl_t.networks.generators.superres import load_stem
-from sgxl_t.objectives.guides import check_guide
+from sgxl_t.objectives.guidance import check_clip
 from sgxl_t.training.checkpoint.origin import check_resumed, check_start
 from sgxl_t.training.config.parts import DataConfig, LogConfig
 from sgxl_t.training.config.settings import NetworkSettings
@@ -120,7 +120,7 @@ def check_networks(planned: Planned) -> None:
     if settings.cond == "text" and not trained_kinds(encoder):
         loaded = load_text_encoder(encoder, images=settings.clip_guides)
         if settings.clip_guides:
-            check_guide(settings.objective, loaded.guide)
+            check_clip(settings.objective, loaded.guide)
     if settings.conditioning.own_text_encoder is not None:
         load_text_encoder(settings.conditioning.own_text_encoder)
     sketch_networks(planned, Shapes())

@@ -9,7 +9,7 @@ from sgxl_t.networks.backbones.feature_networks import FeatureNetwork
 from sgxl_t.networks.configs import ConditionSpec
 from sgxl_t.networks.discriminators.discriminator import Discriminator, build_discriminator
 from sgxl_t.networks.frozen import load_feature_network
-from sgxl_t.networks.generators.frozen_t import rest, resting_names
+from sgxl_t.networks.generators.frozen_t import freeze, frozen_names
 from sgxl_t.networks.generators.generator import Generator
 from sgxl_t.networks.generators.registry import build_generator
 from sgxl_t.networks.generators.superres import freeze_for_stage
@@ -62,6 +62,6 @@ def freeze_parts(generator: Generator, frozen: FrozenParts) -> None:
         freeze_for_stage(generator, train_input=not frozen.stem_input)
     if frozen.below is not None:
         train_torgb = not frozen.lowres_torgb
-        rest(generator, resting_names(generator, frozen.below, train_lowres_torgb=train_torgb))
+        freeze(generator, frozen_names(generator, frozen.below, train_lowres_torgb=train_torgb))
     if frozen.generator:
         generator.requires_grad_(False)

@@ -50,9 +50,9 @@ def test_each_condition_says_what_it_brings():
 def test_labels_and_names_encode_to_the_same_int64():
     condition = ClassCondition(PETS, dim=8)
     assert torch.equal(
-        condition.encode(["dog", "car"]), condition.encode(torch.tensor([1, 3], dtype=torch.int32))
+        condition.encode(["dog", "car"]).c, condition.encode(torch.tensor([1, 3], dtype=torch.int32)).c
     )
-    assert condition.encode([2]).dtype == torch.int64
+    assert condition.encode([2]).c.dtype == torch.int64
 
 
 def test_classes_with_the_same_name_keep_their_numbers_in_labels():
@@ -102,37 +102,42 @@ def test_without_a_pretrained_table_the_random_start_stays():
 
 def test_captions_encode_to_unit_vectors_and_each_is_encoded_once():
     condition = TextCondition(tiny_clip())
-    c = condition.encode(["a red fox", "a blue car", "a red fox"])
+    c = condition.encode(["a red fox", "a blue car", "a red fox"]).c
     torch.testing.assert_close(c.norm(dim=1), torch.ones(3))
     assert torch.equal(c[0], c[2])
     assert not c.requires_grad
     condition.original.encode_text = None
-    assert torch.equal(condition.encode(["a blue car"])[0], c[1])
+    assert torch.equal(condition.encode(["a blue car"]).c[0], c[1])
 
 
 def test_targets_and_generator_share_one_pass_of_the_frozen_tower():
     condition, reads = TextCondition(tiny_clip()), []
     read = condition.original.encode_text
     condition.original.encode_text = lambda texts: (reads.append(list(texts)), read(texts))[1]
-    target = condition.encode_target(["a red fox", "a blue car"])
-    c, tokens = condition.encode_both(["a red fox", "a blue car"])
-    assert torch.equal(c, target)
-    assert tokens is None
-    condition.encode_target(["a blue car", "a red car"])  # the next batch repeats a caption
+    frozen = condition.encode_frozen(["a red fox", "a blue car"])
+    cond = condition.encode(["a red fox", "a blue car"], frozen)
+    assert cond.c is cond.target is frozen.target
+    assert cond.tokens is None
+    assert torch.equal(condition.encode(["a red fox", "a blue car"]).c, frozen.target)
+    condition.encode_frozen(["a blue car", "a red car"])  # the next batch repeats a caption
     assert reads == [["a red fox", "a blue car"], ["a red car"]]
 
 
 def test_trained_text_tower_conditions_the_generator_and_never_the_targets():
     condition = TextCondition(tiny_clip(), trainable=True)
     prompts = ["a red fox", "a blue car"]
-    before = condition.encode_target(prompts)
-    torch.testing.assert_close(condition.encode(prompts), before)
+    before = condition.encode_frozen(prompts).target
+    torch.testing.assert_close(condition.encode(prompts).c, before)
     optimizer = torch.optim.SGD(condition.trainable_parameters(), lr=1.0)
-    condition.encode(prompts)[0, 0].backward()
+    condition.encode(prompts).c[0, 0].backward()
     optimizer.step()
-    assert torch.equal(condition.encode_target(prompts), before)
-    assert not torch.allclose(condition.encode(prompts), before)
-    assert not condition.encode_target(prompts).requires_grad
+    cond = condition.encode(prompts, condition.encode_frozen(prompts))
+    assert torch.equal(cond.target, before)
+    assert torch.equal(cond.guide, before)
+    assert torch.equal(cond.frozen.c, before)
+    assert not torch.allclose(cond.c, before)
+    assert not cond.target.requires_grad
+    assert condition.encode(prompts).target is None
     assert condition.encoder is condition.own
 
 
@@ -145,8 +150,8 @@ def test_trained_tower_that_is_saved_is_the_one_sampling_uses(tmp_path):
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
     condition.encoder.save_text(tmp_path / "text")
     loaded = TextCondition(load_clip(f"local:{tmp_path / 'text'}", text_only=True))
-    torch.testing.assert_close(loaded.encode(["a red fox"]), condition.encode(["a red fox"]))
-    assert not torch.allclose(loaded.encode(["a red fox"]), condition.encode_target(["a red fox"]))
+    torch.testing.assert_close(loaded.encode(["a red fox"]).c, condition.encode(["a red fox"]).c)
+    assert not torch.allclose(loaded.encode(["a red fox"]).c, condition.encode_frozen(["a red fox"]).c)
 
 
 @pytest.mark.parametrize(
@@ -177,7 +182,7 @@ def test_condition_that_the_data_cannot_serve_is_refused():
         build_condition("text", Painted(captions=True))
     empty = SimpleNamespace(images=torch.zeros(2, 3, 8, 8), labels=None, captions=None)
     with pytest.raises(ValueError, match="no labels"):
-        ClassCondition(PETS).take(empty)
+        ClassCondition(PETS).from_batch(empty)
     with pytest.raises(ValueError, match="no captions"):
-        TextCondition(tiny_clip()).take(empty)
-    assert NoCondition().take(empty) == [None, None]
+        TextCondition(tiny_clip()).from_batch(empty)
+    assert NoCondition().from_batch(empty) == [None, None]

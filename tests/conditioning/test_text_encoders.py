@@ -32,7 +32,7 @@ def test_a_condition_is_built_from_a_reference(t5, tmp_path):
     condition = build_condition("text", pictures(tmp_path), clip=t5)
     assert condition.spec.dim == 16
     assert condition.original is load_text_encoder(t5)
-    assert torch.equal(condition.encode(CAPTIONS), condition.encode_target(CAPTIONS))
+    assert torch.equal(condition.encode(CAPTIONS).c, condition.encode_frozen(CAPTIONS).target)
 
 
 @pytest.mark.parametrize("trainable", [False, True])
@@ -46,8 +46,8 @@ def test_copies_of_a_condition_share_the_frozen_encoder(t5, trainable):
         assert twin.own is not condition.own
         with torch.no_grad():
             twin.own.text_parameters()[0].add_(1)
-        assert not torch.equal(twin.encode(CAPTIONS), condition.encode(CAPTIONS))
-        assert torch.equal(twin.encode_target(CAPTIONS), condition.encode_target(CAPTIONS))
+        assert not torch.equal(twin.encode(CAPTIONS).c, condition.encode(CAPTIONS).c)
+        assert torch.equal(twin.encode_frozen(CAPTIONS).target, condition.encode_frozen(CAPTIONS).target)
 
 
 @pytest.mark.parametrize("trainable", [False, True])
@@ -57,10 +57,10 @@ def test_a_copy_trained_before_goes_on_conditioning_the_generator(t5, trainable)
     with torch.no_grad():
         trained.text_parameters()[0].mul_(1.5)
     condition = TextCondition(original, trainable=trainable, own=trained)
-    torch.testing.assert_close(condition.encode(CAPTIONS), trained.encode_text(CAPTIONS))
-    assert not torch.allclose(condition.encode(CAPTIONS), condition.encode_target(CAPTIONS))
+    torch.testing.assert_close(condition.encode(CAPTIONS).c, trained.encode_text(CAPTIONS))
+    assert not torch.allclose(condition.encode(CAPTIONS).c, condition.encode_frozen(CAPTIONS).target)
     assert bool(condition.trainable_parameters()) == trainable
-    assert condition.encode(CAPTIONS).requires_grad == trainable
+    assert condition.encode(CAPTIONS).c.requires_grad == trainable
     trained.dim = 8
     with pytest.raises(ValueError, match="gives 8 numbers and the frozen one 16"):
         TextCondition(original, own=trained)
@@ -85,7 +85,7 @@ def test_a_model_with_a_published_encoder_makes_the_same_pictures_again(t5, trai
     assert restored.own is None
     z = torch.randn(3, generator.z_dim, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        first = generator(z, condition.encode(CAPTIONS), noise_mode="const")
+        first = generator(z, condition.encode(CAPTIONS).c, noise_mode="const")
         again = loaded(z, restored.encode(CAPTIONS), noise_mode="const")
     assert torch.equal(first, again)
     assert (tmp_path / "m" / "text_encoder" / "tower").is_dir() == trainable
@@ -93,13 +93,13 @@ def test_a_model_with_a_published_encoder_makes_the_same_pictures_again(t5, trai
 
 def test_fixed_captions_are_encoded_once_for_all_processes(t5, tmp_path, monkeypatch):
     condition = TextCondition(load_text_encoder(t5))
-    expected = condition.encode_target(CAPTIONS)
+    expected = condition.encode_frozen(CAPTIONS).target
     condition.keep(CAPTIONS, tmp_path)
     assert [path.suffix for path in tmp_path.iterdir()] == [".safetensors"]
     later = TextCondition(load_text_encoder(t5))
     monkeypatch.setattr(type(later.original), "encode_text", None)
     later.keep(list(reversed(CAPTIONS)), tmp_path)
-    torch.testing.assert_close(later.encode(CAPTIONS), expected)
+    torch.testing.assert_close(later.encode(CAPTIONS).c, expected)
     later.keep(CAPTIONS[:1], tmp_path)
     assert len(list(tmp_path.iterdir())) == 1, "what is held is not stored again"
 
@@ -125,7 +125,7 @@ def test_damaged_stored_captions_are_made_again(t5, tmp_path, caplog):
     fresh.keep(CAPTIONS, tmp_path)
     assert "damaged" in caplog.text
     assert path.read_bytes() == whole
-    assert torch.equal(fresh.encode(CAPTIONS), condition.encode(CAPTIONS))
+    assert torch.equal(fresh.encode(CAPTIONS).c, condition.encode(CAPTIONS).c)
 
 
 def test_a_folder_that_cannot_be_written_costs_no_run(t5, tmp_path, caplog):
@@ -133,4 +133,4 @@ def test_a_folder_that_cannot_be_written_costs_no_run(t5, tmp_path, caplog):
     condition = TextCondition(load_text_encoder(t5))
     condition.keep(CAPTIONS, tmp_path / "file")
     assert "could not be stored" in caplog.text
-    assert condition.encode(CAPTIONS).shape == (3, 16)
+    assert condition.encode(CAPTIONS).c.shape == (3, 16)

@@ -24,7 +24,7 @@ class Linear(nn.Module):
         scale = 1.0 if c is None else (1 + c.double())[:, None]
         return (scale * z.double())[:, None]
 
-    def synthesis(self, ws, noise_mode):
+    def synthesis(self, ws, noise_mode, tokens=None):
         assert noise_mode == "const"
         return (ws[:, 0] @ self.matrix.T).view(-1, 3, self.side, self.side)
 

@@ -76,8 +76,8 @@ def test_text_condition_passes_and_no_condition_is_none():
 @pytest.mark.parametrize(
     ("spec", "c", "words"),
     [
-        (ConditionSpec(), torch.zeros(2, dtype=torch.long), "c=None"),
-        (ConditionSpec(kind="class", dim=6, num_classes=4), None, "pass c"),
+        (ConditionSpec(), torch.zeros(2, dtype=torch.long), "pass None"),
+        (ConditionSpec(kind="class", dim=6, num_classes=4), None, "pass int64 labels"),
         (ConditionSpec(kind="class", dim=6, num_classes=4), torch.zeros(2, 4), "int64"),
         (ConditionSpec(kind="text", dim=6), torch.zeros(2, 5), r"\[N, 6\]"),
     ],

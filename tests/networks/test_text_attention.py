@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from sgxl_t.networks.conditioning import Conditioning
 from sgxl_t.networks.configs import ConditionSpec, GeneratorConfig, StyleGANTConfig
 from sgxl_t.networks.generators.generator import Generator
 from sgxl_t.networks.generators.text_attention import TextAttention
@@ -48,7 +49,7 @@ def test_one_seed_starts_as_the_network_without_it_bit_for_bit():
     weights = attending.state_dict()
     assert all(torch.equal(weights[name], value) for name, value in built(()).state_dict().items())
     assert torch.equal(
-        plain(z, c, noise_mode="const"), attending(z, c, noise_mode="const", text=TextTokens(tokens))
+        plain(z, c, noise_mode="const"), attending(z, Conditioning(c, TextTokens(tokens)), noise_mode="const")
     )
 
 
@@ -59,7 +60,7 @@ def test_gradient_reaches_every_scale_at_the_start_and_the_rest_afterwards():
     assert len(names) == 2
     for step in range(2):
         attending.zero_grad()
-        attending(z, c, noise_mode="const", text=TextTokens(tokens)).square().mean().backward()
+        attending(z, Conditioning(c, TextTokens(tokens)), noise_mode="const").square().mean().backward()
         parameters = dict(attending.named_parameters())
         for name in names:
             assert parameters[name].grad.abs().sum() > 0
@@ -92,10 +93,10 @@ def test_padding_does_not_count():
     z, c, tokens = inputs(7)
     mask = torch.ones(3, 7, dtype=torch.bool)
     mask[:, 5:] = False
-    short = attending(z, c, noise_mode="const", text=TextTokens(tokens[:, :5]))
-    long = attending(z, c, noise_mode="const", text=TextTokens(tokens, mask))
+    short = attending(z, Conditioning(c, TextTokens(tokens[:, :5])), noise_mode="const")
+    long = attending(z, Conditioning(c, TextTokens(tokens, mask)), noise_mode="const")
     torch.testing.assert_close(short, long)
-    assert not torch.allclose(short, attending(z, c, noise_mode="const", text=TextTokens(tokens)))
+    assert not torch.allclose(short, attending(z, Conditioning(c, TextTokens(tokens)), noise_mode="const"))
 
 
 def test_blocks_do_not_start_alike():
@@ -125,10 +126,10 @@ def test_every_block_has_its_own_share():
 
     def drawn(*share):
         blend = TextBlend(first, last, torch.tensor([share] * 3))
-        return generator(z, c, noise_mode="const", text=blend)
+        return generator(z, Conditioning(c, blend), noise_mode="const")
 
-    assert torch.equal(drawn(0.0, 0.0), generator(z, c, noise_mode="const", text=first))
-    assert torch.equal(drawn(1.0, 1.0), generator(z, c, noise_mode="const", text=last))
+    assert torch.equal(drawn(0.0, 0.0), generator(z, Conditioning(c, first), noise_mode="const"))
+    assert torch.equal(drawn(1.0, 1.0), generator(z, Conditioning(c, last), noise_mode="const"))
     assert not torch.allclose(drawn(1.0, 0.0), drawn(0.0, 0.0))
     assert not torch.allclose(drawn(1.0, 0.0), drawn(1.0, 1.0))
     assert generator.synthesis.last_layers() == [2, 5]
@@ -144,7 +145,7 @@ def test_path_length_differentiates_twice():
     _, attending = pair()
     z, c, tokens = inputs()
     noise = torch.randn(3, 3, 16, 16) / 16
-    _, lengths = attending(z, c, noise_mode="const", text=TextTokens(tokens), pl_noise=noise)
+    _, lengths = attending(z, Conditioning(c, TextTokens(tokens)), noise_mode="const", pl_noise=noise)
     lengths.sum().backward()
     assert attending.synthesis.b8.attention.scale.grad is not None
 

@@ -14,10 +14,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sgxl_t.networks.backbones.feature_networks import FeatureNetwork
 from sgxl_t.networks.backbones.local_networks import SmallCNN, SmallCNNConfig
+from sgxl_t.networks.conditioning import Conditioning
 from sgxl_t.networks.configs import ConditionSpec, DinoConfig, DiscriminatorConfig, ProjectedConfig
 from sgxl_t.networks.discriminators.discriminator import build_discriminator
 from sgxl_t.networks.frozen import load_feature_network
-from sgxl_t.objectives import Objective, ObjectiveConfig
+from sgxl_t.objectives import MicroBatch, Networks, Objective, ObjectiveConfig
 
 SIDE, COUNT = 32, 4
 TEXT = ConditionSpec(kind="text", dim=16)
@@ -33,7 +34,7 @@ class TinyGenerator(nn.Module):
         self.config = type("Config", (), {"img_channels": 3})()
         self.net = nn.Linear(4, 3 * SIDE * SIDE)
 
-    def forward(self, z, c=None, *, update_averages=False, rng=None, pl_noise=None):
+    def forward(self, z, cond=None, *, update_averages=False, rng=None, pl_noise=None):
         images = self.net(z).reshape(-1, 3, SIDE, SIDE).tanh()
         if pl_noise is None:
             return images
@@ -87,20 +88,20 @@ def test_no_phase_makes_gradients_of_frozen_weights(family, precision):
     frozen = [*parts.features.parameters(), *classifier.parameters(), *clip.parameters()]
     z, c = torch.randn(COUNT, 4), F.normalize(torch.randn(COUNT, 16), dim=1)
     real = torch.rand(COUNT, 3, SIDE, SIDE) * 2 - 1
-    networks = 2 if family == "projected" else 1
+    count = 2 if family == "projected" else 1
+    networks = Networks(generator, parts.heads, parts.features)
+    batch = MicroBatch(real, Conditioning(c=c, target=c, guide=c, labels=labels))
     with watched(parts) as calls:
         parts.heads.requires_grad_(False)
-        objective.g_loss(generator, parts.heads, parts.features, c, z, 0, labels=labels, text_features=c)[
-            0
-        ].backward()
-        assert calls == [COUNT] * networks
+        objective.g_loss(networks, batch, z, 0)[0].backward()
+        assert calls == [COUNT] * count
         assert all(parameter.grad.abs().sum() > 0 for parameter in generator.parameters())
-        objective.pl_loss(generator, c, z)[0].backward()
-        assert calls == [COUNT] * networks
+        objective.pl_loss(generator, batch.cond, z)[0].backward()
+        assert calls == [COUNT] * count
         parts.heads.requires_grad_(True)
         calls.clear()
-        objective.d_loss(parts.heads, parts.features, generator, real, c, z, 0)[0].backward()
-        assert calls == [2 * COUNT] * networks
+        objective.d_loss(networks, batch, z, 0)[0].backward()
+        assert calls == [2 * COUNT] * count
     assert not any(parameter.requires_grad for parameter in frozen)
     assert all(parameter.grad is None for parameter in frozen)
 

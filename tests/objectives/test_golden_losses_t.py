@@ -9,7 +9,8 @@ from golden_cases import assert_golden, descriptions, state_of, tensors
 from golden_networks import augmentation_draws, t_discriminator, t_generator
 from torch.nn import functional as F
 
-from sgxl_t.objectives import Objective, ObjectiveConfig
+from sgxl_t.networks.conditioning import Conditioning, as_conditioning
+from sgxl_t.objectives import MicroBatch, Networks, Objective, ObjectiveConfig
 from sgxl_t.objectives.weights import clip_weight_from_release
 from sgxl_t.ops.diff_augment import diff_augment
 
@@ -37,8 +38,8 @@ class Recorded:
     def __init__(self, heads):
         self.heads, self.logits = heads, []
 
-    def __call__(self, features, c):
-        self.logits.append(self.heads(features, c))
+    def __call__(self, features, cond):
+        self.logits.append(self.heads(features, cond))
         return self.logits[-1]
 
 
@@ -84,7 +85,8 @@ def test_golden_t_loss_d(monkeypatch):
     name = "t_loss_d"
     case, seen, objective, generator, features, heads = set_up(name, monkeypatch, "draw_gen/", "draw_real/")
     recorded = Recorded(heads)
-    loss, stats = objective.d_loss(recorded, features, generator, case["real"], case["c"], case["z"], seen)
+    batch = MicroBatch(case["real"], as_conditioning(case["c"]))
+    loss, stats = objective.d_loss(Networks(generator, recorded, features), batch, case["z"], seen)
     assert_golden(recorded.logits[0][0], case["value/scores/fake"], name)
     assert_golden(recorded.logits[1][0], case["value/scores/real"], name)
     assert_golden(loss / BATCH, case["value/D/loss"], name)
@@ -101,9 +103,8 @@ def test_golden_t_loss_g(monkeypatch):
     case, seen, objective, generator, features, heads = set_up(name, monkeypatch, "draw_gen/")
     heads.requires_grad_(False)
     recorded = Recorded(heads)
-    loss, stats = objective.g_loss(
-        generator, recorded, features, case["c"], case["z"], seen, text_features=case["c"]
-    )
+    batch = MicroBatch(None, Conditioning(c=case["c"], target=case["c"], guide=case["c"]))
+    loss, stats = objective.g_loss(Networks(generator, recorded, features), batch, case["z"], seen)
     assert_golden(recorded.logits[0][0], case["value/scores/fake"], name)
     assert_golden(stats["loss/g_adversarial"] / BATCH, case["value/G/loss"], name)
     assert_golden(stats["loss/clip"], case["value/G/clip_loss"], name)

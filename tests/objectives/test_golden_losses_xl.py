@@ -11,8 +11,9 @@ from golden_networks import augmentation_draws, xl_discriminator, xl_generator
 from torch.nn import functional as F
 
 from sgxl_t.networks.backbones.feature_networks import resize
+from sgxl_t.networks.conditioning import Conditioning, as_conditioning
 from sgxl_t.networks.generators.superres import freeze_for_stage
-from sgxl_t.objectives import Objective, ObjectiveConfig
+from sgxl_t.objectives import MicroBatch, Networks, Objective, ObjectiveConfig
 from sgxl_t.objectives.weights import cls_weight_from_release
 from sgxl_t.ops.diff_augment import diff_augment
 
@@ -38,8 +39,8 @@ class Recorded:
     def __init__(self, heads):
         self.heads, self.logits = heads, []
 
-    def __call__(self, features, c):
-        result = self.heads(features, c)
+    def __call__(self, features, cond):
+        result = self.heads(features, cond)
         self.logits.append(torch.cat([logits.flatten() for logits in result]))
         return result
 
@@ -110,14 +111,14 @@ def test_golden_xl_loss_dmain(dtype, monkeypatch):
     round_.to(dtype)
     case, heads = round_.case, Recorded(round_.heads)
     loss, stats = round_.objective.d_loss(
-        heads,
-        round_.features,
-        round_.generator,
-        case["real"].to(dtype),
-        case["real_c"].argmax(1),
+        Networks(round_.generator, heads, round_.features),
+        MicroBatch(
+            case["real"].to(dtype),
+            as_conditioning(case["real_c"].argmax(1)),
+            fake_cond=as_conditioning(round_.labels),
+        ),
         case["z"].to(dtype),
         round_.seen,
-        c_fake=round_.labels,
     )
     assert_golden(heads.logits[0], case["value/scores/fake"], round_.name)
     assert_golden(heads.logits[1], case["value/scores/real"], round_.name)
@@ -138,8 +139,9 @@ def test_golden_generator_loss(name, monkeypatch):
     case, heads = round_.case, Recorded(round_.heads)
     round_.heads.requires_grad_(False)
     freeze_for_stage(round_.generator)
+    cond = Conditioning(c=round_.labels, target=round_.labels, labels=round_.labels)
     loss, stats = round_.objective.g_loss(
-        round_.generator, heads, round_.features, round_.labels, case["z"], round_.seen, labels=round_.labels
+        Networks(round_.generator, heads, round_.features), MicroBatch(None, cond), case["z"], round_.seen
     )
     assert_golden(heads.logits[0], case["value/scores/fake"], name)
     if "value/G/guidance_loss" in case:

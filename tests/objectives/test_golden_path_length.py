@@ -5,6 +5,7 @@ import torch
 from golden_cases import assert_golden, descriptions, tensors
 from golden_networks import xl_generator
 
+from sgxl_t.networks.conditioning import as_conditioning
 from sgxl_t.objectives import Objective, ObjectiveConfig, spherical_distance
 
 
@@ -31,8 +32,8 @@ class FourierInputOnly(torch.nn.Module):
         super().__init__()
         self.generator = generator
 
-    def forward(self, z, c, *, update_averages, rng, pl_noise):
-        ws = self.generator.mapping(z, c, update_averages=update_averages)
+    def forward(self, z, cond, *, update_averages, rng, pl_noise):
+        ws = self.generator.mapping(z, cond.c, update_averages=update_averages)
         first = ws[:, :1]
         images = self.generator.synthesis(torch.cat([first, ws[:, 1:]], dim=1), rng=rng)
         (slopes,) = torch.autograd.grad((images * pl_noise).sum(), first, create_graph=True)
@@ -51,7 +52,9 @@ def test_golden_path_length(name, wrap):
     assert "pl" in objective.phases(0, ctor["cur_nimg"])
     objective.load_state_dict({"path_length.mean": case["pl_mean_before"]})
     noise = case["pl_noise_unscaled"] / 16
-    loss, _ = objective.pl_loss(wrap(generator), case["gen_c"].argmax(1), case["z"], noise=noise)
+    loss, _ = objective.pl_loss(
+        wrap(generator), as_conditioning(case["gen_c"].argmax(1)), case["z"], noise=noise
+    )
     assert_golden(objective.path_length.mean, case["pl_mean_after"], name)
     assert_golden(loss, case["value/G/reg"].mean(), name)
     loss.backward()

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from sgxl_t.objectives import Objective, ObjectiveConfig
+from sgxl_t.networks.conditioning import Conditioning, as_conditioning
+from sgxl_t.objectives import MicroBatch, Networks, Objective, ObjectiveConfig
 from sgxl_t.ops.resample.blur import gaussian_blur
 
 PLAIN = ObjectiveConfig(blur_init_sigma=0.0)
@@ -21,7 +22,7 @@ class TinyGenerator(nn.Module):
         self.net = nn.Linear(4, 3 * 64)
         self.moved = []
 
-    def forward(self, z, c=None, *, update_averages=False, rng=None, pl_noise=None):
+    def forward(self, z, cond=None, *, update_averages=False, rng=None, pl_noise=None):
         self.moved.append(update_averages)
         images = self.net(z).reshape(-1, 3, 8, 8)
         if pl_noise is None:
@@ -44,15 +45,15 @@ class TinyHeads(nn.Module):
         self.first, self.second = nn.Linear(192, 5), nn.Linear(192, 2)
         self.conditions = []
 
-    def forward(self, features, c):
-        self.conditions.append(c)
+    def forward(self, features, cond):
+        self.conditions.append(cond.target)
         return [self.first(features[0][0].flatten(1)), self.second(features[1][0])]
 
 
 @pytest.fixture
 def nets():
     torch.manual_seed(0)
-    return TinyGenerator(), TinyHeads(), TinyFeatures()
+    return Networks(TinyGenerator(), TinyHeads(), TinyFeatures())
 
 
 def latents(count=4):
@@ -63,10 +64,14 @@ def reals(count=4):
     return torch.rand(count, 3, 8, 8, generator=torch.Generator().manual_seed(2)) * 2 - 1
 
 
+def batch(c=None, **more):
+    return MicroBatch(reals(), as_conditioning(c), **more)
+
+
 def test_d_loss_trains_only_the_heads_and_shows_both_sides_blurred(nets):
     generator, heads, features = nets
     objective = Objective(ObjectiveConfig(blur_init_sigma=1.0, blur_fade_kimg=1.0))
-    loss, stats = objective.d_loss(heads, features, generator, reals(), None, latents(), 500)
+    loss, stats = objective.d_loss(nets, batch(), latents(), 500)
     loss.backward()
     assert all(p.grad is None for p in generator.parameters())
     assert all(p.grad is not None for p in heads.parameters())
@@ -78,16 +83,15 @@ def test_d_loss_trains_only_the_heads_and_shows_both_sides_blurred(nets):
 
 
 def test_d_loss_gives_each_side_its_own_condition(nets):
-    generator, heads, features = nets
     c, c_fake = torch.tensor([0, 1, 2, 3]), torch.tensor([9, 8])
-    Objective(PLAIN).d_loss(heads, features, generator, reals(), c, latents(2), 0, c_fake=c_fake)
-    assert [entry.tolist() for entry in heads.conditions] == [[9, 8], [0, 1, 2, 3]]
+    Objective(PLAIN).d_loss(nets, batch(c, fake_cond=as_conditioning(c_fake)), latents(2), 0)
+    assert [entry.tolist() for entry in nets.heads.conditions] == [[9, 8], [0, 1, 2, 3]]
 
 
 def test_g_loss_reaches_the_generator_through_frozen_heads(nets):
-    generator, heads, features = nets
+    generator, heads, _ = nets
     heads.requires_grad_(False)
-    loss, _ = Objective(PLAIN).g_loss(generator, heads, features, None, latents(), 0)
+    loss, _ = Objective(PLAIN).g_loss(nets, batch(), latents(), 0)
     loss.backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in generator.parameters())
     assert all(p.grad is None for p in heads.parameters())
@@ -97,18 +101,16 @@ def test_g_loss_reaches_the_generator_through_frozen_heads(nets):
     ("average_w", "expected"), [("d_phase", [True, False]), ("all_phases", [True, True])]
 )
 def test_averages_of_w_move_in_the_phases_asked_for(nets, average_w, expected):
-    generator, heads, features = nets
     objective = Objective(replace(PLAIN, average_w=average_w))
-    objective.d_loss(heads, features, generator, reals(), None, latents(), 0)
-    objective.g_loss(generator, heads, features, None, latents(), 0)
-    assert generator.moved == expected
+    objective.d_loss(nets, batch(), latents(), 0)
+    objective.g_loss(nets, batch(), latents(), 0)
+    assert nets.generator.moved == expected
 
 
 def test_rounds_average_to_the_loss_of_the_whole_batch(nets):
-    generator, heads, features = nets
     objective = Objective(PLAIN)
-    whole = objective.g_loss(generator, heads, features, None, latents(), 0)[0]
-    parts = [objective.g_loss(generator, heads, features, None, z, 0)[0] for z in latents().split(2)]
+    whole = objective.g_loss(nets, batch(), latents(), 0)[0]
+    parts = [objective.g_loss(nets, batch(), z, 0)[0] for z in latents().split(2)]
     torch.testing.assert_close(whole, sum(parts) / 2)
 
 
@@ -122,14 +124,13 @@ class Guide:
 
 
 def test_guidance_adds_its_weight_times_a_mean_on_unblurred_images(nets):
-    generator, heads, features = nets
     config = ObjectiveConfig(cls_weight=3.0, clip_weight=0.5)
     guided = Objective(config, classifier=Guide(), clip=Guide())
-    options = {"labels": torch.tensor([0, 1, 2, 0]), "text_features": torch.eye(4, 3) + 0.1}
-    loss, stats = guided.g_loss(generator, heads, features, None, latents(), 0, **options)
+    cond = Conditioning(labels=torch.tensor([0, 1, 2, 0]), guide=torch.eye(4, 3) + 0.1)
+    loss, stats = guided.g_loss(nets, MicroBatch(reals(), cond), latents(), 0)
     expected = stats["loss/g_adversarial"] + 3.0 * stats["loss/classifier"] + 0.5 * stats["loss/clip"]
     torch.testing.assert_close(loss.detach(), expected)
-    late = guided.g_loss(generator, heads, features, None, latents(), 10**6, **options)[1]
+    late = guided.g_loss(nets, MicroBatch(reals(), cond), latents(), 10**6)[1]
     assert late["loss/classifier"] == stats["loss/classifier"]
     assert late["loss/g_adversarial"] != stats["loss/g_adversarial"]
 
@@ -144,7 +145,7 @@ def test_path_length_takes_part_of_the_batch_and_all_parameters(nets):
     generator, _, _ = nets
     objective = Objective(replace(PLAIN, pl_weight=2.0))
     noise = torch.full((2, 3, 8, 8), 1 / 8)
-    loss, stats = objective.pl_loss(generator, None, latents(), noise=noise)
+    loss, stats = objective.pl_loss(generator, Conditioning(), latents(), noise=noise)
     loss.backward()
     assert loss.item() == pytest.approx(2 * stats["loss/path_length"].item())
     assert all(p.grad is not None for p in generator.parameters())
@@ -157,7 +158,7 @@ def test_path_length_draws_its_noise_from_the_stream_handed_in(nets):
     generator, _, _ = nets
     first, second = (
         Objective(replace(PLAIN, pl_weight=1.0)).pl_loss(
-            generator, None, latents(), torch.Generator().manual_seed(7)
+            generator, Conditioning(), latents(), torch.Generator().manual_seed(7)
         )[0]
         for _ in range(2)
     )
@@ -176,16 +177,19 @@ def test_mismatched_conditions_count_as_generated():
     from torch import nn
 
     class Heads(nn.Module):
-        def forward(self, features, c):
+        def forward(self, features, cond):
+            c = cond.target
             return [features[0].repeat(len(c) // len(features[0]), 1) * c.float()[:, None]]
 
-    objective = Objective(ObjectiveConfig(mismatch_weight=0.5, blur_init_sigma=0))
-    real, labels = torch.ones(4, 1), torch.tensor([1, 1, 2, 3])
-    arguments = (Heads(), lambda images, rng: [images], None, real, labels, None, 0)
-    loss, stats = objective.d_loss(*arguments, fake_features=[torch.zeros(4, 1)])
-    plain, _ = Objective(ObjectiveConfig(blur_init_sigma=0)).d_loss(
-        *arguments, fake_features=[torch.zeros(4, 1)]
-    )
+    config = ObjectiveConfig(mismatch_weight=0.5, blur_init_sigma=0, share_fakes=True)
+    networks = Networks(None, Heads(), lambda images, rng: [images])
+
+    def d_loss(config):
+        cond = as_conditioning(torch.tensor([1, 1, 2, 3]))
+        batch = MicroBatch(torch.ones(4, 1), cond, shared_fakes=[[torch.zeros(4, 1)]])
+        return Objective(config).d_loss(networks, batch, None, 0)
+
+    (loss, stats), (plain, _) = d_loss(config), d_loss(replace(config, mismatch_weight=0))
     # Neighbours' labels are 3, 1, 1, 2; the second equals its own and does not count: (4 + 2 + 3) / 3.
     assert stats["loss/mismatch"].item() == pytest.approx(3.0)
     assert (loss - plain).item() == pytest.approx(1.5)

@@ -10,11 +10,19 @@ from torch import nn
 from torch.nn import functional as F
 
 from sgxl_t.networks.backbones.feature_networks import FeatureNetwork
+from sgxl_t.networks.conditioning import as_conditioning
 from sgxl_t.networks.configs import ConditionSpec, DinoConfig, DiscriminatorConfig, ProjectedConfig
 from sgxl_t.networks.discriminators.discriminator import build_discriminator
 from sgxl_t.networks.discriminators.slopes import logits_and_slopes
 from sgxl_t.networks.frozen import load_feature_network
-from sgxl_t.objectives import Objective, ObjectiveConfig, hinge_d_loss, relativistic_loss
+from sgxl_t.objectives import (
+    MicroBatch,
+    Networks,
+    Objective,
+    ObjectiveConfig,
+    hinge_d_loss,
+    relativistic_loss,
+)
 
 R3GAN = ObjectiveConfig(loss="relativistic", gradient_penalty=0.7, blur_init_sigma=0.0)
 
@@ -39,9 +47,10 @@ class SmoothHeads(nn.Module):
         self.first, self.second = nn.Linear(4 * 16 + 108, 5), nn.Linear(2 * 4, 2)
         self.table = nn.Embedding(3, 5)
 
-    def forward(self, features, c, *, slopes=False):
+    def forward(self, features, cond, *, slopes=False):
         if slopes:
-            return logits_and_slopes(self, features, c)
+            return logits_and_slopes(self, features, cond)
+        c = as_conditioning(cond).target
         maps = [torch.cat([x.flatten(1) for x in network], dim=1) for network in features]
         maps = [x.repeat(len(c) // len(x), 1) for x in maps]
         return [self.first(maps[0]).tanh() * self.table(c), self.second(maps[1]).square()]
@@ -51,10 +60,10 @@ class SmoothHeads(nn.Module):
 def nets():
     torch.manual_seed(0)
     generator = nn.Sequential(nn.Linear(4, 108), nn.Tanh(), nn.Unflatten(1, (3, 6, 6)))
-    take = nn.Module()
-    take.net = generator
-    take.forward = lambda z, c, update_averages, rng: generator(z)
-    return take.double(), SmoothHeads().double(), SmoothFeatures().double()
+    called = nn.Module()
+    called.net = generator
+    called.forward = lambda z, cond, update_averages, rng: generator(z)
+    return Networks(called.double(), SmoothHeads().double(), SmoothFeatures().double())
 
 
 def batch():
@@ -64,9 +73,9 @@ def batch():
 
 
 def d_loss(config, nets, part=slice(None), heads=None):
-    generator, plain_heads, features = nets
     real, c, z = (value[part] for value in batch())
-    return Objective(config).d_loss(heads or plain_heads, features, generator, real, c, z, 0)
+    networks = nets._replace(heads=heads or nets.heads)
+    return Objective(config).d_loss(networks, MicroBatch(real, as_conditioning(c)), z, 0)
 
 
 def gradients(loss, module):
@@ -141,7 +150,7 @@ def test_penalty_moves_no_pixel_and_no_other_network(nets):
     generator, heads, features = nets
     real, c, z = batch()
     objective = Objective(R3GAN)
-    loss, stats = objective.d_loss(heads, features, generator, real, c, z, 0)
+    loss, stats = objective.d_loss(nets, MicroBatch(real, as_conditioning(c)), z, 0)
     loss.backward()
     assert real.grad is None
     assert not real.requires_grad
@@ -154,7 +163,7 @@ def test_g_loss_pairs_with_the_real_image_of_its_condition(nets):
     generator, heads, features = nets
     real, c, z = batch()
     heads.requires_grad_(False)
-    loss, _ = Objective(R3GAN).g_loss(generator, heads, features, c, z, 0, real=real)
+    loss, _ = Objective(R3GAN).g_loss(nets, MicroBatch(real, as_conditioning(c)), z, 0)
     sides = heads(features(generator(z, c, True, None)), c), heads(features(real), c)
     expected = sum(F.softplus(-(a - b)).mean() for a, b in zip(*sides, strict=True))
     torch.testing.assert_close(loss, expected, rtol=1e-12, atol=0)
@@ -226,9 +235,9 @@ def test_penalty_reaches_through_frozen_networks_in_float32(family):
     images = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(5)) * 2 - 1
     c = torch.tensor([0, 1, 2])
     objective = Objective(replace(R3GAN, gradient_penalty=1.0))
-    arguments = (built.heads, built.features, lambda *_, **__: images.flip(0), images, c, images, 100)
+    networks = Networks(lambda *_, **__: images.flip(0), built.heads, built.features)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        loss, stats = objective.d_loss(*arguments)
+        loss, stats = objective.d_loss(networks, MicroBatch(images, as_conditioning(c)), images, 100)
     loss.backward()
     assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in built.heads.parameters())
     assert all(p.grad is None for p in built.features.parameters())

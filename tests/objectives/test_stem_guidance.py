@@ -5,7 +5,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from sgxl_t.objectives import Objective, ObjectiveConfig
+from sgxl_t.networks.conditioning import as_conditioning
+from sgxl_t.objectives import MicroBatch, Networks, Objective, ObjectiveConfig
 from sgxl_t.objectives.guidance import stem_guidance
 
 
@@ -16,8 +17,8 @@ class Linear(nn.Module):
         super().__init__()
         self.side, self.net = side, nn.Linear(4 + 2, 3 * side * side)
 
-    def forward(self, z, c, *, update_averages=False, rng=None):
-        return self.net(torch.cat([z, c], 1)).reshape(-1, 3, self.side, self.side)
+    def forward(self, z, cond, *, update_averages=False, rng=None):
+        return self.net(torch.cat([z, as_conditioning(cond).c], 1)).reshape(-1, 3, self.side, self.side)
 
 
 def test_pictures_that_only_add_detail_cost_nothing():
@@ -45,9 +46,9 @@ def test_the_generators_loss_holds_the_weighted_difference():
 
     def loss(**settings):
         objective = Objective(ObjectiveConfig(blur_init_sigma=0, **settings), stem=stem)
-        return objective.g_loss(
-            generator, lambda seen, c: [seen[0].mean((1, 2, 3))[:, None]], lambda x, rng: [x], c, z, 0
-        )
+        heads, features = lambda seen, cond: [seen[0].mean((1, 2, 3))[:, None]], lambda x, rng: [x]
+        networks = Networks(generator, heads, features)
+        return objective.g_loss(networks, MicroBatch(None, as_conditioning(c)), z, 0)
 
     difference = F.mse_loss(F.avg_pool2d(generator(z, c), 2), stem.images())
     value, stats = loss(stem_weight=3.0)

@@ -70,7 +70,10 @@ def test_the_words_count_beside_the_vector_and_batches_do_not():
     few = arrays(pipe([FOX, CAR, FOX], seeds=[0, 1], batch_size=1))
     assert all(map(near, many, few))
     z, c = torch.randn(1, generator.z_dim), condition.encode([FOX])
-    drawn = [generator(z, c, noise_mode="const", text=condition.encode_tokens([text])) for text in (FOX, CAR)]
+    drawn = [
+        generator(z, c._replace(tokens=condition.encode([text]).tokens), noise_mode="const")
+        for text in (FOX, CAR)
+    ]
     assert not torch.allclose(*drawn, atol=1e-3)
 
 
@@ -139,19 +142,20 @@ def test_metrics_measure_the_pictures_of_the_prompts():
     def distance(one, other):
         return (one - other).square().mean((1, 2, 3))
 
+    def fox(indices):
+        return condition.encode([FOX] * len(indices))
+
     value = ppl(
         generator,
         distance,
         4,
-        conditions=lambda i: condition.encode([FOX] * len(i)),
-        tokens=lambda i: condition.encode_tokens([FOX] * len(i)),
+        conditions=fox,
     )
     other = ppl(
         generator,
         distance,
         4,
-        conditions=lambda i: condition.encode([FOX] * len(i)),
-        tokens=lambda i: condition.encode_tokens([CAR] * len(i)),
+        conditions=lambda i: fox(i)._replace(tokens=condition.encode([CAR] * len(i)).tokens),
     )
     assert value > 0
     assert value != pytest.approx(other, rel=1e-3)

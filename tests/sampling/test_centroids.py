@@ -66,7 +66,7 @@ def test_truncation_to_zero_gives_the_nearest_centre(kind, name):
     centroids = compute_centroids(generator, 8, seed=2)
     z = latents(range(20), generator.z_dim)
     request = {"class": [1] * 20, "text": ["a red fox"] * 20, "none": [None] * 20}[kind]
-    c = condition.encode(request)
+    c = condition.encode(request).c
     ws = generator.mapping(z, c)
     pulled = truncated_styles(generator, z, c, psi=0.0, truncation="centroid", centroids=centroids)
     width = free_width(generator)

@@ -41,10 +41,10 @@ def test_the_answers_are_those_of_the_condition(learned):
     prompts = Prompts(condition, generator)
     prompts.encode([CAR])
     for asked in ([FOX, CAR, FOX], [CAR]):
-        vectors, tokens = condition.encode_both(asked)
-        torch.testing.assert_close(prompts.encode(asked), vectors)
-        torch.testing.assert_close(prompts.encode_tokens(asked).values, tokens.values)
-        assert torch.equal(prompts.encode_tokens(asked).mask, tokens.mask)
+        vectors, tokens, *_ = condition.encode(asked)
+        torch.testing.assert_close(prompts.encode(asked).c, vectors)
+        torch.testing.assert_close(prompts.encode(asked).tokens.values, tokens.values)
+        assert torch.equal(prompts.encode(asked).tokens.mask, tokens.mask)
         torch.testing.assert_close(prompts.centers(asked), generator.mapping.center(vectors))
 
 
@@ -60,7 +60,7 @@ def test_rows_of_different_lengths_are_filled_up(learned, monkeypatch):
 
     monkeypatch.setattr(condition.own, "encode_with_tokens", longest)
     prompts.encode([FOX])
-    tokens = prompts.encode_tokens([FOX, CAR])
+    tokens = prompts.encode([FOX, CAR]).tokens
     _, whole = longest([FOX, CAR])
     assert torch.equal(tokens.mask, whole.mask)
     torch.testing.assert_close(tokens.values[tokens.mask], whole.values[whole.mask])
@@ -79,11 +79,11 @@ def test_the_centre_of_a_prompt_is_computed_once(monkeypatch):
 def test_changed_weights_read_the_prompt_again(learned, monkeypatch):
     generator, condition = learned
     prompts, asked = Prompts(condition, generator), counted(condition, monkeypatch)
-    before, center = prompts.encode([FOX]), prompts.centers([FOX])
+    before, center = prompts.encode([FOX]).c, prompts.centers([FOX])
     with torch.no_grad():
         for parameter in condition.own.text_parameters():
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
-    assert (prompts.encode([FOX]) != before).any()
+    assert (prompts.encode([FOX]).c != before).any()
     with torch.no_grad():
         generator.mapping.get_submodule("fc0").weight.mul_(2)
     assert (prompts.centers([FOX]) != center).any()

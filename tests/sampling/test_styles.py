@@ -67,7 +67,7 @@ def test_text_features_turn_on_the_sphere():
     first, last = (Shot(end, 1) for end in ENDS["text"])
     way = styles_between(generator, condition, [Step(first, last, 0.5)], PULL)[0, 0]
     features = way[generator.z_dim :].detach()
-    ends = condition.encode(list(ENDS["text"])).detach()
+    ends = condition.encode(list(ENDS["text"])).c.detach()
     assert float(features.norm()) == pytest.approx(float(ends.norm(dim=1).mean()), rel=1e-5)
     middle = torch.nn.functional.normalize(ends.sum(0), dim=0)
     assert float(torch.cosine_similarity(features, middle, dim=0)) == pytest.approx(1, abs=1e-5)
@@ -93,7 +93,7 @@ def test_a_mix_takes_exactly_its_layers_from_the_other(kind, name):
 @pytest.mark.parametrize("kind", ["class", "text"])
 def test_truncation_by_sample_equals_that_of_the_network(kind, name):
     generator, condition = tiny_model(kind, name)
-    z, c = latents([1, 2, 3], generator.z_dim), condition.encode([ENDS[kind][0]] * 3)
+    z, c = latents([1, 2, 3], generator.z_dim), condition.encode([ENDS[kind][0]] * 3).c
     psis = [0.3, 1.0, -0.5]
     ours = truncated_styles(generator, z, c, psi=torch.tensor(psis), cutoff=2)
     for row, psi in enumerate(psis):

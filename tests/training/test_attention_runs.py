@@ -70,8 +70,7 @@ def test_one_seed_starts_with_the_pictures_of_a_plain_run(tmp_path, tiny_feature
     given = ["a red fox", "an owl at night", "a small cat", "a large dog on grass"]
     pictures = []
     for trainer in trainers:
-        c, text = trainer.state.condition.encode_both(given)
-        pictures.append(trainer.state.g.raw(z, c, noise_mode="const", text=text))
+        pictures.append(trainer.state.g.raw(z, trainer.state.condition.encode(given), noise_mode="const"))
     assert torch.equal(*pictures)
     ours, theirs = (trainer.state.d.raw.state_dict() for trainer in trainers)
     assert all(torch.equal(ours[name], value) for name, value in theirs.items())
@@ -87,8 +86,7 @@ def test_a_plain_run_is_the_start_of_one_that_attends(tmp_path, tiny_features):
     z, given = torch.randn(2, generator.z_dim), ["a red fox", "a dog"]
     with torch.no_grad():
         before = generator(z, condition.encode(given), noise_mode="const")
-        c, text = trainer.state.condition.encode_both(given)
-        after = trainer.state.ema.network(z, c, noise_mode="const", text=text)
+        after = trainer.state.ema.network(z, trainer.state.condition.encode(given), noise_mode="const")
     assert torch.equal(before, after)
     main(arguments)
     assert all(value.abs().sum() > 0 for value in scales(final(tmp_path / "on")).values())

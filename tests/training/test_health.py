@@ -267,8 +267,8 @@ class Painter(nn.Module):
         super().__init__()
         self.by_latent, self.by_label = nn.Parameter(torch.tensor(by_latent)), by_label
 
-    def forward(self, z, c, *, noise_mode, text):
-        grey = self.by_latent * z[:, 0] + (0 if c is None else self.by_label * (c - 2.5))
+    def forward(self, z, cond, *, truncation_psi, noise_mode):
+        grey = self.by_latent * z[:, 0] + (0 if cond.c is None else self.by_label * (cond.c - 2.5))
         return grey.view(-1, 1, 1, 1).expand(-1, 3, 16, 16)
 
 

@@ -108,7 +108,7 @@ def measure(trainer, phases):
     """Peak of an update of these phases; its pictures are there before it begins."""
     trainer.objective.phases = lambda *_: phases
     try:
-        rounds = trainer.next_rounds()
+        rounds = trainer.next_batches()
         return allocated(lambda: trainer.update(rounds))
     finally:
         del trainer.objective.phases
@@ -135,7 +135,7 @@ def measured(request, tmp_path_factory, tiny_features):
     if precision == "bf16":
         trainer.runtime.autocast = lambda: torch.autocast("cpu", dtype=torch.bfloat16)
     trainer.data.open(trainer.state)
-    trainer.update(trainer.next_rounds())
+    trainer.update(trainer.next_batches())
     return estimate, trainer, rounds
 
 
@@ -165,7 +165,7 @@ def test_what_stays_is_counted_to_the_byte(measured):
 
 def test_guiding_networks_compute_as_the_discriminators_do(measured):
     _, trainer, _ = measured
-    guides = trainer.objective.guides
+    guides = trainer.objective.guidance
     asked = trainer.config.discriminator.precision
     assert {guide.precision for guide in (guides.classifier, guides.clip) if guide is not None} <= {asked}
     assert (guides.clip is not None) == (trainer.config.cond == "text")

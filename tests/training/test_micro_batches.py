@@ -43,7 +43,7 @@ def weights_after_an_update(folder, features, per_device, end_size, monkeypatch)
     for network in trainer.state.networks.values():
         # Adam's first step is the gradient's sign, which rounding turns where the gradient is zero.
         network.optimizer = torch.optim.SGD(network.trainable, lr=0.1, fused=True)
-    trainer.update(trainer.next_rounds())
+    trainer.update(trainer.next_batches())
     return {
         f"{name}/{key}": value.detach().clone()
         for name, network in trainer.state.networks.items()

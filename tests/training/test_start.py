@@ -97,8 +97,8 @@ def test_captions_are_read_with_the_folders_encoder(text, tmp_path, tiny_feature
     _, condition, _ = load_model(text / "last")
     with torch.no_grad():
         state.condition.original.text_parameters()[0].add_(1)  # the frozen one is another
-        assert torch.equal(state.condition.encode(["a red fox"]), condition.encode(["a red fox"]))
-        assert not torch.equal(state.condition.encode_target(["a dog"]), condition.encode(["a dog"]))
+        assert torch.equal(state.condition.encode(["a red fox"]).c, condition.encode(["a red fox"]).c)
+        assert not torch.equal(state.condition.encode_frozen(["a dog"]).c, condition.encode(["a dog"]).c)
     assert not state.condition.learns
 
 

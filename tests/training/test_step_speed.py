@@ -13,14 +13,15 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import sgxl_t
-from sgxl_t.datasets.base import open_source
+from sgxl_t.conditioning import ClassCondition
+from sgxl_t.datasets.base import Batch, open_source
 from sgxl_t.datasets.loading import workers
 from sgxl_t.datasets.loading.loader import batches
 from sgxl_t.ops.images import from_uint8
 from sgxl_t.training.build_trainer import build_trainer
 from sgxl_t.training.config.config_file import parse_config
 from sgxl_t.training.loop import data
-from sgxl_t.training.loop.device_batch import Intake, Round
+from sgxl_t.training.loop.device_batch import DeviceBatches
 from sgxl_t.training.loop.ema import Ema
 from sgxl_t.training.parallel.runtime import Runtime
 
@@ -54,8 +55,8 @@ RUNS = {
     "class, penalty": {"cond": "class", "generator": "stylegan3", "objective__gradient_penalty": 1},
 }
 ON_A_CPU_ALONE = {
-    ("ops/filtered_lrelu.py", "_reaches_clamp"): "asks how large a map is; other devices are not asked",
-    ("ops/frozen.py", "_unchanged"): "compares elements of a weight; of other devices' weights none are kept",
+    ("ops/filtered_lrelu/dispatch.py", "_reaches_clamp"): "asks how large a map is, of no other device",
+    ("ops/conv/frozen.py", "_unchanged"): "compares weights, kept on no other device",
 }
 """Read-backs that lie behind a question for the device's type."""
 
@@ -117,7 +118,7 @@ def trainer_of(folder, features, settings):
     config = parse_config(tiny_run(folder, features, **settings))
     trainer = build_trainer(config, Runtime(deterministic=False), folder)
     trainer.data.open(trainer.state)
-    trainer.update(trainer.next_rounds())  # makes what is made once
+    trainer.update(trainer.next_batches())  # makes what is made once
     return trainer
 
 
@@ -125,7 +126,7 @@ def trainer_of(folder, features, settings):
 def test_an_update_reads_nothing_back_from_the_device(name, tmp_path, tiny_features):
     trainer = trainer_of(tmp_path, tiny_features, RUNS[name])
     for _ in range(2):
-        rounds = trainer.next_rounds()
+        rounds = trainer.next_batches()
         with ReadBacks() as operations, Waits() as calls:
             trainer.update(rounds)
         for found in (operations.found, calls.read):
@@ -149,19 +150,24 @@ def test_a_read_back_would_be_seen():
 
 def test_pictures_come_as_bytes_and_become_floats_where_they_are_used(tmp_path, tiny_features):
     trainer = trainer_of(tmp_path, tiny_features, RUNS["class"])
-    first, second = trainer.next_rounds()
-    assert first.pixels.dtype == torch.uint8
-    assert first.pixels.shape == second.pixels.shape == (4, 3, 16, 16)
-    torch.testing.assert_close(first.real, from_uint8(first.pixels), rtol=0, atol=0)
+    first, second = trainer.next_batches()
+    assert first.images.dtype == torch.uint8
+    assert first.images.shape == second.images.shape == (4, 3, 16, 16)
+    torch.testing.assert_close(first.real, from_uint8(first.images), rtol=0, atol=0)
     assert (first.position, second.position) == (8, 12)
 
 
 def test_without_a_gpu_pictures_are_handed_over_as_they_are():
-    intake, pixels = Intake(torch.device("cpu")), torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
-    with intake.beside():
-        assert intake.send(pixels) is pixels
-    rounds = [Round(pixels, None, None, None, None, 0)]
-    assert intake.hand_over(rounds) is rounds
+    labels, pixels = torch.zeros(1, dtype=torch.int64), torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
+    device_batches = DeviceBatches(ClassCondition(["fox"]), torch.device("cpu"))
+    with device_batches.beside():
+        batch = device_batches.micro_batch(Batch(pixels, labels), 5)
+    assert batch.images is pixels
+    assert batch.position == 5
+    assert batch.cond.c is batch.cond.target is batch.cond.labels is labels
+    assert device_batches.encoded(batch) is batch
+    batches = [batch]
+    assert device_batches.hand_over(batches) is batches
 
 
 def test_loader_processes_have_the_next_update_ready(tmp_path, tiny_features, monkeypatch):

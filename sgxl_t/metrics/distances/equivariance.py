@@ -46,7 +46,7 @@ def eqt(
     constant noise, neither clamped nor quantised.
     generator: needs an input transform, as the stylegan3 family has; ValueError otherwise.
     fractional: shifts of any size, the reference moved by Lanczos-3, instead of whole pixels.
-    conditions: c of the samples, for a conditional generator. Latent and shift of sample i depend on seed + i
+    conditions: of the samples, for a conditional generator. Latent and shift of sample i depend on seed + i
     alone, so the batch size changes the result by float rounding only.
     """
     place = input_of(generator)
@@ -55,7 +55,7 @@ def eqt(
 
     def errors(indices: list[int]) -> Tensor:
         z = latents(seed, indices, network.z_dim).to(device)
-        ws = network.mapping(z, condition_of(conditions, indices, device))
+        ws = network.mapping(z, condition_of(conditions, indices, device).c)
         still = network.synthesis(ws, noise_mode="const")
         shifts = [draw_shift(seed, index, still.shape[-1], fractional) for index in indices]
         sides = torch.tensor(shifts, dtype=torch.float64) / still.shape[-1]

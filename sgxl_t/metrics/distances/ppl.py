@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
@@ -10,16 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sgxl_t.metrics.sampling_rng import ConditionOf, condition_of, device_of, exact, latents, per_sample
-from sgxl_t.networks.text.tokens import TextTokens
 
 EPSILON = 1e-4
 """Step along the line from one style to the other, as a share of it."""
 
 MAX_SIDE = 256
 """Larger pictures are box-averaged by whole factors to about this side."""
-
-TokensOf = Callable[[Sequence[int]], TextTokens | None]
-"""Sample indices to the tokens that the generator attends to; none where it does not."""
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 """Two batches of pictures [N, 3, H, W] in [0, 255], float32, to their distances [N]; see lpips.py."""
@@ -31,7 +27,6 @@ def ppl(
     count: int = 50_000,
     *,
     conditions: ConditionOf | None = None,
-    tokens: TokensOf | None = None,
     seed: int = 0,
     batch_size: int = 16,
 ) -> float:
@@ -40,23 +35,20 @@ def ppl(
     Per sample: the distance of the pictures of w0 and of lerp(w0, w1, 1e-4), over 1e-8, where w0 and w1
     belong to one condition and share the constant noise; then the mean without the extreme percents.
     Pictures are neither cropped, clamped nor quantised.
-    distance: `load_lpips(...)`, on the generator's device. conditions: c of the samples, for a conditional
-    generator. tokens: of their captions, for one that attends to them. The latents of sample i depend on
-    seed + i alone.
+    distance: `load_lpips(...)`, on the generator's device. conditions: of the samples, for a conditional
+    generator, with tokens for one that attends to them. The latents of sample i depend on seed + i alone.
     """
     device = device_of(generator)
     network = cast(Any, generator)
 
     def distances(indices: list[int]) -> Tensor:
-        c = condition_of(conditions, indices, device)
+        cond = condition_of(conditions, indices, device)
         start, end = (
-            network.mapping(latents(seed, indices, network.z_dim, purpose).to(device), c)
+            network.mapping(latents(seed, indices, network.z_dim, purpose).to(device), cond.c)
             for purpose in ("z", "other end")
         )
-        text = None if tokens is None else tokens(indices)
-        attended = {} if text is None else {"text": text}
         pictures = [
-            judged(network.synthesis(ws, noise_mode="const", **attended))
+            judged(network.synthesis(ws, noise_mode="const", tokens=cond.tokens))
             for ws in (start, torch.lerp(start, end, EPSILON))
         ]
         return distance(*pictures) / EPSILON**2

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sgxl_t.networks.backbones.feature_networks import FeatureNetwork
+from sgxl_t.networks.conditioning import Conditioning
 from sgxl_t.networks.configs import ConditionSpec, DiscriminatorConfig
 from sgxl_t.networks.discriminators.discriminator_t import DinoHeads, TokenFeatures
 from sgxl_t.networks.discriminators.discriminator_xl import ProjectedHeads
@@ -31,13 +32,16 @@ class Discriminator:
     heads: ProjectedHeads | DinoHeads
 
     def __call__(
-        self, images: Tensor, c: Tensor | None = None, rng: torch.Generator | None = None
+        self,
+        images: Tensor,
+        cond: Conditioning | Tensor | None = None,
+        rng: torch.Generator | None = None,
     ) -> list[Tensor]:
-        """images [N, 3, R, R] in [-1, 1], c as in ConditionSpec -> per network logits [N, P], float32.
+        """images [N, 3, R, R] in [-1, 1], cond as the heads take it -> per network logits [N, P], float32.
 
         rng: of the augmentation; needed unless its policy is empty.
         """
-        return self.heads(self.features(images, rng), c)
+        return self.heads(self.features(images, rng), cond)
 
     def to(self, *args: Any, **kwargs: Any) -> Discriminator:
         """Moves both parts, as `nn.Module.to`."""

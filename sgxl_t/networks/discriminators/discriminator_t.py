@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from sgxl_t.networks.backbones.feature_networks import FeatureNetwork
 from sgxl_t.networks.condition_input import condition_vectors, make_class_table
+from sgxl_t.networks.conditioning import Conditioning, as_conditioning
 from sgxl_t.networks.configs import ConditionSpec, DinoConfig, DiscriminatorConfig
 from sgxl_t.networks.discriminators.slopes import Slopes, logits_and_slopes
 from sgxl_t.networks.discriminators.spectral import SpectralConv1d
@@ -247,21 +248,27 @@ class DinoHeads(nn.Module):
         )
 
     def forward(
-        self, features: list[list[Tensor]], c: Tensor | None = None, *, slopes: bool = False
+        self,
+        features: list[list[Tensor]],
+        cond: Conditioning | Tensor | None = None,
+        *,
+        slopes: bool = False,
     ) -> list[Tensor] | tuple[list[Tensor], Slopes]:
-        """features of TokenFeatures, c as in ConditionSpec -> [logits [N, n_heads * L]], unbounded float32.
+        """features of TokenFeatures -> [logits [N, n_heads * L]], unbounded float32.
+
+        cond: its `target` is projected on; a bare tensor or None stands for the target (see ConditionSpec).
 
         Batch statistics tie the samples of a call together: real and generated images go through separately.
-        K conditions per image in c, K blocks of N, give K * N rows of logits from one pass.
+        K targets per image, K blocks of N, give K * N rows of logits from one pass.
         slopes: also return how the images' scores change with the features (see `logits_and_slopes`).
         """
         if slopes:
-            return logits_and_slopes(self, features, c)
+            return logits_and_slopes(self, features, cond)
         (maps,) = features
         if len(maps) != len(self.heads):
             raise ValueError(
                 f"{len(maps)} token maps were given to {len(self.heads)} heads: pass one map per head"
             )
-        vectors = condition_vectors(self.condition, self.embed, c)
+        vectors = condition_vectors(self.condition, self.embed, as_conditioning(cond).target)
         logits = [head(x, vectors) for head, x in zip(self.heads.values(), maps, strict=True)]
         return [torch.cat(logits, dim=1)]

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from sgxl_t.networks.condition_input import condition_vectors, make_class_table
+from sgxl_t.networks.conditioning import Conditioning, as_conditioning
 from sgxl_t.networks.configs import ConditionSpec, DiscriminatorConfig
 from sgxl_t.networks.discriminators.slopes import Slopes, logits_and_slopes
 from sgxl_t.networks.discriminators.spectral import SpectralConv2d
@@ -181,19 +182,25 @@ class ProjectedHeads(nn.Module):
         )
 
     def forward(
-        self, features: list[list[Tensor]], c: Tensor | None = None, *, slopes: bool = False
+        self,
+        features: list[list[Tensor]],
+        cond: Conditioning | Tensor | None = None,
+        *,
+        slopes: bool = False,
     ) -> list[Tensor] | tuple[list[Tensor], Slopes]:
-        """features as ProjectedFeatures gives them, c as in ConditionSpec -> per network logits [N, P].
+        """features as ProjectedFeatures gives them -> per network logits [N, P].
 
+        cond: its `target` is projected on; a bare tensor or None stands for the target (see ConditionSpec).
         Batch norm ties the samples of a call together, so real and generated images go through separately.
-        K conditions per image in c, K blocks of N, give [K * N, P]: several readings of one pass.
+        K targets per image, K blocks of N, give [K * N, P]: several readings of one pass.
         slopes: also return how the images' scores change with the features (see `logits_and_slopes`).
         """
         if slopes:
-            return logits_and_slopes(self, features, c)
+            return logits_and_slopes(self, features, cond)
         if len(features) != len(self.networks):
             raise ValueError(
                 f"features of {len(features)} networks were given to heads for {len(self.networks)}: "
                 "pass those of the networks the heads were built for"
             )
-        return [heads(maps, c) for heads, maps in zip(self.networks, features, strict=True)]
+        target = as_conditioning(cond).target
+        return [heads(maps, target) for heads, maps in zip(self.networks, features, strict=True)]

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from sgxl_t.networks.condition_input import check_condition
+from sgxl_t.networks.conditioning import Conditioning, as_conditioning
 from sgxl_t.networks.configs import ConditionSpec, GeneratorConfig, check_channels
 from sgxl_t.networks.generators.mapping_t import MappingT
 from sgxl_t.networks.generators.mapping_xl import MappingXL
 from sgxl_t.networks.generators.schedule_xl import check_schedule
 from sgxl_t.networks.generators.synthesis_t import SynthesisT
 from sgxl_t.networks.generators.synthesis_xl import SynthesisXL
-from sgxl_t.networks.text.tokens import Text
 
 
 def check_generator(config: GeneratorConfig) -> None:
@@ -72,7 +72,7 @@ class Generator(nn.Module):
     def forward(
         self,
         z: Tensor,
-        c: Tensor | None = None,
+        cond: Conditioning | Tensor | None = None,
         *,
         truncation_psi: float = 1.0,
         truncation_cutoff: int | None = None,
@@ -80,33 +80,30 @@ class Generator(nn.Module):
         noise_mode: Literal["random", "const", "none"] = "random",
         rng: torch.Generator | None = None,
         pl_noise: Tensor | None = None,
-        text: Text | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """Pictures [N, img_channels, R, R], float32, about [-1, 1], of latents z [N, z_dim] ~ N(0, 1).
+        """Images [N, img_channels, R, R], float32, about [-1, 1], of latents z [N, z_dim] ~ N(0, 1).
 
-        c: int64 labels [N], text features [N, dim] of unit length, or None (see ConditionSpec).
+        cond: what `Condition.encode` gives; bare int64 labels [N], text features [N, dim] of unit length or
+        None (see ConditionSpec) do as well, unless the generator attends to tokens.
         truncation_psi, truncation_cutoff, update_averages: see the mapping networks.
         noise_mode, rng: noise of stylegan_t and the stream it is drawn from; stylegan3 has none.
-        text: tokens of the captions, where stylegan_t attends to them.
-        pl_noise: N(0, 1) noise shaped like the pictures and divided by R. When given, (pictures, path lengths
-        [N]) is returned: the RMS over styles of the length of d(sum(pictures * pl_noise)) / d(ws) (StyleGAN2,
-        section 3.2). It is taken in here, so that wrappers which hook forward see one call; needs gradients
+        pl_noise: N(0, 1) noise shaped like the images and divided by R. When given, (images, path lengths
+        [N]) is returned: the RMS over styles of the length of d(sum(images * pl_noise)) / d(ws) (StyleGAN2,
+        section 3.2). Computed here, so that wrappers which hook forward see one call; needs gradients
         enabled.
         """
+        cond = as_conditioning(cond)
         ws = self.mapping(
             z,
-            c,
+            cond.c,
             truncation_psi=truncation_psi,
             truncation_cutoff=truncation_cutoff,
             update_averages=update_averages,
         )
-        options: dict[str, Any] = {"noise_mode": noise_mode, "rng": rng}
-        if text is not None:
-            options["text"] = text
-        if pl_noise is None:
-            return self.synthesis(ws, **options)
-        if not ws.requires_grad:
+        if pl_noise is not None and not ws.requires_grad:
             ws = ws.detach().requires_grad_()
-        images = self.synthesis(ws, **options)
+        images = self.synthesis(ws, noise_mode=noise_mode, rng=rng, tokens=cond.tokens)
+        if pl_noise is None:
+            return images
         (slopes,) = torch.autograd.grad((images * pl_noise).sum(), ws, create_graph=True)
         return images, slopes.square().sum(dim=2).mean(dim=1).sqrt()

@@ -91,14 +91,14 @@ class SynthesisBlock(nn.Module):
         ws: tuple[Tensor, ...],
         noise: Iterator[Tensor | None],
         dtype: torch.dtype = torch.float32,
-        text: Text | None = None,
+        tokens: Text | None = None,
         *,
         recompute: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """Features [N, in, r/2, r/2] (none in the first block) and image so far -> features and image at r.
 
         ws: one w [N, w_dim] per layer and a last one for ToRGB. noise: one noise image or none per layer.
-        dtype: of the features; the image is float32. text: tokens, for a block that attends to them.
+        dtype: of the features; the image is float32. tokens: for a block that attends.
         recompute: every layer keeps its inputs alone for the backward pass.
         """
         run = recomputed if recompute else _once
@@ -111,8 +111,8 @@ class SynthesisBlock(nn.Module):
         for layer, w in zip(self.convs1, ws[1:-1], strict=True):
             x = run(layer, x, w, next(noise))
         if self.attention is not None:
-            assert text is not None
-            x = run(self.attention, x, text)
+            assert tokens is not None
+            x = run(self.attention, x, tokens)
         rgb = run(self.torgb, x, ws[-1])
         return x, rgb if img is None else upsample2d(img, self.resample_filter) + rgb
 
@@ -183,16 +183,18 @@ class SynthesisT(nn.Module):
         *,
         noise_mode: NoiseMode = "random",
         rng: torch.Generator | None = None,
-        text: Text | None = None,
+        tokens: Text | None = None,
     ) -> Tensor:
         """ws [N, num_ws, w_dim] -> float32 images [N, img_channels, R, R], about [-1, 1], not limited to it.
 
         noise_mode: random draws noise from `rng`, const takes the stored noise images, none adds nothing.
-        text: tokens of the captions; wanted where blocks attend to them, else unused. A blend has one share
+        tokens: of the captions; needed where blocks attend to them, else unused. A blend has one share
         per block.
         """
-        if text is None and self.attends:
-            raise ValueError("a network that attends to tokens was called without them: pass text")
+        if tokens is None and self.attends:
+            raise ValueError(
+                "a network that attends to tokens was called without them: pass a Conditioning with tokens"
+            )
         if ws.shape[1:] != (self.num_ws, self.w_dim):
             raise ValueError(
                 f"styles of shape {tuple(ws.shape)} were given: pass ws [N, {self.num_ws}, {self.w_dim}]"
@@ -207,7 +209,8 @@ class SynthesisT(nn.Module):
             for number, (side, block) in enumerate(zip(self.block_resolutions, self.blocks(), strict=True)):
                 part = styles[start : start + block.num_layers + 1]
                 recompute = self.recompute_from is not None and side >= self.recompute_from
-                x, img = block(x, img, part, noise, dtype, _text_of_block(text, number), recompute=recompute)
+                words = _tokens_of_block(tokens, number)
+                x, img = block(x, img, part, noise, dtype, words, recompute=recompute)
                 start += block.num_layers
         assert img is not None
         return img
@@ -238,9 +241,9 @@ class SynthesisT(nn.Module):
         raise ValueError(f"noise_mode {mode!r} is unknown: use random, const or none")
 
 
-def _text_of_block(text: Text | None, number: int) -> Text | None:
-    """Of a blend, the share in one block alone."""
-    return text._replace(share=text.share[:, number]) if isinstance(text, TextBlend) else text
+def _tokens_of_block(tokens: Text | None, number: int) -> Text | None:
+    """Tokens for one block: a blend with the share of this block alone."""
+    return tokens._replace(share=tokens.share[:, number]) if isinstance(tokens, TextBlend) else tokens
 
 
 def check_attention(config: GeneratorConfig) -> None:

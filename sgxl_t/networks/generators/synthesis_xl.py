@@ -14,6 +14,7 @@ from sgxl_t.networks.generators.fourier_input import SynthesisInput
 from sgxl_t.networks.generators.recompute import recomputed
 from sgxl_t.networks.generators.schedule_xl import LayerSpec, all_layers
 from sgxl_t.networks.layers import FullyConnected, full_precision
+from sgxl_t.networks.text.tokens import Text
 from sgxl_t.ops.conv.modulated_conv import modulated_conv_sg3
 from sgxl_t.ops.filtered_lrelu.dispatch import filtered_lrelu
 from sgxl_t.ops.resample.filters import lowpass_filter
@@ -161,12 +162,12 @@ class SynthesisXL(nn.Module):
         *,
         noise_mode: Literal["random", "const", "none"] = "random",
         rng: torch.Generator | None = None,
+        tokens: Text | None = None,
     ) -> Tensor:
-        """ws: [N, num_ws, w_dim] -> float32 pictures [N, img_channels, R, R], about [-1, 1] and not limited
-        to it.
+        """ws [N, num_ws, w_dim] -> float32 images [N, img_channels, R, R], about [-1, 1], not limited to it.
 
-        noise_mode and rng are there so that both families are called alike; these layers have no noise, so
-        both are ignored.
+        noise_mode, rng and tokens are there so that both families are called alike: these layers have no
+        noise and attend to nothing, so they are ignored.
         """
         if ws.ndim != 3 or ws.shape[1:] != (self.num_ws, self.w_dim):
             raise ValueError(

@@ -38,16 +38,17 @@ class TextAttention(nn.Module):
             self.out = FullyConnected(channels, channels)
         self.scale = nn.Parameter(torch.zeros(1, channels, 1, 1))
 
-    def forward(self, x: Tensor, text: Text) -> Tensor:
+    def forward(self, x: Tensor, tokens: Text) -> Tensor:
         """x [N, C, r, r] -> [N, C, r, r], dtype of x.
 
-        text: tokens of width token_dim. Of a blend, with one block in `share`, both captions are read and the
-        two answers mixed: what is read moves evenly, and at both ends one caption alone is read.
+        tokens: of width token_dim. For a blend, whose `share` is that of one block [N], both captions are
+        read and the two answers mixed: shares 0 and 1 read one caption alone, and between them the result
+        moves evenly.
         """
-        if isinstance(text, TextBlend):
-            share = text.share.to(x).view(-1, 1, 1, 1)
-            return self._read(x, text.first).lerp(self._read(x, text.last), share)
-        return self._read(x, text)
+        if isinstance(tokens, TextBlend):
+            share = tokens.share.to(x).view(-1, 1, 1, 1)
+            return self._read(x, tokens.first).lerp(self._read(x, tokens.last), share)
+        return self._read(x, tokens)
 
     def _read(self, x: Tensor, text: TextTokens) -> Tensor:
         tokens, mask = text

@@ -18,24 +18,17 @@ class TextTokens(NamedTuple):
 
 
 class TextBlend(NamedTuple):
-    """Two captions per picture, of which a network mixes what it reads."""
+    """Two captions per image; a network mixes what it reads of them."""
 
     first: TextTokens
     """Of the captions at share 0."""
     last: TextTokens
     """Of the captions at share 1."""
     share: Tensor
-    """[N, B], 0 to 1: what the last captions weigh in each of B blocks."""
+    """[N, B], 0 to 1: the weight of the last captions in each of B blocks."""
 
 
 Text = TextTokens | TextBlend
-
-
-def rows(text: TextTokens | None, part: slice | Tensor) -> TextTokens | None:
-    """The tokens of some of the captions; none where there are none."""
-    if text is None:
-        return None
-    return TextTokens(text.values[part], None if text.mask is None else text.mask[part])
 
 
 def leading(ids: Tensor, counts: Tensor) -> Tensor:

@@ -87,9 +87,8 @@ class Painter:
         return self._paint(ws, text).cpu()
 
     def _paint(self, ws: Tensor, text: Text | None) -> Tensor:
-        attended = {} if text is None else {"text": text}
         with torch.autocast(self.device.type, dtype=self.dtype) if self.dtype else nullcontext():
-            return to_uint8(self._synthesis()(ws, noise_mode="const", **attended))
+            return to_uint8(self._synthesis()(ws, noise_mode="const", tokens=text))
 
     def _synthesis(self) -> Callable[..., Tensor]:
         return self.generator.synthesis

@@ -11,9 +11,9 @@ from torch.distributed.tensor import DTensor
 from torch.nn import functional as F
 
 from sgxl_t.conditioning.condition import Condition
+from sgxl_t.conditioning.generate import generate
 from sgxl_t.training.callbacks.callback import Callback, Line, Snapshot
 from sgxl_t.training.callbacks.sample_grid import SampleGrid
-from sgxl_t.training.callbacks.snapshots import generate
 from sgxl_t.training.loop.ema import Ema
 from sgxl_t.training.train_state import TrainState
 

@@ -11,10 +11,10 @@ from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 from torchvision.utils import make_grid
 
+from sgxl_t.conditioning.generate import generate
 from sgxl_t.datasets.base import ImageSource
 from sgxl_t.files.whole import whole_file
 from sgxl_t.training.callbacks.callback import Callback, Snapshot
-from sgxl_t.training.callbacks.snapshots import generate
 from sgxl_t.training.loop.data import real_images
 from sgxl_t.training.parallel.runtime import stream
 from sgxl_t.training.train_state import TrainState

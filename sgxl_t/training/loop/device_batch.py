@@ -1,56 +1,30 @@
-"""What an update takes in: pictures as bytes, and conditions, made ready beside the update before."""
+"""Micro-batches on the device, made ready while the update before still runs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from sgxl_t.networks.text.tokens import TextTokens
-from sgxl_t.ops.images import as_rgb, from_uint8
-
-Taken = tuple[Tensor | None, TextTokens | None]
-"""A generator's condition, and the tokens that it attends to, if it does."""
+from sgxl_t.conditioning.condition import Condition
+from sgxl_t.datasets.base import Batch
+from sgxl_t.objectives.micro_batch import MicroBatch
 
 
-@dataclass
-class Round:
-    """One round's share of a batch on this process, on the device.
+class DeviceBatches:
+    """Sends batches to the device and encodes their conditions. On a GPU that has a queue of its own.
 
-    pixels: uint8 [N, C, R, R]; a quarter of the floats, which are made where they are needed. given: labels
-    or captions as the condition encodes them. c: what heads project on. taken: c and tokens as the generator
-    takes them, encoded once for all phases; none where its text tower learns. position: of its first image in
-    the order of all processes, the key of its random streams.
+    The loop hands its kernels to the GPU and goes on, so the next update's images are fetched, copied from
+    pinned memory and their captions encoded while the GPU works on the update before. A CPU works on one
+    thing at a time.
     """
 
-    pixels: Tensor
-    given: Any
-    c: Tensor | None
-    taken: Taken | None
-    labels: Tensor | None
-    position: int
-
-    @property
-    def real(self) -> Tensor:
-        """The pictures as floats [N, 3, R, R] in [-1, 1], made anew each time."""
-        return as_rgb(from_uint8(self.pixels))
-
-
-class Intake:
-    """Sends pictures to the device. On a GPU that has a queue of its own, beside the one that trains.
-
-    The loop hands its kernels to the GPU and goes on, so the next update's pictures are fetched, copied from
-    pinned memory and their captions encoded while the GPU works on the update before. On a CPU there is
-    nothing to do beside.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
+    def __init__(self, condition: Condition, device: torch.device) -> None:
+        self.condition, self.device = condition, device
         self._stream: torch.cuda.Stream | None = None
         if device.type == "cuda":
             self._stream = torch.cuda.Stream(device)
@@ -64,18 +38,35 @@ class Intake:
         with torch.cuda.stream(self._stream):
             yield
 
+    @torch.no_grad()
+    def micro_batch(self, batch: Batch, position: int) -> MicroBatch:
+        """The batch on the device, its conditions encoded as far as nothing learns. Call inside `beside`."""
+        images = self.send(batch.images)
+        labels = None if batch.labels is None else self.send(batch.labels)
+        conditions = self.condition.from_batch(replace(batch, labels=labels))
+        cond = self.condition.encode_frozen(conditions)._replace(labels=labels)
+        if not self.condition.learns:
+            cond = self.condition.encode(conditions, cond)
+        return MicroBatch(images, cond, conditions=conditions, position=position)
+
+    def encoded(self, batch: MicroBatch) -> MicroBatch:
+        """The micro-batch with what the generator takes, which a text encoder that learns makes anew."""
+        if not self.condition.learns:
+            return batch
+        return replace(batch, cond=self.condition.encode(batch.conditions, batch.cond))
+
     def send(self, tensor: Tensor) -> Tensor:
         """A tensor of the loader on the device; nothing waits for the copy."""
         if self._stream is not None:
             tensor = tensor.pin_memory()
         return tensor.to(self.device, non_blocking=True)
 
-    def hand_over(self, rounds: list[Round]) -> list[Round]:
-        """The rounds, which the training queue may use from here on; this waits in the queue alone."""
+    def hand_over(self, batches: list[MicroBatch]) -> list[MicroBatch]:
+        """The micro-batches, which the training queue may use from here on; this waits in the queue alone."""
         if self._stream is not None:
             training = torch.cuda.current_stream(self.device)
             training.wait_stream(self._stream)
-            for tensor in tree_leaves([(one.pixels, one.c, one.taken, one.labels) for one in rounds]):
+            for tensor in tree_leaves([(one.images, one.cond) for one in batches]):
                 if isinstance(tensor, Tensor) and tensor.is_cuda:
                     tensor.record_stream(training)  # its memory is not given away before
-        return rounds
+        return batches

@@ -11,15 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sgxl_t.datasets.base import Batch
-from sgxl_t.objectives.objective import Phase, Stats
+from sgxl_t.objectives.micro_batch import MicroBatch
+from sgxl_t.objectives.objective import Networks, Phase, Stats
 from sgxl_t.training.callbacks.callback import Callbacks
 from sgxl_t.training.checkpoint.divergence import roll_back
 from sgxl_t.training.checkpoint.run_checkpoints import RunCheckpoints
 from sgxl_t.training.config.compute_config import ComputeConfig, chosen_forms
 from sgxl_t.training.config.parts import ScheduleConfig
 from sgxl_t.training.loop.data import TrainingBatches
-from sgxl_t.training.loop.device_batch import Intake, Round, Taken
+from sgxl_t.training.loop.device_batch import DeviceBatches
 from sgxl_t.training.loop.running_statistics import RunningStatistics
 from sgxl_t.training.parallel.interrupt import StopRequest
 from sgxl_t.training.parallel.machines import check_agreement
@@ -59,7 +59,7 @@ class Trainer:
     ) -> None:
         self.state, self.data, self.callbacks, self.checkpoints = state, data, callbacks, checkpoints
         self.settings, self.runtime, self.objective = settings, runtime, state.objective
-        self.intake = Intake(runtime.device)
+        self.device_batches = DeviceBatches(state.condition, runtime.device)
         self.statistics = RunningStatistics(
             (state.g.raw, state.d.raw),
             (state.objective.path_length.mean,),
@@ -80,7 +80,7 @@ class Trainer:
             while not (self.is_done or at_rest or ending):
                 before = state.images_seen
                 self._set_learning_rates()
-                self.update(self.next_rounds())
+                self.update(self.next_batches())
                 self.callbacks.update(state)
                 minutes = (time.monotonic() - started) / 60
                 out_of_time = schedule.max_minutes is not None and minutes >= schedule.max_minutes
@@ -148,68 +148,44 @@ class Trainer:
 
     # One update ------------------------------------------------------------------------------------------
 
-    def update(self, rounds: list[Round]) -> None:
+    def update(self, batches: list[MicroBatch]) -> None:
         """All micro-batches of one network, its step, then the other, in the order of the paper."""
-        state, kept = self.state, list[Any]()
+        state = self.state
         for phase in self.objective.phases(state.iteration, state.images_seen):
             network, other = (state.d, state.g) if phase == "d" else (state.g, state.d)
             with other.frozen():
-                for part in self.statistics.over(rounds):
-                    with network.micro_batch(last=part is rounds[-1]):
-                        self.callbacks.loss(self._learn(network, phase, part, kept))
+                for batch in self.statistics.over(batches):
+                    with network.micro_batch(last=batch is batches[-1]):
+                        self.callbacks.loss(self._learn(network, phase, batch))
                 network.step()
         self._average()
         state.images_seen += self.settings.images
         state.iteration += 1
 
-    def _learn(self, network: TrainedNetwork[Any], phase: Phase, part: Round, kept: list[Any]) -> Stats:
+    def _learn(self, network: TrainedNetwork[Any], phase: Phase, batch: MicroBatch) -> Stats:
         """Forward and backward pass of one micro-batch; the graph is gone when it returns."""
         with self.runtime.autocast():
-            loss, stats = self.loss(phase, part, kept)
+            loss, stats = self.loss(phase, batch)
         network.backward(loss, self.settings.rounds)
         return stats
 
-    def loss(self, phase: Phase, part: Round, kept: list[Any]) -> tuple[Tensor, Stats]:
+    def loss(self, phase: Phase, batch: MicroBatch) -> tuple[Tensor, Stats]:
         """Loss of one micro-batch in one phase; its randomness depends on seed, phase and position alone."""
-        state, config = self.state, self.objective.config
-        rng = stream(state.seed, phase, part.position)
-        z = torch.randn(len(part.pixels), state.g.raw.z_dim, generator=rng)
+        state, objective = self.state, self.objective
+        rng = stream(state.seed, phase, batch.position)
+        z = torch.randn(len(batch.images), state.g.raw.z_dim, generator=rng)
         z = z.to(self.runtime.device, non_blocking=True)
-        share = config.share_fakes
-        drawn_before = phase == "d" and share
-        with torch.set_grad_enabled(phase != "d"):
-            c, text = (None, None) if drawn_before else self._taken(part)
+        if phase == "d":
+            if not objective.config.share_fakes:
+                with torch.no_grad():
+                    batch = self.device_batches.encoded(batch)
+            networks = Networks(state.g.raw, state.d.engine, state.features)
+            return objective.d_loss(networks, batch, z, state.images_seen, rng)
+        batch = self.device_batches.encoded(batch)
         if phase == "pl":
-            return self.objective.pl_loss(state.g.engine, c, z, rng, text=text)
-        if phase == "g":
-            return self.objective.g_loss(
-                state.g.engine,
-                state.d.raw,
-                state.features,
-                c,
-                z,
-                state.images_seen,
-                rng,
-                text=text,
-                labels=part.labels,
-                text_features=state.condition.guide_target(part.c),
-                c_heads=part.c,
-                kept_features=kept if share else None,
-                real=part.real if config.loss == "relativistic" else None,
-            )
-        return self.objective.d_loss(
-            state.d.engine,
-            state.features,
-            state.g.raw,
-            part.real,
-            part.c,
-            z,
-            state.images_seen,
-            rng,
-            c_generator=c,
-            text=text,
-            fake_features=kept.pop(0) if drawn_before else None,
-        )
+            return objective.pl_loss(state.g.engine, batch.cond, z, rng)
+        networks = Networks(state.g.engine, state.d.raw, state.features)
+        return objective.g_loss(networks, batch, z, state.images_seen, rng)
 
     def _average(self) -> None:
         """Moves the averages of generator and text encoder."""
@@ -220,35 +196,11 @@ class Trainer:
             condition = state.condition
             state.condition_ema.update(condition.parameters(), condition.buffers(), images, state.images_seen)
 
-    # Data ------------------------------------------------------------------------------------------------
-
-    def next_rounds(self) -> list[Round]:
+    def next_batches(self) -> list[MicroBatch]:
         """The micro-batches of one update, on the device and with their conditions encoded."""
-        state, size = self.state, self.settings.round_images
-        chunk, first = size * self.runtime.world_size, state.images_seen + self.runtime.rank * size
-        with self.intake.beside():
-            rounds = [
-                self._round(self.data.next(state.iteration), first + n * chunk)
-                for n in range(self.settings.rounds)
-            ]
-        return self.intake.hand_over(rounds)
-
-    def _round(self, batch: Batch, position: int) -> Round:
-        pixels = self.intake.send(batch.images)
-        given = self.state.condition.take(batch)
-        c = self.state.condition.encode_target(given)
-        c = None if c is None else c.to(self.runtime.device)
-        labels = None if batch.labels is None else self.intake.send(batch.labels)
-        taken = None
-        if not self.state.text:
-            with torch.no_grad():
-                taken = self._encode(given)
-        return Round(pixels, given, c, taken, labels, position)
-
-    def _encode(self, given: Any) -> Taken:
-        c, text = self.state.condition.encode_both(given)
-        return None if c is None else c.to(self.runtime.device, non_blocking=True), text
-
-    def _taken(self, part: Round) -> Taken:
-        """What the generator takes; through a text tower that learns, it changes from phase to phase."""
-        return self._encode(part.given) if part.taken is None else part.taken
+        state, size, make = self.state, self.settings.round_images, self.device_batches.micro_batch
+        first, chunk = state.images_seen + self.runtime.rank * size, size * self.runtime.world_size
+        positions = range(first, first + self.settings.rounds * chunk, chunk)
+        with self.device_batches.beside():
+            batches = [make(self.data.next(state.iteration), position) for position in positions]
+        return self.device_batches.hand_over(batches)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from sgxl_t.networks.text.tokens import TextTokens
-from sgxl_t.objectives.objective import Objective, Phase
-from sgxl_t.ops.images import as_rgb, from_uint8
+from sgxl_t.networks.conditioning import Conditioning
+from sgxl_t.objectives.micro_batch import MicroBatch
+from sgxl_t.objectives.objective import Networks, Objective, Phase
 from sgxl_t.training.config.settings import NetworkSettings
 from sgxl_t.training.memory.networks import Planned, Sketches, sketch_networks
 from sgxl_t.training.memory.shapes import Shapes, bytes_of, tensors_of
@@ -157,10 +157,10 @@ class _Rehearsal:
         side = settings.generator.img_resolution
         self.pixels = shapes.tensor((images, settings.generator.img_channels, side, side), torch.uint8)
         self.labels = torch.zeros(images, dtype=torch.int64) if settings.cond == "class" else None
-        self.c_heads = self._target()
-        self.kept: list[Any] = []
+        frozen = self._encode_frozen()
         with shapes, torch.no_grad():
-            self.taken = None if self._text_learns else self._encode()
+            self.batch = MicroBatch(self.pixels, frozen if self._text_learns else self._encode(frozen))
+        self.shared: list[Any] = []
 
     def phases(self) -> tuple[Phase, ...]:
         """All that occur, the generator's first: it leaves what the discriminator's may share."""
@@ -182,7 +182,7 @@ class _Rehearsal:
         apart = self._round(name)
         for parameter in trained:
             parameter.grad = None
-        kept = 0 if name == "pl" else bytes_of(_leaves(self.kept))
+        kept = 0 if name == "pl" else bytes_of(_leaves(self.shared))
         return PhaseBytes(name, alone if one_round else apart, apart, kept)
 
     def _round(self, name: Phase) -> int:
@@ -196,74 +196,44 @@ class _Rehearsal:
 
     def _loss(self, name: Phase) -> Tensor:
         """As `Trainer.loss`, with conditions of no meaning."""
-        settings, objective, generator = self.settings, self.objective, self.networks.generator
-        heads, features = self.networks.discriminator.heads, self.networks.discriminator.features
+        generator, discriminator = self.networks.generator, self.networks.discriminator
         rng = torch.Generator().manual_seed(0)
-        z = torch.randn(self.images, settings.generator.z_dim, generator=rng)
-        shared = settings.objective.share_fakes
-        with torch.set_grad_enabled(name != "d"):
-            c, text = self._encode() if self.taken is None else self.taken
+        z = torch.randn(self.images, self.settings.generator.z_dim, generator=rng)
+        batch = self.batch
+        if self._text_learns:
+            with torch.set_grad_enabled(name != "d"):
+                batch = replace(batch, cond=self._encode(batch.cond))
         if name == "pl":
-            return objective.pl_loss(generator, c, z, rng, text=text)[0]
+            return self.objective.pl_loss(generator, batch.cond, z, rng)[0]
+        networks = Networks(generator, discriminator.heads, discriminator.features)
         if name == "d":
-            fakes = self.kept[-1] if shared else None
-            return objective.d_loss(
-                heads,
-                features,
-                generator,
-                as_rgb(from_uint8(self.pixels)),
-                self.c_heads,
-                z,
-                0,
-                rng,
-                c_generator=c,
-                text=text,
-                fake_features=fakes,
-            )[0]
-        self.kept = []
-        return objective.g_loss(
-            generator,
-            heads,
-            features,
-            c,
-            z,
-            0,
-            rng,
-            text=text,
-            labels=self.labels,
-            text_features=self._guide_target(),
-            c_heads=self.c_heads,
-            kept_features=self.kept if shared else None,
-            real=as_rgb(from_uint8(self.pixels)) if settings.objective.loss == "relativistic" else None,
-        )[0]
+            batch = replace(batch, shared_fakes=list(self.shared))  # measured twice, so taken out twice
+            return self.objective.d_loss(networks, batch, z, 0, rng)[0]
+        self.shared = []
+        return self.objective.g_loss(networks, replace(batch, shared_fakes=self.shared), z, 0, rng)[0]
 
     def _autocast(self) -> AbstractContextManager[Any]:
         return nullcontext() if self.dtype is None else torch.autocast("cpu", dtype=self.dtype)
 
     # Conditions ------------------------------------------------------------------------------------------
 
-    def _target(self) -> Tensor | None:
-        """What the heads project on."""
-        if self.sketches.encoder is None:
-            return self.labels
-        return torch.randn(self.images, self.sketches.encoder.dim)
-
-    def _guide_target(self) -> Tensor | None:
-        if self.sketches.encoder is None or self.c_heads is None:
-            return None
-        return self.c_heads[:, self.sketches.encoder.guide_columns]
-
-    def _encode(self) -> tuple[Tensor | None, TextTokens | None]:
-        """What the generator takes, with a graph where its text tower learns."""
-        encoder, captions = self.sketches.own or self.sketches.encoder, ["a picture"] * self.images
+    def _encode_frozen(self) -> Conditioning:
+        """See `Condition.encode_frozen`."""
+        encoder = self.sketches.encoder
         if encoder is None:
-            return self.labels, None
-        if self.networks.generator.attends:
+            return Conditioning(c=self.labels, target=self.labels, labels=self.labels)
+        target = torch.randn(self.images, encoder.dim)
+        return Conditioning(c=target, target=target, guide=target[:, encoder.guide_columns])
+
+    def _encode(self, frozen: Conditioning) -> Conditioning:
+        """See `Condition.encode`."""
+        encoder, captions = self.sketches.own or self.sketches.encoder, ["a picture"] * self.images
+        if encoder is not None and self.networks.generator.attends:
             vectors, tokens = encoder.encode_with_tokens(captions)
-            return vectors.float(), tokens
+            return frozen._replace(c=vectors.float(), tokens=tokens)
         if self.sketches.own is None:
-            return self.c_heads, None  # read once and kept
-        return encoder.encode_text(captions).float(), None
+            return frozen  # read once and kept
+        return frozen._replace(c=self.sketches.own.encode_text(captions).float())
 
     @property
     def _text_learns(self) -> bool:
@@ -284,7 +254,7 @@ class _Rehearsal:
     def _standing(self) -> list[Tensor]:
         """Everything that is there before a phase begins."""
         tensors = [tensor for network in self.sketches.modules() for tensor in tensors_of(network)]
-        return [*tensors, self.pixels, *_leaves(self.kept)]
+        return [*tensors, self.pixels, *_leaves(self.shared)]
 
 
 def _leaves(features: Sequence[Any]) -> list[Tensor]:

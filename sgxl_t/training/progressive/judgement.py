@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sgxl_t.conditioning.generate import generate
 from sgxl_t.datasets.base import open_source
 from sgxl_t.metrics.judges.judges import JUDGE_FILES, Judge, load_judge
 from sgxl_t.model_io.model_folder import load_model, read_info
-from sgxl_t.training.callbacks.snapshots import generate
 from sgxl_t.training.parallel.runtime import stream
 
 JUDGED = ("class", "text")

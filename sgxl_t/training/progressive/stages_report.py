@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sgxl_t.conditioning.generate import generate
 from sgxl_t.model_io.model_folder import load_model
 from sgxl_t.training.callbacks.report import curves, health, page, picture, table, write_page
 from sgxl_t.training.callbacks.sample_grid import save_grid
-from sgxl_t.training.callbacks.snapshots import generate
 from sgxl_t.training.callbacks.stats_file import read_stats
 from sgxl_t.training.parallel.runtime import stream
 from sgxl_t.training.progressive.stages_state import StagesState, StageState, draw_stages
