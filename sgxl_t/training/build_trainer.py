@@ -143,7 +143,7 @@ def _state(
         features=features,
         objective=objective,
         first_seed=settings.seed,
-        frozen=tuple(network for network in frozen if network is not None),
+        frozen=tuple(network for network in frozen if isinstance(network, nn.Module)),
     )
 
 

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from sgxl_t.conditioning.condition import Condition
 from sgxl_t.conditioning.generate import generate
+from sgxl_t.networks.generators.generator import Generator
 from sgxl_t.training.callbacks.callback import Callback, Line, Snapshot
 from sgxl_t.training.callbacks.sample_grid import SampleGrid
 from sgxl_t.training.loop.ema import Ema
@@ -99,7 +100,7 @@ class Variety:
         self.z = torch.randn(IMAGES // len(self.given), z_dim, generator=torch.Generator().manual_seed(seed))
         self.real = _spread(_reduced(real)[None])
 
-    def __call__(self, generator: nn.Module, condition: Condition) -> dict[str, float]:
+    def __call__(self, generator: Generator, condition: Condition) -> dict[str, float]:
         """variety/samples: distance of two images of one condition, over that of two real images.
 
         variety/conditions: distance of two images of one latent under two conditions, over that of two of

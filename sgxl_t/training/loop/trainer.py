@@ -20,6 +20,7 @@ from sgxl_t.training.config.compute_config import ComputeConfig, chosen_forms
 from sgxl_t.training.config.parts import ScheduleConfig
 from sgxl_t.training.loop.data import TrainingBatches
 from sgxl_t.training.loop.device_batch import DeviceBatches
+from sgxl_t.training.loop.learning_rate import learning_rate_factor
 from sgxl_t.training.loop.running_statistics import RunningStatistics
 from sgxl_t.training.parallel.interrupt import StopRequest
 from sgxl_t.training.parallel.machines import check_agreement
@@ -66,85 +67,6 @@ class Trainer:
             mean=runtime.mean,
             world_size=runtime.world_size,
         )
-
-    # The run ---------------------------------------------------------------------------------------------
-
-    def train(self) -> bool:
-        """Goes on to the configured length; False when it was interrupted or ran into its time limit."""
-        state, schedule, ending = self.state, self.settings.schedule, False
-        self.begin()
-        self.callbacks.start(state)
-        self.data.open(state)
-        started, at_rest = time.monotonic(), self._asked_to_end()
-        with chosen_forms(self.settings.compute), StopRequest() as stop, closing(self.callbacks):
-            while not (self.is_done or at_rest or ending):
-                before = state.images_seen
-                self._set_learning_rates()
-                self.update(self.next_batches())
-                self.callbacks.update(state)
-                minutes = (time.monotonic() - started) / 60
-                out_of_time = schedule.max_minutes is not None and minutes >= schedule.max_minutes
-                ending = self.runtime.soon(stop.requested or out_of_time)
-                if self._due(schedule.tick_kimg, before) or self.is_done or ending:
-                    self.callbacks.tick(state)
-                    if state.skipped_in_a_row >= schedule.max_skipped_steps:
-                        roll_back(state, self.checkpoints, self.callbacks)
-                        self.data.open(state)
-                        continue
-                if self._due(schedule.snapshot_kimg, before) or self.is_done:
-                    self.callbacks.snapshot(state)
-                    at_rest = self._asked_to_end()
-                due = self._due(schedule.checkpoint_kimg, before) and not state.skipped_in_a_row
-                if due or self.is_done or at_rest or ending:
-                    self.save()
-        self.data.close()
-        self.callbacks.end()
-        done = self.is_done or at_rest
-        if done:
-            log.info("ended by %s at %.1f kimg", self.ended_by, state.kimg)
-        else:
-            log.info("stopped at %.1f kimg and saved; the same command goes on", state.kimg)
-        return done
-
-    def begin(self) -> None:
-        """Restores the newest checkpoint, or begins a new run; all processes must then agree."""
-        state, schedule = self.state, self.settings.schedule
-        self.checkpoints.restore(state, self.callbacks)
-        trained = [network.raw for network in state.networks.values()]
-        check_agreement(self.runtime, state.images_seen, state.frozen, trained)
-        if self.is_done:
-            has = f"the run has {state.kimg:g} kimg and schedule.kimg is {schedule.kimg:g}"
-            log.info("%s: nothing is left to train; a larger --schedule.kimg goes on", has)
-
-    def save(self) -> None:
-        """Writes a checkpoint."""
-        self.state.data_positions = self.data.positions()
-        self.checkpoints.save(self.state, self.callbacks)
-
-    @property
-    def is_done(self) -> bool:
-        """Whether the run has its configured length."""
-        return self.state.images_seen >= round(self.settings.schedule.kimg * 1000)
-
-    @property
-    def ended_by(self) -> str | None:
-        """Why the run is over: kimg, or what a callback says; None while it is not."""
-        return "kimg" if self.is_done else self.callbacks.ended_by
-
-    def _asked_to_end(self) -> bool:
-        """Whether a callback asks to, on any process."""
-        return self.runtime.any(self.callbacks.ended_by is not None)
-
-    def _due(self, interval_kimg: float, before: int) -> bool:
-        size = interval_kimg * 1000
-        return int(self.state.images_seen / size) > int(before / size)
-
-    def _set_learning_rates(self) -> None:
-        total = round(self.settings.schedule.kimg * 1000)
-        late = max(0.0, self.state.images_seen / total * 2 - 1)
-        factor = 1 - (1 - self.settings.final_lr_share) * late
-        for network in self.state.networks.values():
-            network.scale_rates(factor)
 
     # One update ------------------------------------------------------------------------------------------
 
@@ -204,3 +126,75 @@ class Trainer:
         with self.device_batches.beside():
             batches = [make(self.data.next(state.iteration), position) for position in positions]
         return self.device_batches.hand_over(batches)
+
+    # The run ---------------------------------------------------------------------------------------------
+
+    def train(self) -> bool:
+        """Goes on to the configured length; False when it was interrupted or ran into its time limit."""
+        state, schedule, ending = self.state, self.settings.schedule, False
+        self.begin()
+        self.callbacks.start(state)
+        self.data.open(state)
+        started, at_rest = time.monotonic(), self._asked_to_end()
+        with chosen_forms(self.settings.compute), StopRequest() as stop, closing(self.callbacks):
+            while not (self.is_done or at_rest or ending):
+                before = state.images_seen
+                rate = learning_rate_factor(before, self.total_images, self.settings.final_lr_share)
+                for network in state.networks.values():
+                    network.scale_rates(rate)
+                self.update(self.next_batches())
+                self.callbacks.update(state)
+                minutes = (time.monotonic() - started) / 60
+                out_of_time = schedule.max_minutes is not None and minutes >= schedule.max_minutes
+                ending = self.runtime.soon(stop.requested or out_of_time)
+                if self._due(schedule.tick_kimg, before) or self.is_done or ending:
+                    self.callbacks.tick(state)
+                    if state.skipped_in_a_row >= schedule.max_skipped_steps:
+                        roll_back(state, self.checkpoints, self.callbacks)
+                        self.data.open(state)
+                        continue
+                if self._due(schedule.snapshot_kimg, before) or self.is_done:
+                    self.callbacks.snapshot(state)
+                    at_rest = self._asked_to_end()
+                due = self._due(schedule.checkpoint_kimg, before) and not state.skipped_in_a_row
+                if due or self.is_done or at_rest or ending:
+                    state.data_positions = self.data.positions()
+                    self.checkpoints.save(state, self.callbacks)
+        self.data.close()
+        self.callbacks.end()
+        done = self.is_done or at_rest
+        ended = f"ended by {self.ended_by} at %.1f kimg"
+        log.info(ended if done else "stopped at %.1f kimg and saved; the same command goes on", state.kimg)
+        return done
+
+    def begin(self) -> None:
+        """Restores the newest checkpoint, or begins a new run; all processes must then agree."""
+        state, schedule = self.state, self.settings.schedule
+        self.checkpoints.restore(state, self.callbacks)
+        check_agreement(self.runtime, state)
+        if self.is_done:
+            has = f"the run has {state.kimg:g} kimg and schedule.kimg is {schedule.kimg:g}"
+            log.info("%s: nothing is left to train; a larger --schedule.kimg goes on", has)
+
+    @property
+    def total_images(self) -> int:
+        """Configured length of the run."""
+        return round(self.settings.schedule.kimg * 1000)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the run has its configured length."""
+        return self.state.images_seen >= self.total_images
+
+    @property
+    def ended_by(self) -> str | None:
+        """Why the run is over: kimg, or what a callback says; None while it is not."""
+        return "kimg" if self.is_done else self.callbacks.ended_by
+
+    def _asked_to_end(self) -> bool:
+        """Whether a callback asks to, on any process."""
+        return self.runtime.any(self.callbacks.ended_by is not None)
+
+    def _due(self, interval_kimg: float, before: int) -> bool:
+        size = interval_kimg * 1000
+        return int(self.state.images_seen / size) > int(before / size)

@@ -8,12 +8,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sgxl_t.files.whole import whole_file
 from sgxl_t.training.checkpoint.checkpoint import find_newest, manifest_hash, remove_old
 from sgxl_t.training.parallel.main_process import end_together, kimg_of, on_main_process, refuse
 from sgxl_t.training.parallel.runtime import Runtime
+from sgxl_t.training.train_state import TrainState
 
 log = logging.getLogger("sgxl_t")
 
@@ -91,29 +92,29 @@ def share_files(runtime: Runtime, folder: Path) -> None:
                         aside.write_bytes(data)
 
 
-def check_agreement(
-    runtime: Runtime, images_seen: int, frozen: Iterable[nn.Module | None], trained: Iterable[nn.Module]
-) -> None:
+def check_agreement(runtime: Runtime, state: TrainState) -> None:
     """All processes must begin at the same image with the same weights; ValueError before any update.
 
     Weights of trained networks that a back end shards are not compared.
     """
     if runtime.world_size == 1:
         return
-    weights = [list(network.parameters()) for network in frozen if network is not None]
     facts = [
-        ("number of images that it begins at", str(images_seen)),
-        ("set of weights in its feature networks and guides", weights_hash(weights)),
+        ("number of images that it begins at", str(state.images_seen)),
+        (
+            "set of weights in its feature networks and guides",
+            weights_hash(network.parameters() for network in state.frozen),
+        ),
     ]
     if runtime.mode != "fsdp" and runtime.zero_stage < 3:
-        moving = [list(network.parameters()) for network in trained]
-        facts.append(("set of weights in the networks that train", weights_hash(moving)))
+        trained = [network.raw.parameters() for network in state.networks.values()]
+        facts.append(("set of weights in the networks that train", weights_hash(trained)))
     runtime.check_same(facts)
 
 
 @torch.no_grad()
 def weights_hash(networks: Iterable[Iterable[Tensor]]) -> str:
-    """Of tensors in their order, wherever they are; by sums of whole numbers, which are exact and quick."""
+    """Of tensors in their order, wherever they are; by sums of integers, which are exact and quick."""
     digest = hashlib.sha256()
     for network in networks:
         for tensor in network:
