@@ -99,6 +99,7 @@ def check_agreement(runtime: Runtime, state: TrainState) -> None:
     """
     if runtime.world_size == 1:
         return
+    frozen = weights_hash(network.parameters() for network in state.frozen)
     facts = [
         ("number of images that it begins at", str(state.images_seen)),
         (
