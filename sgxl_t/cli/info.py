@@ -141,7 +141,7 @@ def _feature_network(folder: Path) -> dict[str, Any]:
 
 def _run(folder: Path) -> dict[str, Any]:
     from sgxl_t.training.callbacks.health import read_health, warnings_on
-    from sgxl_t.training.callbacks.tracking import newest_numbers, read_stats
+    from sgxl_t.training.callbacks.stats_file import newest_numbers, read_stats
 
     config = _settings(folder / "config.yaml")
     condition, data, schedule = (config.get(key) for key in ("cond", "data", "schedule"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,10 +19,7 @@ from sgxl_t.networks.frozen import load_feature_network, load_text_encoder
 from sgxl_t.networks.generators.generator import Generator
 from sgxl_t.networks.generators.superres import StemView, load_stem
 from sgxl_t.networks.text.text_encoder import ImageGuide, TextEncoder
-from sgxl_t.ops.images import as_rgb
 from sgxl_t.training.checkpoint.origin import model_of
-from sgxl_t.training.checks import open_checked
-from sgxl_t.training.config.config import TrainConfig
 from sgxl_t.training.config.settings import NetworkSettings
 from sgxl_t.training.local_features.resolve import resolve_references
 from sgxl_t.training.loop.fixed_captions import cache_captions, note_cut_captions
@@ -48,21 +44,22 @@ class Parts:
 
 
 def build_parts(
-    config: TrainConfig, runtime: Runtime, folder: Path, source: ImageSource | None = None
+    settings: NetworkSettings,
+    data: str,
+    source: ImageSource,
+    folder: Path,
+    runtime: Runtime,
+    *,
+    progress: bool,
 ) -> Parts:
     """Trains missing local features, builds all networks on the run's device.
 
-    source: the data, where it has been opened and checked already. The first weights are a function of the
-    seed alone and equal on all ranks.
+    data, source: the images by reference and opened. folder: of the run. progress: whether features that
+    train show a bar. The first weights are a function of the seed alone and equal on all ranks.
     """
-    settings = config.network_settings()
-    if source is None:
-        source = open_checked(settings, config.data, config.log, config.to_dict(), folder, runtime)
     with end_together(runtime):
         stem = load_model(settings.stem)[0] if settings.stem else None
-    settings = resolve_references(
-        settings, config.data.source, source, folder, runtime, progress=config.log.progress
-    )
+    settings = resolve_references(settings, data, source, folder, runtime, progress=progress)
     state = torch.random.get_rng_state()
     torch.manual_seed(stream(settings.seed, "weights", 0).initial_seed() % 2**63)
     try:
@@ -120,11 +117,3 @@ def _condition(
         own_text=settings.conditioning.own_text_encoder,
         text_tokens=bool(settings.generator.stylegan_t.attention_resolutions),
     )
-
-
-def real_pictures(source: ImageSource, count: int, seed: int) -> torch.Tensor:
-    """uint8 [N, 3, R, R], chosen by seed, gray ones too: for calibration and the first sample sheet."""
-    order: Sequence[int] = torch.randperm(len(source), generator=torch.Generator().manual_seed(seed))[
-        :count
-    ].tolist()
-    return as_rgb(torch.stack([source[index].image for index in order]))

@@ -107,8 +107,8 @@ def _train(plan: RunPlan, runtime: Runtime) -> bool:
         from sgxl_t.training.progressive.run_stages import run_stages
 
         return run_stages(plan, runtime)
+    from sgxl_t.training.build_trainer import build_trainer
     from sgxl_t.training.checks import open_checked
-    from sgxl_t.training.loop.trainer import Trainer
 
     config, folder = plan.stages[0].config, plan.folder
     rounds, settings = config.rounds(runtime.world_size), config.network_settings()
@@ -122,7 +122,7 @@ def _train(plan: RunPlan, runtime: Runtime) -> bool:
         rounds,
         config.round_images(runtime.world_size),
     )
-    return Trainer(config, runtime, folder, source).train()
+    return build_trainer(config, runtime, folder, source).train()
 
 
 if __name__ == "__main__":

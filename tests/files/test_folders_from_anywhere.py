@@ -25,7 +25,7 @@ from sgxl_t.networks.frozen import load_clip, load_stored_text, load_text_encode
 from sgxl_t.networks.text.text_encoder import JoinedEncoders
 from sgxl_t.training.callbacks.health import read_health, warnings_on
 from sgxl_t.training.callbacks.report import write_run_report
-from sgxl_t.training.callbacks.tracking import newest_numbers, read_stats
+from sgxl_t.training.callbacks.stats_file import newest_numbers, read_stats
 from sgxl_t.training.checkpoint.checkpoint import load_newest, save_checkpoint
 from sgxl_t.training.progressive.stages_state import StagesState, StageState, draw_stages, read_stages
 

@@ -14,7 +14,7 @@ from sgxl_t.datasets.base import open_source
 from sgxl_t.model_io.model_folder import load_model, save_model
 from sgxl_t.networks.generators.registry import build_generator
 from sgxl_t.networks.generators.superres import stage_parameter_names
-from sgxl_t.training.callbacks.tracking import newest_numbers, read_stats
+from sgxl_t.training.callbacks.stats_file import newest_numbers, read_stats
 from sgxl_t.training.checkpoint.checkpoint import load_newest
 from sgxl_t.training.config.config_file import parse_config
 from sgxl_t.training.parallel.exit_codes import INTERRUPTED
@@ -109,7 +109,7 @@ def test_the_same_command_goes_on_in_the_stage_that_was_interrupted(
 
     # The checkpoint after the first update is there, and the process ends in the second one.
     def second(self, rounds):
-        if self.config.generator.img_resolution == stopped and self.iteration:
+        if self.state.g.raw.img_resolution == stopped and self.state.iteration:
             raise RuntimeError("the power went")
         update(self, rounds)
 
@@ -175,10 +175,10 @@ def test_time_ends_a_chain_between_updates_with_the_code_of_an_interruption(tmp_
 
 def test_a_stage_ends_by_the_plateau_rule_and_says_so(tmp_path, tiny_features, monkeypatch, caplog):
     from sgxl_t.metrics.plateau import PlateauConfig, PlateauMonitor
-    from sgxl_t.training.callbacks import snapshots
+    from sgxl_t.training.callbacks import plateau
 
     monkeypatch.setattr(
-        snapshots, "PlateauMonitor", lambda: PlateauMonitor(PlateauConfig(window=5, gain=0.99, hold=1))
+        plateau, "PlateauMonitor", lambda: PlateauMonitor(PlateauConfig(window=5, gain=0.99, hold=1))
     )
     caplog.set_level("INFO")
     settings = {"log__track_images": 16, "schedule__plateau": "true", "schedule__snapshot_kimg": 0.008}

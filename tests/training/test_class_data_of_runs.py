@@ -10,7 +10,7 @@ from tiny_runs import tiny_run
 
 from sgxl_t.datasets.base import open_source
 from sgxl_t.training.build import build_parts
-from sgxl_t.training.checks import check_source
+from sgxl_t.training.checks import check_source, open_checked
 from sgxl_t.training.config.config_file import parse_config
 from sgxl_t.training.parallel.runtime import Runtime
 from sgxl_t.training.train import main
@@ -31,7 +31,9 @@ def parts_of(folder, features, **settings):
         folder, features, generator="stylegan3", conditioning__class_features="auto:cnn", **settings
     )
     config = parse_config(arguments)
-    return build_parts(config, Runtime(deterministic=False), folder)
+    settings, runtime = config.network_settings(), Runtime(deterministic=False)
+    source = open_checked(settings, config.data, config.log, config.to_dict(), folder, runtime)
+    return build_parts(settings, config.data.source, source, folder, runtime, progress=False)
 
 
 def test_a_table_from_a_file_starts_both_networks_and_trains_no_features(tmp_path, tiny_features):

@@ -7,7 +7,7 @@ import torch
 from tiny_runs import tiny_run
 
 from sgxl_t.objectives.objective import Objective
-from sgxl_t.training.callbacks.tracking import read_stats
+from sgxl_t.training.callbacks.stats_file import read_stats
 from sgxl_t.training.checkpoint.checkpoint import load_newest
 from sgxl_t.training.parallel.exit_codes import DIVERGED
 from sgxl_t.training.parallel.trained_network import TrainedNetwork

@@ -19,9 +19,8 @@ import torch
 from launches import torchrun
 
 from sgxl_t.ops.device_kind import is_cpu
+from sgxl_t.training.build_trainer import build_trainer
 from sgxl_t.training.config.config_file import parse_config
-from sgxl_t.training.loop.data import open_loader
-from sgxl_t.training.loop.trainer import Trainer
 from sgxl_t.training.memory import launch_modes as memory_modes
 from sgxl_t.training.memory.dry_run import Launch, planned, report
 from sgxl_t.training.memory.estimate import estimate_step
@@ -109,7 +108,7 @@ def measure(trainer, phases):
     """Peak of an update of these phases; its pictures are there before it begins."""
     trainer.objective.phases = lambda *_: phases
     try:
-        rounds = trainer.next_rounds(trainer.loader)
+        rounds = trainer.next_rounds()
         return allocated(lambda: trainer.update(rounds))
     finally:
         del trainer.objective.phases
@@ -132,17 +131,17 @@ def measured(request, tmp_path_factory, tiny_features):
         tmp_path_factory.mktemp("run"), {**settings, **clip, "batch.per_device": 8 // rounds}
     )
     estimate = estimate_step(alone(config), 8 // rounds, one_round=rounds == 1, precision=precision)
-    trainer = Trainer(config, Runtime(deterministic=False), config.folder())
+    trainer = build_trainer(config, Runtime(deterministic=False), config.folder())
     if precision == "bf16":
         trainer.runtime.autocast = lambda: torch.autocast("cpu", dtype=torch.bfloat16)
-    trainer.loader = open_loader(trainer)
-    trainer.update(trainer.next_rounds(trainer.loader))
+    trainer.data.open(trainer.state)
+    trainer.update(trainer.next_rounds())
     return estimate, trainer, rounds
 
 
 def test_what_stays_is_counted_to_the_byte(measured):
     estimate, trainer, _ = measured
-    for name, role in trainer.roles().items():
+    for name, role in trainer.state.networks.items():
         size, parameters = estimate.networks[name], list(role.raw.parameters())
         assert size.weights == bytes_of(parameters)
         assert size.trained == bytes_of(role.trainable)
@@ -151,13 +150,16 @@ def test_what_stays_is_counted_to_the_byte(measured):
             state[moment] for state in role.optimizer.state.values() for moment in ("exp_avg", "exp_avg_sq")
         ]
         assert 2 * size.trained == bytes_of(moments)
-    averages = [trainer.ema.network, *([trainer.condition_ema.network] if trainer.condition_ema else [])]
+    averages = [
+        trainer.state.ema.network,
+        *([trainer.state.condition_ema.network] if trainer.state.condition_ema else []),
+    ]
     assert estimate.averages == bytes_of(t for network in averages for t in tensors_of(network))
-    frozen = tensors_of(trainer.features)
+    frozen = tensors_of(trainer.state.features)
     if trainer.config.cond == "text":
-        frozen += tensors_of(trainer.condition.original)
+        frozen += tensors_of(trainer.state.condition.original)
     else:
-        frozen.append(trainer.condition.table)
+        frozen.append(trainer.state.condition.table)
     assert sum(estimate.frozen.values()) == bytes_of(frozen)
 
 

@@ -8,7 +8,7 @@ import pytest
 from crashes import final_state, numbers
 
 from sgxl_t.sampling.pipeline import Pipeline
-from sgxl_t.training.callbacks.tracking import read_stats
+from sgxl_t.training.callbacks.stats_file import read_stats
 from sgxl_t.training.train import main
 
 OLD = Path(__file__).parents[1] / "old_runs"

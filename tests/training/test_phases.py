@@ -120,7 +120,7 @@ def test_an_interrupted_run_of_phases_ends_like_an_unbroken_one(
     folder, update = tmp_path / "run", Trainer.update
 
     def second(self, rounds):
-        if self.folder.name == f"stage_{stopped}" and self.iteration:
+        if self.checkpoints.folder.name == f"stage_{stopped}" and self.state.iteration:
             raise RuntimeError("the power went")
         update(self, rounds)
 

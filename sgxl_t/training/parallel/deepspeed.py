@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sgxl_t.training.parallel.trained_network import MakeOptimizer, Mean, TrainedNetwork
+from sgxl_t.training.parallel.trained_network import MakeOptimizer, Mean, Network, TrainedNetwork
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 REDUCE_BUCKET = 50_000_000
@@ -79,11 +79,11 @@ def zero_settings(
     }
 
 
-class DeepSpeedNetwork(TrainedNetwork):
+class DeepSpeedNetwork(TrainedNetwork[Network]):
     """A network in a DeepSpeed engine. Stage 1 shards moments, 2 gradients as well, 3 weights as well."""
 
     def __init__(
-        self, network: nn.Module, make_optimizer: MakeOptimizer, settings: Mapping[str, Any], *, mean: Mean
+        self, network: Network, make_optimizer: MakeOptimizer, settings: Mapping[str, Any], *, mean: Mean
     ) -> None:
         import deepspeed
 
@@ -97,7 +97,7 @@ class DeepSpeedNetwork(TrainedNetwork):
         self.stage = int(settings["zero_optimization"]["stage"])
         self._names = [name for name, p in network.named_parameters() if p.requires_grad]
 
-    def round(self, *, last: bool) -> AbstractContextManager[None]:
+    def micro_batch(self, *, last: bool) -> AbstractContextManager[None]:
         """See TrainedNetwork."""
         self.engine.set_gradient_accumulation_boundary(last)  # type: ignore[operator]
         return nullcontext()

@@ -10,17 +10,17 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from sgxl_t.training.checkpoint.checkpoint import flatten_optimizer, restore_optimizer
-from sgxl_t.training.parallel.trained_network import MakeOptimizer, Mean, TrainedNetwork
+from sgxl_t.training.parallel.trained_network import MakeOptimizer, Mean, Network, TrainedNetwork
 
 
-class FsdpNetwork(TrainedNetwork):
+class FsdpNetwork(TrainedNetwork[Network]):
     """A network under `fully_shard`, which changes it in place: it is its own engine."""
 
-    def __init__(self, network: nn.Module, make_optimizer: MakeOptimizer, *, mesh: Any, mean: Mean) -> None:
+    def __init__(self, network: Network, make_optimizer: MakeOptimizer, *, mesh: Any, mean: Mean) -> None:
         from torch.distributed.fsdp import fully_shard
 
         fully_shard(network, mesh=mesh)
@@ -28,13 +28,13 @@ class FsdpNetwork(TrainedNetwork):
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """See TrainedNetwork. Gathered weights keep what they were told at first, so their gradients are dropped."""
+        """See TrainedNetwork. Gathered weights still take gradients, which are dropped here."""
         try:
             yield
         finally:
             self.optimizer.zero_grad(set_to_none=True)
 
-    def round(self, *, last: bool) -> AbstractContextManager[None]:
+    def micro_batch(self, *, last: bool) -> AbstractContextManager[None]:
         """See TrainedNetwork."""
         self.raw.set_requires_gradient_sync(last)  # type: ignore[operator]
         return nullcontext()

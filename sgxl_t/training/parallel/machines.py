@@ -6,18 +6,14 @@ import hashlib
 import logging
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sgxl_t.files.whole import whole_file
 from sgxl_t.training.checkpoint.checkpoint import find_newest, manifest_hash, remove_old
 from sgxl_t.training.parallel.main_process import end_together, kimg_of, on_main_process, refuse
 from sgxl_t.training.parallel.runtime import Runtime
-
-if TYPE_CHECKING:
-    from sgxl_t.training.loop.trainer import Trainer
 
 log = logging.getLogger("sgxl_t")
 
@@ -95,25 +91,23 @@ def share_files(runtime: Runtime, folder: Path) -> None:
                         aside.write_bytes(data)
 
 
-def check_agreement(trainer: Trainer) -> None:
+def check_agreement(
+    runtime: Runtime, images_seen: int, frozen: Iterable[nn.Module | None], trained: Iterable[nn.Module]
+) -> None:
     """All processes must begin at the same image with the same weights; ValueError before any update.
 
-    Weights of networks that a back end has taken apart are its own affair.
+    Weights of trained networks that a back end shards are not compared.
     """
-    runtime = trainer.runtime
     if runtime.world_size == 1:
         return
-    guides = trainer.objective.guides
-    stem = None if guides.stem is None else guides.stem.stem
-    networks = [trainer.features, guides.classifier, guides.clip, stem]
-    frozen = [list(network.parameters()) for network in networks if network is not None]
+    weights = [list(network.parameters()) for network in frozen if network is not None]
     facts = [
-        ("number of images that it begins at", str(trainer.images_seen)),
-        ("set of weights in its feature networks and guides", weights_hash(frozen)),
+        ("number of images that it begins at", str(images_seen)),
+        ("set of weights in its feature networks and guides", weights_hash(weights)),
     ]
     if runtime.mode != "fsdp" and runtime.zero_stage < 3:
-        trained = [list(role.raw.parameters()) for role in trainer.roles().values()]
-        facts.append(("set of weights in the networks that train", weights_hash(trained)))
+        moving = [list(network.parameters()) for network in trained]
+        facts.append(("set of weights in the networks that train", weights_hash(moving)))
     runtime.check_same(facts)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from sgxl_t.files.lock import Lock
 from sgxl_t.training.parallel.deepspeed import DeepSpeedNetwork, prepare_deepspeed, zero_settings
 from sgxl_t.training.parallel.fsdp import FsdpNetwork
-from sgxl_t.training.parallel.trained_network import MakeOptimizer, TrainedNetwork
+from sgxl_t.training.parallel.trained_network import MakeOptimizer, Network, TrainedNetwork
 
 Mode = Literal["single", "ddp", "zero", "fsdp"]
 PATIENCE = timedelta(hours=12)
@@ -104,13 +104,13 @@ class Runtime:
 
     def prepare(
         self,
-        network: nn.Module,
+        network: Network,
         make_optimizer: MakeOptimizer,
         *,
         rounds: int,
         per_device: int,
-        follows: TrainedNetwork | None = None,
-    ) -> TrainedNetwork:
+        follows: TrainedNetwork[Any] | None = None,
+    ) -> TrainedNetwork[Network]:
         """Moves a network to the device and gives it to the back end, unless it is frozen as a whole.
 
         rounds, per_device: of an update. follows: the network in whose backward passes this one takes part;

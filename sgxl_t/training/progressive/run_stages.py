@@ -13,9 +13,9 @@ from pathlib import Path
 from sgxl_t.datasets.base import ImageSource
 from sgxl_t.files.whole import whole_folder
 from sgxl_t.model_io.model_folder import read_info
-from sgxl_t.training.callbacks.snapshots import grid_conditions
+from sgxl_t.training.build_trainer import build_trainer
+from sgxl_t.training.callbacks.sample_grid import grid_conditions
 from sgxl_t.training.checkpoint.run_folder import prepare_folder
-from sgxl_t.training.loop.trainer import Trainer
 from sgxl_t.training.parallel import watchdog
 from sgxl_t.training.parallel.machines import share_checkpoint, share_files
 from sgxl_t.training.parallel.main_process import end_together, on_main_process
@@ -118,9 +118,9 @@ def _train_stage(
         config.round_images(runtime.world_size),
     )
     began = time.monotonic()
-    trainer = Trainer(config, runtime, stage.folder)
+    trainer = build_trainer(config, runtime, stage.folder)
     finished = trainer.train()
-    one.kimg, one.ended_by = trainer.images_seen / 1000, trainer.ended_by
+    one.kimg, one.ended_by = trainer.state.kimg, trainer.ended_by
     one.minutes = round(one.minutes + (time.monotonic() - began) / 60, 2)
     if finished:
         one.state = "finished"

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from sgxl_t.model_io.model_folder import load_model
 from sgxl_t.training.callbacks.report import curves, health, page, picture, table, write_page
-from sgxl_t.training.callbacks.snapshots import generate, save_grid
-from sgxl_t.training.callbacks.tracking import read_stats
+from sgxl_t.training.callbacks.sample_grid import save_grid
+from sgxl_t.training.callbacks.snapshots import generate
+from sgxl_t.training.callbacks.stats_file import read_stats
 from sgxl_t.training.parallel.runtime import stream
 from sgxl_t.training.progressive.stages_state import StagesState, StageState, draw_stages
 

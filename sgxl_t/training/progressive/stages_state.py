@@ -11,7 +11,7 @@ from typing import Literal
 from sgxl_t.files.config_json import config_from_value
 from sgxl_t.files.whole import whole_file
 from sgxl_t.networks.weights.stored import read_json
-from sgxl_t.training.callbacks.tracking import read_stats
+from sgxl_t.training.callbacks.stats_file import read_stats
 from sgxl_t.training.checkpoint.run_folder import STAGES
 from sgxl_t.training.progressive.planner import Stage
 
