@@ -50,7 +50,13 @@ def _main(arguments: list[str]) -> int:
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
         config = parse_config([argument for argument in arguments if argument not in DRY_RUN])
-        return dry_run(config) if set(arguments) & set(DRY_RUN) else run(config)
+        if set(arguments) & set(DRY_RUN):
+            from sgxl_t.training.memory.dry_run import print_report
+            from sgxl_t.training.progressive.planner import plan_run
+
+            print_report(plan_run(config).wanted())
+            return 0
+        return run(config)
     except ElsewhereError as error:
         if str(error):
             say(f"error: {error}", err=True)
@@ -70,15 +76,6 @@ def _code_of(error: Exception) -> int:
     if isinstance(error, DivergedError):
         return DIVERGED
     return WRITE_FAILED if isinstance(error, RunFolderError) or is_full(error) else USER_ERROR
-
-
-def dry_run(config: TrainConfig) -> int:
-    """Prints what every launch mode would need of each process."""
-    from sgxl_t.training.memory.dry_run import print_report
-    from sgxl_t.training.progressive.planner import plan_run
-
-    print_report(plan_run(config).wanted())
-    return 0
 
 
 def run(config: TrainConfig) -> int:

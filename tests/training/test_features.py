@@ -190,7 +190,7 @@ def test_the_learning_rate_rises_and_falls():
         ({"kinds": ("resnet",)}, "name one or more of cnn, vit, clip"),
         ({"kinds": ()}, "name one or more"),
         ({"seconds": 0.0}, "above zero"),
-        ({"steps": 0}, "above zero"),
+        ({"config": FeaturesConfig(steps=0)}, "above zero"),
     ],
 )
 def test_wrong_requests_give_one_sentence(options, words, tmp_path):

@@ -47,12 +47,12 @@ from sgxl_t.networks.discriminators.vit_adapter import VitAdapter
 from sgxl_t.networks.generators.registry import build_generator, model_config
 from sgxl_t.networks.generators.superres import stage_parameter_names
 from sgxl_t.networks.text.clip import TextTowerConfig, local_clip
-from sgxl_t.training.build import _rest
 from sgxl_t.training.callbacks.callback import Callbacks
 from sgxl_t.training.checkpoint.checkpoint import load_newest
 from sgxl_t.training.checkpoint.run_checkpoints import RunCheckpoints
 from sgxl_t.training.checkpoint.start import NewRun
 from sgxl_t.training.config.config_file import parse_config
+from sgxl_t.training.networks import freeze_parts
 from sgxl_t.training.parallel.trained_network import TrainedNetwork
 from sgxl_t.training.train_state import TrainState
 
@@ -318,7 +318,7 @@ def test_heads_train_alone_as_in_the_release(files, tmp_path, narrow, capsys):
     config = parse_config(["--config", str(folder / "run.yaml"), "--run-dir", str(folder)])
     assert config.objective.blur_init_sigma == 0
     generator = build_generator(config.generator, ConditionSpec(), seed=0)
-    _rest(config, generator)
+    freeze_parts(generator, config.network_settings().frozen)
     trained = [name for name, value in generator.named_parameters() if value.requires_grad]
     assert trained == stage_parameter_names(generator, train_input=True)
     assert any(name.startswith("synthesis.input.") for name in trained)
