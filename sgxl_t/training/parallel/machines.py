@@ -102,10 +102,7 @@ def check_agreement(runtime: Runtime, state: TrainState) -> None:
     frozen = weights_hash(network.parameters() for network in state.frozen)
     facts = [
         ("number of images that it begins at", str(state.images_seen)),
-        (
-            "set of weights in its feature networks and guides",
-            weights_hash(network.parameters() for network in state.frozen),
-        ),
+        ("set of weights in its feature networks and guides", frozen),
     ]
     if runtime.mode != "fsdp" and runtime.zero_stage < 3:
         trained = [network.raw.parameters() for network in state.networks.values()]
