@@ -5,7 +5,7 @@
 Each row adds one thing to the row above: a latent of 64 instead of 512 numbers, a class table from
 pretrained features instead of a random one, a vision transformer beside the CNN in the discriminator,
 classifier guidance. All runs show equally many images at 16 px with the same rates. The packaged judge, which
-trained none of them, measures 1,440 pictures, psi 1, digit after digit in turn. Runs that are done are not
+trained none of them, measures 1,440 images, psi 1, digit after digit in turn. Runs that are done are not
 repeated: the same command goes on after a break.
 """
 
@@ -25,7 +25,7 @@ import torch
 from torchvision.transforms.functional import pil_to_tensor
 
 from sgxl_t.cli.demo_run.demo import precision
-from sgxl_t.datasets.base import open_source
+from sgxl_t.datasets.open import open_source
 from sgxl_t.metrics.judges.judges import load_judge
 from sgxl_t.networks.frozen import load_feature_network
 from sgxl_t.sampling.pipeline import Pipeline
@@ -131,8 +131,8 @@ def train(folder: Path, settings: dict[str, Any]) -> None:
 def measured(model: Path) -> dict[str, float]:
     """What the judge says of a model; the same seeds and classes for every one."""
     labels = list(range(CLASSES)) * SEEDS_PER_CLASS
-    pictures = Pipeline.from_pretrained(model).pairs(labels, range(len(labels)), batch_size=64)
-    images = torch.stack([pil_to_tensor(picture.image) for picture in pictures])
+    generated = Pipeline.from_pretrained(model).pairs(labels, range(len(labels)), batch_size=64)
+    images = torch.stack([pil_to_tensor(one.image) for one in generated])
     report = load_judge("digits").report(images, torch.tensor(labels))
     return {
         "accuracy": report["accuracy"]["all"],

@@ -17,14 +17,15 @@ import copy
 import json
 import platform
 import statistics
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from sgxl_t.bench.timing import clock_name, timed
 from sgxl_t.networks.backbones.feature_networks import FeatureNetwork
 from sgxl_t.networks.frozen import load_feature_network
 
@@ -128,14 +129,15 @@ def compare(label: str, forms: dict[str, Read], batch: int, turns: int, device: 
     """One row for every form and mode."""
     images = torch.rand(batch, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)).to(device)
     errors = {name: error(read, forms[REFERENCE], images) for name, read in forms.items()}
+    clock = clock_name(torch.device(device), torch.get_num_threads())
     rows = []
     for mode, work in MODES.items():
         times: dict[str, list[float]] = {name: [] for name in forms}
         for turn in range(turns + 1):  # the first one warms up
             for name, read in forms.items():
-                seconds = timed(lambda read=read, work=work: work(read, images), device)
+                milliseconds = timed(partial(work, read, images), clock)
                 if turn:
-                    times[name].append(seconds)
+                    times[name].append(milliseconds)
         rows += [
             {"network": label, "batch": batch, "mode": mode, "form": name, **errors[name], **figures}
             for name, figures in ((name, ratios(times, name)) for name in forms)
@@ -156,24 +158,12 @@ def error(read: Read, reference: Read, images: Tensor) -> dict[str, float]:
     }
 
 
-def timed(work: Callable[[], object], device: str) -> float:
-    """Seconds of the process on a CPU with one thread, else on the wall."""
-    clock = time.process_time if device == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
-    if device != "cpu":
-        torch.cuda.synchronize()
-    start = clock()
-    work()
-    if device != "cpu":
-        torch.cuda.synchronize()
-    return clock() - start
-
-
 def ratios(times: dict[str, list[float]], name: str) -> dict[str, float]:
     """Median milliseconds; how many times as fast as the reference, with quartiles over turns."""
     speeds = [a / b for a, b in zip(times[REFERENCE], times[name], strict=True)]
     low, middle, high = statistics.quantiles(speeds, n=4)
     return {
-        "ms": round(1e3 * statistics.median(times[name]), 2),
+        "ms": round(statistics.median(times[name]), 2),
         "ratio": round(middle, 3),
         "ratio_low": round(low, 3),
         "ratio_high": round(high, 3),

@@ -36,7 +36,7 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from tqdm import tqdm
 
 import sgxl_t
-from sgxl_t.datasets.base import open_source
+from sgxl_t.datasets.open import open_source
 from sgxl_t.metrics.distances.feature_statistics import Moments
 from sgxl_t.metrics.distances.frechet import frechet_distance, frechet_from_moments
 from sgxl_t.metrics.distances.inception_score import inception_score

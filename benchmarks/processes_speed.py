@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--mode", choices=[name for name in MODES if name != "plain"], default="ddp")
     parser.add_argument("--precision", choices=["no", "bf16"], default="no")
     options = parser.parse_args()
-    from sgxl_t.datasets.base import open_source
+    from sgxl_t.datasets.open import open_source
     from sgxl_t.training.local_features.train import train_features
 
     with tempfile.TemporaryDirectory() as place:

@@ -29,8 +29,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageFilter
 
-from sgxl_t.datasets import batches, open_source
-from sgxl_t.datasets.shards import ShardOptions
+from sgxl_t.datasets import BatchOptions, batches, open_source
+from sgxl_t.datasets.shards.source import ShardOptions
 
 SIDE, TARGET, BATCH = 512, 64, 50
 DISTINCT = 200
@@ -117,7 +117,7 @@ def plain_pillow(files: list[bytes]) -> Iterator[np.ndarray]:
 def loader(root: Path, *, draft: bool) -> Iterator[Any]:
     """Batches as training gets them, read in this process."""
     source = open_source(root, resolution=TARGET, shards=ShardOptions(fast_jpeg=draft))
-    return batches(source, batch_size=BATCH, seed=0)
+    return batches(source, BatchOptions(batch_size=BATCH, seed=0))
 
 
 def compare(root: Path, files: list[bytes], turn: int, repeats: int) -> dict[str, dict[str, float]]:

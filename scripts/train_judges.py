@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from sgxl_t.datasets.base import open_source
+from sgxl_t.datasets.open import open_source
 from sgxl_t.metrics.judges.judge_networks import AttributeNet, JudgeClip, words
 from sgxl_t.metrics.judges.judges import JUDGE_FILES, Judge, read_source, resized
 

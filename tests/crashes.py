@@ -60,6 +60,7 @@ SAVING = ("tensors", "models", "manifest", "flush", "rename", "renamed", "remova
 
 def die_saving(moment, number):
     """Called in a run: its process is killed at a moment of its checkpoint `number`, counted from 1."""
+    from sgxl_t.files import whole as files
     from sgxl_t.training.checkpoint import checkpoint
 
     written = [0]
@@ -96,16 +97,8 @@ def die_saving(moment, number):
     whole, checkpoint._write = checkpoint._write, write
     checkpoint.write_tensors = at("tensors", checkpoint.write_tensors, calls=3, spoil=half)
     checkpoint._fingerprint = at("manifest", checkpoint._fingerprint, calls=2)
-    checkpoint._sync = at("flush", checkpoint._sync, calls=3)
-    replace = at("rename", os.replace)
-    checkpoint.os = SimpleNamespace(
-        replace=at("renamed", replace, spoil=lambda work, *given: work(*given)),
-        open=os.open,
-        close=os.close,
-        fsync=os.fsync,
-        strerror=os.strerror,
-        O_RDONLY=os.O_RDONLY,
-    )
+    files._flush = at("flush", files._flush, calls=3)
+    os.rename = at("renamed", at("rename", os.rename), spoil=lambda work, *given: work(*given))
     shutil = checkpoint.shutil
     checkpoint.shutil = SimpleNamespace(
         copytree=at("models", shutil.copytree, spoil=lambda work, *given: work(*given)),

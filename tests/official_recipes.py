@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from official_names_t import official_generator_shapes_t
 from official_pickles import HOOKS, Persistent, official_generator
 
-from sgxl_t.model_io.published.names_t import TEXT_TOWER, official_generator_shapes_t
+from sgxl_t.model_io.published.generator_t import TEXT_TOWER
 
 RELEASE = Path(__file__).parent / "release"
 GROUPS = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set", "_init_args", "_init_kwargs")

@@ -1,5 +1,1 @@
-"""Measurements of this machine: our formulations of the operators and networks against plain ones.
-
-The files of this folder import each other relatively: `worker.py` loads them under another name in a process
-whose `sgxl_t` is another version, so that both versions run the same cases.
-"""
+"""Measurements of this machine: our operators and networks against plain ones, or against another version."""

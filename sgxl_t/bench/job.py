@@ -9,16 +9,16 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from .against.other import OtherRunner, OtherVersion
-from .allocator import SystemTime
-from .cases.cases import DTYPES, Case
-from .cases.swap import reference_operators
-from .equality import LIMITS, largest_error, relative_error
-from .memory import Memory
-from .request import BenchRequest
-from .runner import Runner
-from .timing import alternate, loops_for, timed
-from .variants import formulation, obstacle, runner_class
+from sgxl_t.bench.against.other import OtherRunner, OtherVersion
+from sgxl_t.bench.allocator import SystemTime
+from sgxl_t.bench.cases.cases import DTYPES, Case
+from sgxl_t.bench.cases.swap import reference_operators
+from sgxl_t.bench.equality import LIMITS, largest_error, relative_error
+from sgxl_t.bench.memory import Memory
+from sgxl_t.bench.request import BenchRequest
+from sgxl_t.bench.runner import Runner
+from sgxl_t.bench.timing import alternate, loops_for, timed
+from sgxl_t.bench.variants import formulation, obstacle, runner_class
 
 SHORTEST, SHORTEST_QUICK, SHORTEST_CUDA = 60.0, 15.0, 20.0
 """Milliseconds of one turn, at least; a GPU's events are exact."""

@@ -8,9 +8,8 @@ from typing import NamedTuple
 
 import torch
 
+from sgxl_t.bench.timing import loops_for, quartiles, timed
 from sgxl_t.ops.conv.gemm import products
-
-from .timing import loops_for, quartiles, timed
 
 SHORTEST = 50.0
 """Milliseconds of one measurement."""

@@ -7,21 +7,21 @@ from contextlib import contextmanager, nullcontext
 
 import torch
 
-from .against.other import OtherVersion
-from .allocator import keep_memory
-from .arithmetic import Work
-from .cases.cases import DTYPES
-from .job import Job, Side, first_line
-from .machine import Roof, device_name, load, measure_roof
-from .request import BenchRequest, check
-from .rows import Row
-from .runner import Runner
-from .stages import stages
-from .stages.stage_rows import StageRow
-from .timing import clock_name, quartiles
+from sgxl_t.bench.against.other import OtherVersion
+from sgxl_t.bench.allocator import keep_memory
+from sgxl_t.bench.arithmetic import Work
+from sgxl_t.bench.cases.cases import DTYPES
+from sgxl_t.bench.job import Job, Side, first_line
+from sgxl_t.bench.machine import Roof, device_name, load, measure_roof
+from sgxl_t.bench.request import BenchRequest, check
+from sgxl_t.bench.rows import BenchRow
+from sgxl_t.bench.runner import Runner
+from sgxl_t.bench.stages import stages
+from sgxl_t.bench.stages.stage_rows import StageRow
+from sgxl_t.bench.timing import clock_name, quartiles
 
 
-def measure(request: BenchRequest, tell: Callable[[str], None]) -> Iterator[Row]:
+def measure(request: BenchRequest, tell: Callable[[str], None]) -> Iterator[BenchRow]:
     """Rows one after the other. tell: gets one sentence for every row that there is not, and why."""
     cases = check(request)
     with settings(request):
@@ -74,21 +74,21 @@ def settings(request: BenchRequest) -> Iterator[None]:
         torch.backends.cudnn.allow_tf32 = before[1]
 
 
-def _rows(job: Job, sides: list[Side], roofs: dict[str, Roof], began: float) -> list[Row]:
+def _rows(job: Job, sides: list[Side], roofs: dict[str, Roof], began: float) -> list[BenchRow]:
     if not sides:
         return []
     done = Runner(job.work, job.mode, torch.float32, job.clock).work_done()
     return [_row(job, side, roofs[side.dtype], done, began) for side in sides]
 
 
-def _row(job: Job, side: Side, roof: Roof, done: Work, began: float) -> Row:
+def _row(job: Job, side: Side, roof: Roof, done: Work, began: float) -> BenchRow:
     reference = job.references[job.request.reference_dtype(side.dtype)]
     ours, theirs = quartiles(side.times), quartiles(reference.times)
     pairs = quartiles([slow / fast for fast, slow in zip(side.times, reference.times, strict=True)])
     traffic = None
     if job.mode == "forward":
         traffic = done.megabytes * (2 if side.dtype == "float32" else 1) / ours.median
-    return Row(
+    return BenchRow(
         name=job.case.name,
         resolution=job.case.resolution,
         batch=job.batch,

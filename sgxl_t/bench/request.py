@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import torch
 
-from .cases.cases import MODES, Case, find_cases
-from .stages.schedule import stages_of
-from .timing import REPEATS
-from .variants import CUDA_GRAPH, variants
+from sgxl_t.bench.cases.cases import MODES, Case, find_cases
+from sgxl_t.bench.stages.schedule import stages_of
+from sgxl_t.bench.timing import REPEATS
+from sgxl_t.bench.variants import CUDA_GRAPH, variants
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ def check(request: BenchRequest) -> list[Case]:
         raise ValueError(f"--repeats {request.repeats} is too few for quartiles: use {REPEATS} or more")
     device = torch.device(request.device)
     if device.type not in ("cpu", "cuda"):
-        raise ValueError(f"--device {request.device} has no clock here: use cpu or cuda")
+        raise ValueError(f"--device {request.device} cannot be timed: use cpu or cuda")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"--device {request.device}: torch sees no GPU here, so use --device cpu")
     for name in request.variants:

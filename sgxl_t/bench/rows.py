@@ -8,7 +8,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class BenchRow:
     """One measured run. Times are medians in milliseconds; a ratio above 1 is faster than the reference."""
 
     name: str
@@ -85,7 +85,7 @@ def header(width: int) -> str:
     )
 
 
-def line(row: Row, width: int) -> str:
+def line(row: BenchRow, width: int) -> str:
     """The row under the header; memory and the system's part of the time are ours / the reference's."""
     saved = "" if row.mode == "forward" else _pair(row.saved_mib, row.reference_saved_mib)
     cells = [

@@ -1,4 +1,4 @@
-"""One side of a comparison: a workload in one dtype, one mode and one formulation."""
+"""One side of a comparison: a workload in one dtype, one mode and with one backend."""
 
 from __future__ import annotations
 
@@ -9,15 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .arithmetic import Work, count
-from .cases.workloads import Workload
-from .memory import Memory, measure_memory
-from .timing import timed
-
-try:
-    from sgxl_t.ops.conv.frozen import fixed_weights
-except ImportError:  # another version may be older than that
-    fixed_weights = nullcontext  # type: ignore[assignment]
+from sgxl_t.bench.arithmetic import Work, count
+from sgxl_t.bench.cases.workloads import Workload
+from sgxl_t.bench.memory import Memory, measure_memory
+from sgxl_t.bench.timing import timed
+from sgxl_t.ops.conv.frozen import fixed_weights
+from sgxl_t.sampling.fast.graphs import CapturedCall
 
 Formulation = Callable[[], AbstractContextManager[Any]]
 WARM_UP = 10
@@ -115,9 +112,6 @@ class GraphRunner(Runner):
     def run(self, watch: AbstractContextManager[Any] | None = None) -> list[Tensor]:
         """The result, in the memory that the graph writes to; `watch` sees nothing of it."""
         if self._graph is None:
-            # Here, since other versions of the package have no such file and never come here.
-            from sgxl_t.sampling.fast.graphs import CapturedCall
-
             # One block round all calls, so that the values of weights that it reads are kept.
             with fixed_weights() as self._used:
                 self._graph = CapturedCall(super().run)

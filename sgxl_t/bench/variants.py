@@ -7,9 +7,8 @@ from typing import get_args
 
 import torch
 
+from sgxl_t.bench.runner import Formulation, GraphRunner, Runner
 from sgxl_t.ops.formulation import ConvForm, FilterForm, use
-
-from .runner import Formulation, GraphRunner, Runner
 
 DEFAULT = "default"
 CUDA_GRAPH = "cuda-graph"

@@ -1,4 +1,4 @@
-"""`sgxl-t bench`: measures this machine, prints ratios."""
+"""`sgxl-t bench`: measures speed and memory on this machine and prints ratios."""
 
 from __future__ import annotations
 
@@ -26,10 +26,24 @@ NO_ROW = 1
 @click.command(epilog=EXAMPLES)
 @click.option("--quick", is_flag=True, help="Small cases, under a minute; their names end in -quick.")
 @click.option("--json", "file", metavar="FILE", help="Write all rows as a list into FILE.")
-@click.option("--only", multiple=True, metavar="PATTERN", help="Names to measure (repeat it) [default: all].")
-@click.option("--batch", type=click.IntRange(1), multiple=True, metavar="N", help="Batch sizes, of 1 and 4.")
 @click.option(
-    "--dtype", type=click.Choice(["float32", "bfloat16"]), multiple=True, help="Of ours [default: both]."
+    "--only",
+    multiple=True,
+    metavar="PATTERN",
+    help="Cases to measure, by name or pattern (repeatable) [default: all].",
+)
+@click.option(
+    "--batch",
+    type=click.IntRange(1),
+    multiple=True,
+    metavar="N",
+    help="Batch sizes to measure, of 1 and 4 [default: both].",
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "bfloat16"]),
+    multiple=True,
+    help="Number type on our side [default: both].",
 )
 @click.option(
     "--mode", type=click.Choice(["forward", "forward_backward"]), multiple=True, help="[default: both]"
@@ -40,15 +54,15 @@ NO_ROW = 1
     default=("default",),
     show_default=True,
     metavar="NAME",
-    help="Formulations, such as winograd, compiled, compiled+winograd; `all` for those of this machine.",
+    help="Backends, such as winograd, compiled, compiled+winograd; `all` for those of this machine.",
 )
-@click.option("--repeats", type=int, default=7, show_default=True, help="Turns of each side.")
+@click.option("--repeats", type=int, default=7, show_default=True, help="Measurements of each side.")
 @click.option(
     "--threads",
     type=click.IntRange(0),
     default=0,
-    help="Threads; 1 is timed by the clock of the process, which other programs hardly move "
-    "[default: as torch chooses, by the clock on the wall].",
+    help="Threads; 1 is timed by CPU time, which other programs hardly change [default: as torch chooses, by "
+    "wall time].",
 )
 @click.option("--device", default="cpu", show_default=True, metavar="NAME", help="cpu, cuda, cuda:1.")
 @click.option(
@@ -58,28 +72,28 @@ NO_ROW = 1
 @click.option(
     "--keep-memory",
     is_flag=True,
-    help="Give no memory back while measuring: large results then cost no fresh pages of the system, which "
-    "slow the plain forms most.",
+    help="Return no memory to the system while measuring: otherwise large results need fresh pages, which "
+    "slows down the plain operators most.",
 )
 @click.option(
     "--stages",
     metavar="MODEL",
-    help="Instead of cases: every layer of a model such as sgxl-imagenet-256 and of the networks before it, "
-    "time, arithmetic and rate beside a matrix product.",
+    help="Instead of cases, measure every layer of a model such as sgxl-imagenet-256 and of the stages "
+    "before it: time, arithmetic and rate beside a matrix product.",
 )
 @click.option("--list", "listed", is_flag=True, help="Only print the names of the cases.")
-def bench(file: str | None, listed: bool, **asked: Any) -> int:
-    """Measures operators, layers and whole generators, forward and with gradients, time and memory.
+def bench(file: str | None, listed: bool, **options: Any) -> int:
+    """Measures time and memory of operators, layers and whole generators, forward and with gradients.
 
     The reference is the same network with the same weights on the plain operators of sgxl_t.ops.reference in
-    float32. Both run in one process in turns; a row appears only when their results agree. Times are medians.
-    Exit code 1: a row is missing, and the reason was printed.
+    float32. Both run alternately in one process; a row appears only if their results agree. Times are
+    medians. Exit code 1: a row is missing, for the reason that was printed.
     """
     from sgxl_t.bench.cases.cases import find_cases
     from sgxl_t.bench.request import check
     from sgxl_t.sampling.output.image_files import check_file
 
-    request = _request(asked)
+    request = _request(options)
     if listed:
         for case in find_cases(request.quick, request.only or ("*",)):
             say(case.name)
@@ -129,7 +143,7 @@ def _write(file: str, rows: list[dict[str, Any]]) -> None:
     save_whole(file, write)
 
 
-def _request(asked: dict[str, Any]) -> Any:
+def _request(options: dict[str, Any]) -> Any:
     """Options to a request; `all` becomes the formulations of the device."""
     import torch
 
@@ -138,11 +152,11 @@ def _request(asked: dict[str, Any]) -> Any:
 
     for name in ("batch", "dtype", "mode", "variant"):
         plural = "batches" if name == "batch" else f"{name}s"
-        asked[plural] = tuple(dict.fromkeys(asked.pop(name)))
+        options[plural] = tuple(dict.fromkeys(options.pop(name)))
     try:
-        known = variants(torch.device(asked["device"]))
+        known = variants(torch.device(options["device"]))
     except RuntimeError:
-        raise ValueError(f"--device {asked['device']} is no device: use cpu or cuda") from None
-    if "all" in asked["variants"]:
-        asked["variants"] = tuple(known)
-    return BenchRequest(**asked)
+        raise ValueError(f"--device {options['device']} is not a device: use cpu or cuda") from None
+    if "all" in options["variants"]:
+        options["variants"] = tuple(known)
+    return BenchRequest(**options)

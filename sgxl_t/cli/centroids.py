@@ -52,16 +52,16 @@ def centroids(
 ) -> None:
     """Finds the centres of the styles of MODEL, a model folder, and stores them in it.
 
-    `sgxl-t sample --psi 0.7 --truncation centroid` then pulls each picture to the centre nearest to it, which
-    makes it typical without making all pictures alike. The stages grown from one stem share their centres:
-    copy centroids.safetensors from one model folder to the next. Centres of other settings are replaced with
-    --overwrite only; those that do not fit the model any more are of no use and are replaced.
+    `sgxl-t sample --psi 0.7 --truncation centroid` then pulls each image to the centre nearest to it, which
+    makes it typical without making all images alike. The stages grown from one stem share their centres:
+    copy centroids.safetensors from one model folder to the next. Centres of other settings are replaced only
+    with --overwrite; centres that no longer fit the model always are.
     """
     from sgxl_t.model_io.model_folder import load_model
     from sgxl_t.sampling.centroids import check_replaceable, compute_centroids, save_centroids
     from sgxl_t.sampling.output.image_files import check_writable
     from sgxl_t.sampling.pipeline import choose_device
-    from sgxl_t.sampling.requests import check_seeds
+    from sgxl_t.sampling.sample_spec import check_seeds
 
     check_seeds(seed)
     generator, _, info = load_model(model)

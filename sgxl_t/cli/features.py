@@ -93,7 +93,7 @@ def list_networks(folder: str, as_json: bool) -> None:
 
     root = Path(folder)
     if not root.is_dir():
-        raise ValueError(f"{root} is no folder: name one that `sgxl-t features train --out` has written")
+        raise ValueError(f"{root} is not a folder: name one that `sgxl-t features train --out` has written")
     found = []
     for path in sorted([*root.glob(CONFIG), *root.glob(f"*/{CONFIG}"), *root.glob(f"*/*/{CONFIG}")]):
         config = read_json(path).group()
@@ -138,6 +138,7 @@ def describe(folder: Path) -> dict[str, Any]:
     if config["kind"] in ("clip", "text"):
         clip = load_clip(f"local:{folder}", text_only=config["kind"] == "text")
         text = clip.text_config
+        assert text is not None
         found |= {"embedding": clip.dim, "tokens": text.vocab_size, "caption_tokens": text.context_length}
         network: Any = clip
     else:
@@ -150,7 +151,8 @@ def describe(folder: Path) -> dict[str, Any]:
 
 
 def _summary(config: dict[str, Any]) -> dict[str, Any]:
-    meta = config.get("meta") if isinstance(config.get("meta"), dict) else {}
+    stored = config.get("meta")
+    meta: dict[str, Any] = stored if isinstance(stored, dict) else {}
     image = config.get("image") if config["kind"] == "clip" else config
     sizes = image.get("config") if isinstance(image, dict) else None
     pixels = sizes.get("image_size") if isinstance(sizes, dict) else None

@@ -50,8 +50,8 @@ def import_official(
 ) -> None:
     """Turn FILE, a pickle of the StyleGAN-XL or StyleGAN-T release, into the model folder DEST.
 
-    The pickle is read as data and nothing inside is ever run: tensors and plain values are taken, all else
-    counts for nothing, and a file that lacks one the generator needs is refused. Kernels, filters, padding,
+    The pickle is read as data and nothing inside is ever run: tensors and plain values are taken, all else is
+    ignored, and a file that lacks one the generator needs is refused. Kernels, filters, padding,
     clamps and names of layers come from the file.
     """
     from sgxl_t.files.regular import open_regular
@@ -60,7 +60,7 @@ def import_official(
     names = None if labels is None else _names(Path(labels))
     with open_regular(file) as source:
         stored = read_official(file, source)
-        # What is no such file has been refused before these load all libraries.
+        # Imported here: a file of another kind is refused before all libraries are loaded.
         from sgxl_t.model_io.model_folder import save_model
         from sgxl_t.model_io.published.importer import (
             check_training_state,
@@ -92,7 +92,6 @@ def import_official(
 
 
 def _report(dest: str, generator: Generator, licence: str, notes: list[str], *, as_json: bool) -> None:
-
     kind, classes = generator.condition.kind, generator.condition.num_classes
     report = {
         "model": dest,
@@ -107,12 +106,9 @@ def _report(dest: str, generator: Generator, licence: str, notes: list[str], *, 
     if as_json:
         say_json(report)
         return
-    side = generator.img_resolution
     condition = {"class": f"{classes} classes", "text": "text"}.get(kind, "no condition")
-    say(
-        f"{dest}: {side} x {side} pixels, {report['layers']} layers, {report['parameters']:,} parameters, "
-        f"{condition}"
-    )
+    size = f"{generator.img_resolution} x {generator.img_resolution} pixels, {report['layers']} layers"
+    say(f"{dest}: {size}, {report['parameters']:,} parameters, {condition}")
     for note in [f"licence of the weights: {licence}", *notes]:
         say(f"  {note}")
 
@@ -123,7 +119,7 @@ def _names(path: Path) -> list[str]:
     try:
         lines = read_regular(path, MAX_LABEL_BYTES).decode("utf-8").splitlines()
     except UnicodeDecodeError:
-        raise ValueError(f"{path} is no UTF-8 text: store the class names as such, one a line") from None
+        raise ValueError(f"{path} is not UTF-8 text: store the class names as such, one a line") from None
     return [line.strip() for line in lines if line.strip()]
 
 

@@ -34,7 +34,7 @@ Examples:
 @click.command(epilog=EXAMPLES)
 @click.argument("path")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
-@click.option("--sheet", metavar="FILE", help="Write a sheet of pictures of a data set.")
+@click.option("--sheet", metavar="FILE", help="Write a sheet of images of a data set.")
 @click.option(
     "--examine",
     type=click.IntRange(1),
@@ -47,8 +47,8 @@ Examples:
 def info(path: str, as_json: bool, sheet: str | None, examine: int, allow_pipe: bool) -> None:
     """Says what PATH holds: a model, feature network, run, chain of stages or data set (also digits).
 
-    Of shards it counts all samples, and decodes some for sizes, lengths of captions and reasons of rejects.
-    At the end it says what was rejected, repaired, or found and not used.
+    For shards, all samples are counted and some are decoded for sizes, lengths of captions and reasons of
+    rejection. At the end stands what was rejected, repaired, or found and not used.
     """
     found = describe(path, sheet=sheet, examine=examine, allow_pipe=allow_pipe)
     if as_json:
@@ -70,7 +70,7 @@ def describe(
 ) -> dict[str, Any]:
     """Everything the command prints, as JSON values; ValueError when the path holds none of these.
 
-    sheet: file for pictures of a data set. examine: samples of shards to decode. allow_pipe: run the commands
+    sheet: file for images of a data set. examine: samples of shards to decode. allow_pipe: run the commands
     that a list of shards names.
     """
     other = _not_data(Path(path))
@@ -173,7 +173,7 @@ def _settings(path: Path) -> Value:
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError):
         config = None
     if not isinstance(config, dict):
-        raise ValueError(f"{path} is no configuration of a run: restore the file")
+        raise ValueError(f"{path} is not the configuration of a run: restore the file")
     return Value(config, str(path), way_out="restore the file")
 
 
@@ -195,10 +195,11 @@ def _chain(folder: Path) -> dict[str, Any]:
 
 
 def _data(path: str, sheet: str | None, examine: int, allow_pipe: bool) -> dict[str, Any]:
-    from sgxl_t.datasets.base import open_source
     from sgxl_t.datasets.images.listed import ListedSource
-    from sgxl_t.datasets.shards import ShardSource, is_local
+    from sgxl_t.datasets.open import open_source
+    from sgxl_t.datasets.shards.source import ShardSource
     from sgxl_t.datasets.shards.survey import range_of, survey
+    from sgxl_t.datasets.shards.tar.opening import is_local
 
     known = any(sign in path for sign in ("digits", "emoji-scenes", "{", "*")) or not is_local(path)
     if not known and not Path(path).exists():
@@ -212,39 +213,40 @@ def _data(path: str, sheet: str | None, examine: int, allow_pipe: bool) -> dict[
     found: dict[str, Any] = {"holds": "data set", "path": path}
     about = {"classes": list(source.class_names or ()), "captions": source.has_captions}
     if isinstance(source, ShardSource):
-        seen = survey(source, examine=examine, pictures=count)
+        seen = survey(source, examine=examine, images=count)
         found |= {**about, **seen.findings}
-        pictures = seen.pictures
+        images = seen.images
     else:
         found |= {"pictures": len(source), **about, "first_caption": source[0].caption}
         if isinstance(source, ListedSource):
-            sides = list(source.sizes.elements()) or source.sides(examine)
+            sides = list(source.sizes.elements()) or source.image_sizes(examine)
             found |= {"width": range_of([width for width, _ in sides])}
             found |= {"height": range_of([height for _, height in sides])}
-        pictures = _some_pictures(source, count)
+        images = _some_images(source, count)
     if sheet is not None:
-        found["sheet"] = _write_sheet(pictures, sheet)
+        found["sheet"] = _write_sheet(images, sheet)
     return {**found, "fingerprint": source.fingerprint(), "left_out": source.rejects.summary()}
 
 
-def _some_pictures(source: ImageSource, count: int) -> list[tuple[Image.Image, str]]:
-    """At most `count` pictures, evenly spaced, with their captions."""
+def _some_images(source: ImageSource, count: int) -> list[tuple[Image.Image, str]]:
+    """At most `count` images, evenly spaced, with their captions."""
     from PIL import Image
 
-    count = min(len(source), count)
-    samples = (source[place * len(source) // count] for place in range(count))
+    from sgxl_t.datasets.base import evenly_spaced
+
+    samples = (source[number] for number in evenly_spaced(len(source), count))
     return [
         (Image.fromarray(sample.image.permute(1, 2, 0).numpy()), sample.caption or "") for sample in samples
     ]
 
 
-def _write_sheet(pictures: list[tuple[Image.Image, str]], file: str) -> str:
+def _write_sheet(images: list[tuple[Image.Image, str]], file: str) -> str:
     from sgxl_t.cli.contact_sheet import contact_sheet
     from sgxl_t.sampling.output.image_files import save_png
 
-    if not pictures:
+    if not images:
         raise ValueError(f"--sheet {file}: none of the samples can be shown, so leave it out to see why")
-    return str(save_png(contact_sheet(pictures, columns=SHEET_COLUMNS), file))
+    return str(save_png(contact_sheet(images, columns=SHEET_COLUMNS), file))
 
 
 def _lines(found: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

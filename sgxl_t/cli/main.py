@@ -16,14 +16,14 @@ from sgxl_t.files.memory import MemoryShortError, is_out_of_memory
 from sgxl_t.files.terminal import VisibleFormatter
 
 COMMANDS = {
-    "sample": ("sgxl_t.cli.sampling.sample", "Make pictures from text or classes."),
+    "sample": ("sgxl_t.cli.sampling.sample", "Generate images from text or classes."),
     "interpolate": (
         "sgxl_t.cli.sampling.interpolate",
-        "Make pictures on the way from one prompt to the next.",
+        "Generate images between one prompt or class and the next.",
     ),
     "train": ("sgxl_t.cli.train", "Train a generator; the same as scripts/train.py."),
-    "evaluate": ("sgxl_t.cli.evaluation.evaluate", "Measure models, pictures or results side by side."),
-    "prepare": ("sgxl_t.cli.prepare", "Turn pictures of any layout into a zip or shards."),
+    "evaluate": ("sgxl_t.cli.evaluation.evaluate", "Measure models, images or results side by side."),
+    "prepare": ("sgxl_t.cli.prepare", "Turn images of any layout into a zip or shards."),
     "centroids": ("sgxl_t.cli.centroids", "Find centres of styles for multi-modal truncation."),
     "import": (
         "sgxl_t.cli.import_official",
@@ -31,7 +31,7 @@ COMMANDS = {
     ),
     "features": ("sgxl_t.cli.features", "Train, list and inspect local feature networks."),
     "info": ("sgxl_t.cli.info", "Say what a model, data set or run folder holds."),
-    "bench": ("sgxl_t.cli.bench", "Measure this machine against plain forms of the same formulas."),
+    "bench": ("sgxl_t.cli.bench", "Measure speed and memory on this machine."),
     "doctor": ("sgxl_t.cli.doctor", "Say what this machine can do."),
 }
 """Name to the module that holds the command under the same name, and its line in the help."""
@@ -70,7 +70,7 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(sgxl_t.__version__, prog_name="sgxl-t")
 def cli() -> None:
-    """Fast one-pass image GANs: train on your own pictures, sample from text or classes.
+    """Fast one-pass image GANs: train on your own images, sample from text or classes.
 
     Every command has --help. Exit codes: 0 done, 2 a mistake in the request, 130 interrupted; training has
     more (docs/faults.md), so that a scheduler knows when to start it again.

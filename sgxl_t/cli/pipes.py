@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from sgxl_t.datasets.shards import ShardOptions
+    from sgxl_t.datasets.shards.source import ShardOptions
 
 allow_pipe_option = click.option(
     "--data.allow_pipe",
@@ -21,6 +21,7 @@ allow_pipe_option = click.option(
 
 def shard_options(allow_pipe: bool) -> ShardOptions:
     """How shards named on the command line are read: its own commands run, those of lists if allowed."""
-    from sgxl_t.datasets.shards import Consent, ShardOptions
+    from sgxl_t.datasets.shards.discover import Consent
+    from sgxl_t.datasets.shards.source import ShardOptions
 
     return ShardOptions(consent=Consent(allow_pipe=allow_pipe))

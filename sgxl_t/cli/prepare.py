@@ -32,7 +32,7 @@ Examples:
     type=click.Choice(["zip", "shards"]),
     help="[default: zip for a DEST that ends in .zip, shards otherwise]",
 )
-@click.option("--max-images", type=int, metavar="N", help="At most N pictures, a seeded choice.")
+@click.option("--max-images", type=int, metavar="N", help="At most N images, a seeded choice.")
 @click.option(
     "--captions",
     metavar="FILE",
@@ -41,7 +41,7 @@ Examples:
 @click.option("--split", default="train", show_default=True, metavar="NAME", help="Split of SRC.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of --max-images.")
 @click.option(
-    "--min-side", type=int, default=8, show_default=True, metavar="PX", help="Reject smaller pictures."
+    "--min-side", type=int, default=8, show_default=True, metavar="PX", help="Reject smaller images."
 )
 @click.option(
     "--reject-limit",
@@ -54,7 +54,7 @@ Examples:
     "--upscale-model",
     metavar="NAME",
     help="Folder or Hub id of an image-to-image model of transformers, such as Swin2SR, that enlarges "
-    "pictures smaller than R [default: Lanczos].",
+    "images smaller than R [default: Lanczos].",
 )
 @allow_pipe_option
 @click.option("--overwrite", is_flag=True, help="Replace an existing DEST.")
@@ -77,16 +77,16 @@ def prepare(
 ) -> None:
     """Turn SRC into DEST: a .zip, or a folder of .tar shards.
 
-    SRC is a folder of pictures (flat, one folder per class, or with captions beside them or in a table), a
+    SRC is a folder of images (flat, one folder per class, or with captions beside them or in a table), a
     zip of one, shards, a tar of one tar per class (ImageNet's training set), or an embedded set such as
-    emoji-scenes:24x8. Pictures are turned upright, put on white, cropped to the centre square and resized.
+    emoji-scenes:24x8. Images are turned upright, put on white, cropped to the centre square and resized.
     What cannot be used is left out, counted and listed in a file. ImageNet's classes get their names.
 
-    One DEST at the highest resolution serves all stages: opened at a lower power of two, its pictures are
+    One DEST at the highest resolution serves all stages: opened at a lower power of two, its images are
     shrunk by antialiased Lanczos in one step.
     """
-    from sgxl_t.datasets.base import open_source
     from sgxl_t.datasets.enlarge import Enlarger, ModelEnlarger
+    from sgxl_t.datasets.open import open_source
     from sgxl_t.datasets.prepare import write_dataset
 
     enlarger = Enlarger() if upscale_model is None else ModelEnlarger(upscale_model)

@@ -1,4 +1,4 @@
-"""Classes: a trainable vector per class, started from the pictures themselves."""
+"""Classes: a trainable vector per class, started from the images themselves."""
 
 from __future__ import annotations
 

@@ -68,16 +68,18 @@ def _standardised(means: Tensor, seen: Tensor) -> Tensor:
 def _labelled_batches(
     source: ImageSource, images_per_class: int | None, batch_size: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    taken = torch.zeros(source.num_classes, dtype=torch.int64)
+    counts = torch.zeros(source.num_classes, dtype=torch.int64)
     images: list[Tensor] = []
     labels: list[int] = []
     for index in range(len(source)):
-        if images_per_class is not None and bool((taken >= images_per_class).all()):
+        if images_per_class is not None and bool((counts >= images_per_class).all()):
             break
         sample = source[index]
-        if sample.label is None or (images_per_class is not None and taken[sample.label] >= images_per_class):
+        if sample.label is None or (
+            images_per_class is not None and counts[sample.label] >= images_per_class
+        ):
             continue
-        taken[sample.label] += 1
+        counts[sample.label] += 1
         images.append(torch.as_tensor(sample.image))
         labels.append(sample.label)
         if len(images) == batch_size:
@@ -89,6 +91,6 @@ def _labelled_batches(
 
 def rows_by_name(rows: Tensor, theirs: Sequence[str], ours: Sequence[str]) -> Tensor:
     """Rows [len(theirs), D] in the order of our names [len(ours), D]; a name that is new gets their mean."""
-    places = {name: place for place, name in enumerate(theirs)}
+    rows_of = {name: row for row, name in enumerate(theirs)}
     mean = rows.mean(dim=0)
-    return torch.stack([rows[places[name]] if name in places else mean for name in ours])
+    return torch.stack([rows[rows_of[name]] if name in rows_of else mean for name in ours])

@@ -1,4 +1,4 @@
-"""The interface behind which class, text and no condition are one thing to the rest of the framework."""
+"""The interface through which the rest of the framework uses class, text and no condition alike."""
 
 from __future__ import annotations
 

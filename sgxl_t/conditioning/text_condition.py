@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from sgxl_t.conditioning.caption_store import encode_all, stored_features
+from sgxl_t.conditioning.caption_cache import cached_features, encode_all
 from sgxl_t.conditioning.condition import Condition, Phase
 from sgxl_t.files.terminal import visible
 from sgxl_t.networks.conditioning import Conditioning, rows
@@ -73,8 +73,8 @@ class TextCondition(Condition):
                 parameter.requires_grad_(trainable)
         if trainable:
             self.phases = ("generator", "text_encoder")
-        self._cache: dict[str, Tensor] = {}
-        self._stored: dict[str, Tensor] = {}
+        self._recent: dict[str, Tensor] = {}
+        self._fixed: dict[str, Tensor] = {}
 
     @property
     def original(self) -> TextEncoder:
@@ -87,7 +87,7 @@ class TextCondition(Condition):
         return self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> TextCondition:
-        for part in (self._shared, self._cache, self._stored):
+        for part in (self._shared, self._recent, self._fixed):
             memo[id(part)] = part
         twin = self.__class__.__new__(self.__class__)
         memo[id(self)] = twin
@@ -149,16 +149,16 @@ class TextCondition(Condition):
         return batch.captions
 
     def encode_frozen(self, conditions: Any) -> Conditioning:
-        """float32 [N, dim] of unit length from the frozen original; each caption is encoded once and kept."""
+        """float32 [N, dim] of unit length from the frozen original, which encodes each caption once."""
         captions = list(conditions)
         missing = self._missing(captions)
-        if len(self._cache) + len(missing) > CACHE_ENTRIES:
-            self._cache.clear()
+        if len(self._recent) + len(missing) > CACHE_ENTRIES:
+            self._recent.clear()
             missing = self._missing(captions)
         if missing:
             features = encode_all(self.original, missing)
-            self._cache.update(zip(missing, features.unbind(), strict=True))
-        found = [self._stored[text] if text in self._stored else self._cache[text] for text in captions]
+            self._recent.update(zip(missing, features.unbind(), strict=True))
+        found = [self._fixed[text] if text in self._fixed else self._recent[text] for text in captions]
         target = torch.stack(found).to(self.device)
         return Conditioning(c=target, target=target, guide=target[:, self.original.guide_columns])
 
@@ -186,20 +186,19 @@ class TextCondition(Condition):
         order = [numbers[text] for text in captions]
         return rows(tokens, torch.tensor(order, device=tokens.values.device))
 
-    def keep(self, captions: Sequence[str], folder: Path) -> None:
+    def cache(self, captions: Sequence[str], folder: Path) -> None:
         """Holds the original's features of a fixed set of captions, read from a folder or written there.
 
-        Worth it for encoders whose work takes long. What the generator's own copy makes of them moves and is
-        not kept.
+        Worth it for slow encoders. Features of the generator's own encoder may change and are not cached.
         """
         different = sorted(set(captions))
-        if not self._stored.keys() >= set(different):
-            features = stored_features(self.original, different, folder)
-            self._stored.update(zip(different, features.unbind(), strict=True))
+        if not self._fixed.keys() >= set(different):
+            features = cached_features(self.original, different, folder)
+            self._fixed.update(zip(different, features.unbind(), strict=True))
 
     def _missing(self, captions: Sequence[str]) -> list[str]:
         different = dict.fromkeys(captions)
-        return [text for text in different if text not in self._stored and text not in self._cache]
+        return [text for text in different if text not in self._fixed and text not in self._recent]
 
 
 def _shortened(text: str, most: int = 60) -> str:

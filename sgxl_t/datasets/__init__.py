@@ -1,6 +1,8 @@
-"""Data sets: bytes to uint8 pictures with labels and captions."""
+"""Data sets: bytes to uint8 images with labels and captions."""
 
-from sgxl_t.datasets.base import Batch, ImageSource, Sample, collate, open_source
+from sgxl_t.datasets.base import Batch, ImageSource, Sample, collate
 from sgxl_t.datasets.loading.loader import batches
+from sgxl_t.datasets.loading.options import BatchOptions
+from sgxl_t.datasets.open import open_source
 
-__all__ = ["Batch", "ImageSource", "Sample", "batches", "collate", "open_source"]
+__all__ = ["Batch", "BatchOptions", "ImageSource", "Sample", "batches", "collate", "open_source"]

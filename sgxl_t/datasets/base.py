@@ -1,13 +1,11 @@
-"""Samples, batches, the source that every data set is, and the one function that opens them by name."""
+"""Samples, batches, and the source that every data set is."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -16,29 +14,40 @@ from sgxl_t.datasets.decode import Bounds, Enlarge, Size, fitted
 from sgxl_t.datasets.rejects import RejectedItemError, Rejects
 from sgxl_t.ops.images import to_gray
 
-if TYPE_CHECKING:
-    from sgxl_t.datasets.shards import ShardOptions
-
 CACHE_BYTES = 256 * 2**20
-"""Pictures of a source are kept in memory when all of them together need at most this much."""
+"""Images of a source are kept in memory when all of them together need at most this much."""
 
 LABELS_BY = "sort the pictures into one folder per class, add dataset.json, or train with another condition"
 CAPTIONS_BY = "put name.txt beside name.jpg, add metadata.jsonl, or train with another condition"
-"""Ways to labels and to captions."""
+"""How to get labels and captions, for messages."""
 
 MIN_RESOLUTION, MAX_RESOLUTION = 4, 4096
 
 CONTENT_VERSION = "content 2"
-"""Part of all fingerprints of files; those before went by names and sizes and are not to be trusted."""
+"""Part of every fingerprint of files. Older ones used names and sizes alone and cannot be trusted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceOptions:
+    """How images of files are read, wherever these lie.
+
+    resolution, mirror, rejects: see ImageSource. split: part of the data, such as `train` or `test`.
+    """
+
+    resolution: int
+    split: str = "train"
+    mirror: bool = False
+    rejects: Rejects = field(default_factory=Rejects)
+    bounds: Bounds = field(default_factory=Bounds)
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture: image uint8 [3, R, R] in [0, 255], and its class index and caption where known.
+    """One image: image uint8 [3, R, R] in [0, 255], and its class index and caption where known.
 
     Of a source that is gray, image is [1, R, R].
 
-    captions: all captions of the picture, () where there is none; `caption` alone stands for one. Outside of
+    captions: all captions of the image, () where there is none; `caption` alone stands for one. Outside of
     training `caption` is the first of them.
     """
 
@@ -62,20 +71,20 @@ class Batch:
 
 
 class ImageSource(ABC):
-    """Square pictures of one resolution with labels or captions, addressed by index.
+    """Square images of one resolution with labels or captions, addressed by index.
 
-    Subclasses give `_count` and `_read`; this class mirrors, keeps small sets in memory and passes over
-    pictures that turn out to be broken: the next good one stands in, so an index always gives a sample, and
-    always the same one.
+    Subclasses define `_count` and `_read`; this class mirrors, keeps small sets in memory and replaces an
+    image that turns out to be broken by the next good one, so that an index always gives the same sample.
 
-    size: height and width; another one than the square of `resolution`, set before the first picture is read,
-    is for pictures that are measured, never trained on.
-    gray: set before the first picture is read, reduces pictures to their brightness, one channel.
-    sizes: pictures by width and height of their files, as far as known.
-    enlarge: set before the first picture is read, makes pictures larger that are smaller than the source;
-    Lanczos where it is None. several_captions: whether pictures are known to have more than one caption.
-    no_labels, no_captions: where labels or captions were found and not taken, the rule that left them out and
-    the way out, for the message of `require`; None where there were none.
+    size: height and width. Other than the square of `resolution` only for images that are measured and never
+    trained on.
+    gray: reduces images to their brightness, one channel.
+    enlarge: enlarges images that are smaller than the source; None for Lanczos. These three are set before
+    the first image is read.
+    sizes: number of images by width and height of their files, as far as known.
+    several_captions: whether images are known to have more than one caption.
+    no_labels, no_captions: why labels or captions that were found are not used, and what to do about it, for
+    the message of `require`; None where none were found.
     """
 
     def __init__(
@@ -103,26 +112,26 @@ class ImageSource(ABC):
 
     @abstractmethod
     def _count(self) -> int:
-        """Number of pictures, mirrored ones not counted."""
+        """Number of images, mirrored ones not counted."""
 
     @abstractmethod
     def _read(self, index: int) -> Sample:
-        """Read or draw picture `index`; RejectedItemError when it is broken."""
+        """Read or draw image `index`; RejectedItemError when it is broken."""
 
     def _name(self, index: int) -> str:
-        """Name of picture `index` in the list of rejects."""
+        """Name of image `index` in the list of rejects."""
         return str(index)
 
     @abstractmethod
     def fingerprint(self) -> str:
-        """Sixteen hex digits over all that is read: every byte of pictures, labels and captions, and how.
+        """Sixteen hex digits over every byte of images, labels and captions, and over how they are read.
 
-        The place does not count: equal content elsewhere has an equal fingerprint. Of data behind URLs and
-        commands the addresses alone are known.
+        Where the files lie does not matter: equal content has an equal fingerprint. Of data behind URLs and
+        commands only the addresses count.
         """
 
     def fingerprint_of_numbered(self) -> str:
-        """Fingerprint of the pictures that `source[index]` gives, by content also where they are fetched."""
+        """Fingerprint of the images that `source[index]` gives, by content also where they are fetched."""
         return self.fingerprint()
 
     @property
@@ -131,7 +140,7 @@ class ImageSource(ABC):
         return len(self.class_names) if self.class_names is not None else 0
 
     def label_counts(self) -> dict[int, int] | None:
-        """Pictures by class index, as far as known without reading them; None where that is not known."""
+        """Images by class index, as far as known without reading them; None where that is not known."""
         return None
 
     def __len__(self) -> int:
@@ -149,7 +158,7 @@ class ImageSource(ABC):
         return replace(sample, image=sample.image.flip(-1))
 
     def samples(self, indices: Iterable[int] | None = None) -> Iterator[Sample]:
-        """One pass over all pictures, or over the given indices; broken ones are left out, none stands in."""
+        """One pass over all images, or over the given indices; broken ones are left out and not replaced."""
         for index in range(self._count()) if indices is None else indices:
             try:
                 yield self._read_sized(index)
@@ -182,7 +191,7 @@ class ImageSource(ABC):
         return self.shown(self._read(index))
 
     def shown(self, sample: Sample) -> Sample:
-        """A sample as it was read, at the size and in the channels of this source."""
+        """A sample as it was read, brought to the size and the channels of this source."""
         image = fitted(sample.image, self.size)
         image = to_gray(image) if self.gray else image
         return sample if image is sample.image else replace(sample, image=image)
@@ -201,7 +210,7 @@ class ImageSource(ABC):
 
 @dataclass(frozen=True)
 class Mark:
-    """How far a reader of a stream is: samples taken (good, bad and filtered) of a segment of an epoch."""
+    """How far a reader of a stream has come: samples read (good, bad, filtered) of a segment of an epoch."""
 
     epoch: int = 0
     segment: int = 0
@@ -228,33 +237,21 @@ class StreamSource(ImageSource):
         """Sixteen hex digits that change when marks no longer mean the same samples."""
 
 
-def open_to_measure(
-    reference: str | Path, size: Size, *, split: str = "train", shards: ShardOptions | None = None
-) -> ImageSource:
-    """Open a data set, see `open_source`, whose pictures come at any height and width.
-
-    They are cut to the shape around their centre and resized as ever; those of the size already stay as they
-    are. `rejects` notes how many files have another size, where their headers have been looked at.
-    """
-    fitting = 1 << (max(*size, MIN_RESOLUTION) - 1).bit_length()
-    source = open_source(reference, resolution=min(fitting, MAX_RESOLUTION), split=split, shards=shards)
-    source.size = size
-    height, width = size
-    others = source.sizes.total() - source.sizes[width, height]
-    if others:
-        source.rejects.notes[f"brought to {width} x {height} px from another size"] = others
-    return source
-
-
 def check_resolution(resolution: int) -> int:
     """The resolution itself when it is a power of two in bounds; ValueError otherwise."""
     fits = MIN_RESOLUTION <= resolution <= MAX_RESOLUTION and resolution & (resolution - 1) == 0
     if not fits:
         raise ValueError(
-            f"resolution={resolution} is no power of two from {MIN_RESOLUTION} to {MAX_RESOLUTION}: "
+            f"resolution={resolution} is not a power of two from {MIN_RESOLUTION} to {MAX_RESOLUTION}: "
             "use 16, 32, 64, 128, 256, 512 or 1024"
         )
     return resolution
+
+
+def evenly_spaced(total: int, count: int) -> list[int]:
+    """At most `count` of the numbers below `total`, evenly spaced from 0 on."""
+    count = min(total, count)
+    return [number * total // count for number in range(count)]
 
 
 def collate(samples: list[Sample]) -> Batch:
@@ -265,101 +262,4 @@ def collate(samples: list[Sample]) -> Batch:
         images=torch.stack([sample.image for sample in samples]),
         labels=torch.tensor(labels, dtype=torch.int64) if len(labels) == len(samples) else None,
         captions=captions if len(captions) == len(samples) else None,
-    )
-
-
-def open_source(
-    reference: str | Path,
-    *,
-    resolution: int,
-    split: str = "train",
-    mirror: bool = False,
-    reject_limit: float = 0.1,
-    captions: str | Path | None = None,
-    min_side: int = 8,
-    shards: ShardOptions | None = None,
-) -> ImageSource:
-    """Open a data set by reference.
-
-    reference: `digits`, `emoji-scenes` or a subset such as `emoji-scenes:24x8`, a folder of pictures, a .zip,
-    a folder of .tar shards, a pattern, URL, command or .txt list of shards (see find_shards), or a tar of one
-    tar per class (ILSVRC2012_img_train.tar).
-    split: `train`; `test` (and `held_out` of emoji-scenes); a folder or zip has the splits it has folders of.
-    mirror: every picture also flipped. captions: table or COCO file of captions for a folder or zip.
-    reject_limit: share of broken items above which reading stops with ValueError.
-    min_side: pictures whose shorter side has fewer pixels are rejected.
-    shards: how shards are read; other sources refuse a filter, caption fields and an order.
-    """
-    reference = str(reference)
-    check_resolution(resolution)
-    if captions is not None and not Path(reference).is_dir() and not _is_zip(reference):
-        raise ValueError(
-            f"captions={captions} needs a folder of pictures or a zip, and {reference!r} is neither"
-        )
-    source = _open(
-        reference,
-        captions,
-        resolution=resolution,
-        split=split,
-        mirror=mirror,
-        rejects=Rejects(reject_limit),
-        bounds=Bounds(min_side=min_side),
-        shards=shards,
-    )
-    if shards is not None and not isinstance(source, StreamSource):
-        _refuse(shards, reference)
-    return source
-
-
-def _is_zip(reference: str) -> bool:
-    return reference.lower().endswith(".zip") and Path(reference).is_file()
-
-
-def _refuse(shards: ShardOptions, reference: str) -> None:
-    for name, value in (
-        ("filter", shards.filter),
-        ("caption_fields", list(shards.caption_fields)),
-        ("order", "" if shards.order == "auto" else shards.order),
-    ):
-        if value:
-            raise ValueError(
-                f"data.{name}={value} acts on shards, and {reference!r} is none: leave it out, or make "
-                "shards with sgxl-t prepare"
-            )
-
-
-def _open(reference: str, captions: str | Path | None, **common: Any) -> ImageSource:
-    """Embedded sets, shards, a tar of tars, a zip or a folder, whichever the reference names."""
-    drawn = {key: common[key] for key in ("resolution", "split", "mirror")}
-    kind, _, detail = reference.partition(":")
-    if reference == "digits":
-        from sgxl_t.datasets.embedded.digits import Digits
-
-        return Digits(**drawn)
-    if kind == "emoji-scenes":
-        from sgxl_t.datasets.embedded.emoji_scenes import EmojiScenes
-
-        return EmojiScenes(detail or None, **drawn)
-    from sgxl_t.datasets.images.imagenet import TarOfTarsSource, is_tar_of_tars
-    from sgxl_t.datasets.shards import TYPED, ShardSource, find_shards, is_local
-
-    options = common.pop("shards")
-    if is_local(reference) and is_tar_of_tars(Path(reference)):
-        return TarOfTarsSource(Path(reference), **common)
-    consent = TYPED if options is None else options.consent
-    if subsets := find_shards(reference, common["split"], consent):
-        del common["split"]
-        return ShardSource(reference, subsets, options=options, **common)
-    path = Path(reference)
-    if _is_zip(reference):
-        from sgxl_t.datasets.images.zip import ZipSource
-
-        return ZipSource(path, captions=captions, **common)
-    if path.is_dir():
-        from sgxl_t.datasets.images.folder import FolderSource
-
-        return FolderSource(path, captions=captions, **common)
-    raise ValueError(
-        f"data set {reference!r} does not exist: name a folder, a .zip, .tar shards, 'digits' "
-        "or 'emoji-scenes:24x8'"
     )

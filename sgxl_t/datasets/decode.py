@@ -1,4 +1,4 @@
-"""From the bytes of a picture file to uint8 [3, R, R], and the bounds that hostile or useless files meet."""
+"""From the bytes of an image file to uint8 [3, R, R], with bounds against hostile and useless files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from sgxl_t.datasets.depth import Note, examine, grey_of_floats, grey_of_integers, note_narrow_colours
-from sgxl_t.datasets.rejects import RejectedItemError
+from sgxl_t.datasets.rejects import RejectedItemError, rejected
 
 MIN_SIDE = 8
 MAX_PIXELS = 80_000_000
@@ -28,7 +28,7 @@ UNREADABLE = frozenset({"EPS", "WMF", "MPEG", "BUFR", "GRIB", "HDF5"})
 
 @dataclass(frozen=True)
 class Bounds:
-    """What a picture may be: its shorter side in pixels, its number of pixels, its file size in bytes."""
+    """What an image may be: its shorter side in pixels, its number of pixels, its file size in bytes."""
 
     min_side: int = MIN_SIDE
     max_pixels: int = MAX_PIXELS
@@ -42,57 +42,57 @@ def _formats() -> tuple[str, ...]:
 
 
 @cache
-def picture_suffixes() -> frozenset[str]:
+def image_suffixes() -> frozenset[str]:
     """File endings of the formats that are read, lower case with the dot."""
     formats = set(_formats())
     return frozenset(ending for ending, name in Image.registered_extensions().items() if name in formats)
 
 
-def is_picture(name: str) -> bool:
-    """Whether a file name ends like a picture."""
-    return "." in name and "." + name.rsplit(".", 1)[1].lower() in picture_suffixes()
+def is_image(name: str) -> bool:
+    """Whether a file name ends like an image."""
+    return "." in name and "." + name.rsplit(".", 1)[1].lower() in image_suffixes()
 
 
-def open_picture(file: BinaryIO, bounds: Bounds) -> Image.Image:
-    """Open a picture by its header alone; RejectedItemError when it is none or breaks the bounds."""
+def open_image(file: BinaryIO, bounds: Bounds) -> Image.Image:
+    """Open an image by its header alone; RejectedItemError when it is none or breaks the bounds."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         try:
-            picture = Image.open(file, formats=_formats())
+            image = Image.open(file, formats=_formats())
         except Image.DecompressionBombError as error:
             raise RejectedItemError("too many pixels", str(error)) from error
         except Exception as error:  # Pillow's plugins raise nearly everything on broken headers
-            raise RejectedItemError("no readable picture", str(error) or type(error).__name__) from error
-    width, height = picture.size
+            raise rejected("no readable picture", error) from error
+    width, height = image.size
     if width * height > bounds.max_pixels:
         raise RejectedItemError("too many pixels", f"{width} x {height}, at most {bounds.max_pixels}")
     if min(width, height) < bounds.min_side:
         raise RejectedItemError("too small", f"{width} x {height}, sides of at least {bounds.min_side}")
     try:
-        examine(picture, file)
+        examine(image, file)
     except Exception as error:  # broken tags
-        raise RejectedItemError("no readable picture", str(error) or type(error).__name__) from error
-    return picture
+        raise rejected("no readable picture", error) from error
+    return image
 
 
 Size = tuple[int, int]
 """Height and width in pixels."""
 
 Enlarge = Callable[[Image.Image, int], Image.Image]
-"""A smaller square RGB picture and a side in pixels to the picture of that side."""
+"""Takes a square RGB image and a larger resolution, and gives the image at that resolution."""
 
 
 def _no_note(what: str) -> None:
-    """Nobody counts."""
+    """Remarks that nobody counts."""
 
 
 ORIENTATION = 0x0112
-"""EXIF's entry for how a picture was held."""
+"""EXIF's entry for how an image was held."""
 DRAFT_MARGIN = 2
 """JPEGs are decoded to at least this times R pixels a side, so that Lanczos still does the last step."""
 
 
-def decode_picture(
+def decode_image(
     data: bytes,
     size: int | Size,
     bounds: Bounds | None = None,
@@ -103,29 +103,29 @@ def decode_picture(
 ) -> Tensor:
     """Encoded bytes to uint8 [3, R, R]: upright by EXIF, on white, centre crop, antialiased Lanczos.
 
-    size: R, or height and width. enlarge: what makes pictures smaller than R larger; Lanczos without.
+    size: R, or height and width. enlarge: what makes images smaller than R larger; Lanczos without.
     draft: decode JPEGs at a half, quarter or eighth of their size where at least 2 R pixels a side remain.
     Several times faster; the decoder averages blocks of pixels before Lanczos does the rest.
-    note: takes what is worth counting about the picture, such as 16 bits of which it uses twelve.
+    note: called with each remark on the image, such as that it uses twelve of its 16 bits.
     """
     bounds, resolution = bounds or Bounds(), size if isinstance(size, int) else max(size)
     if len(data) > bounds.max_file_bytes:
         raise RejectedItemError("file too large", f"{len(data)} bytes, at most {bounds.max_file_bytes}")
-    picture = open_picture(io.BytesIO(data), bounds)
+    image = open_image(io.BytesIO(data), bounds)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            if draft and picture.getexif().get(ORIENTATION, 1) == 1:
-                smaller = _drafted_square(picture, resolution)
+            if draft and image.getexif().get(ORIENTATION, 1) == 1:
+                smaller = _drafted_square(image, resolution)
                 if smaller is not None:
                     return _as_tensor(smaller)
-            picture.load()
-            ImageOps.exif_transpose(picture, in_place=True)
-            rgb = to_rgb(picture, note)
+            image.load()
+            ImageOps.exif_transpose(image, in_place=True)
+            rgb = to_rgb(image, note)
     except RejectedItemError:
         raise
     except Exception as error:  # truncated or corrupt bodies end in many kinds of errors
-        raise RejectedItemError("cannot be decoded", str(error) or type(error).__name__) from error
+        raise rejected("cannot be decoded", error) from error
     return _as_tensor(centre_crop(rgb, size, enlarge))
 
 
@@ -136,59 +136,59 @@ def fitted(image: Tensor, size: Size) -> Tensor:
     return _as_tensor(centre_crop(Image.fromarray(image.permute(1, 2, 0).numpy()), size))
 
 
-def _as_tensor(picture: Image.Image) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(np.asarray(picture).transpose(2, 0, 1)))
+def _as_tensor(image: Image.Image) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1)))
 
 
-def _drafted_square(picture: Image.Image, resolution: int) -> Image.Image | None:
-    """The centre square of a picture that its decoder makes smaller; None where it cannot, or not enough."""
-    width, height = picture.size
-    drafted = picture.draft(None, (DRAFT_MARGIN * resolution, DRAFT_MARGIN * resolution))
+def _drafted_square(image: Image.Image, resolution: int) -> Image.Image | None:
+    """The centre square of an image that its decoder makes smaller; None where it cannot, or not enough."""
+    width, height = image.size
+    drafted = image.draft(None, (DRAFT_MARGIN * resolution, DRAFT_MARGIN * resolution))
     scale = width / drafted[1][2] if drafted else 1
     if scale == 1:
         return None
-    # The same square as at full size: its edges may lie between the pixels of the smaller picture.
+    # The same square as at full size: its edges may lie between the pixels of the smaller image.
     side = min(width, height)
     box = [edge / scale for edge in ((width - side) // 2, (height - side) // 2)]
     box += [edge + side / scale for edge in box]
     left, top, right, bottom = (*map(math.floor, box[:2]), *map(math.ceil, box[2:]))
-    square = to_rgb(picture.crop((left, top, right, bottom)))
+    square = to_rgb(image.crop((left, top, right, bottom)))
     inner = (box[0] - left, box[1] - top, box[2] - left, box[3] - top)
     return square.resize((resolution, resolution), Image.Resampling.LANCZOS, box=inner)
 
 
-def to_rgb(picture: Image.Image, note: Note = _no_note) -> Image.Image:
-    """Any mode to RGB; transparent pictures on white, grey of more than eight bits as `depth` has it."""
-    if picture.mode == "I" or picture.mode.startswith("I;16"):
-        picture = grey_of_integers(picture, note)
-    elif picture.mode == "F":
-        picture = grey_of_floats(picture, note)
+def to_rgb(image: Image.Image, note: Note = _no_note) -> Image.Image:
+    """Any mode to RGB; transparent images on white, grey of more than eight bits as `depth` has it."""
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        image = grey_of_integers(image, note)
+    elif image.mode == "F":
+        image = grey_of_floats(image, note)
     else:
-        note_narrow_colours(picture, note)
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
-        picture = Image.alpha_composite(white, picture)
-    return picture if picture.mode == "RGB" else picture.convert("RGB")
+        note_narrow_colours(image, note)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        image = Image.alpha_composite(white, image)
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def centre_crop(picture: Image.Image, size: int | Size, enlarge: Enlarge | None = None) -> Image.Image:
+def centre_crop(image: Image.Image, size: int | Size, enlarge: Enlarge | None = None) -> Image.Image:
     """The largest centred part of a shape, resized in one step. size: a square's side, or height and width.
 
-    Pillow's Lanczos filter, three lobes wide in pixels of the smaller picture, so that everything finer than
-    the result can show is averaged away before it is sampled. This is how every source shrinks pictures: an
-    archive of 256 px opened at 64 px gives the pictures that an archive of 64 px made from it would hold.
+    Pillow's Lanczos filter, three lobes wide in pixels of the smaller image, so that everything finer than
+    the result can show is averaged away before it is sampled. This is how every source shrinks images: an
+    archive of 256 px opened at 64 px gives the images that an archive of 64 px made from it would hold.
     enlarge: for squares alone.
     """
     height, width = (size, size) if isinstance(size, int) else size
-    if picture.size == (width, height):
-        return picture
-    scale = min(picture.width / width, picture.height / height)
+    if image.size == (width, height):
+        return image
+    scale = min(image.width / width, image.height / height)
     across, down = (max(1, round(side * scale)) for side in (width, height))
-    left, top = (picture.width - across) // 2, (picture.height - down) // 2
-    part = picture
-    if picture.size != (across, down):
-        part = picture.crop((left, top, left + across, top + down))
+    left, top = (image.width - across) // 2, (image.height - down) // 2
+    part = image
+    if image.size != (across, down):
+        part = image.crop((left, top, left + across, top + down))
     if enlarge is not None and across < width:
         return enlarge(part, width)
     return part.resize((width, height), Image.Resampling.LANCZOS)

@@ -2,7 +2,7 @@
 
 Scanners, microscopes and medical devices store 10, 12 or 14 bits in files of 16. Where a file says so (sBIT
 of PNG, BitsPerSample and MaxSampleValue of TIFF) its own range becomes black to white. Where it does not, the
-picture stays as dark as its values are, like every other of its set, and a note says what part it uses.
+image stays as dark as its values are, like every other of its set, and a note says what part it uses.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from PIL import Image
 from sgxl_t.datasets.rejects import RejectedItemError
 
 Note = Callable[[str], None]
-"""Takes what is to be counted about a picture."""
+"""Called with a remark on an image, which is counted."""
 
 DEPTH = "depth"
-"""Key of a picture's info under which `examine` leaves what it found."""
+"""Key of an image's info under which `examine` leaves what it found."""
 SHARES = {8: "a 256th", 10: "a 64th", 12: "a sixteenth", 14: "a quarter"}
 """Part of the range of 16 bits that values of fewer bits use."""
 PNG_HEAD = 2**16
@@ -34,8 +34,8 @@ PHOTOMETRIC, BITS_PER_SAMPLE, MAX_SAMPLE_VALUE = 262, 258, 281
 
 @dataclass(frozen=True)
 class Depth:
-    """bits: significant ones by the file's own word, None without. shifted: they may be the upper ones of the
-    16, as PNG asks for, though not all programs do that. inverted: 0 is white.
+    """bits: number of significant bits by the file's own word, None without it. shifted: they may be the
+    upper ones of the 16, as PNG asks for, which not every program follows. inverted: 0 is white.
     """
 
     bits: int | None = None
@@ -43,33 +43,33 @@ class Depth:
     inverted: bool = False
 
 
-def examine(picture: Image.Image, file: BinaryIO) -> None:
-    """Notes in a picture that has been opened and not loaded what its file says of 16-bit values."""
-    tile = getattr(picture, "tile", None)
+def examine(image: Image.Image, file: BinaryIO) -> None:
+    """Notes in an image that has been opened and not loaded what its file says of 16-bit values."""
+    tile = getattr(image, "tile", None)
     if not tile or (";16" not in str(tile[0]) and ";12" not in str(tile[0])):
         return
     depth = Depth()
-    if picture.format == "PNG":
-        place = file.tell()
+    if image.format == "PNG":
+        offset = file.tell()
         file.seek(0)
         depth = Depth(_significant_bits(file.read(PNG_HEAD)), shifted=True)
-        file.seek(place)
-    elif picture.format == "TIFF":
-        depth = _depth_of_tiff(picture.getexif(), grey=picture.mode.startswith("I"))
-    picture.info[DEPTH] = depth
+        file.seek(offset)
+    elif image.format == "TIFF":
+        depth = _depth_of_tiff(image.getexif(), grey=image.mode.startswith("I"))
+    image.info[DEPTH] = depth
 
 
 def _significant_bits(data: bytes) -> int | None:
     """The largest number in the sBIT chunk of a PNG, alpha left out; None without the chunk."""
-    place, channels = 8, {0: 1, 2: 3, 4: 1, 6: 3}.get(data[25] if len(data) > 25 else 0, 1)
-    while place + 8 <= len(data):
-        size, kind = int.from_bytes(data[place : place + 4], "big"), data[place + 4 : place + 8]
+    offset, channels = 8, {0: 1, 2: 3, 4: 1, 6: 3}.get(data[25] if len(data) > 25 else 0, 1)
+    while offset + 8 <= len(data):
+        size, kind = int.from_bytes(data[offset : offset + 4], "big"), data[offset + 4 : offset + 8]
         if kind == b"sBIT":
-            found = max(data[place + 8 : place + 8 + min(size, channels)], default=0)
+            found = max(data[offset + 8 : offset + 8 + min(size, channels)], default=0)
             return found if 8 <= found < 16 else None
         if kind == b"IDAT":
             return None
-        place += 12 + size
+        offset += 12 + size
     return None
 
 
@@ -82,25 +82,25 @@ def _depth_of_tiff(tags: Image.Exif, *, grey: bool) -> Depth:
     return Depth(bits, inverted=grey and tags.get(PHOTOMETRIC) == 0)
 
 
-def grey_of_integers(picture: Image.Image, note: Note) -> Image.Image:
+def grey_of_integers(image: Image.Image, note: Note) -> Image.Image:
     """Modes I and I;16 to L; integers of up to 255 in 32 bits stay as they are."""
-    values = np.asarray(picture).astype(np.int64)
-    depth = picture.info.get(DEPTH) or Depth()
+    values = np.asarray(image).astype(np.int64)
+    depth = image.info.get(DEPTH) or Depth()
     most = int(values.max(initial=0))
     if values.min(initial=0) < 0:
         note(BELOW_ZERO)
     if most >= 2**16:
         raise RejectedItemError("picture of more than 16 bits", f"a value of {most}")
-    wide = picture.mode != "I" or most > 255
+    wide = image.mode != "I" or most > 255
     bits = depth.bits if depth.bits is not None and _lies_low(values, most, depth) else 16
     if wide and bits == 16:
         _note_narrow(most, note)
     if depth.inverted:
         values = (2**bits - 1) - values
     grey = Image.fromarray((values >> (bits - 8 if wide else 0)).clip(0, 255).astype(np.uint8))
-    clear = picture.info.get("transparency")
+    clear = image.info.get("transparency")
     if isinstance(clear, int):
-        grey.putalpha(Image.fromarray(np.where(np.asarray(picture) == clear, 0, 255).astype(np.uint8)))
+        grey.putalpha(Image.fromarray(np.where(np.asarray(image) == clear, 0, 255).astype(np.uint8)))
     return grey
 
 
@@ -111,9 +111,9 @@ def _lies_low(values: NDArray[np.int64], most: int, depth: Depth) -> bool:
     return not depth.shifted or bool((values & ((1 << (16 - depth.bits)) - 1)).any())
 
 
-def grey_of_floats(picture: Image.Image, note: Note) -> Image.Image:
+def grey_of_floats(image: Image.Image, note: Note) -> Image.Image:
     """Mode F to L: values from 0 to 1, or else to 255, or else to 65535 are black to white."""
-    values = np.asarray(picture).astype(np.float64)
+    values = np.asarray(image).astype(np.float64)
     if not np.isfinite(values).all():
         raise RejectedItemError("picture with values that are no numbers")
     least, most = float(values.min(initial=0)), float(values.max(initial=0))
@@ -125,15 +125,15 @@ def grey_of_floats(picture: Image.Image, note: Note) -> Image.Image:
     return Image.fromarray((values * (255 / white)).round().clip(0, 255).astype(np.uint8))
 
 
-def note_narrow_colours(picture: Image.Image, note: Note) -> None:
-    """The same note for pictures whose 16 bits a channel were cut to eight when they were opened."""
-    if DEPTH in picture.info:
-        upper = max(high for _, high in _extrema(picture))
+def note_narrow_colours(image: Image.Image, note: Note) -> None:
+    """The same note for images whose 16 bits a channel were cut to eight when they were opened."""
+    if DEPTH in image.info:
+        upper = max(high for _, high in _extrema(image))
         _note_narrow(upper << 8 | 255, note)
 
 
-def _extrema(picture: Image.Image) -> list[tuple[int, int]]:
-    colours = picture.convert("RGB").getextrema()
+def _extrema(image: Image.Image) -> list[tuple[int, int]]:
+    colours = image.convert("RGB").getextrema()
     return [(int(low), int(high)) for low, high in colours]  # type: ignore[misc]  # pairs for several bands
 
 

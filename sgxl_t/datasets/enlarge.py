@@ -1,4 +1,4 @@
-"""Pictures smaller than the archive they go into: enlarged by Lanczos, or by a super-resolution network."""
+"""Images smaller than the archive they go into: enlarged by Lanczos, or by a super-resolution network."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ LANCZOS = "Lanczos"
 
 
 class Enlarger:
-    """Enlarges square RGB pictures to a given side by Lanczos; `count` tells how many there were."""
+    """Enlarges square RGB images to a resolution by Lanczos. count: how many there were."""
 
     name = LANCZOS
 
     def __init__(self) -> None:
         self.count = 0
 
-    def __call__(self, square: Image.Image, side: int) -> Image.Image:
-        """A square picture smaller than `side` as one of exactly `side` pixels."""
+    def __call__(self, square: Image.Image, resolution: int) -> Image.Image:
+        """A smaller square image enlarged to exactly `resolution` pixels a side."""
         self.count += 1
-        return self._enlarged(square, side).resize((side, side), Image.Resampling.LANCZOS)
+        return self._enlarged(square, resolution).resize((resolution, resolution), Image.Resampling.LANCZOS)
 
-    def _enlarged(self, square: Image.Image, side: int) -> Image.Image:
+    def _enlarged(self, square: Image.Image, resolution: int) -> Image.Image:
         return square
 
 
 class ModelEnlarger(Enlarger):
     """Enlarges with an image-to-image network of transformers, such as Swin2SR, then by Lanczos to size.
 
-    The network is applied until the picture is at least as large as asked for; what is too much is taken off
-    by antialiased Lanczos. Its pictures are ImageNet's usual 0 to 1 unless its own image processor says more.
+    The network is applied until the image is at least as large as asked for; what is too much is taken off
+    by antialiased Lanczos. Its images are ImageNet's usual 0 to 1 unless its own image processor says more.
     """
 
     def __init__(self, name: str, *, device: str | None = None) -> None:
@@ -57,11 +57,11 @@ class ModelEnlarger(Enlarger):
         try:
             self.processor: Any = AutoImageProcessor.from_pretrained(name)
         except (OSError, ValueError):
-            self.processor = None  # without one pictures go in as numbers from 0 to 1
+            self.processor = None  # without one images go in as numbers from 0 to 1
 
-    def _enlarged(self, square: Image.Image, side: int) -> Image.Image:
+    def _enlarged(self, square: Image.Image, resolution: int) -> Image.Image:
         for _ in range(MAX_PASSES):
-            if square.width >= side:
+            if square.width >= resolution:
                 break
             square = self._once(square)
         return square
@@ -74,22 +74,22 @@ class ModelEnlarger(Enlarger):
             pixels = torch.from_numpy(np.array(square)).permute(2, 0, 1)[None].float() / 255
         pixels = self._whole_windows(pixels)
         answer = self.model(pixel_values=pixels.to(self.device))
-        picture = getattr(answer, "reconstruction", None)
-        if picture is None or picture.ndim != 4 or picture.shape[1] != 3:
+        image = getattr(answer, "reconstruction", None)
+        if image is None or image.ndim != 4 or image.shape[1] != 3:
             raise ValueError(f"the upscaling model {self.name!r} gives no colour picture: name another")
-        factor = picture.shape[-1] / pixels.shape[-1]
+        factor = image.shape[-1] / pixels.shape[-1]
         if not factor > 1:
             raise ValueError(
                 f"the upscaling model {self.name!r} gives pictures {factor:g} times as large: "
                 "name one that enlarges, such as caidas/swin2SR-classical-sr-x2-64"
             )
         # The padding below and at the right is cut off again.
-        side = round(square.width * factor)
-        whole = (picture[0, :, :side, :side].float().clamp(0, 1) * 255).round().to(torch.uint8)
+        resolution = round(square.width * factor)
+        whole = (image[0, :, :resolution, :resolution].float().clamp(0, 1) * 255).round().to(torch.uint8)
         return Image.fromarray(whole.permute(1, 2, 0).cpu().numpy())
 
     def _whole_windows(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Pictures [1, 3, H, W] whose sides are multiples of the network's attention windows."""
+        """Images [1, 3, H, W] whose sides are multiples of the network's attention windows."""
         window = int(getattr(self.model.config, "window_size", 1))
         below, right = -pixels.shape[-2] % window, -pixels.shape[-1] % window
         return torch.nn.functional.pad(pixels, (0, right, 0, below), mode="replicate")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -18,10 +17,10 @@ from tqdm import tqdm
 
 from sgxl_t.datasets.base import ImageSource, Sample
 from sgxl_t.datasets.enlarge import Enlarger
-from sgxl_t.datasets.shards import CLASS_FILE
+from sgxl_t.datasets.shards.class_files import CLASS_FILE
 from sgxl_t.datasets.shards.fields import CAPTION_LIST
 from sgxl_t.files.lock import lock_beside, locked
-from sgxl_t.files.whole import is_aside_of, name_aside
+from sgxl_t.files.whole import put_back, whole_file, whole_folder
 
 SHARD_SAMPLES = 1000
 PREPARED_FILE = "prepared.json"
@@ -32,8 +31,8 @@ FORMATS = ("zip", "shards")
 class Report:
     """What was written, and what was left out and why.
 
-    not_used: what was found beside the pictures and not used, by reason: {"count", "names" of the first}.
-    summary: all of it in words. rejects_file: the list of the rejected pictures; None where all are good.
+    not_used: what was found beside the images and not used, by reason: {"count", "names" of the first}.
+    summary: all of it in words. rejects_file: the list of the rejected images; None where all are good.
     """
 
     destination: str
@@ -59,9 +58,11 @@ class Report:
 class Writer(Protocol):
     """Takes samples one by one; `close` completes what is on disk."""
 
-    def add(self, sample: Sample) -> None: ...
+    def add(self, sample: Sample) -> None:
+        """Append one sample."""
 
-    def close(self, class_names: tuple[str, ...] | None, prepared: dict[str, object]) -> None: ...
+    def close(self, class_names: tuple[str, ...] | None, prepared: dict[str, object]) -> None:
+        """Complete what is on disk."""
 
 
 def write_dataset(
@@ -78,13 +79,13 @@ def write_dataset(
     """Write `source` to a .zip file or a folder of shards and list the rejects.
 
     The result appears under its name only when it is complete. max_images: a seeded choice, in source order.
-    enlarger: what makes pictures larger that are smaller than the source, Lanczos without; what was used, and
-    for how many pictures, stands in the report and beside the pictures under "prepared".
+    enlarger: what makes images larger that are smaller than the source, Lanczos without; what was used, and
+    for how many images, stands in the report and beside the images under "prepared".
     Rejects, if any, are listed in `<destination>.rejects.jsonl` beside a zip, or in `rejects.jsonl` among the
     shards.
     """
     if max_images is not None and max_images < 1:
-        raise ValueError(f"max_images={max_images} leaves no picture: use 1 or more")
+        raise ValueError(f"max_images={max_images} is too small: use 1 or more")
     target = _check_target(Path(destination), format, overwrite)
     total = len(source) // (2 if source.mirror else 1)
     indices: Sequence[int] | None = None
@@ -92,7 +93,7 @@ def write_dataset(
         indices = sorted(np.random.RandomState(seed).permutation(total)[:max_images].tolist())
     source.enlarge = enlarger = enlarger or Enlarger()
     count = 0
-    with _aside(target) as partial:
+    with _aside(target, format) as partial:
         _check_target(target, format, overwrite)  # another process may just have made it
         writer: Writer = (
             ZipWriter(partial) if format == "zip" else ShardWriter(partial, lists=source.several_captions)
@@ -136,7 +137,7 @@ def _report(source: ImageSource, enlarger: Enlarger, target: Path, format: str, 
 
 
 def _prepared(source: ImageSource, enlarger: Enlarger) -> dict[str, object]:
-    """How the pictures of an archive came to their size."""
+    """How the images of an archive came to their size."""
     return {
         "resolution": source.resolution,
         "resize": "centre square, Lanczos (Pillow)",
@@ -155,7 +156,7 @@ class ZipWriter:
         self._count = 0
 
     def add(self, sample: Sample) -> None:
-        """Append one picture."""
+        """Append one image."""
         name = f"{self._count // 1000:05d}/img{self._count:08d}.png"
         self._put(name, encode_png(sample))
         if sample.label is not None:
@@ -169,7 +170,7 @@ class ZipWriter:
         """Write dataset.json and the directory of the zip.
 
         Captions stand under "labels" as StyleGAN-T's tools expect, except beside integer labels; several of
-        one picture as a list.
+        one image as a list.
         """
         table: dict[str, object] = {"labels": self._labels or self._captions or None}
         if self._labels and self._captions:
@@ -193,7 +194,6 @@ class ShardWriter:
 
     def __init__(self, folder: Path, *, lists: bool = False) -> None:
         """lists: write the field "captions" also where it holds one caption, so that it can be read alone."""
-        folder.mkdir()
         self.folder, self.lists = folder, lists
         self._count = 0
         self._tar = None
@@ -224,7 +224,7 @@ class ShardWriter:
         self._count += 1
 
     def close(self, class_names: tuple[str, ...] | None, prepared: dict[str, object]) -> None:
-        """Complete the last shard and write the names of the classes and how the pictures were prepared."""
+        """Complete the last shard and write the names of the classes and how the images were prepared."""
         self._finish()
         (self.folder / PREPARED_FILE).write_text(json.dumps(prepared, indent=1) + "\n")
         if class_names is not None:
@@ -238,7 +238,7 @@ class ShardWriter:
 
 
 def encode_png(sample: Sample) -> bytes:
-    """The picture as PNG, fast rather than small."""
+    """The image as PNG, fast rather than small."""
     buffer = io.BytesIO()
     Image.fromarray(sample.image.permute(1, 2, 0).numpy()).save(buffer, "png", compress_level=1)
     return buffer.getvalue()
@@ -246,7 +246,7 @@ def encode_png(sample: Sample) -> bytes:
 
 def _check_target(target: Path, format: str, overwrite: bool) -> Path:
     if format not in FORMATS:
-        raise ValueError(f"format={format!r} is none of {', '.join(FORMATS)}: use one of them")
+        raise ValueError(f"format={format!r} is unknown: use {' or '.join(FORMATS)}")
     if format == "zip" and target.suffix.lower() != ".zip":
         raise ValueError(f"{target} does not end in .zip: name it {target}.zip or use the format 'shards'")
     if format == "shards" and target.suffix.lower() in (".zip", ".tar"):
@@ -275,43 +275,23 @@ def _rejects_file(target: Path) -> Path:
 
 
 @contextmanager
-def _aside(target: Path) -> Iterator[Path]:
-    """A path beside the target to write to, renamed to it at the end and removed after any failure.
+def _aside(target: Path, format: str) -> Iterator[Path]:
+    """A new file or folder beside the target, which replaces it at the end and is removed after any failure.
 
     Meanwhile no other process writes to the target: a second one ends with one sentence. What one left that
     was killed is removed.
     """
-    partial = name_aside(target)
     with ExitStack() as held:
         try:
             what, way_out = f"{target} is being written", "wait for it, or name another destination"
             held.enter_context(locked(lock_beside(target), what, way_out))
-            partial.open("xb").close()  # tells now, not after an hour, that the folder cannot be written
-            partial.unlink()
+            put_back(target.parent, target.name)
+            whole = whole_file(target) if format == "zip" else whole_folder(target, mark=None)
+            partial = held.enter_context(whole)
+            if format == "zip":
+                partial.touch()  # tells now, not after an hour, that the folder cannot be written
         except OSError as error:
             raise ValueError(
                 f"{target} cannot be written ({error.strerror or error}): choose a folder you may write to"
             ) from error
-        _remove_left(target)
-        try:
-            yield partial
-            if target.is_dir():
-                shutil.rmtree(target)
-            partial.replace(target)
-        except BaseException:  # Ctrl-C too
-            _remove(partial)
-            raise
-
-
-def _remove_left(target: Path) -> None:
-    """Remove what killed processes wrote beside the target; nobody else may be writing it."""
-    for path in target.parent.iterdir():
-        if is_aside_of(path, target):
-            _remove(path)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+        yield partial

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sgxl_t.files.terminal import visible
+from sgxl_t.files.whole import write_whole
 
 Item = tuple[str, str, str]
 """Name, reason and detail of one rejected item."""
@@ -18,12 +19,17 @@ NAMES_TOLD = 3
 
 
 class RejectedItemError(ValueError):
-    """One picture, caption or label that cannot be used; `reason` is the same for all of its kind."""
+    """One image, caption or label that cannot be used; `reason` is the same for all of its kind."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(f"{reason}: {detail}" if detail else reason)
         self.reason = reason
         self.detail = detail
+
+
+def rejected(reason: str, error: Exception) -> RejectedItemError:
+    """An item that cannot be used because of an error of another library."""
+    return RejectedItemError(reason, str(error) or type(error).__name__)
 
 
 @dataclass
@@ -48,7 +54,7 @@ class Rejects:
     limit: largest share of rejected items among all items, in [0, 1]; above it `check` raises ValueError.
     items: (name, reason, detail) in the order found. notes: counts of things that were not rejected:
     repaired (for example captions cut at the length limit), or left out by the filter.
-    unused: what was found beside the pictures and not used, by reason, such as files of other kinds, labels
+    unused: what was found beside the images and not used, by reason, such as files of other kinds, labels
     and captions that no rule takes; it does not count against the limit.
     """
 
@@ -64,7 +70,7 @@ class Rejects:
 
     def __post_init__(self) -> None:
         if not 0 <= self.limit <= 1:
-            raise ValueError(f"reject_limit={self.limit} is no share: use a number from 0 to 1")
+            raise ValueError(f"reject_limit={self.limit} is out of range: use a number from 0 to 1")
 
     def __len__(self) -> int:
         return len(self.items)
@@ -132,13 +138,13 @@ class Rejects:
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         if self.items:
-            path.write_text("".join(_line(*item) for item in self.items), encoding="utf-8")
+            write_whole(path, "".join(_line(*item) for item in self.items))
         else:
             path.unlink(missing_ok=True)
         self._log = path
 
     def leave_writing(self) -> None:
-        """In a loader process: what is found from here on is told by `news`, the main process writes it."""
+        """For a loader process: from here on `news` reports what is found, and the main process writes it."""
         self._log = None
         self.news()
 

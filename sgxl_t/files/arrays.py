@@ -54,7 +54,7 @@ class StoredArrays(Mapping[str, Header]):
         return len(self._headers)
 
     def read(self, name: str) -> np.ndarray[Any, Any]:
-        """One array; BrokenArraysError where there is none of that name, or its checksum is wrong."""
+        """One array [*shape]; BrokenArraysError where it is missing, or its checksum is wrong."""
         if name not in self._headers:
             raise BrokenArraysError(f"it holds no array {name}")
         header = self._headers[name]
@@ -94,7 +94,7 @@ def _headers(archive: zipfile.ZipFile, size: int) -> dict[str, Header]:
 
 
 def read_array(path: str | Path) -> np.ndarray[Any, Any]:
-    """The array of an .npy file; errors as of `open_arrays`."""
+    """The array [any shape] of an .npy file; errors as of `open_arrays`."""
     with open_regular(path) as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(0)

@@ -65,7 +65,7 @@ def config_from_value(cls: type[T], value: Value) -> T:
     keys = value.keys()
     for key in keys:
         if key not in names:
-            raise value.error(f'has "{visible(key)[:60]}", which is no known setting of this version')
+            raise value.error(f'has "{visible(key)[:60]}", which is not a setting of this version')
     found: dict[str, Any] = {}
     for name in names:
         if name in keys:

@@ -3,7 +3,7 @@
 Names, sizes and times say nothing about content: two folders of bitmaps share all of them easily. So every
 byte is read and goes into SHA-256, which takes minutes for large sets. Hashes are therefore remembered in the
 user's cache folder, by the path of a file and by everything that the file system says about it: device,
-number, size and both times. The time of the last change of a file cannot be set by programs, so a picture
+number, size and both times. The time of the last change of a file cannot be set by programs, so an image
 that was replaced and given its old time back is seen too.
 """
 

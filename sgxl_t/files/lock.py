@@ -1,4 +1,4 @@
-"""Locks on folders and files that are written for long; what killed processes leave of them is recognised.
+"""Locks on folders and files while they are written; locks that killed processes left are recognised.
 
     with locked(lock_in(run), f"run folder {run} is being trained", "wait, or name another --run-dir"):
         ...
@@ -20,7 +20,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -39,7 +39,10 @@ BEAT = 10.0
 PATIENCE = 90.0
 """Seconds without a touch after which a holder on another machine has gone."""
 HALF_WRITTEN = 2.0
-"""Seconds after which a lock that names nobody is what a process left that was killed while it made it."""
+"""Seconds after which a lock that names no holder counts as left by a process killed while making it."""
+WAIT_SECONDS = 120.0
+"""Longest wait of `in_turn`; a change takes far less than a second."""
+_PAUSE = 0.05
 MAX_BYTES = 4096
 _READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
@@ -145,6 +148,28 @@ def locked(path: Path, what: str, way_out: str) -> Iterator[Lock]:
                 folder.rmdir()
 
 
+@contextmanager
+def in_turn(path: Path) -> Iterator[None]:
+    """A block in which no other process that asks for its turn at `path` changes that file.
+
+    LockedError, a ValueError in one sentence, where another process does not come to an end; OSError where
+    nothing can be written beside the file.
+    """
+    latest = time.monotonic() + WAIT_SECONDS
+    with ExitStack() as held:
+        while True:
+            try:
+                held.enter_context(
+                    locked(lock_beside(path), f"{path} is being written", "wait, or name another file")
+                )
+                break
+            except LockedError:
+                if time.monotonic() > latest:
+                    raise
+                time.sleep(_PAUSE)
+        yield
+
+
 def _acquire(path: Path, what: str, way_out: str) -> Lock:
     """Makes the lock file, after removing one whose holder has gone."""
     content = json.dumps(asdict(_this_process()), indent=1).encode()
@@ -219,7 +244,7 @@ def _look(path: Path) -> tuple[bytes, int]:
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise ValueError(f"{path} stands where a lock belongs and is no file: remove it")
+            raise ValueError(f"{path} is where a lock file belongs and is not a file: remove it")
         return os.read(descriptor, MAX_BYTES + 1), status.st_mtime_ns
     finally:
         os.close(descriptor)
@@ -229,8 +254,8 @@ def _holder_in(content: bytes, path: Path) -> Holder | None:
     """Who holds a lock by its content; None for what is half written, or garbled."""
     try:
         value = parse_json(content, str(path), maximum=MAX_BYTES)
-        words = {name: value[name].text(300) for name in ("started", "host", "machine", "since")}
-        return Holder(pid=value["pid"].integer(1, 2**31 - 1), **words)
+        texts = {name: value[name].text(300) for name in ("started", "host", "machine", "since")}
+        return Holder(pid=value["pid"].integer(1, 2**31 - 1), **texts)
     except ValueError:
         return None
 

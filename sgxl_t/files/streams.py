@@ -1,4 +1,4 @@
-"""Words for people that may get lost without ending the work: logs into a pipe, a terminal, a full disk."""
+"""Output that may get lost without ending the work: logs into a closed pipe, a lost terminal, a full disk."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class _Forgiving:
 
 @contextmanager
 def forgiving_streams() -> Iterator[None]:
-    """Within the block no word on stdout or stderr can fail, so that a log that nobody reads ends no work."""
+    """Within the block writing to stdout or stderr never fails, so that a log nobody reads ends no work."""
     before = sys.stdout, sys.stderr
     with open(os.devnull, "w") as nowhere:  # for a process that was started without streams
         forgiving = [_Forgiving(nowhere if stream is None else stream) for stream in before]

@@ -1,4 +1,4 @@
-"""Tensors written to disk, all in one way."""
+"""Tensors written to disk."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ from torch import Tensor
 def write_tensors(
     path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Writes a safetensors file that whoever may read other new files here may read; the caller cares for
-    atomicity.
+    """Writes a safetensors file with the permissions that any new file gets; the caller makes it atomic.
 
-    tensors: by name, on any device and in any layout. metadata: text for the header; of several entries the
-    order in the file is not fixed.
+    tensors: of any shape by name, on any device and in any layout. metadata: text for the header; of several
+    entries the order in the file is not fixed.
     """
     # safetensors makes its files readable by their owner alone, wherever they go.
     path.touch()

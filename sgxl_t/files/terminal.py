@@ -20,6 +20,11 @@ def visible(text: object) -> str:
     return "".join(_NAMED.get(char, _written_out(char)) if _harmful(char) else char for char in str(text))
 
 
+def first_line(error: Exception) -> str:
+    """What an error of another library says, as far as one line takes it."""
+    return visible((str(error) or type(error).__name__).splitlines()[0])
+
+
 def say(text: object = "", *, err: bool = False) -> None:
     """Prints one line on stdout or stderr, with what would harm a terminal written out.
 

@@ -121,8 +121,8 @@ class Value:
 
     def error(self, what: str) -> UntrustedValueError:
         """An error to raise about this value: its place, then `what`."""
-        place = visible(f"{self.where}: {self.path}" if self.path else self.where)
-        return UntrustedValueError(f"{place} {what}" + (f": {self.way_out}" if self.way_out else ""))
+        location = visible(f"{self.where}: {self.path}" if self.path else self.where)
+        return UntrustedValueError(f"{location} {what}" + (f": {self.way_out}" if self.way_out else ""))
 
 
 def read_json(
@@ -174,7 +174,7 @@ def parse_json(
     except RecursionError:
         raise UntrustedValueError(f"{shown} is nested deeper than {MAX_DEPTH} levels: {repair}") from None
     except ValueError as error:
-        raise UntrustedValueError(f"{shown} is no JSON ({visible(error)}): {repair}") from error
+        raise UntrustedValueError(f"{shown} is not valid JSON ({visible(error)}): {repair}") from error
     if _deeper_than(raw, MAX_DEPTH):
         raise UntrustedValueError(f"{shown} is nested deeper than {MAX_DEPTH} levels: {repair}")
     return Value(raw, where, way_out=way_out)

@@ -16,21 +16,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sgxl_t.datasets.base import ImageSource, Sample, open_source
-from sgxl_t.datasets.decode import Bounds, open_picture
-from sgxl_t.datasets.images.annotations import MAX_TABLE_BYTES, clean_caption
+from sgxl_t.datasets.base import ImageSource, Sample
+from sgxl_t.datasets.captions import clean_caption
+from sgxl_t.datasets.decode import Bounds, open_image
+from sgxl_t.datasets.images.annotations import MAX_TABLE_BYTES
 from sgxl_t.datasets.images.zip import ZipSource
+from sgxl_t.datasets.open import open_source
 from sgxl_t.datasets.rejects import RejectedItemError, Rejects
 from sgxl_t.files.content import short_hash
+from sgxl_t.files.lock import in_turn
 from sgxl_t.files.regular import read_regular
 from sgxl_t.files.terminal import visible
-from sgxl_t.files.turns import in_turn
 from sgxl_t.files.untrusted import Value, parse_json
 from sgxl_t.metrics.distances.clip_score import check_prompts
 from sgxl_t.metrics.features.resize import lanczos_uint8
 from sgxl_t.metrics.features.weights import replacing
 from sgxl_t.metrics.generated import Fakes, shown_size
-from sgxl_t.metrics.sampling_rng import stream
+from sgxl_t.ops.random import sample_rng
 
 COCO_METRICS = {"fid30k_coco64": 64, "fid30k_coco256": 256}
 """Name of the metric to its evaluation resolution; the two are never compared."""
@@ -94,9 +96,9 @@ def draw_prompts(captions: str | Path, *, count: int = COUNT, seed: int = 0) -> 
     images = sorted(by_image)
     prompts = []
     for index in range(count):
-        image = images[_uniform(len(images), stream(seed, index, "prompt"))]
+        image = images[_uniform(len(images), sample_rng(seed, index, "prompt"))]
         choices = by_image[image]
-        caption_id, text = choices[_uniform(len(choices), stream(seed, image, "caption"))]
+        caption_id, text = choices[_uniform(len(choices), sample_rng(seed, image, "caption"))]
         prompts.append(Prompt(image, caption_id, text))
     return PromptList(tuple(prompts), seed, path.name, hashlib.sha256(data).hexdigest())
 
@@ -228,7 +230,7 @@ def open_coco(reference: str | Path, resolution: int) -> CocoReal:
     stored = open_source(reference, resolution=STORED)
     if isinstance(stored, ZipSource):
         with stored._open(stored.entries[0].name) as file:
-            size = open_picture(file, Bounds()).size
+            size = open_image(file, Bounds()).size
         if size != (STORED, STORED):
             raise ValueError(
                 f"{reference} holds pictures of {size[0]} x {size[1]} px: prepare COCO again with "

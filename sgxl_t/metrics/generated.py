@@ -17,7 +17,7 @@ from torch import Tensor
 from sgxl_t.conditioning.condition import Condition
 from sgxl_t.conditioning.generate import images_of
 from sgxl_t.datasets.base import ImageSource
-from sgxl_t.datasets.decode import Bounds, Size, is_picture, open_picture, to_rgb
+from sgxl_t.datasets.decode import Bounds, Size, is_image, open_image, to_rgb
 from sgxl_t.datasets.images.folder import list_folder
 from sgxl_t.datasets.images.listed import ListedSource
 from sgxl_t.datasets.images.zip import check_archive
@@ -26,10 +26,11 @@ from sgxl_t.files.content import file_hash, file_hashes, short_hash
 from sgxl_t.files.regular import open_regular
 from sgxl_t.files.terminal import visible
 from sgxl_t.metrics.processes import NotFiniteError
-from sgxl_t.metrics.sampling_rng import exact, latents, stream
+from sgxl_t.metrics.sampling_rng import exact, sample_latents
 from sgxl_t.networks.conditioning import Conditioning
 from sgxl_t.networks.generators.generator import Generator
 from sgxl_t.ops.images import to_uint8
+from sgxl_t.ops.random import sample_rng
 
 ClassSampling = Literal["uniform", "dataset", "balanced"]
 CLASS_SAMPLING: tuple[ClassSampling, ...] = ("uniform", "dataset", "balanced")
@@ -117,7 +118,7 @@ class GeneratorFakes:
 
     def pictures(self, indices: Sequence[int]) -> Tensor:
         """uint8 [n, 3, R, R] on the generator's device; NotFiniteError for pictures with NaN."""
-        z = latents(self.seed, indices, self.generator.z_dim).to(self.device)
+        z = sample_latents(self.seed, indices, self.generator.z_dim).to(self.device)
         with exact(self.device):
             images = images_of(self.generator, self.encoded(indices), z, psi=self.psi)
         broken = len(images) - int(torch.isfinite(images).flatten(1).all(1).sum())
@@ -142,10 +143,10 @@ class GeneratorFakes:
             classes = self.condition.spec.num_classes
             if self.class_sampling == "balanced":
                 return index % classes
-            return int(torch.randint(classes, (), generator=stream(self.seed, index, "class")))
+            return int(torch.randint(classes, (), generator=sample_rng(self.seed, index, "class")))
         if index not in self._drawn:
             assert self.notes is not None
-            rng = stream(self.seed, index, "note")
+            rng = sample_rng(self.seed, index, "note")
             chosen = int(torch.randint(len(self.notes.source), (), generator=rng))
             note = self.notes.label if kind == "class" else self.notes.caption
             self._drawn[index] = note(chosen)
@@ -255,9 +256,9 @@ class _PictureFiles:
         if self.rejects.items:
             name, reason, _ = self.rejects.items[0]
             raise self._unusable(name, reason)
-        self.names = sorted(name for name in names if is_picture(name))
+        self.names = sorted(name for name in names if is_image(name))
         for name in names:
-            if not is_picture(name):
+            if not is_image(name):
                 self.rejects.pass_over("file that is no picture", name)
         if len(self.names) < 2:
             raise ValueError(f"{path} holds {len(self.names)} pictures: a metric needs at least 2")
@@ -299,7 +300,7 @@ class _PictureFiles:
 
     def _opened(self, name: str, file: BinaryIO) -> Image.Image:
         try:
-            return open_picture(file, Bounds(min_side=1))
+            return open_image(file, Bounds(min_side=1))
         except RejectedItemError as error:
             raise self._unusable(name, str(error)) from None
 

@@ -15,9 +15,9 @@ from typing import Any
 
 import sgxl_t
 from sgxl_t.datasets.decode import Size
+from sgxl_t.files.lock import in_turn
 from sgxl_t.files.regular import read_regular
 from sgxl_t.files.terminal import visible
-from sgxl_t.files.turns import in_turn
 from sgxl_t.files.untrusted import Value, parse_json
 from sgxl_t.metrics.features.weights import replacing
 from sgxl_t.metrics.generated import CLASS_SAMPLING

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -15,26 +14,15 @@ from tqdm import tqdm
 from sgxl_t.metrics.features.base import full_precision
 from sgxl_t.metrics.processes import NotFiniteError, Processes
 from sgxl_t.networks.conditioning import Conditioning, as_conditioning
+from sgxl_t.ops.random import sample_rng
 
 ConditionOf = Callable[[Sequence[int]], Conditioning | Tensor | None]
 """Sample indices to what the generator takes as the conditions of these samples."""
 
 
-def stream(seed: int, index: int, purpose: str = "z") -> torch.Generator:
-    """The random stream of one sample, on the CPU.
-
-    Purpose "z" is seeded with seed + index, as `sgxl-t sample` seeds its pictures. Every other purpose has a
-    stream of its own, so that a shift or a prompt does not depend on the latent it goes with.
-    """
-    number = seed + index
-    if purpose != "z":
-        number = int.from_bytes(hashlib.sha256(f"{purpose}/{number}".encode()).digest()[:8], "big") >> 1
-    return torch.Generator().manual_seed(number)
-
-
-def latents(seed: int, indices: Sequence[int], z_dim: int, purpose: str = "z") -> Tensor:
+def sample_latents(seed: int, indices: Sequence[int], z_dim: int, purpose: str = "z") -> Tensor:
     """float32 [N, z_dim], N(0, 1), on the CPU; a row is a function of seed + index alone."""
-    return torch.stack([torch.randn(z_dim, generator=stream(seed, index, purpose)) for index in indices])
+    return torch.stack([torch.randn(z_dim, generator=sample_rng(seed, index, purpose)) for index in indices])
 
 
 def device_of(module: nn.Module) -> torch.device:

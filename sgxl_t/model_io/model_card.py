@@ -36,9 +36,9 @@ def model_card(
         "- gan",
         "---",
     ]
-    side, gray = config.img_resolution, " in gray" if config.img_channels == 1 else ""
+    size, gray = config.img_resolution, " in gray" if config.img_channels == 1 else ""
     facts = {
-        "Generator": f"{FAMILIES[config.family]}, {side} x {side} pixels{gray}, {parameters:,} parameters",
+        "Generator": f"{FAMILIES[config.family]}, {size} x {size} pixels{gray}, {parameters:,} parameters",
         "Condition": _condition(spec),
         "Data": provenance.get("data", "not stated"),
         "Feature networks": provenance.get("features", "not stated"),
@@ -112,7 +112,7 @@ def _cell(value: Any) -> str:
 
 def _plain(text: object) -> str:
     """Text from elsewhere on one line that stays text in Markdown and in the HTML made of it: no tags, links,
-    pictures or code, and nothing that ends a cell."""
+    images or code, and nothing that ends a cell."""
     shown = visible(" ".join(str(text).replace("|", "/").split()))
     return re.sub(r"[\\`\[\]*]", r"\\\g<0>", html.escape(shown, quote=False))
 

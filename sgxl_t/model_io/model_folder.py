@@ -114,7 +114,7 @@ def read_info(folder: str | Path) -> ModelInfo:
     """The JSON files of a model folder, checked; no weights are read."""
     folder = Path(folder)
     if not folder.is_dir():
-        raise ValueError(f"{folder} is no folder: name a model folder, such as RUN/best")
+        raise ValueError(f"{folder} is not a folder: name a model folder, such as RUN/best")
     if not (folder / CONFIG).is_file():
         raise ValueError(f"{folder} holds no {CONFIG}: name a model folder, such as RUN/best")
     data = read_json(folder / CONFIG, way_out=RESTORE)
@@ -168,7 +168,7 @@ def _expected(info: ModelInfo) -> dict[str, Tensor]:
     except (ArithmeticError, RuntimeError, LookupError, TypeError, ValueError, MemoryError) as error:
         reason = visible(" ".join(str(error).split()))[:200]
         raise ValueError(
-            f"{info.folder / CONFIG} describes no generator that can be built ({reason})"
+            f"{info.folder / CONFIG} describes a generator that cannot be built ({reason})"
         ) from None
 
 

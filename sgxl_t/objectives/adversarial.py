@@ -42,13 +42,13 @@ def hinge_g_loss(fake: Sequence[Tensor]) -> Tensor:
 def relativistic_loss(better: Sequence[Tensor], worse: Sequence[Tensor]) -> Tensor:
     """Relativistic pairing loss softplus(worse - better) (Jolicoeur-Martineau 2019; Huang et al. 2024).
 
-    It falls as the logits of `better` rise above those of `worse`, pair by pair: D(x) - D(G(z)) for the
-    discriminator, which passes (real, fake), D(G(z)) - D(x) for the generator, which passes (fake, real).
+    It falls as the logits of `better` rise above those of `worse`, pair by pair: the discriminator passes
+    (real, fake), the generator (fake, real).
     better, worse: one tensor of unbounded logits [N, P] per feature network; row n of both is one pair under
     one condition. Returns a float32 scalar: sum over networks of the mean over pairs and logits.
     ValueError when the lists are empty or differ in length or shape.
     """
-    shapes = [[tuple(tensor.shape) for tensor in side] for side in (better, worse)]
+    shapes = [[tuple(tensor.shape) for tensor in logits] for logits in (better, worse)]
     if not better or shapes[0] != shapes[1]:
         raise ValueError(
             f"logits of shapes {shapes[0]} and {shapes[1]} make no pairs: pass equally many real and "
@@ -69,5 +69,6 @@ def mean_logit(logits: Sequence[Tensor]) -> Tensor:
 
 
 def mean_sign(logits: Sequence[Tensor]) -> Tensor:
-    """Mean sign of all logits, detached, in [-1, 1]: how surely the discriminator tells the side."""
+    """Mean sign of all logits, detached, in [-1, 1]: near 1 for real and -1 for generated images when the
+    discriminator tells them apart."""
     return torch.cat([tensor.detach().float().sign().flatten() for tensor in logits]).mean()

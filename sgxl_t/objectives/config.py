@@ -31,15 +31,15 @@ class ObjectiveConfig:
     cls_weight: float = 0.0
     """Weight of the classifier's mean cross-entropy in the generator's loss; 0 switches it off."""
     mismatch_weight: float = 0.0
-    """Weight in the discriminator's loss of real images beside another image's condition, taken as generated;
-    0 switches it off."""
+    """Weight in the discriminator's loss of real images beside another image's condition, which
+    count as generated; 0 switches it off."""
     clip_weight: float = 0.0
     """Weight of the mean squared angle to the caption in CLIP; 0 switches it off."""
     clip_crop: int = 64
-    """Larger images are cropped to this side, in pixels, before CLIP."""
+    """Larger images are cropped to this size, in pixels, before CLIP."""
     stem_weight: float = 0.0
-    """Weight of the mean squared difference, in [-1, 1], between a grown generator's pictures, scaled down,
-    and its stem's pictures of the same latents; 0 switches it off. Not in the papers: it keeps what the stem
+    """Weight of the mean squared difference, in [-1, 1], between a grown generator's images, scaled down,
+    and its stem's images of the same latents; 0 switches it off. Not in the papers: it keeps what the stem
     has learned while a new head is trained for a short time."""
     pl_weight: float = 0.0
     """Weight of the path length penalty; 0 switches it off."""

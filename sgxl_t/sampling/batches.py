@@ -9,10 +9,10 @@ from typing import TypeVar
 import torch
 
 from sgxl_t.networks.generators.generator import Generator
-from sgxl_t.sampling.fast.free_memory import free_bytes, picture_bytes
+from sgxl_t.sampling.fast.free_memory import free_bytes, image_bytes
 
 MOST = 16
-"""Pictures in a batch; more gain nothing on any device that was measured."""
+"""Images in a batch; more gain nothing on any device that was measured."""
 
 SHARE = 0.5
 """Part of the free memory that a batch may take: estimates err, and others want some."""
@@ -22,19 +22,19 @@ Made = TypeVar("Made")
 
 
 class BatchSize:
-    """How many pictures fit at a time, by what is free when it is asked for.
+    """How many images fit at a time, by what is free when it is asked for.
 
-    On a GPU the first picture is made alone and its memory measured; elsewhere layer sizes tell.
+    On a GPU the first image is made alone and its memory measured; elsewhere layer sizes tell.
     """
 
     def __init__(self, generator: Generator, device: torch.device) -> None:
         self.device = device
         self.most = MOST
-        self._bytes = None if device.type == "cuda" else picture_bytes(generator)
+        self._bytes = None if device.type == "cuda" else image_bytes(generator)
 
     @property
     def known(self) -> bool:
-        """Whether the memory of a picture is known."""
+        """Whether the memory of an image is known."""
         return self._bytes is not None
 
     def now(self) -> int:
@@ -65,7 +65,7 @@ def in_batches(
     """Each item with what `make` makes of it, batch by batch. size: None takes what fits.
 
     Where memory runs out the batch is halved, and what was made before is not lost. ValueError where one
-    picture alone does not fit.
+    image alone does not fit.
     """
     automatic, size = size is None, size or fitting.now()
     part: list[Item] = []
@@ -80,7 +80,7 @@ def in_batches(
         if made is None:
             if len(now) == 1:
                 raise ValueError(
-                    f"the memory of {fitting.device} does not hold what one picture needs: free some of it, "
+                    f"the memory of {fitting.device} does not hold what one image needs: free some of it, "
                     "take another device, or --precision bf16"
                 )
             size = fitting.most = len(now) // 2

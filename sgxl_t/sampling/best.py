@@ -1,6 +1,6 @@
-"""The best of several pictures: the one whose CLIP says most clearly that it shows its prompt.
+"""The best of several images: the one whose CLIP says most clearly that it shows its prompt.
 
-A picture chosen by CLIP scores high with CLIP because it was chosen so. Chosen pictures are for looking at; a
+An image chosen by CLIP scores high with CLIP because it was chosen so. Chosen images are for looking at; a
 CLIP score or distance of them measures the choice and says nothing about the model.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,24 +17,21 @@ from sgxl_t.conditioning.condition import Condition
 from sgxl_t.conditioning.text_condition import TextCondition
 from sgxl_t.metrics.distances.clip_score import ClipScore
 from sgxl_t.networks.text.clip import ClipModel
+from sgxl_t.sampling.image import GeneratedImage
 
-if TYPE_CHECKING:
-    from sgxl_t.sampling.pipeline import Picture
-
-MAX_CANDIDATES = 10_000
 BATCH = 32
-"""Pictures that pass CLIP at a time."""
+"""Images that pass CLIP at a time."""
 
 
 def open_scorer(condition: Condition, clip: ClipModel | str | None, device: torch.device) -> ClipScore:
-    """What ranks pictures: the CLIP that is named, or the model's own where its image tower can be had.
+    """What ranks images: the CLIP that is named, or the model's own where its image tower can be had.
 
     clip: a loaded CLIP, `open_clip:MODEL/TAG` or `local:FOLDER`. ValueError for models without prompts, and
     where no image tower is to be had.
     """
     if not isinstance(condition, TextCondition):
         raise ValueError(
-            f"CLIP compares pictures with prompts and this is a {condition.kind} model: leave best-of out"
+            f"CLIP compares images with prompts and this is a {condition.kind} model: leave best-of out"
         )
     own = condition.original
     if clip is None and own.guide is None and (own.reference or "").startswith("open_clip:"):
@@ -43,7 +39,7 @@ def open_scorer(condition: Condition, clip: ClipModel | str | None, device: torc
     chosen = own.guide if clip is None else clip
     if chosen is None:
         raise ValueError(
-            "the model was stored without the image tower of its CLIP, so nothing ranks its pictures: name a "
+            "the model was stored without the image tower of its CLIP, so nothing ranks its images: name a "
             "CLIP with --clip, such as open_clip:ViT-B-32/openai or local:FOLDER of `sgxl-t features train`"
         )
     scorer = ClipScore(chosen)
@@ -51,19 +47,14 @@ def open_scorer(condition: Condition, clip: ClipModel | str | None, device: torc
     return scorer
 
 
-def check_best_of(count: int) -> int:
-    """Number of candidates; ValueError unless it is from 1 to 10,000."""
-    if not 1 <= count <= MAX_CANDIDATES:
-        raise ValueError(f"best-of {count} is no choice: use 1 to {MAX_CANDIDATES} candidates, such as 8")
-    return count
+def best_images(
+    generated: Iterable[GeneratedImage], count: int, scorer: ClipScore
+) -> Iterator[GeneratedImage]:
+    """Of every `count` images in a row, which show one prompt, the best with its score.
 
-
-def best_pictures(pictures: Iterable[Picture], count: int, scorer: ClipScore) -> Iterator[Picture]:
-    """Of every `count` pictures in a row, which show one prompt, the best with its score.
-
-    score: cosine of picture and prompt as in the metric CLIP score. Of equals the first wins.
+    score: cosine of image and prompt as in the metric CLIP score. Of equals the first wins.
     """
-    coming = iter(pictures)
+    coming = iter(generated)
     while group := list(islice(coming, count)):
         scores: list[float] = []
         for start in range(0, len(group), BATCH):

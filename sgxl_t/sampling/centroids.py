@@ -92,7 +92,7 @@ def compute_centroids(
     for number, group in enumerate(groups):
         points = _styles(generator, draws, group, seed + number)
         parts.append(kmeans(points, count, seed=seed + number, progress=progress and by == "all"))
-    facts = {"count": count, "by": by, "draws": draws, "seed": seed}
+    facts: dict[str, Any] = {"count": count, "by": by, "draws": draws, "seed": seed}
     facts["mean_square"] = sum(part.mean_square for part in parts) / len(parts)
     labels = torch.tensor(classes).repeat_interleave(count) if by == "class" else None
     return Centroids(torch.cat([part.centres for part in parts]), labels, facts)
@@ -182,7 +182,7 @@ def _check_stored(path: Path, tensors: Mapping[str, Tensor], generator: Generato
         raise ValueError(f"{path} holds no centres of {width} numbers each: {AGAIN}")
     assert vectors is not None
     if not vectors.is_floating_point() or not bool(torch.isfinite(vectors).all()):
-        raise ValueError(f"{path} holds centres that are no finite numbers: {AGAIN}")
+        raise ValueError(f"{path} holds centres that are not finite numbers: {AGAIN}")
     if classes is not None and not (
         generator.condition.kind == "class"
         and classes.shape == (len(vectors),)
@@ -210,7 +210,7 @@ def _classes(generator: Generator, by: By) -> list[int]:
     """The classes that w depends on; empty where it depends on none."""
     kind, separate = generator.condition.kind, isinstance(generator.mapping, MappingT)
     if by not in ("all", "class"):
-        raise ValueError(f"by={by!r} is no way to group styles: use all or class")
+        raise ValueError(f"by={by!r} is unknown: use all or class")
     if by == "class" and (kind != "class" or separate):
         why = "styles do not depend on the class" if separate else f"it is a {kind} model"
         raise ValueError(f"the model has no styles per class, because {why}: use --by all")
@@ -225,15 +225,15 @@ def _classes(generator: Generator, by: By) -> list[int]:
 @torch.no_grad()
 def _styles(generator: Generator, count: int, classes: list[int], seed: int) -> Tensor:
     """float32 [count, F] on the generator's device: w of seeded latents, the classes in turn."""
-    place = next(generator.parameters()).device
+    device = next(generator.parameters()).device
     z = torch.randn(count, generator.z_dim, generator=torch.Generator().manual_seed(seed))
     parts = []
     for start in range(0, count, BATCH):
-        latents = z[start : start + BATCH].to(place)
+        latents = z[start : start + BATCH].to(device)
         if isinstance(generator.mapping, MappingT):
             parts.append(generator.mapping.mlp(normalize_2nd_moment(latents)).float())
             continue
-        turn = torch.arange(start, start + len(latents), device=place)
-        c = torch.tensor(classes, device=place)[turn % len(classes)] if classes else None
+        turn = torch.arange(start, start + len(latents), device=device)
+        c = torch.tensor(classes, device=device)[turn % len(classes)] if classes else None
         parts.append(generator.mapping(latents, c)[:, 0].float())
     return torch.cat(parts)

@@ -17,7 +17,7 @@ def hub_folder(model: str) -> Path:
     """Local copy of a Hub repository that holds a model folder; ValueError when there is none."""
     if not re.fullmatch(r"[\w-][\w.-]{0,95}/[\w.-]{1,96}", model):
         raise ValueError(
-            f"{model} is no folder: name a model folder, such as RUN/best, or a Hub id, such as owner/name"
+            f"{model} is not a folder: name a model folder, such as RUN/best, or a Hub id, such as owner/name"
         )
     from huggingface_hub import snapshot_download
 
@@ -30,7 +30,7 @@ def hub_folder(model: str) -> Path:
         return Path(snapshot_download(model, allow_patterns=patterns, local_files_only=not reachable))
     except Exception as error:
         raise ValueError(
-            f"{model} is no folder here and could not be had from the Hub ({type(error).__name__}): "
+            f"{model} is not a folder here and could not be fetched from the Hub ({type(error).__name__}): "
             "check the path or the id"
         ) from None
 

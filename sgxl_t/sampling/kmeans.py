@@ -77,8 +77,8 @@ def _spread(points: Tensor, count: int, seed: int, progress: bool) -> Tensor:
     squares = (points - points[chosen[0]]).square().sum(dim=1)
     for draw in tqdm(draws[1:], desc="choosing centres", delay=2, leave=False, disable=not progress):
         sums = squares.double().cumsum(dim=0)
-        place = torch.searchsorted(sums, draw * sums[-1:], right=True)
-        chosen.append(min(int(place), len(points) - 1))
+        position = torch.searchsorted(sums, draw * sums[-1:], right=True)
+        chosen.append(min(int(position), len(points) - 1))
         squares = torch.minimum(squares, (points - points[chosen[-1]]).square().sum(dim=1))
     return points[chosen].clone()
 

@@ -1,8 +1,8 @@
-"""From shots to styles: latents by seed, truncation for each, layers of two prompts mixed, ways between."""
+"""From sample specs to what the synthesis takes: styles (mixed, truncated, interpolated) and tokens."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,80 +12,84 @@ from torch.nn import functional as F
 
 from sgxl_t.conditioning.condition import Condition
 from sgxl_t.networks.generators.generator import Generator
+from sgxl_t.networks.generators.synthesis_t import SynthesisT
+from sgxl_t.networks.text.tokens import Text, TextBlend, TextTokens
+from sgxl_t.ops.random import latents
 from sgxl_t.sampling.prompts import Prompts
-from sgxl_t.sampling.sample_spec import Shot, Step
-from sgxl_t.sampling.truncation import truncated_styles
+from sgxl_t.sampling.sample_spec import InterpolationFrame, SampleSpec
+from sgxl_t.sampling.truncation import Truncation, truncated_styles
 
 PARALLEL = 1e-6
 """Sine of the angle below which two vectors count as parallel."""
 
 
-def latents(seeds: Sequence[int], z_dim: int) -> Tensor:
-    """float32 [N, z_dim], N(0, 1); each row is a function of its own seed alone."""
-    return torch.stack([torch.randn(z_dim, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
-
-
 def styles(
     generator: Generator,
     condition: Condition | Prompts,
-    shots: Sequence[Shot] | Sequence[Step],
-    pull: Mapping[str, Any],
+    specs: Sequence[SampleSpec] | Sequence[InterpolationFrame],
+    truncation: Truncation,
 ) -> Tensor:
-    """Styles [N, num_ws, w_dim] of N shots, or of N pictures on the way between two."""
-    steps = [shot for shot in shots if isinstance(shot, Step)]
-    if steps:
-        return styles_between(generator, condition, steps, pull)
-    return styles_of(generator, condition, [shot for shot in shots if isinstance(shot, Shot)], pull)
+    """Styles [N, num_ws, w_dim] of N specs, or of N frames between specs."""
+    frames = [spec for spec in specs if isinstance(spec, InterpolationFrame)]
+    if frames:
+        return interpolated_styles(generator, condition, frames, truncation)
+    return spec_styles(
+        generator, condition, [spec for spec in specs if isinstance(spec, SampleSpec)], truncation
+    )
 
 
-def styles_of(
-    generator: Generator, condition: Condition | Prompts, shots: Sequence[Shot], pull: Mapping[str, Any]
+def spec_styles(
+    generator: Generator, condition: Condition | Prompts, specs: Sequence[SampleSpec], truncation: Truncation
 ) -> Tensor:
-    """Styles [N, num_ws, w_dim] of N shots. pull: cutoff, truncation, centroids (see `truncated_styles`).
+    """Styles [N, num_ws, w_dim] of N specs.
 
     Layers of a mix take the styles that its condition has with the same seed and psi.
     """
-    place = next(generator.parameters()).device
-    z = latents([shot.seed for shot in shots], generator.z_dim).to(place)
-    c = condition.encode([shot.condition for shot in shots]).c
-    psi = torch.tensor([shot.psi for shot in shots])
+    device = next(generator.parameters()).device
+    z = latents([spec.seed for spec in specs], generator.z_dim).to(device)
+    c = condition.encode([spec.condition for spec in specs]).c
+    psi = torch.tensor([spec.psi for spec in specs], dtype=torch.float32)
     center = None
-    if isinstance(condition, Prompts) and pull.get("truncation", "class") == "class" and (psi != 1).any():
-        center = condition.centers([shot.condition for shot in shots])
-    ws = truncated_styles(generator, z, c, psi=psi, center=center, **pull)
-    mixes = {index: shot.mix for index, shot in enumerate(shots) if shot.mix is not None}
+    if isinstance(condition, Prompts) and truncation.mode == "class" and (psi != 1).any():
+        center = condition.centers([spec.condition for spec in specs])
+    ws = truncated_styles(generator, z, c, psi=psi, center=center, **truncation.options())
+    mixes = {index: spec.mix for index, spec in enumerate(specs) if spec.mix is not None}
     if not mixes:
         return ws
-    others = [replace(shots[index], condition=mix.condition, mix=None) for index, mix in mixes.items()]
+    others = [replace(specs[index], condition=mix.condition, mix=None) for index, mix in mixes.items()]
+    other_ws = spec_styles(generator, condition, others, truncation)
     ws = ws.clone()
-    for (index, mix), other in zip(mixes.items(), styles_of(generator, condition, others, pull), strict=True):
+    for (index, mix), other in zip(mixes.items(), other_ws, strict=True):
         ws[index, list(mix.layers)] = other[list(mix.layers)]
     return ws
 
 
-def styles_between(
-    generator: Generator, condition: Condition | Prompts, steps: Sequence[Step], pull: Mapping[str, Any]
+def interpolated_styles(
+    generator: Generator,
+    condition: Condition | Prompts,
+    frames: Sequence[InterpolationFrame],
+    truncation: Truncation,
 ) -> Tensor:
-    """Styles [N, num_ws, w_dim] on the way between two shots, at both ends those of the shots themselves.
+    """Styles [N, num_ws, w_dim] of N frames; those at an end are the styles of that spec.
 
     Text features and latents turn on the sphere, where the model knows them; psi moves evenly. Classes have
     no vectors in between that the model has seen, so their styles move on a straight line.
     """
-    firsts, lasts = [step.first for step in steps], [step.last for step in steps]
-    share = torch.tensor([step.share for step in steps])[:, None]
+    firsts, lasts = [frame.first for frame in frames], [frame.last for frame in frames]
+    share = torch.tensor([frame.share for frame in frames])[:, None]
     if condition.kind != "text":
-        first, last = (styles_of(generator, condition, ends, pull) for ends in (firsts, lasts))
+        first, last = (spec_styles(generator, condition, ends, truncation) for ends in (firsts, lasts))
         return first.lerp(last, share[:, :, None].to(first))
-    place = next(generator.parameters()).device
-    z, other_z = (latents([shot.seed for shot in ends], generator.z_dim) for ends in (firsts, lasts))
-    c, other_c = (condition.encode([shot.condition for shot in ends]).c for ends in (firsts, lasts))
+    device = next(generator.parameters()).device
+    z, other_z = (latents([spec.seed for spec in ends], generator.z_dim) for ends in (firsts, lasts))
+    c, other_c = (condition.encode([spec.condition for spec in ends]).c for ends in (firsts, lasts))
     assert c is not None
     assert other_c is not None
-    psi = torch.tensor([step.first.psi for step in steps]).lerp(
-        torch.tensor([step.last.psi for step in steps]), share[:, 0]
+    psi, other_psi = (
+        torch.tensor([spec.psi for spec in ends], dtype=torch.float32) for ends in (firsts, lasts)
     )
-    z, c = slerp(z, other_z, share).to(place), slerp(c, other_c, share)
-    return truncated_styles(generator, z, c, psi=psi, **pull)
+    z, c = slerp(z, other_z, share).to(device), slerp(c, other_c, share)
+    return truncated_styles(generator, z, c, psi=psi.lerp(other_psi, share[:, 0]), **truncation.options())
 
 
 def slerp(first: Tensor, last: Tensor, share: Tensor) -> Tensor:
@@ -103,3 +107,38 @@ def slerp(first: Tensor, last: Tensor, share: Tensor) -> Tensor:
     sine = angle.sin()
     arc = ((1 - share) * angle).sin() / sine * start + (share * angle).sin() / sine * end
     return torch.where(sine > PARALLEL, arc, start.lerp(end, share)).to(first)
+
+
+def token_context(
+    generator: Generator,
+    condition: Condition | Prompts,
+    specs: Sequence[SampleSpec] | Sequence[InterpolationFrame],
+) -> Text | None:
+    """Tokens of the prompts of N specs or frames; None for a generator that attends to none.
+
+    Between two prompts there is no sentence, so both are read, and the second weighs as much as the share of
+    the way. A mix reads its second prompt in the blocks whose last layer takes its style. Truncation leaves
+    tokens alone.
+    """
+    synthesis = generator.synthesis
+    if not isinstance(synthesis, SynthesisT) or not synthesis.attends:
+        return None
+    layers = synthesis.last_layers()
+    firsts, lasts, shares = [], list[Any](), list[list[float]]()
+    for spec in specs:
+        if isinstance(spec, InterpolationFrame):
+            firsts.append(spec.first.condition)
+            lasts.append(spec.last.condition)
+            shares.append([spec.share] * len(layers))
+        else:
+            firsts.append(spec.condition)
+            lasts.append(spec.condition if spec.mix is None else spec.mix.condition)
+            mixed = () if spec.mix is None else spec.mix.layers
+            shares.append([float(layer in mixed) for layer in layers])
+    first = condition.encode(firsts).tokens
+    if first is None or firsts == lasts:
+        return first
+    last = condition.encode(lasts).tokens
+    assert isinstance(first, TextTokens)
+    assert isinstance(last, TextTokens)
+    return TextBlend(first, last, torch.tensor(shares, device=first.values.device))

@@ -1,81 +1,62 @@
-"""A generator with its condition, ready to be asked for pictures."""
+"""A generator with its condition, ready to be asked for images."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from PIL import Image
+from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 
 from sgxl_t.conditioning.condition import Condition
 from sgxl_t.model_io.model_folder import DTYPES, ModelInfo, load_model, save_model
 from sgxl_t.networks.generators.generator import Generator
 from sgxl_t.networks.text.clip import ClipModel
-from sgxl_t.sampling.batches import in_batches
-from sgxl_t.sampling.best import best_pictures, check_best_of, open_scorer
+from sgxl_t.networks.text.tokens import Text
+from sgxl_t.ops.formulation import ConvForm, FilterForm
+from sgxl_t.ops.images import to_uint8
+from sgxl_t.sampling.batches import BatchSize, in_batches
+from sgxl_t.sampling.best import best_images, open_scorer
 from sgxl_t.sampling.centroids import Centroids, load_centroids, save_centroids
+from sgxl_t.sampling.fast.optimize import FastSynthesis, Optimized, check_choice, prepare
 from sgxl_t.sampling.hub import hub_folder, upload
-from sgxl_t.sampling.machine import Machine, Precision, check_precision
-from sgxl_t.sampling.requests import check_psi, check_seeds
-from sgxl_t.sampling.sample_spec import Mix, Shot, Step, candidates, make_mix, plan_steps, shot_label
+from sgxl_t.sampling.image import GeneratedImage, GeneratedImages
+from sgxl_t.sampling.latents import styles, token_context
+from sgxl_t.sampling.prompts import Prompts
+from sgxl_t.sampling.sample_spec import (
+    InterpolationFrame,
+    Mix,
+    SampleSettings,
+    SampleSpec,
+    TruncationMode,
+    candidates,
+    check_seeds,
+    make_mix,
+    plan_interpolation,
+    spread_psi,
+)
 from sgxl_t.sampling.truncation import Truncation, check_truncation
 
 log = logging.getLogger(__name__)
 
+SamplingPrecision = Literal["fp32", "bf16", "fp16"]
+PRECISIONS: dict[str, torch.dtype | None] = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
-@dataclass(frozen=True)
-class Picture:
-    """One picture: the image (RGB, or L of a gray generator), its prompt or class, seed and truncation.
-
-    score: cosine of picture and prompt in CLIP, where it was chosen by that.
-    """
-
-    image: Image.Image
-    condition: str
-    seed: int
-    psi: float = 1.0
-    score: float | None = None
+Specs = Sequence[SampleSpec] | Sequence[InterpolationFrame]
 
 
-@dataclass(frozen=True)
-class Pictures:
-    """The answer to one call, in the order asked for: for every condition, one picture per seed.
+class Pipeline:
+    """Images from prompts, classes or nothing, by seed.
 
-    psis: truncation of each. scores: see `Picture`.
-    """
-
-    images: list[Image.Image]
-    conditions: list[str]
-    seeds: list[int]
-    psis: list[float]
-    scores: list[float | None]
-
-    @classmethod
-    def of(cls, pictures: Iterable[Picture]) -> Pictures:
-        """All of them, made now."""
-        made = list(pictures)
-        return cls(
-            [picture.image for picture in made],
-            [picture.condition for picture in made],
-            [picture.seed for picture in made],
-            [picture.psi for picture in made],
-            [picture.score for picture in made],
-        )
-
-
-class Pipeline(Machine):
-    """Pictures from prompts, classes or nothing, by seed.
-
-    A picture is a function of model, condition, seed and truncation: its latent is drawn on the CPU from its
+    An image is a function of model, condition, seed and truncation: its latent is drawn on the CPU from its
     own seed and its noise is the model's constant one. The same call gives the same bytes again. Another
     batch size, device or precision sums floating point numbers in another order, which may move a channel
-    value (0 to 255) by one here and there.
+    value (0 to 255) by one here and there. Each prompt is encoded once.
     """
 
     def __init__(
@@ -85,22 +66,33 @@ class Pipeline(Machine):
         info: ModelInfo | None = None,
         *,
         device: str | torch.device | None = None,
-        precision: Precision = "fp32",
+        precision: SamplingPrecision = "fp32",
         centroids: Centroids | None = None,
     ) -> None:
-        """device: torch's name of it; None takes CUDA where there is one. precision: of products.
+        """Moves generator and condition to the device and freezes the generator.
 
+        device: torch's name of it; None takes CUDA where there is one. precision: of products.
         centroids: centres for truncation="centroid"; None takes those of the model folder, when it has some.
         """
-        check_precision(precision)
-        super().__init__(generator, condition, choose_device(device), precision)
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision {precision!r} is unknown: use {', '.join(PRECISIONS)}")
+        self.device, self.precision = choose_device(device), precision
+        self.generator = generator.eval().requires_grad_(False).to(self.device)
+        self.condition = condition.eval().to(self.device)
         self.info = info
         self._centroids = centroids
+        self._prompts = Prompts(self.condition, self.generator)
+        self._fast: FastSynthesis | None = None
+        self._fitting = BatchSize(self.generator, self.device)
         self._warned: set[str] = set()
 
     @classmethod
     def from_pretrained(
-        cls, model: str | Path, *, device: str | torch.device | None = None, precision: Precision = "fp32"
+        cls,
+        model: str | Path,
+        *,
+        device: str | torch.device | None = None,
+        precision: SamplingPrecision = "fp32",
     ) -> Pipeline:
         """Loads a model folder, or a Hub repository by its id "owner/name" (downloaded once, then cached)."""
         folder = Path(model) if Path(model).exists() else hub_folder(str(model))
@@ -138,40 +130,30 @@ class Pipeline(Machine):
         seeds: Sequence[int] | None = None,
         psi: float | Sequence[float] = 1.0,
         cutoff: int | None = None,
-        truncation: Truncation = "class",
+        truncation: TruncationMode = "class",
         mix: Any = None,
         layers: Sequence[int] | str | None = None,
         best_of: int = 1,
         clip: ClipModel | str | None = None,
         batch_size: int | None = None,
-    ) -> Pictures:
-        """Pictures for every condition and every seed, condition by condition.
+    ) -> GeneratedImages:
+        """Images for every condition and every seed, condition by condition.
 
         conditions: a prompt or a list of prompts; a class name, number, range "0-9" or a list of these;
             nothing for an unconditional model. seed: one seed; seeds: several, instead of it.
-        psi: 1 keeps full variety, towards 0 pictures become typical; one number, or one for each condition.
+        psi: 1 keeps full variety, towards 0 images become typical; one number, or one for each condition.
         cutoff: truncate only the first so many styles.
         truncation: what typical means: "class" for the class or prompt, "centroid" for the nearest of many
             centres (see `sgxl-t centroids`), which keeps more variety, "global" for all classes.
         mix: a second prompt or class whose styles take over these layers: numbers, or text such as "4-9".
-        best_of: for seed s, pictures of the seeds s * best_of to s * best_of + best_of - 1 are made and the
+        best_of: for seed s, images of the seeds s * best_of to s * best_of + best_of - 1 are made and the
             one that fits its prompt best by CLIP is kept, under its own seed. clip: loaded, or by reference
             (`open_clip:MODEL/TAG`, `local:FOLDER`); None takes the model's own, where it has its image tower.
+        batch_size: images at a time; None takes as many as fit into memory, up to 16.
         """
-        return Pictures.of(
-            self.iterate(
-                conditions,
-                seeds=seed if seeds is None else seeds,
-                psi=psi,
-                cutoff=cutoff,
-                truncation=truncation,
-                mix=mix,
-                layers=layers,
-                best_of=best_of,
-                clip=clip,
-                batch_size=batch_size,
-            )
-        )
+        settings = SampleSettings(truncation, cutoff, best_of, clip, batch_size)
+        specs = self._specs(conditions, seed if seeds is None else seeds, psi, self.mixed(mix, layers))
+        return GeneratedImages.of(self.sample(specs, settings))
 
     def iterate(
         self,
@@ -179,31 +161,16 @@ class Pipeline(Machine):
         *,
         seeds: int | Sequence[int] = 0,
         psi: float | Sequence[float] = 1.0,
-        cutoff: int | None = None,
-        truncation: Truncation = "class",
         mix: Any = None,
         layers: Sequence[int] | str | None = None,
-        best_of: int = 1,
-        clip: ClipModel | str | None = None,
-        batch_size: int | None = None,
-    ) -> Iterator[Picture]:
-        """The pictures of a call one after the other, so that many need no more memory than one batch."""
-        resolved, listed = self.condition.resolve(conditions), check_seeds(seeds)
-        psis, mixed = _each(psi, len(resolved)), self.mixed(mix, layers)
-        self._warn(resolved if mixed is None else [*resolved, mixed.condition])
-        shots = [
-            Shot(one, number, own, mixed)
-            for one, own in zip(resolved, psis, strict=True)
-            for number in listed
-        ]
-        return self.shoot(
-            shots,
-            cutoff=cutoff,
-            truncation=truncation,
-            best_of=best_of,
-            clip=clip,
-            batch_size=batch_size,
-        )
+        **settings: Any,
+    ) -> Iterator[GeneratedImage]:
+        """The images of a call one after the other, so that many need no more memory than one batch.
+
+        settings: those of `SampleSettings`.
+        """
+        specs = self._specs(conditions, seeds, psi, self.mixed(mix, layers))
+        return self.sample(specs, SampleSettings(**settings))
 
     def pairs(
         self,
@@ -211,22 +178,16 @@ class Pipeline(Machine):
         seeds: Sequence[int],
         *,
         psi: float | Sequence[float] = 1.0,
-        cutoff: int | None = None,
-        truncation: Truncation = "class",
-        batch_size: int | None = None,
-    ) -> Iterator[Picture]:
-        """One picture for each condition with the seed at the same place; as many seeds as conditions."""
-        resolved, listed = self.condition.resolve(conditions), check_seeds(seeds)
-        self._warn(resolved)
+        **settings: Any,
+    ) -> Iterator[GeneratedImage]:
+        """One image for each condition with the seed at the same place; as many seeds as conditions."""
+        resolved, listed = self._resolve(conditions), check_seeds(seeds)
         if len(resolved) != len(listed):
             raise ValueError(
                 f"{len(resolved)} conditions cannot be paired with {len(listed)} seeds: give one seed each"
             )
-        shots = [
-            Shot(one, number, own)
-            for one, number, own in zip(resolved, listed, _each(psi, len(resolved)), strict=True)
-        ]
-        return self._produce(shots, self._pull(cutoff, truncation), batch_size)
+        each = zip(resolved, listed, spread_psi(psi, len(resolved)), strict=True)
+        return self.sample([SampleSpec(*one) for one in each], SampleSettings(**settings))
 
     def interpolate(
         self,
@@ -235,86 +196,144 @@ class Pipeline(Machine):
         frames: int = 7,
         seed: int = 0,
         psi: float | Sequence[float] = 1.0,
-        cutoff: int | None = None,
-        truncation: Truncation = "class",
-        batch_size: int | None = None,
-    ) -> Pictures:
-        """Pictures on the way from each prompt or class to the next, with `frames` between two of them.
+        **settings: Any,
+    ) -> GeneratedImages:
+        """Images on the way from each prompt or class to the next, with `frames` between two of them.
 
-        The first, the last and those in between that show a condition alone are the pictures of a plain call.
+        The first, the last and those in between that show a condition alone are the images of a plain call.
         """
-        resolved, (number,) = self.condition.resolve(conditions), check_seeds(seed)
-        self._warn(resolved)
-        keys = [Shot(one, number, own) for one, own in zip(resolved, _each(psi, len(resolved)), strict=True)]
-        steps, pull = plan_steps(keys, frames), self._pull(cutoff, truncation)
-        return Pictures.of(self._produce(steps, pull, batch_size))
+        keys = self._specs(conditions, [seed], psi)
+        return GeneratedImages.of(self.sample(plan_interpolation(keys, frames), SampleSettings(**settings)))
 
-    def shoot(
-        self,
-        shots: Sequence[Shot] | Sequence[Step],
-        *,
-        cutoff: int | None = None,
-        truncation: Truncation = "class",
-        best_of: int = 1,
-        clip: ClipModel | str | None = None,
-        batch_size: int | None = None,
-    ) -> Iterator[Picture]:
-        """Pictures of shots, or of the ways between them, that were planned one by one."""
-        pull = self._pull(cutoff, truncation)
-        if check_best_of(best_of) == 1:
-            return self._produce(shots, pull, batch_size)
-        plain = [shot for shot in shots if isinstance(shot, Shot) and shot.mix is None]
-        if len(plain) < len(shots):
-            raise ValueError("best-of compares pictures with one prompt each: leave the mix out")
-        scorer = open_scorer(self.condition, clip, self.device)
-        check_seeds([shot.seed * best_of + best_of - 1 for shot in plain])
-        tried = (one for shot in plain for one in candidates(shot, best_of))
-        return best_pictures(self._produce(tried, pull, batch_size), best_of, scorer)
+    def sample(self, specs: Specs, settings: SampleSettings | None = None) -> Iterator[GeneratedImage]:
+        """Images of specs, or of the frames between them, that were planned one by one."""
+        settings = settings or SampleSettings()
+        truncation = self._truncation(settings)
+        if settings.best_of == 1:
+            return self._generate(specs, truncation, settings.batch_size)
+        plain = [spec for spec in specs if isinstance(spec, SampleSpec) and spec.mix is None]
+        if len(plain) < len(specs):
+            raise ValueError("best-of compares images with one prompt each: leave the mix out")
+        scorer = open_scorer(self.condition, settings.clip, self.device)
+        check_seeds([candidates(spec, settings.best_of)[-1].seed for spec in plain])
+        tried = (one for spec in plain for one in candidates(spec, settings.best_of))
+        generated = self._generate(tried, truncation, settings.batch_size)
+        return best_images(generated, settings.best_of, scorer)
 
     def mixed(self, other: Any, layers: Sequence[int] | str | None) -> Mix | None:
         """The mix of a prompt or class and layers, checked; None without both."""
         return make_mix(self.condition, other, layers, self.generator.num_ws)
 
-    def _warn(self, conditions: Sequence[Any]) -> None:
-        """A warning in the log, once for each pipeline, about words that change no picture."""
-        for note in self.condition.reading_notes(conditions):
+    def optimize(
+        self,
+        *,
+        conv: ConvForm | None = None,
+        filter: FilterForm | None = None,
+        compile: bool = False,
+        cuda_graphs: bool = False,
+        batch_size: int | None = None,
+        progress: Callable[[str], None] | None = None,
+    ) -> Optimized:
+        """From now on caches all that does not depend on the latent; returns (and prints as) what was done.
+
+        Without arguments images are the same up to rounding. conv="winograd": convolutions with a quarter
+        of the multiplications, errors about 1e-5. filter="compiled", "triton": filters by a compiler.
+        compile: torch.compile of the synthesis. cuda_graphs: it is launched as a whole. All but the first
+        cost seconds to minutes now. batch_size: what code is compiled or captured for (the last two take 1
+        unless given); other numbers of images are filled up or cut. Weights may change afterwards in any
+        way that torch counts (`load_state_dict`, optimisers), not through `.data` on a GPU. progress: gets a
+        line before compilation begins. ValueError for what cannot run here.
+        """
+        size = batch_size or 1 if compile or cuda_graphs else batch_size
+        choice = Optimized(conv, filter, compile, cuda_graphs, size)
+        check_choice(choice, self.device, self.precision)
+        if progress is not None and choice.compiles:
+            progress("compiling, which can take minutes ...")
+        fast = FastSynthesis(self.generator, self._synthesize, choice)
+        done = prepare(fast, *self._trial())
+        self._fast = fast
+        return done
+
+    def restore(self) -> None:
+        """Takes `optimize` back; compiled code and graphs are freed."""
+        self._fast = None
+
+    def fitting_batch(self) -> int:
+        """Images at a time that an automatic batch has now; on a GPU one may be made to measure it."""
+        fixed = None if self._fast is None else self._fast.batch_size
+        if fixed is None and not self._fitting.known:
+            self._fitting.watch(lambda _: self._to_pixels(*self._trial()), [None])
+        return fixed or self._fitting.now()
+
+    def _specs(
+        self,
+        conditions: Any,
+        seeds: int | Sequence[int],
+        psi: float | Sequence[float],
+        mix: Mix | None = None,
+    ) -> list[SampleSpec]:
+        """One spec for every condition and every seed, condition by condition."""
+        resolved, listed = self._resolve(conditions, mix), check_seeds(seeds)
+        psis = spread_psi(psi, len(resolved))
+        return [
+            SampleSpec(one, seed, own, mix)
+            for one, own in zip(resolved, psis, strict=True)
+            for seed in listed
+        ]
+
+    def _resolve(self, conditions: Any, mix: Mix | None = None) -> list[Any]:
+        """Resolved conditions; a warning in the log, once for each pipeline, of words that change nothing."""
+        resolved = self.condition.resolve(conditions)
+        for note in self.condition.reading_notes(resolved if mix is None else [*resolved, mix.condition]):
             if note not in self._warned:
                 self._warned.add(note)
                 log.warning("%s", note)
+        return resolved
 
-    def _pull(self, cutoff: int | None, truncation: Truncation) -> dict[str, Any]:
-        """What `truncated_styles` takes besides psi, checked."""
-        if cutoff is not None and not 0 <= cutoff <= self.generator.num_ws:
-            raise ValueError(
-                f"cutoff={cutoff} is no number of styles: the model has 0 to {self.generator.num_ws}"
-            )
-        centroids = self.centroids if truncation == "centroid" else None
-        check_truncation(self.generator, truncation, centroids)
-        return {"cutoff": cutoff, "truncation": truncation, "centroids": centroids}
+    def _truncation(self, settings: SampleSettings) -> Truncation:
+        """The truncation of these settings, checked, with its centres."""
+        centroids = self.centroids if settings.truncation == "centroid" else None
+        truncation = Truncation(settings.truncation, settings.cutoff, centroids)
+        check_truncation(self.generator, truncation)
+        return truncation
 
-    def _produce(
-        self, shots: Iterable[Shot] | Iterable[Step], pull: dict[str, Any], batch_size: int | None
-    ) -> Iterator[Picture]:
-        if batch_size is not None and batch_size < 1:
-            raise ValueError(f"batch_size={batch_size} makes no picture: use at least 1, or None")
-        return self._pictures(shots, pull, batch_size)
+    def _generate(
+        self,
+        specs: Iterable[SampleSpec] | Iterable[InterpolationFrame],
+        truncation: Truncation,
+        batch_size: int | None,
+    ) -> Iterator[GeneratedImage]:
+        size = batch_size or (None if self._fast is None else self._fast.batch_size)
+        make = partial(self._images, truncation=truncation)
+        coming: Iterator[Any] = iter(specs)
+        for spec, pixels in in_batches(coming, make, self._fitting, size):
+            yield GeneratedImage(to_pil_image(pixels), spec.label(self.condition), spec.seed, spec.psi)
 
-    def _pictures(
-        self, shots: Iterable[Shot] | Iterable[Step], pull: dict[str, Any], batch_size: int | None
-    ) -> Iterator[Picture]:
-        size = batch_size or self._painter.batch_size
-        listed: Iterator[Any] = iter(shots)
-        for shot, image in in_batches(listed, partial(self._images, pull=pull), self._fitting, size):
-            first = shot if isinstance(shot, Shot) else shot.first
-            yield Picture(to_pil_image(image), shot_label(self.condition, shot), first.seed, shot.psi)
+    @torch.no_grad()
+    def _images(self, specs: Specs, truncation: Truncation) -> list[Tensor]:
+        """uint8 [C, R, R] on the CPU for each spec."""
+        ws = styles(self.generator, self._prompts, specs, truncation)
+        tokens = token_context(self.generator, self._prompts, specs)
+        return list(self._to_pixels(ws, tokens).unbind())
 
+    @torch.no_grad()
+    def _to_pixels(self, ws: Tensor, tokens: Text | None) -> Tensor:
+        """ws [N, num_ws, w_dim] -> uint8 [N, C, R, R] on the CPU, in sampling mode where it was asked for."""
+        if self._fast is not None:
+            return self._fast(ws, tokens)
+        return self._synthesize(self.generator.synthesis, ws, tokens).cpu()
 
-def _each(psi: float | Sequence[float], count: int) -> list[float]:
-    """A checked truncation for each of `count` conditions."""
-    psis = [psi] * count if isinstance(psi, int | float) else list(psi)
-    if len(psis) != count:
-        raise ValueError(f"{len(psis)} psi came with {count} conditions: give one for all, or one each")
-    return [check_psi(one) for one in psis]
+    def _synthesize(self, synthesis: Callable[..., Tensor], ws: Tensor, tokens: Text | None) -> Tensor:
+        """uint8 [N, C, R, R] on the device by the synthesis, or a compiled form of it."""
+        dtype = PRECISIONS[self.precision]
+        with torch.autocast(self.device.type, dtype=dtype) if dtype else nullcontext():
+            return to_uint8(synthesis(ws, noise_mode="const", tokens=tokens))
+
+    def _trial(self) -> tuple[Tensor, Text | None]:
+        """Styles of one meaningless image, and tokens where the generator attends to them."""
+        rng, shape = torch.Generator().manual_seed(0), (1, self.generator.num_ws, self.generator.w_dim)
+        ws = torch.randn(shape, generator=rng).to(self.device)
+        return ws, self._prompts.encode(["a"]).tokens if self.generator.attends else None
 
 
 def choose_device(device: str | torch.device | None) -> torch.device:

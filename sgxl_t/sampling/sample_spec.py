@@ -1,17 +1,57 @@
-"""What is asked for, spelled out: one shot per picture, in rows as a grid shows them."""
+"""What images are made from: a sample spec per image, rows of specs for grids, frames between specs."""
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from sgxl_t.conditioning.condition import Condition
-from sgxl_t.sampling.requests import parse_layers
+if TYPE_CHECKING:
+    from sgxl_t.conditioning.condition import Condition
+    from sgxl_t.networks.text.clip import ClipModel
 
+MAX_SEED = 2**63 - 1
+MAX_NUMBERS = 100_000
+"""Seeds or layers of one list, at most."""
 MAX_FRAMES = 10_000
-"""Pictures between two shots, at most."""
+"""Images between two specs, at most."""
+MAX_CANDIDATES = 10_000
+
+TruncationMode = Literal["class", "global", "centroid"]
+"""class: the average w of the sample's class or prompt, or of all z without either (the trained networks' own
+way). global: the average over all classes in equal shares. centroid: the nearest centre of k-means.
+
+StyleGAN-T keeps the condition out of the truncated part of w, so class and global are the same there.
+"""
+
+
+@dataclass(frozen=True)
+class SampleSettings:
+    """How the images of one call are made, whatever they show.
+
+    truncation: what psi below 1 pulls to. cutoff: truncate only the first so many styles. best_of: candidates
+    for each image, of which CLIP chooses; clip: that CLIP (loaded or by reference), None for the model's own.
+    batch_size: images at a time, None for as many as fit. ValueError for numbers that are out of range.
+    """
+
+    truncation: TruncationMode = "class"
+    cutoff: int | None = None
+    best_of: int = 1
+    clip: ClipModel | str | None = None
+    batch_size: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.best_of <= MAX_CANDIDATES:
+            raise ValueError(
+                f"best_of={self.best_of} is out of range: use 1 to {MAX_CANDIDATES} candidates, such as 8"
+            )
+        if self.batch_size is not None and self.batch_size < 1:
+            raise ValueError(
+                f"batch_size={self.batch_size} is too small: use 1 or more, or None for as many as fit"
+            )
 
 
 @dataclass(frozen=True)
@@ -23,8 +63,8 @@ class Mix:
 
 
 @dataclass(frozen=True)
-class Shot:
-    """What one picture is made from: a prompt or class (as resolved), the seed of its latent, its psi."""
+class SampleSpec:
+    """What one image is made from: a prompt or class (as resolved), the seed of its latent, its psi."""
 
     condition: Any
     seed: int
@@ -36,47 +76,61 @@ class Shot:
         """All prompts or classes that it shows."""
         return (self.condition,) if self.mix is None else (self.condition, self.mix.condition)
 
+    def label(self, condition: Condition) -> str:
+        """What it shows, in words."""
+        return condition.label(self.condition)
+
 
 @dataclass(frozen=True)
-class Step:
-    """A picture on the way from one shot to another; share: 0 is the first, 1 the last."""
+class InterpolationFrame:
+    """An image on the way from one spec to another; share: 0 is the first, 1 the last."""
 
-    first: Shot
-    last: Shot
+    first: SampleSpec
+    last: SampleSpec
     share: float
 
     @property
+    def seed(self) -> int:
+        """Seed of the first spec."""
+        return self.first.seed
+
+    @property
     def psi(self) -> float:
-        """Truncation here."""
+        """Truncation of this frame."""
         return self.first.psi + self.share * (self.last.psi - self.first.psi)
+
+    def label(self, condition: Condition) -> str:
+        """What it shows, in words."""
+        ends = [condition.label(end.condition) for end in (self.first, self.last)]
+        return ends[int(self.share)] if self.share in (0, 1) else " to ".join(ends)
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A prompt or class (as resolved) with the psi and seed of its own, where it has them."""
+class ConditionEntry:
+    """A prompt or class (as resolved) with a psi and seed of its own, where it has them."""
 
     condition: Any
     psi: float | None = None
     seed: int | None = None
 
-    def shot(self, seed: int, psi: float, mix: Mix | None = None) -> Shot:
-        """With the seed and psi given, unless it has its own."""
+    def spec(self, seed: int, psi: float, mix: Mix | None = None) -> SampleSpec:
+        """With this seed and psi, unless it has its own."""
         own_psi, own_seed = psi if self.psi is None else self.psi, seed if self.seed is None else self.seed
-        return Shot(self.condition, own_seed, own_psi, mix)
+        return SampleSpec(self.condition, own_seed, own_psi, mix)
 
 
 @dataclass(frozen=True)
-class Row:
-    """One row of a grid. name: what it shows; label: the same beside the grid; columns: a title per shot."""
+class GridRow:
+    """One row of a grid. name: what it shows; label: the same beside the grid; columns: a title per spec."""
 
     name: str
     label: str
-    shots: tuple[Shot, ...]
+    specs: tuple[SampleSpec, ...]
     columns: tuple[str, ...]
 
 
 def plan_rows(
-    asked: Sequence[Asked],
+    entries: Sequence[ConditionEntry],
     seeds: Sequence[int],
     psis: Sequence[float],
     *,
@@ -84,79 +138,79 @@ def plan_rows(
     label: Callable[[Any], str],
     mix: Mix | None = None,
     best_of: int = 1,
-) -> list[Row]:
-    """A row per prompt or class, with a shot per seed and psi; its own seed or psi replaces these.
+) -> list[GridRow]:
+    """A row per prompt or class, with a spec per seed and psi; its own seed or psi replaces these.
 
     name, label: what a resolved condition is called in file names and beside a grid. best_of: candidates
-    behind each shot (see `candidates`), which the titles of columns name.
+    behind each spec (see `candidates`), which the titles of columns name.
     """
     rows = []
-    for one in asked:
-        own_seeds = seeds if one.seed is None else [one.seed]
-        own_psis = psis if one.psi is None else [one.psi]
-        shots, columns = [], []
+    for entry in entries:
+        own_seeds = seeds if entry.seed is None else [entry.seed]
+        own_psis = psis if entry.psi is None else [entry.psi]
+        specs, columns = [], []
         for seed in own_seeds:
             for psi in own_psis:
-                shots.append(one.shot(seed, psi, mix))
-                title = [] if one.seed is not None else [_seed_title(seed, best_of)]
+                specs.append(entry.spec(seed, psi, mix))
+                title = [] if entry.seed is not None else [_seed_title(seed, best_of)]
                 title += [f"psi {psi:g}"] if len(own_psis) > 1 else []
                 # With one seed for all, psi alone tells the columns apart.
                 columns.append(title[-1] if len(own_seeds) == 1 and title else ", ".join(title))
         ending = "" if mix is None else f" mixed with {name(mix.condition)} in layers {spans(mix.layers)}"
-        own = [] if one.psi is None else [f"psi {one.psi:g}"]
-        own += [] if one.seed is None else [_seed_title(one.seed, best_of)]
-        shown = " | ".join([label(one.condition) + ending, *own])
-        rows.append(Row(name(one.condition) + ending, shown, tuple(shots), tuple(columns)))
+        own = [] if entry.psi is None else [f"psi {entry.psi:g}"]
+        own += [] if entry.seed is None else [_seed_title(entry.seed, best_of)]
+        shown = " | ".join([label(entry.condition) + ending, *own])
+        rows.append(GridRow(name(entry.condition) + ending, shown, tuple(specs), tuple(columns)))
     return rows
 
 
-def column_titles(rows: Sequence[Row]) -> list[str]:
+def column_titles(rows: Sequence[GridRow]) -> list[str]:
     """A title per column of the widest row; empty where rows differ in what they show there."""
     titles = []
-    for column in range(max(len(row.shots) for row in rows)):
-        said = {row.columns[column] for row in rows if column < len(row.columns)}
-        titles.append(said.pop() if len(said) == 1 else "")
+    for column in range(max(len(row.specs) for row in rows)):
+        found = {row.columns[column] for row in rows if column < len(row.columns)}
+        titles.append(found.pop() if len(found) == 1 else "")
     return titles
 
 
-def candidates(shot: Shot, count: int) -> list[Shot]:
-    """The shots among which the best is chosen: seeds count * seed to count * seed + count - 1.
+def candidates(spec: SampleSpec, count: int) -> list[SampleSpec]:
+    """The specs among which the best is chosen: seeds count * seed to count * seed + count - 1.
 
     No two seeds share a candidate, and the winner can be made again by its own seed.
     """
-    return [replace(shot, seed=shot.seed * count + number) for number in range(count)]
+    return [replace(spec, seed=spec.seed * count + number) for number in range(count)]
 
 
-def plan_steps(keys: Sequence[Shot], frames: int) -> list[Step]:
-    """From each shot to the next with `frames` pictures between them; every shot itself comes once.
+def plan_interpolation(keys: Sequence[SampleSpec], frames: int) -> list[InterpolationFrame]:
+    """From each spec to the next with `frames` images between them; every spec itself comes once.
 
-    ValueError for fewer than two shots and a negative number of frames.
+    ValueError for fewer than two specs and a number of frames out of range.
     """
     if len(keys) < 2:
         raise ValueError("there is nothing to interpolate between: give at least two prompts or classes")
     if not 0 <= frames <= MAX_FRAMES:
-        raise ValueError(f"frames={frames} is no number from 0 to {MAX_FRAMES}: use one, such as 7")
-    steps = [
-        Step(first, last, number / (frames + 1))
+        raise ValueError(f"frames={frames} is out of range: use 0 to {MAX_FRAMES}, such as 7")
+    way = [
+        InterpolationFrame(first, last, number / (frames + 1))
         for first, last in pairwise(keys)
         for number in range(frames + 1)
     ]
-    return [*steps, Step(keys[-2], keys[-1], 1.0)]
+    return [*way, InterpolationFrame(keys[-2], keys[-1], 1.0)]
 
 
 def make_mix(condition: Condition, other: Any, layers: Sequence[int] | str | None, num_ws: int) -> Mix | None:
-    """The mix of one more prompt or class and layers (numbers, or text such as "4-9"), checked; None without
-    both."""
+    """The mix of one more prompt or class and layers (numbers, or text such as "4-9"), checked.
+
+    None without both; ValueError for one without the other, several prompts, and layers the model lacks.
+    """
     if other is None and layers is None:
         return None
     if other is None or layers is None:
         raise ValueError(
             f"a mix takes a second prompt or class and its layers: give both, layers from 0 to {num_ws - 1}"
         )
-    resolved, numbers = (
-        condition.resolve(other),
-        parse_layers(layers) if isinstance(layers, str) else [*layers],
-    )
+    resolved = condition.resolve(other)
+    numbers = parse_layers(layers) if isinstance(layers, str) else [*layers]
     if len(resolved) > 1:
         raise ValueError(f"a mix takes one more prompt or class, not {len(resolved)}: name one")
     if not numbers or min(numbers) < 0 or max(numbers) >= num_ws:
@@ -164,12 +218,59 @@ def make_mix(condition: Condition, other: Any, layers: Sequence[int] | str | Non
     return Mix(resolved[0], tuple(numbers))
 
 
-def shot_label(condition: Condition, shot: Shot | Step) -> str:
-    """What a shot shows, in words."""
-    if isinstance(shot, Shot):
-        return condition.label(shot.condition)
-    ends = [condition.label(end.condition) for end in (shot.first, shot.last)]
-    return ends[int(shot.share)] if shot.share in (0, 1) else " to ".join(ends)
+def parse_seeds(text: str) -> list[int]:
+    """Seeds from "3", "0-7" or "0,4,8-11", in the order written, repeats dropped.
+
+    Raises ValueError for anything else, for a range that runs backwards and for more than 100,000 seeds.
+    """
+    return check_seeds(_parse_numbers(text, "seed", "0-7 or 0,4,8-11"))
+
+
+def parse_layers(text: str) -> list[int]:
+    """Layer numbers from "4-9" or "0,2,5-7"; ValueError as `parse_seeds` for anything else."""
+    return _parse_numbers(text, "layer", "4-9 or 0,2,5-7")
+
+
+def parse_psis(text: str) -> list[float]:
+    """Truncations from "0.7" or "0.3,0.5,1", repeats dropped; ValueError unless each is a valid psi."""
+    try:
+        psis = [float(part) for part in text.split(",")]
+    except ValueError:
+        raise ValueError(
+            f"psi {text[:40]!r} is not a list of numbers: write one such as 0.7 or 0.5,1"
+        ) from None
+    return [check_psi(psi) for psi in dict.fromkeys(psis)]
+
+
+def check_seeds(seeds: int | Sequence[int]) -> list[int]:
+    """One or several seeds as a list; ValueError unless each is a whole number from 0 to 2**63 - 1."""
+    listed = [seeds] if isinstance(seeds, int) else list(seeds)
+    if not listed:
+        raise ValueError("there is no seed: give at least one whole number")
+    for seed in listed:
+        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= MAX_SEED:
+            raise ValueError(
+                f"seed {seed!r} is not a whole number from 0 to 2**63 - 1: choose one, such as 0"
+            )
+    return listed
+
+
+def check_psi(psi: float) -> float:
+    """Truncation strength; ValueError unless finite and from -2 to 2."""
+    if not math.isfinite(psi) or abs(psi) > 2:
+        raise ValueError(
+            f"psi={psi} is out of range: use -2 to 2, with 1 for full variety, 0.7 for more typical images, "
+            "0 for the average one"
+        )
+    return psi
+
+
+def spread_psi(psi: float | Sequence[float], count: int) -> list[float]:
+    """A checked truncation for each of `count` conditions, from one for all or one each."""
+    psis = [psi] * count if isinstance(psi, int | float) else list(psi)
+    if len(psis) != count:
+        raise ValueError(f"{len(psis)} psi came with {count} conditions: give one for all, or one each")
+    return [check_psi(one) for one in psis]
 
 
 def spans(numbers: Sequence[int]) -> str:
@@ -182,6 +283,23 @@ def spans(numbers: Sequence[int]) -> str:
         parts.append(str(ordered[0]) + (f"-{ordered[length - 1]}" if length > 1 else ""))
         ordered = ordered[length:]
     return ",".join(parts)
+
+
+def _parse_numbers(text: str, noun: str, example: str) -> list[int]:
+    numbers: dict[int, None] = {}
+    for part in text.split(","):
+        bounds = re.fullmatch(r"\s*([0-9]{1,19})\s*(?:-\s*([0-9]{1,19})\s*)?", part)
+        if bounds is None:
+            raise ValueError(
+                f"{noun}s {text[:60]!r} cannot be read: write numbers and ranges such as {example}"
+            )
+        first, last = int(bounds[1]), int(bounds[2] or bounds[1])
+        if first > last:
+            raise ValueError(f"the {noun} range {part.strip()} runs backwards: write {last}-{first}")
+        if last - first + 1 + len(numbers) > MAX_NUMBERS:
+            raise ValueError(f"{noun}s {text[:60]!r} are more than {MAX_NUMBERS}: ask for fewer at a time")
+        numbers.update(dict.fromkeys(range(first, last + 1)))
+    return list(numbers)
 
 
 def _seed_title(seed: int, best_of: int) -> str:

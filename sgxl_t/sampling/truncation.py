@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from dataclasses import dataclass
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -10,24 +11,42 @@ from torch import Tensor
 from sgxl_t.networks.generators.generator import Generator
 from sgxl_t.networks.generators.mapping_t import MappingT
 from sgxl_t.sampling.centroids import Centroids, free_width
-
-Truncation = Literal["class", "global", "centroid"]
-"""class: the average w of the sample's class or prompt, or of all z without either (the trained networks' own
-way). global: the average over all classes in equal shares. centroid: the nearest centre of k-means.
-
-StyleGAN-T keeps the condition out of the truncated part of w, so class and global are the same there.
-"""
+from sgxl_t.sampling.sample_spec import TruncationMode
 
 
-def check_truncation(generator: Generator, truncation: str, centroids: Centroids | None) -> None:
-    """Raises ValueError for an unknown kind, and for one that this generator has no centres for."""
-    if truncation not in get_args(Truncation):
-        raise ValueError(f"truncation {truncation!r} is unknown: use {', '.join(get_args(Truncation))}")
-    if truncation == "centroid" and centroids is None:
+@dataclass(frozen=True)
+class Truncation:
+    """How styles are truncated besides psi: to which centre, and how many of the first styles (None: all).
+
+    centroids: the centres that mode "centroid" needs.
+    """
+
+    mode: TruncationMode = "class"
+    cutoff: int | None = None
+    centroids: Centroids | None = None
+
+    def options(self) -> dict[str, Any]:
+        """The keywords of `truncated_styles`."""
+        return {"truncation": self.mode, "cutoff": self.cutoff, "centroids": self.centroids}
+
+
+def check_truncation(generator: Generator, truncation: Truncation) -> None:
+    """Raises ValueError for an unknown mode, and for one or a cutoff that this generator does not have."""
+    if truncation.mode not in get_args(TruncationMode):
+        raise ValueError(
+            f"truncation {truncation.mode!r} is unknown: use {', '.join(get_args(TruncationMode))}"
+        )
+    if truncation.cutoff is not None and not 0 <= truncation.cutoff <= generator.num_ws:
+        raise ValueError(
+            f"cutoff={truncation.cutoff} is out of range: the model has {generator.num_ws} styles, so use 0 "
+            f"to {generator.num_ws}"
+        )
+    if truncation.mode == "centroid" and truncation.centroids is None:
         raise ValueError(
             "the model has no centres for truncation=centroid: make them with `sgxl-t centroids MODEL`"
         )
-    if truncation == "global" and generator.condition.kind == "text" and _whole(generator):
+    one_center = isinstance(generator.mapping, MappingT)
+    if truncation.mode == "global" and generator.condition.kind == "text" and not one_center:
         raise ValueError(
             "this model keeps no average over all prompts for truncation=global: use class, which pulls to "
             "the prompt's own average"
@@ -41,7 +60,7 @@ def truncated_styles(
     *,
     psi: float | Tensor,
     cutoff: int | None = None,
-    truncation: Truncation = "class",
+    truncation: TruncationMode = "class",
     centroids: Centroids | None = None,
     center: Tensor | None = None,
 ) -> Tensor:
@@ -79,7 +98,3 @@ def global_center(generator: Generator) -> Tensor:
     average = generator.mapping.w_avg
     assert average is not None
     return average if average.ndim == 1 else average.mean(dim=0)
-
-
-def _whole(generator: Generator) -> bool:
-    return not isinstance(generator.mapping, MappingT)

@@ -19,13 +19,14 @@ from sgxl_t.networks.frozen import load_feature_network, load_text_encoder
 from sgxl_t.networks.generators.generator import Generator
 from sgxl_t.networks.generators.superres import StemView, load_stem
 from sgxl_t.networks.text.text_encoder import ImageGuide, TextEncoder
+from sgxl_t.ops.random import training_rng
 from sgxl_t.training.checkpoint.origin import model_of
 from sgxl_t.training.config.settings import NetworkSettings
 from sgxl_t.training.local_features.resolve import resolve_references
 from sgxl_t.training.loop.fixed_captions import cache_captions, note_cut_captions
 from sgxl_t.training.networks import build_networks
 from sgxl_t.training.parallel.main_process import end_together
-from sgxl_t.training.parallel.runtime import Runtime, stream
+from sgxl_t.training.parallel.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ def build_parts(
         stem = load_model(settings.stem)[0] if settings.stem else None
     settings = resolve_references(settings, data, source, folder, runtime, progress=progress)
     state = torch.random.get_rng_state()
-    torch.manual_seed(stream(settings.seed, "weights", 0).initial_seed() % 2**63)
+    torch.manual_seed(training_rng(settings.seed, "weights", 0).initial_seed() % 2**63)
     try:
         with end_together(runtime):
             parts = _parts(settings, source, stem)

@@ -13,6 +13,7 @@ from torch import nn
 from sgxl_t.conditioning import Condition
 from sgxl_t.conditioning.text_condition import TextCondition
 from sgxl_t.datasets.base import ImageSource
+from sgxl_t.datasets.loading.options import BatchOptions
 from sgxl_t.objectives.objective import Objective
 from sgxl_t.training.build import Parts, build_parts
 from sgxl_t.training.callbacks.best import BestModel
@@ -34,7 +35,7 @@ from sgxl_t.training.checks import open_checked
 from sgxl_t.training.config.config import TrainConfig
 from sgxl_t.training.config.parts import EmaConfig, LogConfig, OptimizerConfig, ScheduleConfig
 from sgxl_t.training.config.settings import HealthSettings, NetworkSettings
-from sgxl_t.training.loop.data import LoaderSettings, TrainingBatches, open_tracked
+from sgxl_t.training.loop.data import TrainingBatches, open_tracked
 from sgxl_t.training.loop.ema import Ema
 from sgxl_t.training.loop.trainer import LoopSettings, Trainer
 from sgxl_t.training.parallel.runtime import Runtime
@@ -61,14 +62,17 @@ def build_trainer(
         final_lr_share=config.optimizer.final_lr_share,
         compute=config.compute,
     )
-    loader = LoaderSettings(
+    options = BatchOptions(
         batch_size=loop.round_images,
-        ahead=loop.rounds,
+        seed=config.seed,
+        rank=runtime.rank,
+        world_size=runtime.world_size,
         num_workers=config.data.num_workers,
+        ahead=loop.rounds,
         caption_dropout=config.data.caption_dropout,
     )
     state = _state(parts, networks, config.optimizer, config.ema, loop, runtime)
-    data = TrainingBatches(source, loader, runtime)
+    data = TrainingBatches(source, options, runtime)
     callbacks: list[Callback] = [Statistics(runtime, data), _ema_followed(state)]
     if runtime.is_main:
         specs = config.log.tracked_specs()

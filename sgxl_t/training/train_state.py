@@ -16,11 +16,9 @@ from sgxl_t.networks.discriminators.projector import ProjectedFeatures
 from sgxl_t.networks.generators.generator import Generator
 from sgxl_t.networks.text.text_encoder import TextEncoder
 from sgxl_t.objectives.objective import Objective
+from sgxl_t.ops.random import rollback_seed
 from sgxl_t.training.loop.ema import Ema
 from sgxl_t.training.parallel.trained_network import TrainedNetwork
-
-SEED_AFTER_ROLLBACK = 1_000_003
-"""Added to the seed each time that the run goes back, as it would diverge the same way again."""
 
 Tensors = dict[str, dict[str, Tensor]]
 """Tensors by name, in groups that a checkpoint holds as one file each."""
@@ -57,7 +55,7 @@ class TrainState:
     @property
     def seed(self) -> int:
         """Seed of the random streams of data and losses."""
-        return self.first_seed + SEED_AFTER_ROLLBACK * self.rollbacks
+        return rollback_seed(self.first_seed, self.rollbacks)
 
     @property
     def kimg(self) -> float:

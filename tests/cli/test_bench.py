@@ -10,7 +10,7 @@ import torch
 from test_main import call
 
 from sgxl_t.bench import job, machine, measure
-from sgxl_t.bench.against.other import OtherVersion
+from sgxl_t.bench.against.other import WORKERS, OtherVersion
 from sgxl_t.bench.cases import cases, swap
 from sgxl_t.bench.cases.workloads import filter_workload, generator_workload, sizes
 from sgxl_t.bench.job import Job
@@ -152,14 +152,47 @@ def test_another_version_takes_the_place_of_the_reference(capsys, tmp_path):
         assert row["reference_system_share"] is None
 
 
-def test_another_version_is_really_another(tmp_path):
-    package = tmp_path / "sgxl_t"
-    package.mkdir()
-    (package / "__init__.py").write_text("")
-    request = {"name": "sgt-tiny-32-quick", "batch": 1, "mode": "forward", "dtype": "float32"}
-    request |= {"clock": "cpu", "quick": True, "device": "cpu", "file": str(tmp_path / "a.pt")}
-    with OtherVersion(tmp_path, 1) as other, pytest.raises(RuntimeError, match="No module named"):
-        other.ask(do="prepare", key="a", **request)
+STRANGER = """
+import json, sys
+from pathlib import Path
+import torch
+import sgxl_t
+for line in sys.stdin:
+    request = json.loads(line)
+    if request["do"] == "prepare":
+        torch.save([torch.zeros(1, 32, 36, 36)], request["file"])
+        answer = {"saved": 0.0, "peak": 1.0, "ms": 1.0}
+    else:
+        answer = {"from": str(Path(sgxl_t.__file__).parent)} if request["do"] == "start" else {"ms": 1.0}
+    print(json.dumps(answer), flush=True)
+"""
+"""A version whose cases give zeros, whatever they are called."""
+
+
+@pytest.mark.parametrize("place", WORKERS)
+def test_another_version_runs_its_own_cases_wherever_it_keeps_them(capsys, tmp_path, place):
+    worker = tmp_path / place
+    worker.parent.mkdir(parents=True)
+    (tmp_path / "sgxl_t" / "__init__.py").write_text("")
+    worker.write_text(STRANGER)
+    options = ("--mode", "forward", "--dtype", "float32", "--against", str(tmp_path))
+    code, out, err = call(capsys, *SMALL, *options)
+    assert (code, out) == (1, "")
+    assert "no row, it differs from the reference" in err
+
+
+@pytest.mark.parametrize(
+    ("worker", "words"),
+    [(None, "a version without `sgxl-t bench`"), ("import nothing_like_it", "cannot be run: the process of")],
+)
+def test_another_version_that_cannot_run_is_one_sentence(tmp_path, worker, words):
+    (tmp_path / "sgxl_t").mkdir()
+    (tmp_path / "sgxl_t" / "__init__.py").write_text("")
+    if worker is not None:
+        (tmp_path / WORKERS[0]).parent.mkdir(parents=True)
+        (tmp_path / WORKERS[0]).write_text(worker)
+    with pytest.raises(ValueError, match=words):
+        OtherVersion(tmp_path, 1)
 
 
 def test_interrupt_leaves_no_file_and_no_changed_operator(capsys, tmp_path, monkeypatch):
@@ -182,8 +215,8 @@ def test_interrupt_leaves_no_file_and_no_changed_operator(capsys, tmp_path, monk
         (("--repeats", "3"), "too few"),
         (("--variant", "magic"), "unknown"),
         (("--against", "/nowhere"), "holds no sgxl_t"),
-        (("--device", "magic"), "no device"),
-        (("--device", "meta"), "no clock"),
+        (("--device", "magic"), "is not a device"),
+        (("--device", "meta"), "cannot be timed"),
         (("--batch", "3"), "no case"),
         (("--json", "/proc/rows.json"), "cannot be written"),
     ],
@@ -233,7 +266,7 @@ def test_variants_choose_the_forms_they_name():
 def test_graphs_capture_the_same_call(monkeypatch):
     """With a capture that does nothing: there is none on a CPU."""
     captured = []
-    monkeypatch.setattr("sgxl_t.sampling.fast.graphs.CapturedCall", lambda run: captured.append(run) or run)
+    monkeypatch.setattr("sgxl_t.bench.runner.CapturedCall", lambda run: captured.append(run) or run)
     work = generator_workload("sgxl-tiny-16", 1, CPU)
     runner = runner_class("cuda-graph", "forward", "float32")(work, "forward", torch.float32, "wall")
     assert torch.equal(runner.outputs()[0], Runner(work, "forward", torch.float32, "wall").outputs()[0])

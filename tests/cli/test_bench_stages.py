@@ -81,7 +81,7 @@ def test_arithmetic_of_the_layers_is_that_of_the_network():
 
 def test_stages_are_the_networks_on_the_way():
     chain = stages_of("sgxl-imagenet-256")
-    assert [stage.side for stage in chain] == [16, 32, 64, 128, 256]
+    assert [stage.resolution for stage in chain] == [16, 32, 64, 128, 256]
     assert [len(stage.kept + stage.added) for stage in chain] == [11, 16, 21, 26, 31]
     work = [sum(conv_gflop(spec, 1) for spec in stage.kept + stage.added) for stage in chain]
     assert work == pytest.approx([273, 548, 1246, 2266, 3187], rel=2e-3)

@@ -84,7 +84,7 @@ BROKEN = {
     "another width": (lambda f: save_file({"centroids": torch.zeros(3, 5)}, f), "holds no centres of"),
     "not finite": (
         lambda f: save_file({"centroids": load_file(f)["centroids"] * torch.nan}, f),
-        "no finite numbers",
+        "not finite numbers",
     ),
     "class without centres": (
         lambda f: save_file({**load_file(f), "classes": torch.tensor([0, 0, 1, 1, 2, 2, 2, 2])}, f),
@@ -115,7 +115,7 @@ def test_broken_files_are_one_sentence_and_only_where_they_are_used(
     [
         ("class", "sgxl-tiny-16", ["--count", "0"], "0 centres were asked for"),
         ("class", "sgxl-tiny-16", ["--count", "5", "--draws", "4"], "use at least 5"),
-        ("class", "sgxl-tiny-16", ["--seed", "-1"], "seed -1 is no whole number"),
+        ("class", "sgxl-tiny-16", ["--seed", "-1"], "seed -1 is not a whole number"),
         ("none", "sgxl-tiny-16", ["--by", "class"], "it is a none model"),
         ("class", "sgt-tiny-16", ["--by", "class"], "styles do not depend on the class"),
         ("text", "sgxl-tiny-16", [], "every prompt has styles of its own"),

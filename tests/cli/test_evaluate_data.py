@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from test_main import call
 
-from sgxl_t.datasets.base import open_source, open_to_measure
+from sgxl_t.datasets.open import open_source, open_to_measure
 from sgxl_t.metrics.generated import PictureFakes
 
 METRICS = "fd_random_8_vs_8"
@@ -116,7 +116,7 @@ def test_a_network_that_cannot_look_at_a_size_is_named(capsys, monkeypatch):
 
 
 def test_training_keeps_to_its_sizes(capsys):
-    with pytest.raises(ValueError, match="resolution=96 is no power of two"):
+    with pytest.raises(ValueError, match="resolution=96 is not a power of two"):
         open_source("digits", resolution=96)
 
 

@@ -184,7 +184,7 @@ def infinite(_generator, _synthesis, first):
         (unknown_flag, ".is_torgb neither true nor false (an object of fractions.Fraction)"),
         (unknown_tensor, "holds an object of fractions.Fraction as G_ema.synthesis.L0_"),
         (unknown_names, "G_ema.synthesis.layer_names no list of layer names"),
-        (unknown_part, "as G_ema.synthesis.input, which is no network"),
+        (unknown_part, "as G_ema.synthesis.input, which is not a network"),
         (nested_size, "G_ema.synthesis.input.sampling_rate no number (a list)"),
     ],
 )
@@ -208,7 +208,7 @@ def refused(capsys, path, words):
 def test_code_is_named_where_a_network_belongs_and_never_run(tmp_path, capsys, thing, name, protocol):
     thing.mark = tmp_path / "it-ran"
     path = write_official(tmp_path / "n.pkl", {"G_ema": thing}, protocol)
-    refused(capsys, path, f".{name} as G_ema, which is no network, needed for the average generator")
+    refused(capsys, path, f".{name} as G_ema, which is not a network, needed for the average generator")
     path = write_official(tmp_path / "n.pkl", {**content(), "D": [thing]}, max(protocol, 2))
     assert call(capsys, path, tmp_path / "m")[0] == 0
     assert not thing.mark.exists()

@@ -78,7 +78,7 @@ def test_a_broken_chain_is_one_sentence(capsys, tmp_path, content):
         ("data: {source: [a]}", "data.source is a list of 1 where text"),
         ("schedule: {kimg: many}", "schedule.kimg is text where a number"),
         ("cond: 3", "cond is 3 where text"),
-        ("a: " + "[" * 5000, "no configuration of a run"),
+        ("a: " + "[" * 5000, "not the configuration of a run"),
         ("a: " + "x" * 2**20, "more than the 1048576 that are read"),
     ],
 )
@@ -132,8 +132,8 @@ def test_feature_network_is_described(capsys, tmp_path):
     ("name", "content", "sentence"),
     [
         (None, None, "does not exist"),
-        ("config.json", "{", "is no JSON"),
-        ("config.yaml", "a: [", "no configuration of a run"),
+        ("config.json", "{", "is not valid JSON"),
+        ("config.yaml", "a: [", "not the configuration of a run"),
         ("generator.safetensors", "x", "holds no config.json"),
     ],
 )

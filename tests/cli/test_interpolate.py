@@ -111,10 +111,13 @@ MISTAKES = {
     "frames in a file": (["a fox", "a dog", "--out", "x.png"], "name a folder for the frames"),
     "one prompt": (["a fox"], "nothing to interpolate between: give at least two prompts or classes"),
     "no prompt": ([], "there is no prompt"),
-    "frames": (["a fox", "a dog", "--frames", "-1"], "frames=-1 is no number from 0 to"),
+    "frames": (["a fox", "a dog", "--frames", "-1"], "frames=-1 is out of range: use 0 to"),
     "psi": (["a fox", "a dog", "--psi", "nan"], "psi=nan"),
     "film": (["a fox", "a dog", "--animation", "a.mp4"], "does not end in .png, .gif, .webp"),
-    "fps": (["a fox", "a dog", "--animation", "a.gif", "--fps", "0"], "fps=0.0 is no speed"),
+    "fps": (
+        ["a fox", "a dog", "--animation", "a.gif", "--fps", "0"],
+        "fps=0.0 is out of range: use 0.1 to 50",
+    ),
     "strip": (["a fox", "a dog", "--strip", "/proc/none/s.png"], "cannot be written"),
     "long strip": (["a fox", "a dog", "--strip", "s.png", "--frames", "999"], "ask for fewer at a time"),
 }

@@ -154,7 +154,7 @@ DAMAGES = {
     "pickle": (_pickle, "truncated or no safetensors"),
     "no weights": (lambda f: (f / WEIGHTS).unlink(), "generator.safetensors is missing"),
     "no config": (lambda f: (f / CONFIG).unlink(), "holds no config.json"),
-    "cut config": (_cut(CONFIG, 100), "config.json is no JSON"),
+    "cut config": (_cut(CONFIG, 100), "config.json is not valid JSON"),
     "config is a list": (
         lambda f: (f / CONFIG).write_text("[1]"),
         "is a list of 1 where a group",
@@ -168,7 +168,7 @@ DAMAGES = {
     "missing key": (_config(lambda c: c["generator"].pop("z_dim")), 'generator has no "z_dim"'),
     "unknown key": (
         _config(lambda c: c["generator"].update(zz=1)),
-        'generator has "zz", which is no known',
+        'generator has "zz", which is not a setting',
     ),
     "text for a number": (
         _config(lambda c: c["generator"].update(z_dim="64")),
@@ -198,7 +198,7 @@ DAMAGES = {
                 or c["generator"]["stylegan3"].update(first_cutoff=-1.0)
             )
         ),
-        "describes no generator that can be built",
+        "describes a generator that cannot be built",
     ),
     "other condition": (_config(lambda c: c["condition"].update(num_classes=9)), "names has 4 entries"),
     "condition kind": (

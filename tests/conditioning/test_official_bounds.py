@@ -22,7 +22,7 @@ from sgxl_t.files.pickles.builders import read_pickle
 from sgxl_t.files.pickles.storages import StoredTensor
 from sgxl_t.files.pickles.stream import BoundedReader
 from sgxl_t.files.pickles.tree import Module, tensors_of
-from sgxl_t.files.pickles.values import Named, Record, RefusedError
+from sgxl_t.files.pickles.values import Named, PickledObject, RefusedError
 from sgxl_t.model_io.published.file import OfficialFile, read_official
 
 TEXT = b"X" + struct.pack("<I", 4 * 2**20 - 1) + b"x" * (4 * 2**20 - 1) + b"q\x00"
@@ -139,7 +139,7 @@ def test_long_bombs_take_little_memory_and_time():
 @pytest.mark.parametrize("name", ["a long number", "a long text"])
 def test_what_is_too_long_is_a_record_that_says_so(name):
     value = read(stream(BOMBS[name]()))
-    assert isinstance(value, Record)
+    assert isinstance(value, PickledObject)
     assert "50000000 bytes" in value.problem
 
 
@@ -152,7 +152,7 @@ def deep():
 
 ODD = {
     "nested": deep,
-    "record": lambda: Record("somebody.Thing"),
+    "record": lambda: PickledObject("somebody.Thing"),
     "name": lambda: Named("somebody.thing"),
     "huge": lambda: 10**30,
     "not a number": lambda: float("nan"),
@@ -174,7 +174,7 @@ def test_values_that_cannot_be_used_are_one_sentence_with_their_place(accessor, 
     value = ODD[odd]()
     state = {"a": value, "_modules": {"a": value}, "_parameters": {"a": value}, "_buffers": {}}
     with pytest.raises(RefusedError) as error:
-        ACCESSORS[accessor](Module(Record("Layer", state), "G_ema.synthesis"))
+        ACCESSORS[accessor](Module(PickledObject("Layer", state), "G_ema.synthesis"))
     said = str(error.value)
     assert "G_ema.synthesis" in said
     assert len(said) < 300
@@ -194,7 +194,7 @@ def test_one_storage_shown_a_thousand_times_is_refused_before_it_is_read():
     assert isinstance(stored, StoredTensor)
     assert torch.equal(stored.read(), torch.zeros(2))
     group = {f"p{index}": stored for index in range(100)}
-    module = Module(Record("Layer", {"_parameters": group, "_buffers": {}, "_modules": {}}), "G_ema")
+    module = Module(PickledObject("Layer", {"_parameters": group, "_buffers": {}, "_modules": {}}), "G_ema")
     with pytest.raises(RefusedError, match="more numbers in G_ema than it has bytes"):
         tensors_of(module, limit=2 * big.nbytes)
 
@@ -217,7 +217,7 @@ def test_an_unknown_object_is_inert_and_its_items_are_left_out(tmp_path):
     path.write_bytes(pickle.dumps(content))
     with path.open("rb") as source:
         stored = read_official(path, source).content
-    assert isinstance(stored["half"], Record)
+    assert isinstance(stored["half"], PickledObject)
     assert stored["half"].name == "fractions.Fraction"
     assert stored["keys"] == {"a": 4}
 

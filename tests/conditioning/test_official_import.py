@@ -10,7 +10,7 @@ from xl_golden import config_of, generator_of
 
 from sgxl_t.files.pickles.storages import Storage, StoredTensor
 from sgxl_t.files.pickles.tree import Module
-from sgxl_t.files.pickles.values import Record
+from sgxl_t.files.pickles.values import PickledObject
 from sgxl_t.model_io.published.file import read_official
 from sgxl_t.model_io.published.importer import import_generator
 from sgxl_t.model_io.published.layers import fit_config, read_layers
@@ -95,9 +95,9 @@ def test_golden_networks_come_through_a_file_unchanged(tmp_path, name):
 def as_records(value):
     """What reading a file gives, made without a file: tensors of the given shapes without numbers."""
     if isinstance(value, Persistent):
-        return Record(value.meta["class_name"], as_records(value.meta["state"]))
+        return PickledObject(value.meta["class_name"], as_records(value.meta["state"]))
     if isinstance(value, torch.nn.Module):
-        return Record("Embedding", as_records({**vars(value)}))
+        return PickledObject("Embedding", as_records({**vars(value)}))
     if isinstance(value, torch.Tensor):
         return StoredTensor(Storage(None, torch.float32, value.numel()), 0, tuple(value.shape), ())
     if isinstance(value, dict):

@@ -8,7 +8,7 @@ from PIL import Image
 from tiny_text_towers import t5_folder
 
 from sgxl_t.conditioning import TextCondition, build_condition
-from sgxl_t.datasets.base import open_source
+from sgxl_t.datasets.open import open_source
 from sgxl_t.model_io.model_folder import load_model, save_model
 from sgxl_t.networks.frozen import load_text_encoder
 from sgxl_t.networks.generators.registry import build_generator
@@ -94,35 +94,35 @@ def test_a_model_with_a_published_encoder_makes_the_same_pictures_again(t5, trai
 def test_fixed_captions_are_encoded_once_for_all_processes(t5, tmp_path, monkeypatch):
     condition = TextCondition(load_text_encoder(t5))
     expected = condition.encode_frozen(CAPTIONS).target
-    condition.keep(CAPTIONS, tmp_path)
+    condition.cache(CAPTIONS, tmp_path)
     assert [path.suffix for path in tmp_path.iterdir()] == [".safetensors"]
     later = TextCondition(load_text_encoder(t5))
     monkeypatch.setattr(type(later.original), "encode_text", None)
-    later.keep(list(reversed(CAPTIONS)), tmp_path)
+    later.cache(list(reversed(CAPTIONS)), tmp_path)
     torch.testing.assert_close(later.encode(CAPTIONS).c, expected)
-    later.keep(CAPTIONS[:1], tmp_path)
+    later.cache(CAPTIONS[:1], tmp_path)
     assert len(list(tmp_path.iterdir())) == 1, "what is held is not stored again"
 
 
 def test_stored_captions_belong_to_one_encoder_and_one_set(t5, tmp_path):
     condition = TextCondition(load_text_encoder(t5))
-    condition.keep(CAPTIONS, tmp_path / "a")
-    condition.keep([*CAPTIONS, "snow"], tmp_path / "a")
+    condition.cache(CAPTIONS, tmp_path / "a")
+    condition.cache([*CAPTIONS, "snow"], tmp_path / "a")
     other = load_text_encoder(t5).text_copy().requires_grad_(False)
     with torch.no_grad():
         other.text_parameters()[0].add_(1)
-    TextCondition(other).keep(CAPTIONS, tmp_path / "a")
+    TextCondition(other).cache(CAPTIONS, tmp_path / "a")
     assert len(list((tmp_path / "a").iterdir())) == 3
 
 
 def test_damaged_stored_captions_are_made_again(t5, tmp_path, caplog):
     condition = TextCondition(load_text_encoder(t5))
-    condition.keep(CAPTIONS, tmp_path)
+    condition.cache(CAPTIONS, tmp_path)
     (path,) = tmp_path.iterdir()
     whole = path.read_bytes()
     path.write_bytes(whole[:-8])
     fresh = TextCondition(load_text_encoder(t5))
-    fresh.keep(CAPTIONS, tmp_path)
+    fresh.cache(CAPTIONS, tmp_path)
     assert "damaged" in caplog.text
     assert path.read_bytes() == whole
     assert torch.equal(fresh.encode(CAPTIONS).c, condition.encode(CAPTIONS).c)
@@ -131,6 +131,6 @@ def test_damaged_stored_captions_are_made_again(t5, tmp_path, caplog):
 def test_a_folder_that_cannot_be_written_costs_no_run(t5, tmp_path, caplog):
     (tmp_path / "file").write_text("")
     condition = TextCondition(load_text_encoder(t5))
-    condition.keep(CAPTIONS, tmp_path / "file")
+    condition.cache(CAPTIONS, tmp_path / "file")
     assert "could not be stored" in caplog.text
     assert condition.encode(CAPTIONS).c.shape == (3, 16)

@@ -36,7 +36,7 @@ def test_class_folders_at_any_depth(tmp_path, folders, names):
 @pytest.mark.parametrize(
     ("folders", "refusal"),
     [
-        (["cat"], "all pictures lie in the one folder cat, and a single class is none"),
+        (["cat"], "all pictures lie in the one folder cat, and one class is not enough"),
         (["images/cat"], "the one folder images/cat"),
         (["00001", "10203"], r"folders named by five digits \(00001, 10203\) only divide files.* c00001"),
         (["train", "cars", "buses"], "train is called like a split and stands beside 2 others"),

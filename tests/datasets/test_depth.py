@@ -11,7 +11,7 @@ from PIL import Image
 from tiny_shards import write_shards
 
 from sgxl_t.datasets import open_source
-from sgxl_t.datasets.decode import decode_picture
+from sgxl_t.datasets.decode import decode_image
 from sgxl_t.datasets.rejects import RejectedItemError
 
 SIDE = 16
@@ -49,7 +49,7 @@ def deep_png(values, colour):
 def decoded(data):
     """Mean of the picture and its notes."""
     notes = []
-    image = decode_picture(data, SIDE, note=notes.append)
+    image = decode_image(data, SIDE, note=notes.append)
     return image.float().mean().item(), image.max().item(), notes
 
 
@@ -138,7 +138,7 @@ def test_a_tiff_of_twelve_packed_bits():
 
 
 def test_a_tiff_in_which_zero_is_white():
-    image = decode_picture(encoded(ramp(65535), "tiff", tiffinfo={262: 0}), SIDE)
+    image = decode_image(encoded(ramp(65535), "tiff", tiffinfo={262: 0}), SIDE)
     assert image[0, 0, 0] == 255
     assert image[0, -1, -1] == 0
 
@@ -169,7 +169,7 @@ def test_floats_that_are_no_brightness():
 
 
 def test_the_clear_value_of_16_bit_grey_becomes_white():
-    image = decode_picture(encoded(np.full((SIDE, SIDE), 300, np.uint16), transparency=300), SIDE)
+    image = decode_image(encoded(np.full((SIDE, SIDE), 300, np.uint16), transparency=300), SIDE)
     assert image.min() == 255
 
 
@@ -190,7 +190,7 @@ RED = Image.new("RGB", (SIDE, SIDE), (200, 0, 0))
 )
 def test_pictures_of_eight_bits_and_fewer_are_as_they_were(image, kind, expected):
     notes = []
-    out = decode_picture(encoded(image, kind), SIDE, note=notes.append)
+    out = decode_image(encoded(image, kind), SIDE, note=notes.append)
     assert tuple(out[:, 4, 4].tolist()) == expected
     assert notes == []
 

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from sgxl_t.datasets.base import open_source
-from sgxl_t.datasets.shards import ShardOptions
+from sgxl_t.datasets.open import open_source
+from sgxl_t.datasets.shards.source import ShardOptions
 from sgxl_t.files import content
 from sgxl_t.metrics.real_cache import RealSide
 

@@ -13,7 +13,8 @@ from test_prepare import command
 
 from sgxl_t.datasets import open_source
 from sgxl_t.datasets.enlarge import ModelEnlarger
-from sgxl_t.datasets.images.imagenet import is_tar_of_tars, spoken_names
+from sgxl_t.datasets.images.imagenet import is_tar_of_tars
+from sgxl_t.datasets.images.wordnet_names import spoken_names
 from sgxl_t.datasets.prepare import write_dataset
 
 CLASSES = {"n02099601": "golden retriever", "n01440764": "tench, Tinca tinca", "n01443537": "goldfish"}
@@ -159,15 +160,18 @@ def test_what_does_not_belong_is_rejected_and_listed(tmp_path):
 def test_sizes_are_bounded_without_reading(tmp_path, monkeypatch):
     path = tmp_path / "t.tar"
     path.write_bytes(tarred([("a.tar", tarred([("x.png", jpeg(1)), ("y.png", b"\0" * 30_000)]))]))
+    from sgxl_t.datasets.base import SourceOptions
     from sgxl_t.datasets.decode import Bounds
     from sgxl_t.datasets.images.imagenet import TarOfTarsSource
     from sgxl_t.datasets.rejects import Rejects
 
-    source = TarOfTarsSource(path, resolution=16, rejects=Rejects(1.0), bounds=Bounds(max_file_bytes=20_000))
+    source = TarOfTarsSource(
+        path, SourceOptions(resolution=16, rejects=Rejects(1.0), bounds=Bounds(max_file_bytes=20_000))
+    )
     assert source.rejects.by_reason() == {"file too large": 1}
     monkeypatch.setattr("sgxl_t.datasets.images.imagenet.MAX_MEMBERS", 0)
     with pytest.raises(ValueError, match="holds more than 0 pictures"):
-        TarOfTarsSource(path, resolution=16, rejects=Rejects(1.0))
+        TarOfTarsSource(path, SourceOptions(resolution=16, rejects=Rejects(1.0)))
 
 
 def test_a_download_that_broke_off_is_one_sentence(tar, tmp_path, capsys):

@@ -100,7 +100,7 @@ def test_interruption_leaves_nothing(photos, tmp_path, monkeypatch):
         (["SRC", "OUT.zip", "--resolution", "16", "--max-images", "0"], "use 1 or more"),
         (["SRC", "OUT.zip", "--resolution", "16", "--captions", "gone.csv"], "does not exist"),
         (["SRC", "OUT.zip", "--resolution", "16", "--reject-limit", "0"], "rejected"),
-        (["SRC", "OUT.zip", "--resolution", "16", "--reject-limit", "nan"], "share"),
+        (["SRC", "OUT.zip", "--resolution", "16", "--reject-limit", "nan"], "out of range"),
         (["SRC", "TAKEN.zip", "--resolution", "16"], "exists"),
         (["SRC", "EMPTYDIR", "--resolution", "16", "--min-side", "4096"], "rejected"),
     ],

@@ -10,9 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from sgxl_t.datasets import batches, open_source
+from sgxl_t.datasets import BatchOptions, batches, open_source
 from sgxl_t.datasets.prepare import write_dataset
-from sgxl_t.datasets.shards import ShardOptions
+from sgxl_t.datasets.shards.source import ShardOptions
 
 COUNT, EACH = 6, 5
 NAMES = [f"p{index}.png" for index in range(COUNT)]
@@ -56,9 +56,10 @@ def captions_of(source):
     return [sample.captions for sample in source.samples()]
 
 
-def drawn(source, count, **options):
+def drawn(source, count, *, images_seen=0, **options):
     """Captions of the next batches of three."""
-    taken = itertools.islice(batches(source, **{"batch_size": 3, "seed": 1} | options), count)
+    options = BatchOptions(**{"batch_size": 3, "seed": 1} | options)
+    taken = itertools.islice(batches(source, options, images_seen=images_seen), count)
     return [text for batch in taken for text in batch.captions]
 
 
@@ -181,7 +182,7 @@ def test_each_caption_is_drawn_about_as_often(coco):
 
 
 def test_captions_fit_their_pictures(coco):
-    for batch in itertools.islice(batches(coco, batch_size=3, seed=0), 8):
+    for batch in itertools.islice(batches(coco, BatchOptions(batch_size=3, seed=0)), 8):
         for image, text in zip(batch.images, batch.captions, strict=True):
             assert text in texts_of(int(image[0, 0, 0]) // 20)
 
@@ -210,7 +211,9 @@ def test_sets_of_one_caption_are_what_they_were(folder):
     rows = [{"file_name": name, "text": f"caption of {name}"} for name in NAMES]
     source = with_rows(folder, rows)
     digest = hashlib.sha256()
-    for batch in itertools.islice(batches(source, batch_size=4, seed=5, caption_dropout=0.3), 6):
+    for batch in itertools.islice(
+        batches(source, BatchOptions(batch_size=4, seed=5, caption_dropout=0.3)), 6
+    ):
         digest.update(batch.images.numpy().tobytes() + json.dumps(batch.captions).encode())
     assert digest.hexdigest()[:16] == "e3513a0776c9c77d"
     write_dataset(source, folder.parent / "d.zip", progress=False)
@@ -228,6 +231,10 @@ def test_the_fingerprint_tells_further_captions_apart(folder):
 
 def test_pictures_are_the_same_with_one_caption_and_with_several(folder, coco):
     single = with_rows(folder, [{"file_name": name, "text": "one"} for name in NAMES])
-    pairs = zip(batches(single, batch_size=4, seed=0), batches(coco, batch_size=4, seed=0), strict=True)
+    pairs = zip(
+        batches(single, BatchOptions(batch_size=4, seed=0)),
+        batches(coco, BatchOptions(batch_size=4, seed=0)),
+        strict=True,
+    )
     for one, several in itertools.islice(pairs, 5):
         assert torch.equal(one.images, several.images)

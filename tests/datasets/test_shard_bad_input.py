@@ -13,9 +13,9 @@ from PIL import Image
 from tiny_shards import numbers_of, picture, sample, write_shards, write_tar
 
 from sgxl_t.datasets import open_source
-from sgxl_t.datasets.decode import Bounds, decode_picture
+from sgxl_t.datasets.decode import Bounds, decode_image
 from sgxl_t.datasets.rejects import Rejects
-from sgxl_t.datasets.shards import ShardOptions
+from sgxl_t.datasets.shards.source import ShardOptions
 from sgxl_t.datasets.shards.tar.samples import groups
 
 
@@ -294,7 +294,7 @@ def test_draft_pictures_are_nearly_those_of_the_resize_rule(mode, size):
     photo = Image.fromarray(draws).resize(size, Image.Resampling.BICUBIC).convert(mode)
     buffer = io.BytesIO()
     photo.save(buffer, "jpeg", quality=92)
-    whole, draft = (decode_picture(buffer.getvalue(), 32, draft=draft).float() for draft in (False, True))
+    whole, draft = (decode_image(buffer.getvalue(), 32, draft=draft).float() for draft in (False, True))
     assert (whole - draft).abs().mean() < 2
     assert (whole - draft).abs().max() < 24
 
@@ -306,10 +306,10 @@ def test_draft_keeps_the_orientation_and_needs_twice_the_side():
     exif[0x0112] = 6
     buffer = io.BytesIO()
     photo.save(buffer, "jpeg", exif=exif.tobytes())
-    out = decode_picture(buffer.getvalue(), 32, draft=True)
+    out = decode_image(buffer.getvalue(), 32, draft=True)
     assert out[:, :, 26:].float().mean() > 240
     assert out[:, :, :22].float().mean() < 15
-    same = [decode_picture(buffer.getvalue(), 512, draft=draft) for draft in (False, True)]
+    same = [decode_image(buffer.getvalue(), 512, draft=draft) for draft in (False, True)]
     assert (same[0] == same[1]).all()
 
 
@@ -319,7 +319,7 @@ def test_streams_draft_and_addresses_do_not(tmp_path):
     Image.fromarray(noise).save(buffer, "jpeg")
     files = {"jpg": buffer.getvalue(), "txt": b"x", "json": json.dumps({}).encode()}
     write_shards(tmp_path, shards=1, samples=1, of=lambda n: files)
-    exact = decode_picture(buffer.getvalue(), 16)
+    exact = decode_image(buffer.getvalue(), 16)
     assert (source_of(tmp_path)[0].image == exact).all()
     assert (stream(source_of(tmp_path, fast_jpeg=False), 1)[0].image == exact).all()
     assert not (stream(source_of(tmp_path), 1)[0].image == exact).all()

@@ -8,8 +8,10 @@ import pytest
 from tiny_shards import numbers_of, write_shards
 
 from sgxl_t.datasets import open_source
-from sgxl_t.datasets.shards import Consent, ShardOptions, discover, find_shards
+from sgxl_t.datasets.shards import discover
 from sgxl_t.datasets.shards.braces import count_names, expand
+from sgxl_t.datasets.shards.discover import Consent, find_shards
+from sgxl_t.datasets.shards.source import ShardOptions
 from sgxl_t.networks.configs import GeneratorConfig
 from sgxl_t.training.config.config_file import parse_config
 from sgxl_t.training.loop.data import open_data
@@ -121,7 +123,7 @@ def test_what_is_no_file_is_refused_at_once(tmp_path, kind):
     began = time.monotonic()
     (tmp_path / "mix.txt").write_text("0000{0..0}.tar\n")
     for reference in (f"{tmp_path}/*.tar", tmp_path / "mix.txt", f"file://{place}"):
-        with pytest.raises(ValueError, match=r"00000\.tar (is no file|.*names no shards)"):
+        with pytest.raises(ValueError, match=r"00000\.tar (is not a file|.*names no shards)"):
             open_source(reference, resolution=16)
     with pytest.raises(ValueError, match=r"00000\.tar|holds no pictures"):
         open_source(tmp_path, resolution=16)

@@ -4,7 +4,7 @@ import pytest
 from tiny_shards import write_shards
 
 from sgxl_t.datasets import open_source
-from sgxl_t.datasets.shards import find_shards
+from sgxl_t.datasets.shards.discover import find_shards
 
 
 def names(subsets):
@@ -91,17 +91,17 @@ def test_pipes_and_paths_give_the_same_pictures(tmp_path):
 def test_an_order_for_weights(tmp_path):
     write_shards(tmp_path / "a", shards=1)
     (tmp_path / "mix.txt").write_text("1 a\n")
-    from sgxl_t.datasets.shards import ShardOptions
+    from sgxl_t.datasets.shards.source import ShardOptions
 
     with pytest.raises(ValueError, match="take the weights out"):
         open_source(tmp_path / "mix.txt", resolution=16, shards=ShardOptions(order="epochs"))
-    assert open_source(tmp_path / "mix.txt", resolution=16).plan.resample
+    assert open_source(tmp_path / "mix.txt", resolution=16).order.resample
 
 
 def test_settings_of_shards_are_refused_elsewhere():
-    from sgxl_t.datasets.shards import ShardOptions
+    from sgxl_t.datasets.shards.source import ShardOptions
 
     assert len(open_source("digits", resolution=16, shards=ShardOptions())) > 100
     for options in (ShardOptions(filter="a > 1"), ShardOptions(order="epochs")):
-        with pytest.raises(ValueError, match="acts on shards"):
+        with pytest.raises(ValueError, match="only works with shards"):
             open_source("digits", resolution=16, shards=options)

@@ -10,8 +10,8 @@ from tiny_shards import numbers_of, picture, sample, write_shards
 
 from sgxl_t.datasets import open_source
 from sgxl_t.datasets.rejects import RejectedItemError
-from sgxl_t.datasets.shards import ShardOptions
 from sgxl_t.datasets.shards.filters import Filter
+from sgxl_t.datasets.shards.source import ShardOptions
 
 
 def source_of(place, **options):
@@ -280,7 +280,7 @@ def test_json_that_cannot_be_read_is_counted(tmp_path, data):
 
 
 def test_a_filter_that_keeps_nothing_stops(tmp_path, monkeypatch):
-    monkeypatch.setattr("sgxl_t.datasets.shards.watch.MAX_FILTERED", 50)
+    monkeypatch.setattr("sgxl_t.datasets.shards.counts.MAX_FILTERED", 50)
     source = source_of(write_shards(tmp_path), filter="width > 1000")
     with pytest.raises(ValueError, match="'width > 1000' keeps none of 50 samples"):
         next(source.stream(seed=0, part=0, parts=1))

@@ -169,7 +169,8 @@ def test_shards_out_of_sight_need_a_class_file(tmp_path):
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "mix.txt").write_text(f"pipe:cat {tmp_path}/00000.tar\n")
     (tmp_path / "x" / "classnames.txt").write_text("a\nb\n")
-    from sgxl_t.datasets.shards import Consent, ShardOptions
+    from sgxl_t.datasets.shards.discover import Consent
+    from sgxl_t.datasets.shards.source import ShardOptions
 
     listed = opened(tmp_path / "x" / "mix.txt", shards=ShardOptions(consent=Consent(allow_pipe=True)))
     assert labels_of(listed) == [0, 1] * 3

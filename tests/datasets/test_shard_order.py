@@ -7,9 +7,9 @@ import pytest
 import torch
 from tiny_shards import numbers_of, sample, write_shards
 
-from sgxl_t.datasets import batches, open_source
+from sgxl_t.datasets import BatchOptions, batches, open_source
 from sgxl_t.datasets.base import START
-from sgxl_t.datasets.shards import ShardOptions
+from sgxl_t.datasets.shards.source import ShardOptions
 
 
 def source_of(place, *, reject_limit=0.1, **options):
@@ -28,12 +28,8 @@ def numbers(source, count, **reader):
 def read(place, count, *, workers=0, batch_size=5, position=None, seen=0, world_size=1, rank=0, **options):
     loader = batches(
         source_of(place, **options),
-        batch_size=batch_size,
-        seed=3,
-        rank=rank,
-        world_size=world_size,
+        BatchOptions(batch_size=batch_size, seed=3, rank=rank, world_size=world_size, num_workers=workers),
         images_seen=seen,
-        num_workers=workers,
         position=position,
     )
     captions = [caption for batch in itertools.islice(loader, count) for caption in batch.captions]
@@ -75,7 +71,7 @@ def test_uneven_shares_change_from_epoch_to_epoch(tmp_path):
     source = source_of(write_shards(tmp_path, shards=17, samples=1))
     counts = [
         [
-            sum(len(segment) for segment in source.plan.segments(epoch, seed=0, part=part, parts=2))
+            sum(len(segment) for segment in source.order.segments(epoch, seed=0, part=part, parts=2))
             for part in (0, 1)
         ]
         for epoch in range(2)
@@ -165,7 +161,7 @@ def test_workers_tell_what_they_reject_and_filter(tmp_path):
     write_shards(tmp_path, of=some_broken)
     source = source_of(tmp_path, filter="width > 10 and key != '000000003'")
     source.rejects.write(tmp_path / "rejects.jsonl")
-    loader = batches(source, batch_size=4, seed=0, num_workers=2)
+    loader = batches(source, BatchOptions(batch_size=4, seed=0, num_workers=2))
     for _ in itertools.islice(loader, 16):
         pass
     assert source.rejects.by_reason() == {"no readable picture": 1}
@@ -182,10 +178,10 @@ def test_too_many_broken_samples_stop_with_one_sentence(tmp_path, workers):
 
 def test_caption_dropout_is_a_function_of_the_position():
     source = open_source("emoji-scenes:4x4", resolution=16)
-    options = {"batch_size": 50, "seed": 0, "caption_dropout": 0.3}
-    empty = [not text for batch in itertools.islice(batches(source, **options), 4) for text in batch.captions]
+    options = BatchOptions(batch_size=50, seed=0, caption_dropout=0.3)
+    empty = [not text for batch in itertools.islice(batches(source, options), 4) for text in batch.captions]
     assert 30 < sum(empty) < 90
-    again = next(batches(source, images_seen=100, **options))
+    again = next(batches(source, options, images_seen=100))
     assert [not text for text in again.captions] == empty[100:150]
-    with pytest.raises(ValueError, match="no share"):
-        batches(source, batch_size=1, seed=0, caption_dropout=1.5)
+    with pytest.raises(ValueError, match="out of range"):
+        batches(source, BatchOptions(batch_size=1, seed=0, caption_dropout=1.5))

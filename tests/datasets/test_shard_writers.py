@@ -71,7 +71,7 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
 @pytest.mark.slow
 def test_shards_of_img2dataset(tmp_path, img2dataset):
     """A table with captions, numbers, an empty cell and a dead link, read with captions and by a filter."""
-    from sgxl_t.datasets.shards import ShardOptions
+    from sgxl_t.datasets.shards.source import ShardOptions
 
     (tmp_path / "www").mkdir()
     for n in range(12):

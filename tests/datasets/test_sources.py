@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from sgxl_t.datasets import Batch, batches, open_source
+from sgxl_t.datasets import Batch, BatchOptions, batches, open_source
 from sgxl_t.datasets.embedded.emoji_scenes import EmojiScenes, is_held_out
 from sgxl_t.datasets.embedded.scene_captions import with_article
 from sgxl_t.datasets.embedded.sprites import COLOURS, load_sprites, tint
 
 
-def take(source, count, **options):
-    defaults = {"batch_size": 8, "seed": 3}
-    return list(itertools.islice(batches(source, **(defaults | options)), count))
+def take(source, count, *, images_seen=0, **options):
+    options = BatchOptions(**{"batch_size": 8, "seed": 3} | options)
+    return list(itertools.islice(batches(source, options, images_seen=images_seen), count))
 
 
 def same(a: Batch, b: Batch) -> bool:
@@ -118,7 +118,7 @@ def test_prompts_of_attribute_tuples():
     assert len(tuples) == 96
     assert len({source.prompt(attributes) for attributes in tuples}) == 96
     assert source.prompt((0, 0, 1)) == "a small fox in snow"
-    assert source.attribute_names == ("object", "scene", "size")
+    assert tuple(source.attribute_values) == ("object", "scene", "size")
 
 
 def test_small_things_cover_less_of_the_picture():
@@ -192,4 +192,4 @@ def test_wrong_references_are_explained(reference, options, message):
 
 def test_wrong_batch_settings_are_explained(digits):
     with pytest.raises(ValueError, match="rank below world_size"):
-        batches(digits, batch_size=4, seed=0, rank=2, world_size=2)
+        batches(digits, BatchOptions(batch_size=4, seed=0, rank=2, world_size=2))

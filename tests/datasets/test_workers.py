@@ -10,9 +10,10 @@ import time
 import pytest
 import torch
 
-from sgxl_t.datasets.base import open_source
 from sgxl_t.datasets.loading import workers
 from sgxl_t.datasets.loading.loader import batches
+from sgxl_t.datasets.loading.options import BatchOptions
+from sgxl_t.datasets.open import open_source
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ def no_process_is_left_to_the_next_test():
 
 
 def expected(source, count):
-    return list(itertools.islice(batches(source, batch_size=4, seed=3), count))
+    return list(itertools.islice(batches(source, BatchOptions(batch_size=4, seed=3)), count))
 
 
 def assert_equal(taken, wanted):
@@ -59,7 +60,7 @@ def signalled(loader, number, of=0):
 
 @pytest.mark.parametrize("of", [0, 1])
 def test_a_killed_process_is_replaced_and_named(of, digits, caplog):
-    loader = batches(digits, batch_size=4, seed=3, num_workers=2)
+    loader = batches(digits, BatchOptions(batch_size=4, seed=3, num_workers=2))
     taken = [next(loader) for _ in range(3)]
     signalled(loader, signal.SIGKILL, of)
     taken += [next(loader) for _ in range(6)]
@@ -72,7 +73,7 @@ def test_a_killed_process_is_replaced_and_named(of, digits, caplog):
 
 def test_its_death_interrupts_nothing_but_the_wait_for_a_batch(digits):
     """Torch alone would raise at once, wherever the main thread is."""
-    loader = batches(digits, batch_size=4, seed=3, num_workers=1)
+    loader = batches(digits, BatchOptions(batch_size=4, seed=3, num_workers=1))
     next(loader)
     signalled(loader, signal.SIGKILL)
     for _ in range(1000):
@@ -84,20 +85,20 @@ def test_its_death_interrupts_nothing_but_the_wait_for_a_batch(digits):
 def test_a_process_killed_while_a_batch_is_awaited(digits, monkeypatch):
     slow = type(digits).__getitem__
     monkeypatch.setattr(type(digits), "__getitem__", lambda *given: time.sleep(0.2) or slow(*given))
-    loader = batches(digits, batch_size=2, seed=3, num_workers=1)
+    loader = batches(digits, BatchOptions(batch_size=2, seed=3, num_workers=1))
     killer = threading.Timer(0.5, lambda: os.kill(processes()[0], signal.SIGKILL))
     killer.start()
     taken = [next(loader) for _ in range(3)]
     killer.join()
     loader.close()
     monkeypatch.undo()
-    assert_equal(taken, list(itertools.islice(batches(digits, batch_size=2, seed=3), 3)))
+    assert_equal(taken, list(itertools.islice(batches(digits, BatchOptions(batch_size=2, seed=3)), 3)))
 
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_processes_that_hang_are_replaced(count, digits, monkeypatch, caplog):
     monkeypatch.setattr(workers, "HUNG_SECONDS", 2)
-    loader = batches(digits, batch_size=4, seed=3, num_workers=count)
+    loader = batches(digits, BatchOptions(batch_size=4, seed=3, num_workers=count))
     taken = [next(loader)]
     for number in range(count):
         signalled(loader, signal.SIGSTOP, number)
@@ -135,7 +136,7 @@ def test_a_process_whose_pipes_close_before_it_is_dead_is_named(caplog):
 
 
 def test_the_fourth_death_ends_it_with_a_sentence(digits):
-    loader = batches(digits, batch_size=4, seed=3, num_workers=1)
+    loader = batches(digits, BatchOptions(batch_size=4, seed=3, num_workers=1))
     for _ in range(workers.RESTARTS):
         next(loader)
         signalled(loader, signal.SIGKILL)
@@ -156,7 +157,7 @@ def test_mistakes_in_the_data_arrive_as_sentences(tmp_path):
     source = open_source(tmp_path, resolution=8)
     for path in tmp_path.glob("*.png"):
         path.write_bytes(b"no picture")
-    loader = batches(source, batch_size=2, seed=0, num_workers=1)
+    loader = batches(source, BatchOptions(batch_size=2, seed=0, num_workers=1))
     with pytest.raises(ValueError, match="rejected") as caught:
         next(loader)
     assert "\n" not in str(caught.value)
@@ -164,7 +165,7 @@ def test_mistakes_in_the_data_arrive_as_sentences(tmp_path):
 
 
 def test_ctrl_c_is_left_to_the_training_process(digits):
-    loader = batches(digits, batch_size=4, seed=3, num_workers=1)
+    loader = batches(digits, BatchOptions(batch_size=4, seed=3, num_workers=1))
     next(loader)
     before = processes()
     os.kill(before[0], signal.SIGINT)

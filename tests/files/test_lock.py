@@ -184,7 +184,7 @@ def test_two_names_of_one_target_have_one_lock(tmp_path):
 
 def test_what_is_no_file_is_named_and_links_are_not_followed(tmp_path):
     (tmp_path / "l").mkdir()
-    with pytest.raises(ValueError, match="is no file: remove it"), take(tmp_path / "l"):
+    with pytest.raises(ValueError, match="is not a file: remove it"), take(tmp_path / "l"):
         pass
     (tmp_path / "victim").write_text("kept")
     (tmp_path / "link").symlink_to("victim")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from test_records import record
 
-from sgxl_t.datasets.base import open_source
+from sgxl_t.datasets.open import open_source
 from sgxl_t.metrics.coco import draw_prompts, read_prompts, write_prompts
 from sgxl_t.metrics.collect import Collection, Need, Partial
 from sgxl_t.metrics.distances.feature_statistics import Moments

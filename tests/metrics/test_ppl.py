@@ -6,7 +6,7 @@ from metrics_golden import CASES, TENSORS
 from torch import nn
 
 from sgxl_t.metrics.distances.ppl import judged, ppl, trimmed_mean
-from sgxl_t.metrics.sampling_rng import latents
+from sgxl_t.metrics.sampling_rng import sample_latents
 from sgxl_t.networks.configs import ConditionSpec
 from sgxl_t.networks.generators.registry import build_generator
 
@@ -51,7 +51,7 @@ def test_trimming_keeps_values_equal_to_the_bounds():
 def test_a_linear_generator_has_its_closed_form(conditioned):
     generator, count = Linear(), 30
     conditions = (lambda indices: torch.tensor(indices) % 2) if conditioned else None
-    speeds = [latents(9, range(count), 6, purpose).double() for purpose in ("z", "other end")]
+    speeds = [sample_latents(9, range(count), 6, purpose).double() for purpose in ("z", "other end")]
     step = (speeds[1] - speeds[0]) * (1 + torch.arange(count)[:, None] % 2 * conditioned)
     expected = trimmed_mean((127.5 * step @ generator.matrix.T).square().sum(dim=1))
     for size in (1, 7, 64):

@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 from tiny_models import tiny_model
 
-from sgxl_t.datasets.base import ImageSource, Sample, open_source
+from sgxl_t.datasets.base import ImageSource, Sample
+from sgxl_t.datasets.open import open_source
 from sgxl_t.files.content import short_hash
 from sgxl_t.metrics import collect
 from sgxl_t.metrics.distances.frechet import frechet_distance

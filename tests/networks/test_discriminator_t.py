@@ -10,9 +10,9 @@ import timm
 import torch
 import torch.nn.functional as F
 from golden_cases import assert_golden, descriptions, state_of, tensors
+from official_names_t import BACKBONE, heads_name_t
 from torch import Tensor, nn
 
-from sgxl_t.model_io.published.names_t import BACKBONE, heads_name_t
 from sgxl_t.networks.backbones.feature_networks import FeatureNetwork
 from sgxl_t.networks.configs import ConditionSpec, DinoConfig, DiscriminatorConfig
 from sgxl_t.networks.discriminators.discriminator import build_discriminator
@@ -148,7 +148,7 @@ class ReplayedFeatures(TokenFeatures):
     def augment(self, images: Tensor, rng: torch.Generator | None) -> Tensor:
         return images if self.recorded is None else diff_augment(images, draws=self.recorded)
 
-    def draw_crop(self, side: int, rng: torch.Generator | None) -> tuple[int, int] | None:
+    def draw_crop(self, resolution: int, rng: torch.Generator | None) -> tuple[int, int] | None:
         return self.crop
 
 

@@ -9,7 +9,7 @@ import torch
 from golden_cases import assert_golden, descriptions, state_of, tensors
 from torch import Tensor, nn
 
-from sgxl_t.model_io.published.names_t import generator_state_from_official_t
+from sgxl_t.model_io.published.generator_t import generator_state_from_official_t
 from sgxl_t.networks.configs import ConditionSpec, GeneratorConfig, StyleGANTConfig
 from sgxl_t.networks.generators.generator import Generator
 from sgxl_t.networks.generators.layers_t import ModulatedLayer, ResidualLayer, StyleAffine, ToRGB

@@ -9,14 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from official_names_t import official_generator_shapes_t, text_tower_from_official_t
 from torch import Tensor
 
-from sgxl_t.model_io.published.names_t import (
-    generator_name_t,
-    generator_state_from_official_t,
-    official_generator_shapes_t,
-    text_tower_from_official_t,
-)
+from sgxl_t.model_io.published.generator_t import generator_name_t, generator_state_from_official_t
 from sgxl_t.networks.configs import ConditionSpec, GeneratorConfig, StyleGANTConfig
 from sgxl_t.networks.generators.generator import Generator
 

@@ -144,7 +144,7 @@ def damage_size(folder):
         (damage_shape, r"differently shaped: classifier.bias \(7,\) instead of"),
         (damage_name, "unexpected: surplus"),
         (damage_lacks, "missing: classifier.bias"),
-        (damage_json, "is no JSON"),
+        (damage_json, "is not valid JSON"),
         (damage_key, "chanels"),
         (damage_size, "whole number from 0 to"),
     ],

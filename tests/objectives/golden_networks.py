@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import torch
 from golden_cases import descriptions, state_of
+from official_names_t import BACKBONE
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from sgxl_t.model_io.published.generator_t import generator_state_from_official_t
 from sgxl_t.model_io.published.names import generator_from_official
-from sgxl_t.model_io.published.names_t import BACKBONE, generator_state_from_official_t
 from sgxl_t.networks.backbones.feature_networks import FeatureNetwork
 from sgxl_t.networks.backbones.image_backbones import ImageBackbone
 from sgxl_t.networks.configs import (

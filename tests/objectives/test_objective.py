@@ -165,6 +165,30 @@ def test_path_length_draws_its_noise_from_the_stream_handed_in(nets):
     assert first == second
 
 
+def test_heads_project_on_the_frozen_target_and_the_generator_takes_c(nets):
+    """StyleGAN-T, section 3.3: a text encoder that learns conditions the generator alone."""
+    learned, frozen = torch.ones(4, 2, requires_grad=True), torch.zeros(4, 2)
+    asked = []
+    generator = lambda z, cond, **more: asked.append(cond) or nets.generator(z)  # noqa: E731
+    networks = nets._replace(generator=generator)
+    for method in (Objective(PLAIN).g_loss, Objective(PLAIN).d_loss):
+        method(networks, MicroBatch(reals(), Conditioning(c=learned, target=frozen)), latents(), 0)
+    assert [cond.c is learned for cond in asked] == [True, True]
+    assert len(nets.heads.conditions) == 3
+    assert all(target is frozen for target in nets.heads.conditions)
+
+
+def test_shared_fakes_are_those_of_the_generators_phase(nets):
+    objective = Objective(replace(PLAIN, share_fakes=True))
+    shared = batch()
+    objective.g_loss(nets, shared, latents(), 0)
+    loss, _ = objective.d_loss(nets, shared, None, 0)
+    plain, _ = Objective(PLAIN).d_loss(nets, batch(), latents(), 0)
+    torch.testing.assert_close(loss, plain)
+    assert nets.generator.moved == [True, True]
+    assert shared.shared_fakes == []
+
+
 def test_phases_follow_order_interval_and_start():
     objective = Objective(replace(PLAIN, pl_weight=2.0, pl_interval=4, pl_start_kimg=1.0))
     assert objective.phases(0, 0) == ("g", "d")

@@ -37,8 +37,8 @@ def test_pictures_stand_side_by_side():
     [
         ("film.mp4", 12, r"does not end in .png, .gif, .webp: name it film.webp"),
         ("film", 12, "does not end in"),
-        ("film.gif", 0.0, "fps=0.0 is no speed"),
-        ("film.gif", float("nan"), "fps=nan is no speed"),
+        ("film.gif", 0.0, "fps=0.0 is out of range"),
+        ("film.gif", float("nan"), "fps=nan is out of range"),
         ("taken.gif", 12, "is a folder"),
     ],
 )

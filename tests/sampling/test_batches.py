@@ -32,7 +32,9 @@ def test_the_batch_is_what_fits_into_half_of_the_free_memory(fitting, monkeypatc
 def test_a_pipeline_makes_the_same_pictures_in_any_memory(monkeypatch):
     pipe, sizes = Pipeline(*tiny_model("class")), []
     keep = pipe._images
-    monkeypatch.setattr(pipe, "_images", lambda shots, pull: sizes.append(len(shots)) or keep(shots, pull))
+    monkeypatch.setattr(
+        pipe, "_images", lambda specs, truncation: sizes.append(len(specs)) or keep(specs, truncation)
+    )
     roomy = [np.asarray(image).astype(int) for image in pipe("dog", seeds=range(5)).images]
     monkeypatch.setattr(batches, "free_bytes", lambda device: 4 * pipe._fitting._bytes)
     tight = [np.asarray(image).astype(int) for image in pipe("dog", seeds=range(5)).images]
@@ -66,7 +68,7 @@ def test_one_picture_too_large_is_said_in_a_sentence(fitting):
     def make(items):
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    with pytest.raises(ValueError, match="memory of cpu does not hold what one picture needs"):
+    with pytest.raises(ValueError, match="memory of cpu does not hold what one image needs"):
         list(in_batches(iter(range(4)), make, fitting))
 
 
@@ -109,6 +111,6 @@ def test_the_estimate_covers_what_was_measured_in_the_papers_size():
     with torch.device("meta"):
         names = ("sgxl-imagenet-16", "sgxl-imagenet-32", "sgt-lite-64")
         small, large, lite = (build_generator(name, ConditionSpec(kind="none")) for name in names)
-    assert 57 * 2**20 < free_memory.picture_bytes(small) < 100 * 2**20
-    assert 79 * 2**20 < free_memory.picture_bytes(large) < 250 * 2**20
-    assert free_memory.picture_bytes(lite) == 12 * 4 * 512 * 64**2
+    assert 57 * 2**20 < free_memory.image_bytes(small) < 100 * 2**20
+    assert 79 * 2**20 < free_memory.image_bytes(large) < 250 * 2**20
+    assert free_memory.image_bytes(lite) == 12 * 4 * 512 * 64**2

@@ -8,8 +8,9 @@ from tiny_models import tiny_condition, tiny_model
 from sgxl_t.conditioning import TextCondition
 from sgxl_t.metrics.distances.clip_score import ClipScore
 from sgxl_t.networks.generators.registry import build_generator
-from sgxl_t.sampling.best import best_pictures, open_scorer
-from sgxl_t.sampling.pipeline import Picture, Pipeline
+from sgxl_t.sampling.best import best_images, open_scorer
+from sgxl_t.sampling.image import GeneratedImage
+from sgxl_t.sampling.pipeline import Pipeline
 
 
 class Brightness:
@@ -25,14 +26,14 @@ class Brightness:
 
 
 def grey(value, prompt="a fox", seed=0):
-    return Picture(Image.new("RGB", (4, 4), (value, value, value)), prompt, seed)
+    return GeneratedImage(Image.new("RGB", (4, 4), (value, value, value)), prompt, seed)
 
 
 def test_of_every_group_the_highest_score_wins_and_the_first_of_equals():
     values = [10, 30, 20, 7, 7, 5, 80, 90, 99]
     scorer = Brightness()
     pictures = [grey(value, seed=seed) for seed, value in enumerate(values)]
-    best = list(best_pictures(iter(pictures), 3, scorer))
+    best = list(best_images(iter(pictures), 3, scorer))
     assert [picture.seed for picture in best] == [1, 3, 8]
     assert best[0].score == pytest.approx(30 / 255)
     assert len(scorer.asked) == 9
@@ -40,7 +41,7 @@ def test_of_every_group_the_highest_score_wins_and_the_first_of_equals():
 
 def test_groups_pass_clip_in_parts():
     pictures = [grey(seed, seed=seed) for seed in range(100)]
-    (best,) = best_pictures(iter(pictures), 100, Brightness())
+    (best,) = best_images(iter(pictures), 100, Brightness())
     assert best.seed == 99
 
 
@@ -69,7 +70,7 @@ def test_without_an_image_tower_or_prompts_there_is_nothing_to_rank_by():
 
 def test_a_mix_shows_no_one_prompt_to_rank_by():
     pipe = Pipeline(*tiny_model("text"))
-    with pytest.raises(ValueError, match="compares pictures with one prompt each: leave the mix out"):
+    with pytest.raises(ValueError, match="compares images with one prompt each: leave the mix out"):
         pipe("a red fox", mix="a dog", layers=[1], best_of=2, clip=tiny_whole_clip())
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from tiny_models import tiny_folder, tiny_model
 
+from sgxl_t.ops.random import latents
 from sgxl_t.sampling.centroids import (
     compute_centroids,
     free_width,
@@ -11,7 +12,6 @@ from sgxl_t.sampling.centroids import (
     save_centroids,
 )
 from sgxl_t.sampling.kmeans import assign, kmeans
-from sgxl_t.sampling.latents import latents
 from sgxl_t.sampling.pipeline import Pipeline
 from sgxl_t.sampling.truncation import global_center, truncated_styles
 

@@ -7,8 +7,9 @@ from tiny_models import tiny_model
 
 from sgxl_t.ops import formulation
 from sgxl_t.ops.conv import modulated_conv
-from sgxl_t.sampling.fast import graphs, optimize
-from sgxl_t.sampling.fast.optimize import FastPainter, Optimized, Painter
+from sgxl_t.sampling import pipeline
+from sgxl_t.sampling.fast import optimize
+from sgxl_t.sampling.fast.optimize import FastSynthesis, Optimized
 from sgxl_t.sampling.pipeline import Pipeline
 
 NAMES = ("sgt-tiny-16", "sgxl-tiny-16")
@@ -20,13 +21,13 @@ def pixels(pictures):
 
 
 def maps(pipe, monkeypatch, count=2):
-    """What the painter's network gives before it becomes bytes, and the bytes."""
+    """What the synthesis gives before it becomes bytes."""
     caught = []
-    keep = optimize.to_uint8
-    monkeypatch.setattr(optimize, "to_uint8", lambda x: caught.append(x.clone()) or keep(x))
+    keep = pipeline.to_uint8
+    monkeypatch.setattr(pipeline, "to_uint8", lambda x: caught.append(x.clone()) or keep(x))
     ws = torch.randn(count, pipe.generator.num_ws, pipe.generator.w_dim, generator=torch.Generator())
-    pipe._painter(ws)
-    monkeypatch.setattr(optimize, "to_uint8", keep)
+    pipe._to_pixels(ws, None)
+    monkeypatch.setattr(pipeline, "to_uint8", keep)
     return torch.cat(caught)
 
 
@@ -36,9 +37,9 @@ def test_optimised_pictures_are_those_of_the_plain_pipeline(kind, name, monkeypa
     pipe = Pipeline(*tiny_model(kind, name))
     plain, exact = pixels(pipe(REQUESTS[kind], seeds=range(3), psi=0.7)), maps(pipe, monkeypatch)
     done = pipe.optimize()
-    assert done.kept > 0
+    assert done.cached > 0
     assert done.batch_size is None
-    assert str(done).startswith(f"optimised: {done.kept} values of weights kept (")
+    assert str(done).startswith(f"optimised: {done.cached} values of weights cached (")
     assert np.abs(pixels(pipe(REQUESTS[kind], seeds=range(3), psi=0.7)) - plain).max() <= 1
     assert (maps(pipe, monkeypatch) - exact).abs().max() <= 1e-5 * exact.abs().max()
     pipe.restore()
@@ -52,9 +53,9 @@ def test_values_of_weights_are_made_once(name, monkeypatch):
     monkeypatch.setattr(modulated_conv._energies, "_make", lambda w: made.append(1) or keep(w))
     pipe = Pipeline(*tiny_model("none", name))
     done = pipe.optimize()
-    assert len(made) == done.kept
+    assert len(made) == done.cached
     pipe(seeds=range(3), batch_size=2)
-    assert len(made) == done.kept
+    assert len(made) == done.cached
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -85,9 +86,9 @@ def test_saving_writes_the_weights_as_they_were(kind, tmp_path):
 
 def test_forms_hold_inside_the_pipeline_alone(monkeypatch):
     seen = []
-    keep = Painter._paint
+    keep = Pipeline._synthesize
     monkeypatch.setattr(
-        Painter, "_paint", lambda self, *given: seen.append(formulation.current()) or keep(self, *given)
+        Pipeline, "_synthesize", lambda self, *given: seen.append(formulation.current()) or keep(self, *given)
     )
     pipe = Pipeline(*tiny_model("none", "sgxl-tiny-16"))
     pipe()
@@ -113,14 +114,14 @@ def test_forms_hold_inside_the_pipeline_alone(monkeypatch):
         ),
         ({"compile": True, "conv": "winograd"}, "compile takes the direct convolution and not conv=winograd"),
         ({"batch_size": 4}, "batch_size=4 is for what is compiled or captured: leave it out"),
-        ({"compile": True, "batch_size": -1}, "batch_size=-1 makes no picture: use at least 1"),
+        ({"compile": True, "batch_size": -1}, "batch_size=-1 is too small: use 1 or more"),
     ],
 )
 def test_what_cannot_run_is_refused_in_one_sentence(wrong, sentence):
     pipe = Pipeline(*tiny_model("none"), device="cpu")
     with pytest.raises(ValueError, match=sentence):
         pipe.optimize(**wrong)
-    assert type(pipe._painter) is Painter
+    assert pipe._fast is None
 
 
 def test_winograd_is_refused_where_it_gains_nothing():
@@ -154,12 +155,13 @@ class Replayed:
 
 @pytest.fixture
 def captured(monkeypatch):
-    """A painter of a text model that thinks it captures."""
+    """A text model in sampling mode that thinks it captures."""
     monkeypatch.setattr(optimize, "CapturedCall", Replayed)
     Replayed.captured = 0
     pipe = Pipeline(*tiny_model("text"))
     plain = pixels(pipe("a red fox", seeds=range(5)))
-    pipe._painter = FastPainter(pipe.generator, None, Optimized(cuda_graphs=True, batch_size=2))
+    choice = Optimized(cuda_graphs=True, batch_size=2)
+    pipe._fast = FastSynthesis(pipe.generator, pipe._synthesize, choice)
     return pipe, plain
 
 
@@ -178,17 +180,6 @@ def test_graphs_are_captured_again_when_weights_change(captured):
         pipe.generator.synthesis.blocks()[-1].torgb.bias.add_(1)
     assert np.abs(pixels(pipe("a red fox")) - plain[:1]).max() > 1
     assert Replayed.captured == 2
-
-
-def test_nested_tuples_keep_their_kind():
-    from sgxl_t.networks.text.tokens import TextBlend, TextTokens
-
-    tokens = TextTokens(torch.ones(2, 3, 4), None)
-    given = (torch.zeros(2), TextBlend(tokens, tokens, torch.ones(2, 1)))
-    twice = graphs.mapped(given, lambda x: x * 2)
-    assert isinstance(twice[1], TextBlend)
-    assert twice[1].first.mask is None
-    assert [float(leaf.sum()) for leaf in graphs.leaves(twice)] == [0, 48, 48, 4]
 
 
 @pytest.mark.slow

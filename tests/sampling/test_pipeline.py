@@ -4,7 +4,7 @@ import torch
 from tiny_models import tiny_folder, tiny_model
 
 import sgxl_t
-from sgxl_t.sampling.latents import latents
+from sgxl_t.ops.random import latents
 from sgxl_t.sampling.pipeline import Pipeline, choose_device
 
 NAMES = ("sgt-tiny-16", "sgxl-tiny-16")
@@ -142,7 +142,7 @@ def test_saved_pipeline_comes_back_with_what_was_known(tmp_path, text_folder):
         ({"mix": "fox", "layers": "3-99"}, "layers 3-99 do not fit: the model has 0 to"),
         ({"mix": "fox", "layers": []}, "layers none do not fit"),
         ({"mix": ["fox", "car"], "layers": "1"}, "a mix takes one more prompt or class, not 2"),
-        ({"best_of": 0}, "best-of 0 is no choice"),
+        ({"best_of": 0}, "best_of=0 is out of range"),
         ({"best_of": 2}, "this is a class model: leave best-of out"),
         ({"conditions": 7}, "class 7 does not exist"),
         ({"conditions": "dgo"}, "did you mean dog"),
@@ -164,9 +164,9 @@ def test_device_or_precision_that_is_not_there_is_one_sentence():
 
 def test_hub_id_without_a_hub_is_one_sentence(monkeypatch):
     monkeypatch.setattr("sgxl_t.networks.weights.hub.hub_reachable", lambda: False)
-    with pytest.raises(ValueError, match="no folder here and could not be had from the Hub"):
+    with pytest.raises(ValueError, match="not a folder here and could not be fetched from the Hub"):
         Pipeline.from_pretrained("nobody/no-such-model")
-    with pytest.raises(ValueError, match="is no folder: name a model folder"):
+    with pytest.raises(ValueError, match="is not a folder: name a model folder"):
         Pipeline.from_pretrained("../no/such/folder")
 
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sgxl_t.sampling.image import GeneratedImage
 from sgxl_t.sampling.output.grid import check_grid, labelled_grid
 from sgxl_t.sampling.output.sheet import page_files, write_sheets
-from sgxl_t.sampling.pipeline import Picture
 
 
 def pictures(labels, seeds, taken=None):
@@ -14,7 +14,7 @@ def pictures(labels, seeds, taken=None):
         for seed in seeds:
             if taken is not None:
                 taken.append((label, seed))
-            yield Picture(Image.new("RGB", (16, 16), (10 * row, 5 * seed, 200)), label, seed)
+            yield GeneratedImage(Image.new("RGB", (16, 16), (10 * row, 5 * seed, 200)), label, seed)
 
 
 def test_one_page_takes_the_file_itself_and_more_take_numbers(tmp_path):
@@ -28,7 +28,7 @@ def test_one_page_takes_the_file_itself_and_more_take_numbers(tmp_path):
 def test_every_row_is_on_its_page_in_order(tmp_path):
     labels, seeds = [f"{index} class" for index in range(7)], [0, 1, 2]
     titles, file = [f"seed {seed}" for seed in seeds], tmp_path / "s.png"
-    pages = write_sheets(pictures(labels, seeds), labels, titles, file, side=16, rows_per_page=3)
+    pages = write_sheets(pictures(labels, seeds), labels, titles, file, resolution=16, rows_per_page=3)
     assert [path.name for path in pages] == ["s-1.png", "s-2.png", "s-3.png"]
     images = [picture.image for picture in pictures(labels, seeds)]
     columns = ["seed 0", "seed 1", "seed 2"]
@@ -42,7 +42,7 @@ def test_every_row_is_on_its_page_in_order(tmp_path):
 def test_a_page_too_large_is_refused_before_the_first_picture(tmp_path):
     labels, seeds, taken = ["fox"], list(range(400)), []
     with pytest.raises(ValueError, match="ask for fewer at a time"):
-        write_sheets(pictures(labels, seeds, taken), labels, [""] * 400, tmp_path / "s.png", side=16)
+        write_sheets(pictures(labels, seeds, taken), labels, [""] * 400, tmp_path / "s.png", resolution=16)
     assert taken == []
     assert list(tmp_path.iterdir()) == []
 

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from tiny_runs import tiny_run
 
 from sgxl_t.conditioning import ClassCondition
-from sgxl_t.datasets.base import open_source
+from sgxl_t.datasets.open import open_source
 from sgxl_t.model_io.model_folder import load_model, save_model
 from sgxl_t.networks.generators.registry import build_generator
 from sgxl_t.networks.generators.superres import stage_parameter_names

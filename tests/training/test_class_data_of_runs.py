@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from tiny_runs import tiny_run
 
-from sgxl_t.datasets.base import open_source
+from sgxl_t.datasets.open import open_source
 from sgxl_t.training.build import build_parts
 from sgxl_t.training.checks import check_source, open_checked
 from sgxl_t.training.config.config_file import parse_config

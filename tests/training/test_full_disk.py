@@ -134,7 +134,7 @@ def test_tensorboard_that_cannot_write(tmp_path, tiny_features, capsys, monkeypa
 
 def test_a_first_checkpoint_that_finds_no_room(tmp_path, tiny_features, capsys, monkeypatch):
     monkeypatch.setattr(tracked_metrics.TrackedMetrics, "on_snapshot", lambda *_: None)
-    monkeypatch.setattr(checkpoint, "_sync", no_room)
+    monkeypatch.setattr(checkpoint, "_fingerprint", no_room)
     settings = {"schedule__snapshot_kimg": 100, "schedule__checkpoint_kimg": 0.008}
     error = fails(capsys, tiny_run(tmp_path / "run", tiny_features, **settings))
     assert "it has no checkpoint yet" in error
@@ -169,7 +169,7 @@ def test_two_processes_end_together(tmp_path, tiny_features):
             def no_room(*given):
                 raise OSError(errno.ENOSPC, "No space left on device")
 
-            checkpoint._sync = no_room
+            checkpoint._fingerprint = no_room
             main()
             """
         )

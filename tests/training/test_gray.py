@@ -15,7 +15,7 @@ from tiny_runs import tiny_run
 
 from sgxl_t.cli.main import cli
 from sgxl_t.conditioning.condition import NoCondition
-from sgxl_t.datasets import batches
+from sgxl_t.datasets import BatchOptions, batches
 from sgxl_t.model_io.model_folder import save_model
 from sgxl_t.networks.generators.registry import build_generator
 from sgxl_t.ops.images import as_rgb, to_gray
@@ -90,7 +90,7 @@ def test_coloured_data_trains_a_gray_generator_by_its_brightness(kind, tmp_path,
     wanted = {np.asarray(Image.open(name).convert("L")).tobytes() for name in expected.values()}
     assert {source[index].image.numpy().tobytes() for index in range(len(source))} == wanted
     assert {sample.image.numpy().tobytes() for sample in source.samples()} == wanted
-    batch = next(batches(source, batch_size=8, seed=0))
+    batch = next(batches(source, BatchOptions(batch_size=8, seed=0)))
     assert batch.images.shape == (8, 1, 16, 16)
     assert {image.numpy().tobytes() for image in batch.images} <= wanted
     main(tiny_run(tmp_path / "run", tiny_features, data__source=data, generator__img_channels=1))

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from official_names_t import text_tower_from_official_t
 from official_recipes import (
     PROGRESS,
     discriminator_recipe,
@@ -22,6 +23,7 @@ from torch import nn
 from sgxl_t.cli.main import main
 from sgxl_t.model_io.model_folder import load_model
 from sgxl_t.model_io.published.file import read_official
+from sgxl_t.model_io.published.generator_t import generator_state_from_official_t
 from sgxl_t.model_io.published.importer import import_generator, import_text_encoder
 from sgxl_t.model_io.published.names import (
     feature_reference,
@@ -29,7 +31,6 @@ from sgxl_t.model_io.published.names import (
     head_name,
     projection_name,
 )
-from sgxl_t.model_io.published.names_t import generator_state_from_official_t, text_tower_from_official_t
 from sgxl_t.networks.configs import (
     ConditionSpec,
     DiscriminatorConfig,

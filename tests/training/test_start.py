@@ -231,7 +231,7 @@ def test_a_damaged_start_is_refused_first(refusal, tmp_path, classes):
     assert "holds no whole checkpoint: name" in refusal(start=tmp_path / "cut")
     shutil.copytree(classes / "best", tmp_path / "best")
     (tmp_path / "best" / "config.json").write_text("{")
-    assert "config.json is no JSON" in refusal(start=tmp_path / "best")
+    assert "config.json is not valid JSON" in refusal(start=tmp_path / "best")
 
 
 @pytest.mark.parametrize(

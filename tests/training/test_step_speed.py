@@ -14,9 +14,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import sgxl_t
 from sgxl_t.conditioning import ClassCondition
-from sgxl_t.datasets.base import Batch, open_source
+from sgxl_t.datasets.base import Batch
 from sgxl_t.datasets.loading import workers
 from sgxl_t.datasets.loading.loader import batches
+from sgxl_t.datasets.loading.options import BatchOptions
+from sgxl_t.datasets.open import open_source
 from sgxl_t.ops.images import from_uint8
 from sgxl_t.training.build_trainer import build_trainer
 from sgxl_t.training.config.config_file import parse_config
@@ -174,7 +176,9 @@ def test_loader_processes_have_the_next_update_ready(tmp_path, tiny_features, mo
     """While an update of eight rounds runs, its two processes load the eight of the next."""
     given = []
     monkeypatch.setattr(
-        data, "batches", lambda *args, **options: given.append(options["ahead"]) or batches(*args, **options)
+        data,
+        "batches",
+        lambda source, options, **where: given.append(options.ahead) or batches(source, options, **where),
     )
     settings = {"cond": "class", "batch__per_device": 1}
     trainer = trainer_of(tmp_path, tiny_features, settings)
@@ -188,7 +192,9 @@ def test_loader_processes_have_the_next_update_ready(tmp_path, tiny_features, mo
 
 
 def test_batches_that_were_loaded_ahead_cost_no_time():
-    loader = batches(open_source("digits", resolution=16), batch_size=2, seed=0, num_workers=1, ahead=6)
+    loader = batches(
+        open_source("digits", resolution=16), BatchOptions(batch_size=2, seed=0, num_workers=1, ahead=6)
+    )
     try:
         next(loader)
         queue = loader._items._worker_result_queue

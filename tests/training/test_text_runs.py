@@ -10,7 +10,7 @@ from tiny_runs import tiny_run
 from tiny_text_towers import t5_folder
 
 from sgxl_t.conditioning import TextCondition
-from sgxl_t.datasets.base import open_source
+from sgxl_t.datasets.open import open_source
 from sgxl_t.networks.text.transformers_text import TransformersText
 from sgxl_t.sampling.pipeline import Pipeline
 from sgxl_t.training.loop.fixed_captions import note_cut_captions

@@ -1,4 +1,4 @@
-"""Another version of the package as the reference: a process of its own that runs the same cases."""
+"""Another version of the package as the reference: a process in which it runs its own cases by name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..memory import Memory
+from sgxl_t.bench.memory import Memory
+
+WORKERS = ("sgxl_t/bench/against/worker.py", "sgxl_t/sampling/bench/worker.py")
+"""Where versions keep the file that runs their cases, newest first."""
 
 
 class OtherVersion:
@@ -28,11 +31,17 @@ class OtherVersion:
                 f"--against {folder} holds no sgxl_t: name a checkout, or the site-packages folder of an "
                 "environment where another version is installed"
             )
+        worker = next((file for name in WORKERS if (file := self.folder / name).is_file()), None)
+        if worker is None:
+            raise ValueError(
+                f"--against {folder} holds a version without `sgxl-t bench`, so there is nothing to compare "
+                "with: name a later one"
+            )
         environment = {**os.environ, "PYTHONPATH": str(self.folder), "OMP_NUM_THREADS": str(threads)}
         # -P: the folder of the file must not come before the other version. A session of its own: Ctrl-C is
         # for this process, which ends that one.
         self._process = subprocess.Popen(
-            [sys.executable, "-P", str(Path(__file__).with_name("worker.py"))],
+            [sys.executable, "-P", str(worker)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -46,6 +55,9 @@ class OtherVersion:
                     f"--against {folder}: Python took sgxl_t from {found} instead, so run without "
                     "whatever changes its search path"
                 )
+        except RuntimeError as error:
+            self.close()
+            raise ValueError(f"--against {folder} cannot be run: {error}") from None
         except BaseException:
             self.close()
             raise

@@ -9,7 +9,7 @@ from functools import partial
 
 import torch
 
-from .workloads import (
+from sgxl_t.bench.cases.workloads import (
     Workload,
     conv_workload,
     filter_workload,

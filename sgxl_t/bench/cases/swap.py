@@ -60,11 +60,11 @@ def reference_operators() -> Iterator[None]:
 def exchanged(places: Iterable[tuple[ModuleType | type, str, Callable[..., Tensor]]]) -> Iterator[None]:
     """Inside, the functions of modules and classes at these places are others."""
     places = list(places)
-    kept = [(owner, name, vars(owner)[name]) for owner, name, _ in places]
+    originals = [(owner, name, vars(owner)[name]) for owner, name, _ in places]
     try:
         for owner, name, other in places:
             setattr(owner, name, staticmethod(other) if isinstance(owner, type) else other)
         yield
     finally:
-        for owner, name, own in kept:
+        for owner, name, own in originals:
             setattr(owner, name, own)

@@ -9,12 +9,11 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
+from sgxl_t.bench.arithmetic import Work
 from sgxl_t.networks.configs import ConditionSpec
 from sgxl_t.networks.generators import synthesis_xl
 from sgxl_t.networks.generators.registry import build_generator, model_config
 from sgxl_t.networks.generators.schedule_xl import LayerSpec, all_layers
-
-from ..arithmetic import Work
 
 CLASSES = ConditionSpec(kind="class", dim=320, num_classes=1000)
 TEXT = ConditionSpec(kind="text", dim=768)
@@ -67,8 +66,8 @@ def filter_gflop(spec: LayerSpec, channels: int, batch: int) -> float:
 
 def layer_of(wanted: tuple[int, int, int], channels: int) -> LayerSpec:
     """The layer of the ImageNet chain with these sides, with as many channels as asked."""
-    kept, head = all_layers(model_config(FIR_MODEL))
-    for spec in kept + head:
+    stem, head = all_layers(model_config(FIR_MODEL))
+    for spec in stem + head:
         if sizes(spec) == wanted and not spec.is_torgb and not spec.is_critically_sampled:
             return replace(spec, in_channels=channels, out_channels=channels)
     raise ValueError(f"{FIR_MODEL} has no layer with sides {wanted}: take those of one of its layers")
@@ -84,10 +83,10 @@ def _liven(network: nn.Module) -> None:
 
     Residual branches start at 1e-5 and noise at 0: an error in them would not show.
     """
-    stream = torch.Generator().manual_seed(1)
+    rng = torch.Generator().manual_seed(1)
     for parameter in network.parameters():
         if parameter.numel() == max(parameter.shape, default=1):
-            drawn = torch.randn(parameter.shape, generator=stream)
+            drawn = torch.randn(parameter.shape, generator=rng)
             parameter.add_(0.1 * drawn.to(parameter.device))
 
 

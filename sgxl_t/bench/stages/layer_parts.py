@@ -11,12 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sgxl_t.bench.cases.swap import exchanged
+from sgxl_t.bench.runner import Formulation
 from sgxl_t.networks.generators import synthesis_xl
 from sgxl_t.networks.generators.schedule_xl import LayerSpec
 from sgxl_t.ops.conv.frozen import fixed_weights
-
-from ..cases.swap import exchanged
-from ..runner import Formulation
 
 PARTS = ("conv", "filter", "whole")
 """What is timed of a layer; the whole has the affine map of the style and the bookkeeping as well."""

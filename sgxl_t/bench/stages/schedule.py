@@ -12,15 +12,15 @@ Cost = tuple[object, ...]
 
 
 @dataclass(frozen=True)
-class Stage:
+class GrowthStage:
     """One network of the chain: what it keeps of the one before, and what it adds."""
 
-    side: int
+    resolution: int
     kept: list[LayerSpec]
     added: list[LayerSpec]
 
 
-def stages_of(model: str) -> list[Stage]:
+def stages_of(model: str) -> list[GrowthStage]:
     """The networks on the way to a model, smallest first; ValueError for one without alias-free layers."""
     config = model_config(model)
     if config.family != "stylegan3":
@@ -28,11 +28,13 @@ def stages_of(model: str) -> list[Stage]:
             f"--stages {model} has no alias-free layers: use a model whose name begins with sgxl"
         )
     heads = config.stylegan3.superres
-    side, stages = stem_resolution(config), []
+    resolution, stages = stem_resolution(config), []
     for count in range(len(heads) + 1):
-        side *= heads[count - 1].up_factor if count else 1
+        resolution *= heads[count - 1].up_factor if count else 1
         sizes = replace(config.stylegan3, superres=heads[:count])
-        stages.append(Stage(side, *all_layers(replace(config, img_resolution=side, stylegan3=sizes))))
+        stages.append(
+            GrowthStage(resolution, *all_layers(replace(config, img_resolution=resolution, stylegan3=sizes)))
+        )
     return stages
 
 

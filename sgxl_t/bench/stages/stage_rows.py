@@ -8,13 +8,12 @@ from typing import Any
 
 import torch
 
+from sgxl_t.bench.cases.workloads import conv_gflop, filter_gflop
+from sgxl_t.bench.machine import device_name
+from sgxl_t.bench.request import BenchRequest
+from sgxl_t.bench.rows import plain
+from sgxl_t.bench.timing import quartiles
 from sgxl_t.networks.generators.schedule_xl import LayerSpec
-
-from ..cases.workloads import conv_gflop, filter_gflop
-from ..machine import device_name
-from ..request import BenchRequest
-from ..rows import plain
-from ..timing import quartiles
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,17 +99,21 @@ def _share(times: LayerTimes) -> float:
     return quartiles([times.conv_gflop / ms * 1000 / rate for ms, rate in pairs]).median
 
 
-def layer_row(request: BenchRequest, side: int, times: LayerTimes) -> StageRow:
+def layer_row(request: BenchRequest, resolution: int, times: LayerTimes) -> StageRow:
     """The row of one sort of layer."""
-    return _row(request, "layer", side, [times], layer=times.spec.name, spread=quartiles(times.whole).spread)
+    return _row(
+        request, "layer", resolution, [times], layer=times.spec.name, spread=quartiles(times.whole).spread
+    )
 
 
-def network_row(request: BenchRequest, kind: str, side: int, layers: Sequence[LayerTimes]) -> StageRow:
+def network_row(request: BenchRequest, kind: str, resolution: int, layers: Sequence[LayerTimes]) -> StageRow:
     """The sum over layers; a sort that occurs several times was measured once and counts as often."""
-    return _row(request, kind, side, layers, layer="", spread=None)
+    return _row(request, kind, resolution, layers, layer="", spread=None)
 
 
-def _row(request: BenchRequest, kind: str, side: int, layers: Sequence[LayerTimes], **more: Any) -> StageRow:
+def _row(
+    request: BenchRequest, kind: str, resolution: int, layers: Sequence[LayerTimes], **more: Any
+) -> StageRow:
     first = layers[0]
     ms, conv_ms, filter_ms = (
         sum(quartiles(getattr(times, part)).median for times in layers)
@@ -123,7 +126,7 @@ def _row(request: BenchRequest, kind: str, side: int, layers: Sequence[LayerTime
     return StageRow(
         model=str(request.stages),
         kind=kind,
-        resolution=side,
+        resolution=resolution,
         layers=len(layers),
         batch=first.batch,
         dtype=first.dtype,

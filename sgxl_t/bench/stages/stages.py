@@ -9,20 +9,19 @@ from functools import partial
 import torch
 from tqdm import tqdm
 
+from sgxl_t.bench.cases.cases import DTYPES
+from sgxl_t.bench.job import shortest_turn
+from sgxl_t.bench.machine import Product, load, matrix_product
+from sgxl_t.bench.request import BenchRequest
+from sgxl_t.bench.runner import WARM_UP
+from sgxl_t.bench.stages.layer_parts import PARTS, LayerParts
+from sgxl_t.bench.stages.schedule import Cost, GrowthStage, cost, stages_of
+from sgxl_t.bench.stages.stage_rows import LayerTimes, StageRow, layer_row, network_row
+from sgxl_t.bench.timing import alternate, clock_name, loops_for, timed
+from sgxl_t.bench.variants import formulation, obstacle, runner_class
 from sgxl_t.networks.configs import GeneratorConfig
 from sgxl_t.networks.generators.registry import model_config
 from sgxl_t.networks.generators.schedule_xl import LayerSpec
-
-from ..cases.cases import DTYPES
-from ..job import shortest_turn
-from ..machine import Product, load, matrix_product
-from ..request import BenchRequest
-from ..runner import WARM_UP
-from ..timing import alternate, clock_name, loops_for, timed
-from ..variants import formulation, obstacle, runner_class
-from .layer_parts import PARTS, LayerParts
-from .schedule import Cost, Stage, cost, stages_of
-from .stage_rows import LayerTimes, StageRow, layer_row, network_row
 
 
 def measure_stages(request: BenchRequest, tell: Callable[[str], None]) -> Iterator[StageRow]:
@@ -35,29 +34,29 @@ def measure_stages(request: BenchRequest, tell: Callable[[str], None]) -> Iterat
     distinct: dict[Cost, tuple[int, LayerSpec]] = {}
     for stage in stages:
         for spec in stage.kept + stage.added:
-            distinct.setdefault(cost(spec), (stage.side, spec))
+            distinct.setdefault(cost(spec), (stage.resolution, spec))
     clock = clock_name(torch.device(request.device), torch.get_num_threads())
     for dtype in [dtype for dtype in DTYPES if dtype in (request.dtypes or DTYPES)]:
         forms = [name for name in request.variants if _runs(name, dtype, request, tell)]
         product = matrix_product(DTYPES[dtype], torch.device(request.device), clock, small=request.quick)
         for batch in request.batches or (1,):
             found: dict[Cost, dict[str, LayerTimes]] = {}
-            for key, (side, spec) in distinct.items():
+            for key, (resolution, spec) in distinct.items():
                 meter = _Meter(request, config, dtype, batch, clock, product)
                 found[key] = meter.measure(spec, forms)
-                yield from (layer_row(request, side, times) for times in found[key].values())
+                yield from (layer_row(request, resolution, times) for times in found[key].values())
             for form in forms:
                 yield from _sums(request, stages, {key: times[form] for key, times in found.items()})
 
 
 def _sums(
-    request: BenchRequest, stages: Sequence[Stage], times: dict[Cost, LayerTimes]
+    request: BenchRequest, stages: Sequence[GrowthStage], times: dict[Cost, LayerTimes]
 ) -> Iterator[StageRow]:
     for stage in stages:
-        yield network_row(request, "stage", stage.side, [times[cost(spec)] for spec in stage.added])
+        yield network_row(request, "stage", stage.resolution, [times[cost(spec)] for spec in stage.added])
     for stage in stages:
         yield network_row(
-            request, "network", stage.side, [times[cost(spec)] for spec in stage.kept + stage.added]
+            request, "network", stage.resolution, [times[cost(spec)] for spec in stage.kept + stage.added]
         )
 
 

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import click
 
 from sgxl_t.files.terminal import say
+from sgxl_t.files.whole import write_whole
 
 T = TypeVar("T")
 
@@ -37,7 +38,7 @@ PROMPTS = (
 
 
 @dataclass
-class Watch:
+class ResourceMonitor:
     """Minutes by stage, and the peak memory of this process and all it started, in GiB."""
 
     minutes: dict[str, float] = field(default_factory=dict)
@@ -85,24 +86,24 @@ class Watch:
 def demo(out: Path, class_kimg: float | None, text_kimg: float | None) -> None:
     """Trains and measures both demonstration models; leaves OUT/class, OUT/text and OUT/report.html."""
     out.mkdir(parents=True, exist_ok=True)
-    watch = Watch()
+    monitor = ResourceMonitor()
     started = time.monotonic()
-    with watch.memory():
-        with watch.stage("class"):
+    with monitor.memory():
+        with monitor.stage("class"):
             train("class", out, class_kimg)
             scores: dict[str, Any] = {"class": in_child(class_scores, out)}
-        scores["class"]["minutes"] = watch.minutes["class"]
+        scores["class"]["minutes"] = monitor.minutes["class"]
         say(f"digits: {out / 'class.png'}  {summary(scores['class'])}")
-        with watch.stage("text"):
+        with monitor.stage("text"):
             train("text", out, text_kimg)
             scores["text"] = in_child(text_scores, out)
-        scores["text"]["minutes"] = watch.minutes["text"]
+        scores["text"]["minutes"] = monitor.minutes["text"]
         say(f"emoji scenes: {out / 'text.png'}  {summary(scores['text'])}")
     scores["total_minutes"] = (time.monotonic() - started) / 60
-    scores["peak_memory_gib"] = watch.peak_gib
-    (out / "scores.json").write_text(json.dumps(scores, indent=1))
+    scores["peak_memory_gib"] = monitor.peak_gib
+    write_whole(out / "scores.json", json.dumps(scores, indent=1))
     page = in_child(report, out, scores)
-    say(f"{scores['total_minutes']:.1f} minutes, {watch.peak_gib:.1f} GiB at most. Open {page}")
+    say(f"{scores['total_minutes']:.1f} minutes, {monitor.peak_gib:.1f} GiB at most. Open {page}")
 
 
 def train(kind: str, out: Path, kimg: float | None) -> None:
@@ -164,8 +165,8 @@ def class_scores(out: Path) -> dict[str, Any]:
     pipe = Pipeline.from_pretrained(out / "class")
     # Digit after digit in turn: any leading part holds all classes equally often, as real test digits do.
     labels = [label for _ in range(SEEDS_PER_DIGIT) for label in range(10)]
-    pictures = pipe.pairs(labels, range(len(labels)), batch_size=64)
-    images = to_tensor([picture.image for picture in pictures])
+    generated = pipe.pairs(labels, range(len(labels)), batch_size=64)
+    images = to_tensor([one.image for one in generated])
     write_grid(pipe, list(range(10)), out / "class.png")
     report = load_judge(CLASS_DATA).report(images, torch.tensor(labels))
     return {
@@ -195,13 +196,13 @@ def answers(pipe: Any, split: str) -> tuple[Any, Any, list[str]]:
     """One picture per caption of a split of emoji-scenes, with the attributes that each caption asks for."""
     import torch
 
-    from sgxl_t.datasets.base import open_source
+    from sgxl_t.datasets.open import open_source
 
     source: Any = open_source(TEXT_DATA, resolution=pipe.generator.img_resolution, split=split)
     captions = [source[index].caption for index in range(len(source))]
     requested = torch.tensor([source.attributes(index) for index in range(len(source))])
-    pictures = pipe.pairs(captions, range(len(captions)), batch_size=64)
-    return to_tensor([picture.image for picture in pictures]), requested, captions
+    generated = pipe.pairs(captions, range(len(captions)), batch_size=64)
+    return to_tensor([one.image for one in generated]), requested, captions
 
 
 def to_tensor(images: list[Any]) -> Any:
@@ -225,9 +226,9 @@ def write_grid(pipe: Any, conditions: list[Any], path: Path) -> None:
     """Labelled grid: a row per condition, a column per seed."""
     from sgxl_t.sampling.output.grid import labelled_grid
 
-    pictures = pipe(conditions, seeds=range(8), batch_size=64)
-    rows = list(dict.fromkeys(pictures.conditions))
-    labelled_grid(pictures.images, rows, [f"seed {seed}" for seed in range(8)]).save(path)
+    generated = pipe(conditions, seeds=range(8), batch_size=64)
+    rows = list(dict.fromkeys(generated.conditions))
+    labelled_grid(generated.images, rows, [f"seed {seed}" for seed in range(8)]).save(path)
 
 
 def summary(scores: dict[str, Any]) -> str:

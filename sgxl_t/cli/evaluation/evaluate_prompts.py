@@ -11,7 +11,7 @@ from sgxl_t.metrics.coco import COUNT, FORMAT, PromptList, frozen_prompts
 from sgxl_t.metrics.coco import read_prompts as read_frozen
 from sgxl_t.metrics.processes import Processes
 from sgxl_t.metrics.protocol import MetricSpec
-from sgxl_t.sampling.requests import read_prompts
+from sgxl_t.sampling.prompt_file import read_prompts
 
 
 def coco_list(options: dict[str, Any], processes: Processes, at_least: int = 0) -> PromptList:

@@ -16,9 +16,10 @@ import torch
 from sgxl_t.cli.evaluation.evaluate_prompts import prompts_of
 from sgxl_t.cli.pipes import shard_options
 from sgxl_t.conditioning.text_condition import TextCondition
-from sgxl_t.datasets.base import ImageSource, open_to_measure
+from sgxl_t.datasets.base import ImageSource
 from sgxl_t.datasets.decode import Size
 from sgxl_t.datasets.images.listed import ListedSource
+from sgxl_t.datasets.open import open_to_measure
 from sgxl_t.files.cache import cache_folder
 from sgxl_t.files.content import short_hash
 from sgxl_t.files.lock import lock_beside, locked
@@ -37,7 +38,7 @@ from sgxl_t.model_io.model_folder import load_model
 from sgxl_t.sampling.hub import hub_folder
 from sgxl_t.sampling.output.image_files import check_writable
 from sgxl_t.sampling.pipeline import choose_device
-from sgxl_t.sampling.requests import check_seeds, parse_psis
+from sgxl_t.sampling.sample_spec import check_seeds, parse_psis
 
 RESULTS = (".jsonl", ".json")
 ASKED = (
@@ -167,7 +168,7 @@ class Request:
             return
         if fakes.captions is not None and fakes.condition.original.pretrained:
             count = max(spec.n_fake for spec in self.specs)
-            fakes.condition.keep(fakes.captions[:count], cache_folder() / "captions")
+            fakes.condition.cache(fakes.captions[:count], cache_folder() / "captions")
 
     def _sides(self, number: int, psi: float, seed: int) -> tuple[Fakes, dict[int | None, RealSide]]:
         fakes = self._fakes(self.targets[number], psi, seed)

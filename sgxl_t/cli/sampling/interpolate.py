@@ -1,4 +1,4 @@
-"""`sgxl-t interpolate`: pictures on the way from one prompt or class to the next."""
+"""`sgxl-t interpolate`: images on the way from one prompt or class to the next."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 import click
 
 from sgxl_t.cli.sampling.sample_request import (
-    MachineRequest,
-    asked_of,
-    machine_options,
+    RuntimeOptions,
     note_reading,
     overwrite_option,
+    resolve_entries,
+    runtime_options,
     subject_options,
     truncation_options,
 )
@@ -31,24 +31,24 @@ Examples:
     type=float,
     default=1.0,
     show_default=True,
-    help="Truncation: 1 most varied, 0 the average picture.",
+    help="Truncation: 1 keeps full variety, 0 gives the average image.",
 )
 @truncation_options
 @click.option(
-    "--frames", type=int, default=7, show_default=True, metavar="N", help="Pictures between two neighbours."
+    "--frames", type=int, default=7, show_default=True, metavar="N", help="Images between two neighbours."
 )
 @click.option(
     "--out",
     metavar="DIR",
     help="Folder for numbered PNGs [default: frames, unless --strip or --animation is given].",
 )
-@click.option("--strip", metavar="FILE", help="One PNG with a row per seed and a column per picture.")
+@click.option("--strip", metavar="FILE", help="One PNG with a row per seed and a column per image.")
 @click.option(
     "--animation", metavar="FILE", help="Animated .png, .gif or .webp, with the seeds side by side."
 )
-@click.option("--fps", type=float, default=12.0, show_default=True, help="Pictures per second.")
+@click.option("--fps", type=float, default=12.0, show_default=True, help="Images per second.")
 @overwrite_option
-@machine_options
+@runtime_options
 def interpolate(
     prompts: tuple[str, ...],
     classes: tuple[str, ...],
@@ -64,47 +64,53 @@ def interpolate(
     animation: str | None,
     fps: float,
     overwrite: bool,
-    machine: MachineRequest,
+    runtime: RuntimeOptions,
     as_json: bool,
 ) -> None:
-    """Makes pictures on the way through PROMPTS, or through the classes named with --class, in their order.
+    """Generates images between PROMPTS, or between the classes named with --class, in their order.
 
-    Text features turn on the sphere; between classes the styles move on a straight line. The latent stays,
-    unless lines of --prompts name seeds of their own. A file that is there is replaced by the same picture
-    only, else with --overwrite.
+    Text features are interpolated on the sphere, styles of classes linearly. The latent stays the same,
+    unless lines of --prompts name their own seeds. An existing file is replaced only by the same image,
+    unless --overwrite is given.
     """
-    from sgxl_t.sampling.output.interpolation_writer import Reel
-    from sgxl_t.sampling.requests import check_psi, parse_seeds, read_lines
+    from sgxl_t.sampling.output.interpolation_writer import InterpolationWriter
+    from sgxl_t.sampling.prompt_file import read_lines
+    from sgxl_t.sampling.sample_spec import SampleSettings, check_psi, parse_seeds, plan_interpolation
 
     numbers = parse_seeds(seeds)
     check_psi(psi)
     lines = [] if prompt_file is None else read_lines(prompt_file)
-    reel = Reel(out or ("frames" if not (strip or animation) else None), strip, animation, fps)
-    reel.check()
+    settings = SampleSettings(truncation, cutoff, batch_size=runtime.batch_size)
+    out = out or ("frames" if not (strip or animation) else None)
+    writer = InterpolationWriter(out, strip, animation, fps)
+    writer.check()
 
     from tqdm import tqdm
 
-    from sgxl_t.sampling.output.recipe import Drawing
-    from sgxl_t.sampling.sample_spec import plan_steps
+    from sgxl_t.sampling.output.recipe import Recipes
 
-    pipe = machine.open(model)
-    asked = asked_of(pipe, prompts, classes, lines)
-    tracks = {seed: plan_steps([one.shot(seed, psi) for one in asked], frames) for seed in numbers}
-    steps = [step for track in tracks.values() for step in track]
-    note_reading(pipe, [one.shot(seed, psi) for seed in numbers for one in asked])
-    drawing = Drawing.of(pipe, truncation, cutoff)
+    pipe = runtime.open(model)
+    entries = resolve_entries(pipe, prompts, classes, lines)
+    keys = {seed: [entry.spec(seed, psi) for entry in entries] for seed in numbers}
+    tracks = {seed: plan_interpolation(specs, frames) for seed, specs in keys.items()}
+    note_reading(pipe, [spec for specs in keys.values() for spec in specs])
+    recipes = Recipes.for_pipeline(pipe, truncation, cutoff)
     if not overwrite:
-        reel.check_others(tracks, drawing)
-    machine.speed_up(pipe, len(steps))
-    pictures = pipe.shoot(steps, cutoff=cutoff, truncation=truncation, batch_size=machine.batch_size)
-    with tqdm(pictures, total=len(steps), unit="picture", delay=2, leave=False, disable=None) as bar:
-        written = reel.write(bar, tracks, drawing, side=pipe.generator.img_resolution)
+        writer.check_existing(tracks, recipes)
+    every = [frame for track in tracks.values() for frame in track]
+    runtime.speed_up(pipe, len(every))
+    images = pipe.sample(every, settings)
+    with tqdm(images, total=len(every), unit="image", delay=2, leave=False, disable=None) as bar:
+        written = writer.write(bar, tracks, recipes, resolution=pipe.generator.img_resolution)
     if as_json:
-        facts = {"pictures": written, "strip": strip, "animation": animation}
-        say_json(facts)
-        return
+        say_json({"pictures": written, "strip": strip, "animation": animation})
+    else:
+        _report(written, strip, animation)
+
+
+def _report(written: list[dict[str, Any]], *files: str | None) -> None:
     if written:
         say(f"wrote {written[0]['file']} and {len(written) - 1} more")
-    for file in (strip, animation):
+    for file in files:
         if file is not None:
             say(f"wrote {file}")

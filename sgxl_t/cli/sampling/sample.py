@@ -1,4 +1,4 @@
-"""`sgxl-t sample`: pictures from prompts or classes."""
+"""`sgxl-t sample`: images from prompts or classes."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sgxl_t.cli.sampling.sample_request import (
-    MachineRequest,
-    asked_of,
+    RuntimeOptions,
     grid_label,
-    machine_options,
     note_reading,
     overwrite_option,
+    resolve_entries,
+    runtime_options,
     subject_options,
     truncation_options,
 )
@@ -20,6 +20,7 @@ from sgxl_t.files.terminal import say, say_json
 
 if TYPE_CHECKING:
     from sgxl_t.sampling.output.image_writer import Written
+    from sgxl_t.sampling.sample_spec import SampleSettings
 
 EXAMPLES = """\b
 Examples:
@@ -39,19 +40,21 @@ Examples:
     default="1",
     show_default=True,
     metavar="LIST",
-    help="Truncation: 1 most varied, 0 the average picture; a list, such as 0.3,0.5,1, draws all.",
+    help="Truncation: 1 keeps full variety, 0 gives the average image; a list such as 0.3,0.5,1 makes each.",
 )
 @truncation_options
 @click.option(
     "--mix", metavar="PROMPT", help="A second prompt or class whose styles take over the layers of --layers."
 )
-@click.option("--layers", metavar="LIST", help="Layers of --mix, from 0, coarse, on: 4-9 or 0,2,5-7.")
+@click.option(
+    "--layers", metavar="LIST", help="Layers of --mix, counted from 0 (the coarsest): 4-9 or 0,2,5-7."
+)
 @click.option(
     "--best-of",
     type=int,
     default=1,
     metavar="K",
-    help="Make K pictures for each one asked for (for seed s the seeds s*K to s*K+K-1) and keep that which "
+    help="Make K images for each one asked for (for seed s the seeds s*K to s*K+K-1) and keep the one that "
     "CLIP finds closest to the prompt.",
 )
 @click.option(
@@ -62,7 +65,7 @@ Examples:
 @click.option(
     "--out",
     metavar="DIR",
-    help="Folder for one PNG per picture, or the .png of a single one [default: samples, unless --grid or "
+    help="Folder for one PNG per image, or the .png of a single one [default: samples, unless --grid or "
     "--sheet is given].",
 )
 @click.option(
@@ -71,13 +74,13 @@ Examples:
 @click.option(
     "--sheet",
     metavar="FILE",
-    help="The same in pages (FILE-1.png, ...) where one is not enough; without --class, all classes.",
+    help="Like --grid, on as many pages as it needs (FILE-1.png, ...); without --class, all classes.",
 )
 @click.option(
     "--sheet-rows", type=int, default=32, show_default=True, metavar="N", help="Rows on a page of --sheet."
 )
 @overwrite_option
-@machine_options
+@runtime_options
 def sample(
     prompts: tuple[str, ...],
     classes: tuple[str, ...],
@@ -96,62 +99,60 @@ def sample(
     sheet: str | None,
     sheet_rows: int,
     overwrite: bool,
-    machine: MachineRequest,
+    runtime: RuntimeOptions,
     as_json: bool,
 ) -> None:
-    """Makes pictures from PROMPTS, or from the classes named with --class.
+    """Generates images from PROMPTS, or from the classes named with --class.
 
-    Every prompt or class is drawn once per seed and psi, each picture into its own file named by all that
-    changes it. A file that is there is replaced by the same picture only, else with --overwrite.
+    One image per prompt or class, seed and psi, each in its own file, named by all that changes it. An
+    existing file is replaced only by the same image, unless --overwrite is given.
     """
     # Everything that can be wrong without the model is checked before the slow imports and the loading.
-    from sgxl_t.sampling.output.image_writer import Album
-    from sgxl_t.sampling.requests import parse_psis, parse_seeds, read_lines
+    from sgxl_t.sampling.output.image_writer import ImageWriter
+    from sgxl_t.sampling.prompt_file import read_lines
+    from sgxl_t.sampling.sample_spec import SampleSettings, parse_layers, parse_psis, parse_seeds, plan_rows
 
     numbers, psis = parse_seeds(seeds), parse_psis(psi)
     lines = [] if prompt_file is None else read_lines(prompt_file)
-    _check_pairs(mix, layers, best_of, clip)
-    album = Album(out or ("samples" if not (grid or sheet) else None), grid, sheet, sheet_rows)
-    album.check()
+    settings = SampleSettings(truncation, cutoff, best_of, clip, runtime.batch_size)
+    _check_pairs(mix, layers, settings)
+    if layers is not None:
+        parse_layers(layers)
+    writer = ImageWriter(out or ("samples" if not (grid or sheet) else None), grid, sheet, sheet_rows)
+    writer.check()
 
     from tqdm import tqdm
 
-    from sgxl_t.sampling.output.recipe import Drawing
-    from sgxl_t.sampling.sample_spec import plan_rows
+    from sgxl_t.sampling.output.recipe import Recipes
 
-    pipe = machine.open(model)
-    asked = asked_of(pipe, prompts, classes, lines, everything=sheet is not None)
-    words = {"name": pipe.condition.label, "label": grid_label(pipe)}
+    pipe = runtime.open(model)
+    entries = resolve_entries(pipe, prompts, classes, lines, all_classes=sheet is not None)
+    names = {"name": pipe.condition.label, "label": grid_label(pipe)}
     mixed = pipe.mixed(mix, layers)
-    rows = plan_rows(list(dict.fromkeys(asked)), numbers, psis, mix=mixed, best_of=best_of, **words)
-    shots = [shot for row in rows for shot in row.shots]
-    note_reading(pipe, shots)
-    drawing = Drawing.of(pipe, truncation, cutoff)
+    rows = plan_rows(list(dict.fromkeys(entries)), numbers, psis, mix=mixed, best_of=best_of, **names)
+    specs = [spec for row in rows for spec in row.specs]
+    note_reading(pipe, specs)
+    recipes = Recipes.for_pipeline(pipe, truncation, cutoff)
     if not overwrite:
-        album.check_others(rows, drawing, best_of)
-    machine.speed_up(pipe, len(shots) * best_of)
-    pictures = pipe.shoot(
-        shots, cutoff=cutoff, truncation=truncation, best_of=best_of, clip=clip, batch_size=machine.batch_size
-    )
+        writer.check_existing(rows, recipes, best_of)
+    runtime.speed_up(pipe, len(specs) * best_of)
+    images = pipe.sample(specs, settings)
     # The bar waits two seconds, so quick requests print one line only, and stays away from files and pipes.
-    with tqdm(pictures, total=len(shots), unit="picture", delay=2, leave=False, disable=None) as bar:
-        written = album.write(bar, rows, drawing, side=pipe.generator.img_resolution, best_of=best_of)
+    with tqdm(images, total=len(specs), unit="image", delay=2, leave=False, disable=None) as bar:
+        written = writer.write(bar, rows, recipes, resolution=pipe.generator.img_resolution, best_of=best_of)
     _report(written, as_json)
 
 
-def _check_pairs(mix: str | None, layers: str | None, best_of: int, clip: str | None) -> None:
+def _check_pairs(mix: str | None, layers: str | None, settings: SampleSettings) -> None:
     """Raises ValueError for options that mean nothing alone."""
-    from sgxl_t.sampling.best import check_best_of
-    from sgxl_t.sampling.requests import parse_layers
-
     if (mix is None) != (layers is None):
         raise ValueError(
             '--mix and --layers go together: write both, such as --mix "a blue car" --layers 4-9'
         )
-    if layers is not None:
-        parse_layers(layers)
-    if check_best_of(best_of) == 1 and clip is not None:
-        raise ValueError(f"--clip {clip} has nothing to choose from: add --best-of, such as --best-of 8")
+    if settings.best_of == 1 and settings.clip is not None:
+        raise ValueError(
+            f"--clip {settings.clip} has nothing to choose from: add --best-of, such as --best-of 8"
+        )
 
 
 def _report(written: Written, as_json: bool) -> None:

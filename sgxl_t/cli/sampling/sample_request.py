@@ -1,4 +1,4 @@
-"""What `sgxl-t sample` and `sgxl-t interpolate` share: options, and what prompts and classes mean."""
+"""What `sgxl-t sample` and `sgxl-t interpolate` share: options, and how prompts and classes are resolved."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from sgxl_t.files.terminal import say
 
 if TYPE_CHECKING:
     from sgxl_t.sampling.pipeline import Pipeline
-    from sgxl_t.sampling.requests import Line
-    from sgxl_t.sampling.sample_spec import Asked, Shot
+    from sgxl_t.sampling.prompt_file import PromptLine
+    from sgxl_t.sampling.sample_spec import ConditionEntry, SampleSpec
 
 DEMO_MODEL = "demo_text"
 
 Decorator = Callable[[Any], Any]
 
 
-def _together(*options: Decorator) -> Decorator:
+def _grouped(*options: Decorator) -> Decorator:
     """One decorator for several, which help lists in this order."""
 
     def wrap(command: Any) -> Any:
@@ -34,7 +34,7 @@ def _together(*options: Decorator) -> Decorator:
     return wrap
 
 
-subject_options = _together(
+subject_options = _grouped(
     click.argument("prompts", nargs=-1),
     click.option(
         "--class",
@@ -47,7 +47,8 @@ subject_options = _together(
         "--prompts",
         "prompt_file",
         metavar="FILE",
-        help="Text file, a prompt or class per line; `a red fox | psi=0.7 | seed=3` gives a line its own.",
+        help="Text file with a prompt or class per line; a line may set its own psi and seed: "
+        "`a red fox | psi=0.7 | seed=3`.",
     ),
     click.option(
         "--model", metavar="PATH", help="Model folder or Hub id; without it, the demo model of the package."
@@ -56,27 +57,27 @@ subject_options = _together(
         "--seeds", default="0", show_default=True, metavar="LIST", help="Seeds, such as 3, 0-7 or 0,4,8-11."
     ),
 )
-truncation_options = _together(
+truncation_options = _grouped(
     click.option(
         "--truncation",
         type=click.Choice(["class", "centroid", "global"]),
         default="class",
         show_default=True,
-        help="What psi below 1 pulls to: the average of the class or prompt, the nearest centre that `sgxl-t "
-        "centroids` made, or the average of all classes.",
+        help="What psi below 1 moves images towards: the average of the class or prompt, the nearest centre "
+        "found by `sgxl-t centroids`, or the average of all classes.",
     ),
     click.option("--cutoff", type=int, metavar="N", help="Truncate only the first N styles."),
 )
 
 
 overwrite_option = click.option(
-    "--overwrite", is_flag=True, help="Replace files that hold other pictures, which is refused without it."
+    "--overwrite", is_flag=True, help="Replace existing files that hold other images."
 )
 
 
 @dataclass(frozen=True)
-class MachineRequest:
-    """What people ask of the machine; batch_size None is as many as fit."""
+class RuntimeOptions:
+    """Device, precision and sampling mode; batch_size None takes as many images as fit."""
 
     batch_size: int | None
     device: str | None
@@ -94,7 +95,7 @@ class MachineRequest:
         return Pipeline.from_pretrained(model or demo_model(), device=self.device, precision=self.precision)
 
     def speed_up(self, pipe: Pipeline, count: int) -> None:
-        """Sampling mode for `count` pictures where it was asked for, and a line about it on stderr."""
+        """Sampling mode for `count` images where it was asked for, and a line about it on stderr."""
         if not (self.optimize or self.conv or self.filter or self.compile or self.cuda_graphs):
             return
         size, builds = None, self.filter in ("compiled", "triton") and pipe.device.type != "cpu"
@@ -118,20 +119,22 @@ def _batch_size(context: click.Context, option: click.Parameter, value: str) -> 
     try:
         number = int(value)
     except ValueError:
-        raise click.BadParameter(f"batch_size={value[:20]!r} is no number: use one from 1, or auto") from None
+        raise click.BadParameter(
+            f"batch_size={value[:20]!r} is not a number: use 1 or more, or auto"
+        ) from None
     if number < 1:
-        raise click.BadParameter(f"batch_size={number} makes no picture: use at least 1, or auto")
+        raise click.BadParameter(f"batch_size={number} is too small: use 1 or more, or auto")
     return number
 
 
-_MACHINE_OPTIONS = _together(
+_RUNTIME_OPTIONS = _grouped(
     click.option(
         "--batch-size",
         default="auto",
         show_default=True,
         metavar="N",
         callback=_batch_size,
-        help="Pictures at a time; auto: as many as fit into memory, up to 16.",
+        help="Images at a time; auto: as many as fit into memory, up to 16.",
     ),
     click.option(
         "--device", metavar="NAME", help="cpu, cuda, cuda:1, mps [default: cuda where there is one]."
@@ -140,7 +143,7 @@ _MACHINE_OPTIONS = _together(
         "--precision", type=click.Choice(["fp32", "bf16", "fp16"]), default="fp32", show_default=True
     ),
     click.option(
-        "--optimize", is_flag=True, help="Sampling mode: keep what does not depend on the seed; exact."
+        "--optimize", is_flag=True, help="Sampling mode: compute once what does not depend on the seed."
     ),
     click.option(
         "--conv",
@@ -158,15 +161,15 @@ _MACHINE_OPTIONS = _together(
 )
 
 
-def machine_options(command: Callable[..., None]) -> Any:
-    """Decorator: options about the machine, which `command` gets as `machine`, and `as_json`."""
+def runtime_options(command: Callable[..., None]) -> Any:
+    """Decorator: options about device and speed, which `command` gets as `runtime`, and `as_json`."""
 
     @wraps(command)
     def call(**options: Any) -> None:
-        machine = MachineRequest(**{name: options.pop(name) for name in MachineRequest.__annotations__})
-        command(machine=machine, **options)
+        runtime = RuntimeOptions(**{name: options.pop(name) for name in RuntimeOptions.__annotations__})
+        command(runtime=runtime, **options)
 
-    return _MACHINE_OPTIONS(call)
+    return _RUNTIME_OPTIONS(call)
 
 
 def demo_model() -> str:
@@ -177,33 +180,34 @@ def demo_model() -> str:
     return str(folder)
 
 
-def asked_of(
+def resolve_entries(
     pipe: Pipeline,
     prompts: Sequence[str],
     classes: Sequence[str],
-    lines: Sequence[Line],
+    lines: Sequence[PromptLine],
     *,
-    everything: bool = False,
-) -> list[Asked]:
-    """What the model is asked for, in the order written; ValueError where words and model do not fit.
+    all_classes: bool = False,
+) -> list[ConditionEntry]:
+    """The prompts and classes in the order written; ValueError where they do not fit the model.
 
-    lines: of a prompt file. everything: without a word, a class model is asked for all of its classes.
+    lines: of a prompt file. all_classes: where nothing is named, a class model gives all of its classes.
     """
-    from sgxl_t.sampling.sample_spec import Asked
+    from sgxl_t.sampling.sample_spec import ConditionEntry
 
     condition = pipe.condition
     _check_kind(condition.kind, prompts or [line.text for line in lines if condition.kind == "none"], classes)
-    found = [Asked(one) for word in (*prompts, *classes) for one in condition.resolve([word])]
-    found += [Asked(one, line.psi, line.seed) for line in lines for one in condition.resolve([line.text])]
-    if not found and condition.kind == "class" and everything:
-        return [Asked(number) for number in range(len(condition.names))]
-    found = found or [Asked(one) for one in condition.resolve([])]
-    return found
+    found = [ConditionEntry(one) for word in (*prompts, *classes) for one in condition.resolve([word])]
+    found += [
+        ConditionEntry(one, line.psi, line.seed) for line in lines for one in condition.resolve([line.text])
+    ]
+    if not found and condition.kind == "class" and all_classes:
+        return [ConditionEntry(number) for number in range(len(condition.names))]
+    return found or [ConditionEntry(one) for one in condition.resolve([])]
 
 
-def note_reading(pipe: Pipeline, shots: Sequence[Shot]) -> None:
-    """Says on stderr what of the prompts changes no picture."""
-    conditions = [condition for shot in shots for condition in shot.conditions]
+def note_reading(pipe: Pipeline, specs: Sequence[SampleSpec]) -> None:
+    """Says on stderr which parts of the prompts have no effect."""
+    conditions = [condition for spec in specs for condition in spec.conditions]
     for note in pipe.condition.reading_notes(list(dict.fromkeys(conditions))):
         say(f"note: {note}", err=True)
 

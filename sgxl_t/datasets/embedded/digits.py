@@ -58,9 +58,10 @@ def enlarge(grey: np.ndarray, resolution: int) -> torch.Tensor:
 
 
 def split_indices(labels: np.ndarray) -> dict[str, np.ndarray]:
-    """Sorted indices of `train` and `test`; every class gives about TEST_SHARE to the test split.
+    """Sorted indices [M] of `train` and `test` for labels [N].
 
-    Shares are rounded by largest remainder, so the counts are 1437 and 360.
+    Every class gives about TEST_SHARE to the test split. Shares are rounded by largest remainder, so that the
+    counts are 1437 and 360.
     """
     counts = np.bincount(labels, minlength=10)
     quota = counts * TEST_SHARE

@@ -17,20 +17,20 @@ from sgxl_t.datasets.embedded.sprites import COLOURS, SPRITE_PX, Sprite, load_sp
 from sgxl_t.files.content import short_hash
 
 VERSION = 1
-"""Raise whenever a picture or caption of any index changes."""
+"""Raise whenever an image or caption of any index changes."""
 DRAWN_PX = 64
-"""Pictures are drawn at this size, or at the asked one where that is larger, and reduced by area."""
+"""Images are drawn at this size, or at the asked one where that is larger, and reduced by area."""
 SPLITS = ("train", "test", "held_out")
 COUNTS = {"subset": (8000, 2000, 960), "whole": (100_000, 4000, 4000)}
 SPRITE_SHARE = {"large": (0.66, 0.80), "small": (0.36, 0.44)}
-"""Side of the sprite as a share of the picture's side."""
+"""Side of the sprite as a share of the image's side."""
 TINTED_SHARE, NIGHT_SHARE = 0.4, 0.15
 
 Attributes = tuple[int, ...]
 
 
 class EmojiScenes(ImageSource):
-    """Pictures such as "a red fox in snow", the same on every machine for (seed, split, index).
+    """Images such as "a red fox in snow", the same on every machine for (seed, split, index).
 
     subset: `24x8` takes the first 24 sprites and the first 8 scenes; None takes all and adds tints and night.
     Splits: `train`; `test`, the same sprite-scene pairs in other drawings; `held_out`, the quarter of the
@@ -66,13 +66,8 @@ class EmojiScenes(ImageSource):
         order = np.random.RandomState(seed).permutation(count) % len(tuples)
         self._tuples = [tuples[i] for i in order]
 
-    @property
-    def attribute_names(self) -> tuple[str, ...]:
-        """Names of the entries of `attributes`: object, scene, size, and in the whole set colour, time."""
-        return tuple(self.attribute_values)
-
     def attributes(self, index: int) -> Attributes:
-        """What picture `index` shows, as indices into `attribute_values`."""
+        """What image `index` shows, as indices into `attribute_values`."""
         index %= self._count()
         attributes = self._tuples[index]
         return attributes if self.subset is not None else self._plan(index)[0]
@@ -121,12 +116,12 @@ class EmojiScenes(ImageSource):
             words["time"],
             random.random_sample(5).tolist(),
         )
-        picture = _draw(attributes[0], words, self.resolution, random)
-        pixels = np.array(picture).transpose(2, 0, 1)
+        image = _draw(attributes[0], words, self.resolution, random)
+        pixels = np.array(image).transpose(2, 0, 1)
         return Sample(torch.from_numpy(np.ascontiguousarray(pixels)), attributes[0], caption)
 
     def _plan(self, index: int) -> tuple[Attributes, np.random.RandomState]:
-        """Attributes of a picture and the random state that goes on to draw it."""
+        """Attributes of an image and the random state that goes on to draw it."""
         random = np.random.RandomState([self.seed, SPLITS.index(self.split), index])
         attributes = self._tuples[index]
         if len(attributes) > 3:
@@ -165,7 +160,7 @@ def _parse_subset(subset: str | None) -> tuple[int, int]:
     # With fewer than four scenes some sprite would have no held-out scene; with one it could not be trained.
     if not (1 <= counts[0] <= total and 4 <= counts[1] <= scenes):
         raise ValueError(
-            f"emoji-scenes:{subset} is no subset: write sprites x scenes, such as 24x8, with 1 to {total} "
+            f"emoji-scenes:{subset} is not a subset: write sprites x scenes, such as 24x8, with 1 to {total} "
             f"sprites and 4 to {scenes} scenes"
         )
     return counts
@@ -179,12 +174,12 @@ def _tinted(thing: int, colour: str) -> Image.Image:
 
 
 def _draw(thing: int, words: dict[str, str], resolution: int, random: np.random.RandomState) -> Image.Image:
-    """The RGB picture: scene, then the sprite, mirrored half of the time and jittered in size and place."""
+    """The RGB image: scene, then the sprite, mirrored half of the time and jittered in size and place."""
     side = max(DRAWN_PX, resolution)
     shares, across, down, flip = random.random_sample(4)
     low, high = SPRITE_SHARE[words["size"]]
     share = low + (high - low) * shares
-    picture = paint_scene(words["scene"], side, random, dark=words["time"] == "night")
+    image = paint_scene(words["scene"], side, random, dark=words["time"] == "night")
     span = round(share * side)
     sprite = _tinted(thing, words["colour"])
     if flip < 0.5:
@@ -195,14 +190,14 @@ def _draw(thing: int, words: dict[str, str], resolution: int, random: np.random.
     # Large things stay near the middle; small ones move more, but stand low rather than float at the top.
     left = round(room * (0.5 + (across - 0.5) * 0.7))
     top = round(room * (0.42 + 0.33 * down))
-    _paste(picture, sprite, left, top)
-    return picture.reduce(side // resolution) if resolution < side else picture
+    _paste(image, sprite, left, top)
+    return image.reduce(side // resolution) if resolution < side else image
 
 
-def _paste(picture: Image.Image, sprite: Image.Image, left: int, top: int) -> None:
-    """Put a premultiplied sprite over an RGB picture, in place."""
+def _paste(image: Image.Image, sprite: Image.Image, left: int, top: int) -> None:
+    """Put a premultiplied sprite over an RGB image, in place."""
     over = np.asarray(sprite, dtype=np.uint16)
     box = (left, top, left + sprite.width, top + sprite.height)
-    under = np.asarray(picture.crop(box), dtype=np.uint16)
+    under = np.asarray(image.crop(box), dtype=np.uint16)
     mixed = over[..., :3] + (under * (255 - over[..., 3:]) + 127) // 255
-    picture.paste(Image.fromarray(mixed.clip(0, 255).astype(np.uint8)), box)
+    image.paste(Image.fromarray(mixed.clip(0, 255).astype(np.uint8)), box)

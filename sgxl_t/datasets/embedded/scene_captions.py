@@ -1,4 +1,4 @@
-"""The words of emoji-scenes: what a picture with given attributes may be called."""
+"""The words of emoji-scenes: what an image with given attributes may be called."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 SIZES = ("large", "small")
 SIZE_WORDS: dict[str, tuple[str, ...]] = {
-    # No word at all means large, so "a red fox in snow" asks for one definite picture.
+    # No word at all means large, so "a red fox in snow" asks for one definite image.
     "large": ("big", "", "large", ""),
     "small": ("small", "little", "tiny"),
 }

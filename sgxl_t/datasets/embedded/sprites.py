@@ -1,4 +1,4 @@
-"""The sprites of emoji-scenes: one sheet of 64 px RGBA pictures with their names."""
+"""The sprites of emoji-scenes: one sheet of 64 px RGBA images with their names."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ class Sprite:
 
     @property
     def name(self) -> str:
+        """The first of its names."""
         return self.names[0]
 
     @property
@@ -52,17 +53,17 @@ def load_sprites() -> tuple[Sprite, ...]:
     table = json.loads(folder.joinpath("sprites.json").read_text(encoding="ascii"))
     with folder.joinpath("sprites.png").open("rb") as file:
         sheet = Image.open(file).convert("RGBa")
-    side, columns = table["sprite_px"], table["columns"]
+    size, columns = table["sprite_px"], table["columns"]
     sprites = []
     for index, entry in enumerate(table["sprites"]):
         row, column = divmod(index, columns)
-        left, top = column * side, row * side
-        sprites.append(Sprite(tuple(entry["names"]), sheet.crop((left, top, left + side, top + side))))
+        left, top = column * size, row * size
+        sprites.append(Sprite(tuple(entry["names"]), sheet.crop((left, top, left + size, top + size))))
     return tuple(sprites)
 
 
 def tint(image: Image.Image, colour: str) -> Image.Image:
-    """A premultiplied RGBA picture in shades of one colour: black to it to white by brightness."""
+    """A premultiplied RGBA image in shades of one colour: black to it to white by brightness."""
     pixels = np.asarray(image, dtype=np.float32)
     alpha = pixels[..., 3:]
     light = pixels[..., :3] @ np.array([0.299, 0.587, 0.114], np.float32) / np.maximum(alpha[..., 0], 1)

@@ -1,19 +1,16 @@
-"""Captions and labels of listed pictures, kept by picture, each with where it came from."""
+"""Captions and labels of listed images, kept by image, each with where it came from."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
+from sgxl_t.datasets.captions import clean_caption
 from sgxl_t.datasets.rejects import RejectedItemError, Rejects
 from sgxl_t.files.terminal import visible
 
-MAX_CAPTION_CHARS = 1000
-"""Longer captions are cut at the last space before; text encoders read about 350 characters."""
-MAX_LOOKED_AT = 20 * MAX_CAPTION_CHARS
-"""Characters of a caption that are looked at, before spaces are made single."""
 MAX_CAPTIONS = 1000
-"""Captions that one picture keeps; published sets have some hundred at most."""
+"""Captions that one image keeps; published sets have some hundred at most."""
 MAX_CLASSES = 100_000
 MAX_TABLE_BYTES = 2**30
 
@@ -22,9 +19,9 @@ Label = int | str
 
 @dataclass
 class Annotations:
-    """Captions and labels by the picture's path inside its folder or archive, with `/` between parts.
+    """Captions and labels by the image's path inside its folder or archive, with `/` between parts.
 
-    captions: all different ones of a picture, in the order found. Of several places that give a picture
+    captions: all different ones of an image, in the order found. Of several places that give an image
     captions or a label the first is taken; what the others say is counted as not used.
     named: the only place that captions are taken from; None takes them from any. no_labels, no_captions: what
     stands between what was found and labels or captions, and the way out (see ImageSource).
@@ -42,7 +39,7 @@ class Annotations:
     _labels_from: dict[str, str] = field(default_factory=dict)
 
     def add_caption(self, name: str, caption: object, origin: str) -> None:
-        """Keep a caption, or each of a list, behind the picture's others; bad ones wait for `settle`."""
+        """Keep a caption, or each of a list, behind the image's others; bad ones wait for `settle`."""
         taken = self.named or self._captions_from.get(name, origin)
         texts = caption if isinstance(caption, list) and caption else [caption]
         looked_at, beyond = texts[: 10 * MAX_CAPTIONS], len(texts) - 10 * MAX_CAPTIONS
@@ -66,21 +63,21 @@ class Annotations:
                 self._captions_from[name] = origin
 
     def captions_from(self, name: str) -> str | None:
-        """Where the captions of a picture came from; None where it has none and may have some."""
+        """Where the captions of an image came from; None where it has none and may have some."""
         return self.named or self._captions_from.get(name)
 
     def pass_over_caption(self, name: str, taken: str, what: str, caption: object = None) -> None:
-        """Count a caption, or a file of them, whose picture has captions from `taken`; not when it says the
+        """Count a caption, or a file of them, whose image has captions from `taken`; not when it says the
         same."""
         if caption is None or caption not in self.captions.get(name, ()):
             self.rejects.pass_over(f"caption of a picture whose captions come from {_base(taken)}", what)
 
     def reject_caption(self, name: str, error: RejectedItemError) -> None:
-        """Keep in mind that a caption of a picture is bad, for `settle`."""
+        """Keep in mind that a caption of an image is bad, for `settle`."""
         self._bad.setdefault(name, []).append(error)
 
     def settle(self) -> None:
-        """Reject pictures that have bad captions alone; beside good ones they are left out and counted."""
+        """Reject images that have bad captions alone; beside good ones they are left out and counted."""
         for name, errors in self._bad.items():
             if name not in self.captions:
                 self.rejects.add(name, errors[0])
@@ -116,7 +113,7 @@ def _base(origin: str) -> str:
 
 def _one_hot(name: str, label: list[object]) -> int:
     numbers = all(isinstance(value, int | float) and value in (0, 1) for value in label)
-    ones = [place for place, value in enumerate(label) if value == 1]
+    ones = [index for index, value in enumerate(label) if value == 1]
     if not numbers or len(ones) != 1:
         raise ValueError(
             f"the label of {visible(repr(name))} is a list that is not one-hot: "
@@ -137,28 +134,6 @@ def _check_number(name: str, label: int) -> None:
             f"label {shown} is too large ({visible(repr(name))} has it, and there are at most {MAX_CLASSES} "
             "classes): number the classes from 0 on without gaps"
         )
-
-
-def clean_caption(caption: object, rejects: Rejects) -> str:
-    """One line of text within MAX_CAPTION_CHARS; RejectedItemError when it is no text, broken or empty."""
-    if isinstance(caption, bytes):
-        try:
-            caption = caption.decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise RejectedItemError("caption is not UTF-8", str(error)) from error
-    if not isinstance(caption, str):
-        raise RejectedItemError("caption is no text", repr(caption)[:100])
-    whole = len(caption) <= MAX_LOOKED_AT
-    caption = caption[:MAX_LOOKED_AT]
-    if any(0xD800 <= ord(char) <= 0xDFFF for char in caption):
-        raise RejectedItemError("caption is not UTF-8")
-    text = " ".join("".join(char if char.isprintable() else " " for char in caption).split())
-    if not text:
-        raise RejectedItemError("caption is empty")
-    if len(text) > MAX_CAPTION_CHARS or not whole:
-        rejects.note(f"caption cut at {MAX_CAPTION_CHARS} characters")
-        text = text[: MAX_CAPTION_CHARS + 1].rsplit(" ", 1)[0][:MAX_CAPTION_CHARS]
-    return text
 
 
 def safe_name(name: object) -> str | None:

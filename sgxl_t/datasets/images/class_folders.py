@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from sgxl_t.datasets.images.splits import is_split
 
 STRAY_SHARE = 0.1
-"""Share of pictures that may lie beside the class folders; they are rejected. One may in any set."""
+"""Share of images that may lie beside the class folders; they are rejected. One may in any set."""
 
 
 @dataclass
 class ClassFolders:
-    """labels: class by picture, empty without classes. strays: pictures in no class folder.
+    """labels: class by image, empty without classes. strays: images in no class folder.
 
     folders: the class folders, or those that a rule left out. refusal: that rule and the way out; None where
     there are classes, or no folders at all.
@@ -27,11 +27,11 @@ class ClassFolders:
 
 
 def class_folders(names: Iterable[str], base: str = "") -> ClassFolders:
-    """Classes of pictures by the folders they lie in; `base` is a folder around all of them, ending in `/`.
+    """Classes of images by the folders they lie in; `base` is a folder around all of them, ending in `/`.
 
-    Folders side by side are classes when there are two or more, nearly all pictures lie in one, and they are
+    Folders side by side are classes when there are two or more, nearly all images lie in one, and they are
     called neither by five digits nor like splits. A single folder around all of them does not count, however
-    deep; below a class folder, all pictures are of that class.
+    deep; below a class folder, all images are of that class.
     """
     names = list(names)
     total, strays = len(names), list[str]()
@@ -56,7 +56,7 @@ def class_folders(names: Iterable[str], base: str = "") -> ClassFolders:
 
 def _one_folder(base: str) -> str:
     return (
-        f"all pictures lie in the one folder {base[:-1]}, and a single class is none: put a folder for each "
+        f"all pictures lie in the one folder {base[:-1]}, and one class is not enough: put a folder for each "
         "further class beside it, or train with --cond none"
     )
 

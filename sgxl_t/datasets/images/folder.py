@@ -1,4 +1,4 @@
-"""A folder of pictures: flat, one folder per class, captions beside pictures, or with a table."""
+"""A folder of images: flat, one folder per class, captions beside images, or with a table."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from collections import deque
 from pathlib import Path
 from typing import BinaryIO
 
-from sgxl_t.datasets.decode import Bounds, is_picture
+from sgxl_t.datasets.base import SourceOptions
+from sgxl_t.datasets.decode import is_image
 from sgxl_t.datasets.images.annotations import Annotations
 from sgxl_t.datasets.images.imagenet import data_folder
 from sgxl_t.datasets.images.layout import read_layout
@@ -21,30 +22,18 @@ from sgxl_t.files.regular import open_regular
 
 
 class FolderSource(ListedSource):
-    """Pictures below a folder, in the order of their paths, with labels and captions by `read_layout`.
+    """Images below a folder, in the order of their paths, with labels and captions by `read_layout`.
 
     Folders called by WordNet numbers, as ImageNet's are, give their classes the words for them. `captions`
-    names a table or a COCO file; rows and lists give a picture several. Links are followed.
+    names a table or a COCO file; rows and lists give an image several. Links are followed.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        *,
-        resolution: int,
-        split: str = "train",
-        mirror: bool = False,
-        rejects: Rejects | None = None,
-        captions: str | Path | None = None,
-        bounds: Bounds | None = None,
-    ) -> None:
+    def __init__(self, folder: Path, options: SourceOptions, captions: str | Path | None = None) -> None:
         self.folder = data_folder(folder)
-        notes = Annotations(rejects=Rejects() if rejects is None else rejects)
+        notes = Annotations(rejects=options.rejects)
         members = list_folder(self.folder, notes.rejects)
-        pictures = read_layout(members, notes, str(folder), split=split, captions=captions)
-        super().__init__(
-            str(folder), pictures, notes, resolution=resolution, mirror=mirror, bounds=bounds or Bounds()
-        )
+        images = read_layout(members, notes, str(folder), split=options.split, captions=captions)
+        super().__init__(str(folder), images, notes, options)
 
     def _open(self, name: str) -> BinaryIO:
         return open_regular(self.folder / name)
@@ -62,7 +51,7 @@ def split_folder(folder: Path, split: str) -> Path:
 
 
 def list_folder(folder: Path, rejects: Rejects) -> Members:
-    """All regular files below a folder; what is none is rejected, or passed over where it is no picture.
+    """All regular files below a folder; what is none is rejected, or passed over where it is no image.
 
     Links are followed after everything else, and each folder is read once, so that none is read without end:
     a link to a folder that is read anyway, or that holds the data set itself, is passed over and named.
@@ -110,7 +99,7 @@ def _list_file(entry: os.DirEntry[str], name: str, sizes: dict[str, int], reject
             sizes[name] = status.st_size
             return
         reason = "no regular file"
-    if is_picture(name):
+    if is_image(name):
         rejects.add(name, RejectedItemError(reason))
     else:
         rejects.pass_over(reason, name)

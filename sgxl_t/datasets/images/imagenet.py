@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import io
-import re
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
-from sgxl_t.datasets.decode import Bounds, is_picture
+from sgxl_t.datasets.base import SourceOptions
+from sgxl_t.datasets.decode import Bounds, is_image
 from sgxl_t.datasets.images.annotations import Annotations, safe_name
 from sgxl_t.datasets.images.listed import ListedSource
 from sgxl_t.datasets.images.members import is_system
@@ -27,25 +27,8 @@ DATA_FOLDERS = ("ILSVRC/Data/CLS-LOC", "Data/CLS-LOC")
 
 
 def data_folder(folder: Path) -> Path:
-    """Where the pictures lie when `folder` is the root of an unpacked ILSVRC download; else the folder."""
+    """Where the images lie when `folder` is the root of an unpacked ILSVRC download; else the folder."""
     return next((folder / inner for inner in DATA_FOLDERS if (folder / inner).is_dir()), folder)
-
-
-def spoken_names(names: Sequence[str]) -> tuple[str, ...]:
-    """WordNet numbers such as n02099601 as words ("golden retriever"), from timm's ImageNet tables.
-
-    Other names, and sets of names with a number that the tables do not know, stay as they are. Numbers in
-    their order are ImageNet's order of classes, so the whole set keeps the labels that classifiers use.
-    """
-    if not names or not all(re.fullmatch(r"n\d{8}", name) for name in names):
-        return tuple(names)
-    from timm.data import ImageNetInfo
-
-    table = ImageNetInfo("imagenet-1k")
-    try:
-        return tuple(table.label_name_to_description(name) for name in names)
-    except KeyError:
-        return tuple(names)
 
 
 def is_tar_of_tars(path: Path) -> bool:
@@ -61,38 +44,30 @@ def is_tar_of_tars(path: Path) -> bool:
 
 
 class TarOfTarsSource(ListedSource):
-    """A tar with one tar of pictures per class, such as ILSVRC2012_img_train.tar, read where it lies.
+    """A tar with one tar of images per class, such as ILSVRC2012_img_train.tar, read where it lies.
 
-    Nothing is unpacked: one pass over the headers notes where each picture begins, and pictures are read from
+    Nothing is unpacked: one pass over the headers notes where each image begins, and images are read from
     there, in the order of classes and then of names, which is nearly the order of the file. Archives that
     break off, members that are no plain files and paths that leave the archive are rejected and listed.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        resolution: int,
-        split: str = "train",
-        mirror: bool = False,
-        rejects: Rejects | None = None,
-        bounds: Bounds | None = None,
-    ) -> None:
-        if split != "train":
-            raise ValueError(f"{path} has no split {split!r}: a tar of tars is one split, so use 'train'")
+    def __init__(self, path: Path, options: SourceOptions) -> None:
+        if options.split != "train":
+            raise ValueError(
+                f"{path} has no split {options.split!r}: a tar of tars is one split, so use 'train'"
+            )
         self.path = path
-        notes = Annotations(rejects=Rejects() if rejects is None else rejects)
-        self._places: dict[str, tuple[int, int]] = {}
-        bounds = bounds or Bounds()
-        for name, label, offset, size in _pictures(path, bounds, notes.rejects):
-            self._places[name] = (offset, size)
+        notes = Annotations(rejects=options.rejects)
+        self._spans: dict[str, tuple[int, int]] = {}
+        for name, label, offset, size in _images(path, options.bounds, notes.rejects):
+            self._spans[name] = (offset, size)
             notes.labels[name] = label
         # By class, so that reading in order walks through one inner archive after the other.
-        files = {name: self._places[name][1] for name in sorted(self._places)}
-        super().__init__(str(path), files, notes, resolution=resolution, mirror=mirror, bounds=bounds)
+        files = {name: self._spans[name][1] for name in sorted(self._spans)}
+        super().__init__(str(path), files, notes, options)
 
     def _open(self, name: str) -> BinaryIO:
-        offset, size = self._places[name]
+        offset, size = self._spans[name]
         with open_regular(self.path) as file:
             file.seek(offset)
             data = file.read(size)
@@ -104,8 +79,8 @@ class TarOfTarsSource(ListedSource):
         return [file_hash(self.path)]
 
 
-def _pictures(path: Path, bounds: Bounds, rejects: Rejects) -> Iterator[tuple[str, str, int, int]]:
-    """Name "class/file", class, offset in the outer file and size of every picture, in the file's order."""
+def _images(path: Path, bounds: Bounds, rejects: Rejects) -> Iterator[tuple[str, str, int, int]]:
+    """Name "class/file", class, offset in the outer file and size of every image, in the file's order."""
     count = 0
     try:
         with tarfile.open(path, "r:") as outer:
@@ -120,7 +95,7 @@ def _pictures(path: Path, bounds: Bounds, rejects: Rejects) -> Iterator[tuple[st
                     if count > MAX_MEMBERS:
                         raise ValueError(f"{path} holds more than {MAX_MEMBERS} pictures: split it")
     except (tarfile.TarError, OSError, EOFError) as error:
-        raise ValueError(f"{path} breaks off or is no plain tar ({error}): download it again") from None
+        raise ValueError(f"{path} breaks off or is not a plain tar ({error}): download it again") from None
 
 
 def _inner(
@@ -138,7 +113,7 @@ def _inner(
                     continue
                 if name is None:
                     rejects.add(where, RejectedItemError("path leaves the archive"))
-                elif not is_picture(name):
+                elif not is_image(name):
                     rejects.add(where, RejectedItemError("no picture", "by its ending"))
                 elif item.size > bounds.max_file_bytes:
                     rejects.add(where, RejectedItemError("file too large", f"{item.size} bytes"))

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from sgxl_t.datasets.decode import is_picture
+from sgxl_t.datasets.decode import is_image
 from sgxl_t.datasets.images.annotations import Annotations, safe_name
 from sgxl_t.datasets.images.class_folders import class_folders
 from sgxl_t.datasets.images.lookup import Lookup
@@ -23,8 +23,7 @@ from sgxl_t.datasets.tables.columns import (
     pick,
     plain,
 )
-from sgxl_t.datasets.tables.dataset_json import class_names, dataset_rows, is_caption
-from sgxl_t.datasets.tables.json_tables import FORMS, note_of
+from sgxl_t.datasets.tables.json_tables import FORMS, class_names, dataset_rows, is_caption, note_of
 from sgxl_t.datasets.tables.tables import Table, open_table, table_rank
 from sgxl_t.files.regular import open_regular
 from sgxl_t.files.terminal import visible
@@ -32,12 +31,12 @@ from sgxl_t.files.untrusted import MAX_BYTES, UntrustedValueError, parse_json
 
 DATASET_JSON = "dataset.json"
 CAPTION_ENDINGS = (".txt", ".caption", ".captions", ".json")
-"""Endings of files of captions beside pictures; of several the first that has captions counts."""
+"""Endings of files of captions beside images; of several the first that has captions counts."""
 MAX_CAPTION_BYTES = 2**18
-OTHER_PICTURES = frozenset(
+OTHER_IMAGES = frozenset(
     {".heic", ".heif", ".jxl", ".svg", ".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".exr"}
 )
-"""Endings of pictures that Pillow does not read by itself."""
+"""Endings of images that Pillow does not read by itself."""
 MAX_COLUMNS_TOLD = 12
 
 
@@ -49,9 +48,9 @@ def read_layout(
     split: str = "train",
     captions: str | Path | None = None,
 ) -> dict[str, int]:
-    """The pictures of a split, their size in bytes by path; their captions and labels go into `notes`.
+    """The images of a split, their size in bytes by path; their captions and labels go into `notes`.
 
-    A picture takes its captions, and apart from that its label, from the first of these that has them:
+    An image takes its captions, and apart from that its label, from the first of these that has them:
 
     1. `captions`, a table or COCO file that was named; then captions come from there alone
     2. `dataset.json`, in any folder, its paths relative to that folder
@@ -66,12 +65,12 @@ def read_layout(
         layout.take_named(Path(captions))
     layout.take_found()
     layout.label_by_folder()
-    return layout.pictures
+    return layout.images
 
 
 @dataclass
 class _Taking:
-    """What one table came to: pictures named, values taken, and rows that wait for the verdict on it."""
+    """What one table gives: images it names, values taken, and rows to reject if the table is used at all."""
 
     hits: int = 0
     elsewhere: int = 0
@@ -84,11 +83,11 @@ class _Taking:
 class _Layout:
     def __init__(self, members: Members, notes: Annotations, where: str, split: str) -> None:
         self.members, self.notes, self.rejects = members, notes, notes.rejects
-        found = {name: size for name, size in members.sizes.items() if is_picture(name)}
+        found = {name: size for name, size in members.sizes.items() if is_image(name)}
         self.base = of_split(found, split, where)
-        self.pictures = {name: size for name, size in found.items() if name.startswith(self.base)}
+        self.images = {name: size for name, size in found.items() if name.startswith(self.base)}
         others = [name for name in found if not name.startswith(self.base)]
-        self._lookup, self._others = Lookup(self.pictures), Lookup(others)
+        self._lookup, self._others = Lookup(self.images), Lookup(others)
         around = common_folder(found)
         for name in others:
             folder = name[len(around) :].split("/", 1)[0]
@@ -116,19 +115,19 @@ class _Layout:
             raise ValueError(f"{visible(path)} gives no captions: {problem[0]} ({problem[1]})")
 
     def take_found(self) -> None:
-        """Sort the members that are no pictures and take what they say."""
+        """Sort the members that are no images and take what they say."""
         tables: list[tuple[int, str, tuple[int, int], str]] = []
         beside: list[tuple[int, str, list[str]]] = []
         for name in self.members.sizes:
             path = PurePosixPath(name)
             rank, ending = table_rank(name), path.suffix.lower()
-            pictures = self._lookup.beside(name) if ending in CAPTION_ENDINGS else []
-            if is_picture(name):
+            images = self._lookup.beside(name) if ending in CAPTION_ENDINGS else []
+            if is_image(name):
                 continue
             if path.name == DATASET_JSON:
                 tables.append((name.count("/"), _folder(name), (-1, 0), name))
-            elif pictures:
-                beside.append((CAPTION_ENDINGS.index(ending), name, pictures))
+            elif images:
+                beside.append((CAPTION_ENDINGS.index(ending), name, images))
             elif rank is not None:
                 tables.append((name.count("/"), _folder(name), rank, name))
             elif not (ending in CAPTION_ENDINGS and self._others.beside(name)):
@@ -145,12 +144,12 @@ class _Layout:
                 self._take_dataset_json(name, folder)
             else:
                 self._take_found_table(name, folder)
-        for _, name, pictures in sorted(beside):
-            self._take_beside(name, pictures)
+        for _, name, images in sorted(beside):
+            self._take_beside(name, images)
 
     def label_by_folder(self) -> None:
         """Without other labels, the folders are classes."""
-        found = class_folders(self.pictures, self.base)
+        found = class_folders(self.images, self.base)
         if self.notes.labels:
             for folder in found.folders if found.labels else ():
                 self.rejects.pass_over(
@@ -168,12 +167,12 @@ class _Layout:
         self._name_unused_folders(found.folders if found.labels else [])
 
     def _name_unused_folders(self, classes: list[str]) -> None:
-        """Count folders within class folders, and folders beside them that hold no picture."""
+        """Count folders within class folders, and folders beside them that hold no image."""
         if not classes:
             return
         level = classes[0].count("/") + 1
         above = classes[0].rpartition("/")[0]
-        within = {_folder(name)[:-1] for name in self.pictures if name.count("/") > level}
+        within = {_folder(name)[:-1] for name in self.images if name.count("/") > level}
         for folder in sorted(folder for folder in within if folder.startswith(above)):
             self.rejects.pass_over("folder within a class folder, which makes no class of its own", folder)
         held = {_head(name, level) for name in self.members.sizes if name.count("/") >= level}
@@ -183,10 +182,10 @@ class _Layout:
 
     # Taking ----------------------------------------------------------------------------------------------
 
-    def _find(self, raw: object, folder: str, place: str, taking: _Taking) -> str | None:
-        """The picture that a row names; None, noted, where it names none."""
+    def _find(self, raw: object, folder: str, position: str, taking: _Taking) -> str | None:
+        """The image that a row names; None, noted, where it names none."""
         if raw is None or raw == "":
-            taking.nameless.append(place)
+            taking.nameless.append(position)
             return None
         text = str(raw) if isinstance(raw, int) and not isinstance(raw, bool) else raw
         name = safe_name(text.strip()) if isinstance(text, str) else None
@@ -242,11 +241,11 @@ class _Layout:
         if table.problem is not None:
             return table.problem, FORMS if table.problem.startswith("JSON") else ", ".join(table.columns)
         taking = _Taking()
-        for place, row in table.rows:
+        for position, row in table.rows:
             if isinstance(row, RejectedItemError):
-                taking.bad.append((f"{origin}:{place}", row))
+                taking.bad.append((f"{origin}:{position}", row))
                 continue
-            found = self._find(pick(row, FILE_COLUMNS), folder, f"{origin}:{place}", taking)
+            found = self._find(pick(row, FILE_COLUMNS), folder, f"{origin}:{position}", taking)
             caption, label = caption_of(row), label_of(row)
             taking.taken += caption is not None or label is not None
             if found is not None and caption is not None:
@@ -277,31 +276,31 @@ class _Layout:
     def _reject_rows(self, taking: _Taking, origin: str) -> None:
         for name, error in taking.bad:
             self.rejects.add(name, error)
-        for place in taking.nameless:
-            self.rejects.add(place, RejectedItemError("row names no picture"))
+        for position in taking.nameless:
+            self.rejects.add(position, RejectedItemError("row names no picture"))
         for name in sorted(taking.missing):
             self.rejects.add(name, RejectedItemError("annotation without picture", f"in {origin}"))
 
-    def _take_beside(self, name: str, pictures: Iterable[str]) -> None:
-        """Take the captions of a file beside pictures; of a .json also a label."""
+    def _take_beside(self, name: str, images: Iterable[str]) -> None:
+        """Take the captions of a file beside images; of a .json also a label."""
         ending = PurePosixPath(name).suffix.lower()
         origin = f"{ending} files"
-        for picture in pictures:
-            taken = self.notes.captions_from(picture)
+        for image in images:
+            taken = self.notes.captions_from(image)
             if taken is not None:
-                self.notes.pass_over_caption(picture, taken, name)
+                self.notes.pass_over_caption(image, taken, name)
                 continue
             try:
                 caption, label = self._beside(name, ending)
             except RejectedItemError as error:
-                self.notes.reject_caption(picture, error)
+                self.notes.reject_caption(image, error)
                 continue
             if caption is None and label is None:
                 self.rejects.pass_over("JSON beside a picture, without caption or label", name)
             if caption is not None:
-                self.notes.add_caption(picture, caption, origin)
+                self.notes.add_caption(image, caption, origin)
             if label is not None:
-                self.notes.add_label(picture, label, origin)
+                self.notes.add_label(image, label, origin)
 
     def _beside(self, name: str, ending: str) -> tuple[object, object]:
         try:
@@ -329,7 +328,7 @@ def _head(name: str, parts: int) -> str:
 
 def file_kind(ending: str) -> str:
     """What a file that is not used is, by its ending with the dot."""
-    if ending in OTHER_PICTURES:
+    if ending in OTHER_IMAGES:
         return "picture of a format that is not read"
     if ending in CAPTION_ENDINGS[:-1]:
         return "text file without picture"

@@ -1,4 +1,4 @@
-"""What folders and archives share: a list of picture files with annotations, checked once, read on demand."""
+"""What folders and archives share: a list of image files with annotations, checked once, read on demand."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from typing import BinaryIO
 
 from tqdm import tqdm
 
-from sgxl_t.datasets.base import CONTENT_VERSION, ImageSource, Sample
-from sgxl_t.datasets.decode import Bounds, decode_picture, open_picture
+from sgxl_t.datasets.base import CONTENT_VERSION, ImageSource, Sample, SourceOptions, evenly_spaced
+from sgxl_t.datasets.decode import decode_image, open_image
 from sgxl_t.datasets.images.annotations import Annotations, Label
-from sgxl_t.datasets.rejects import RejectedItemError
+from sgxl_t.datasets.images.wordnet_names import spoken_names
+from sgxl_t.datasets.rejects import RejectedItemError, rejected
 from sgxl_t.files.content import short_hash
 
 HEADER_CHECKS = 50_000
-"""Up to this many pictures headers are read on opening; larger sets meet their broken files while reading."""
+"""Up to this many images headers are read on opening; larger sets meet their broken files while reading."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One picture: its path inside the source, its size in bytes, class index and first caption.
+    """One image: its path inside the source, its size in bytes, class index and first caption.
 
     more: further captions.
     """
@@ -40,27 +41,18 @@ class Entry:
 
 
 class ListedSource(ImageSource):
-    """Picture files by name. Subclasses open one by name; the rest is the same for all of them."""
+    """Image files by name. Subclasses open one by name; the rest is the same for all of them."""
 
-    def __init__(
-        self,
-        where: str,
-        files: dict[str, int],
-        notes: Annotations,
-        *,
-        resolution: int,
-        mirror: bool,
-        bounds: Bounds,
-    ) -> None:
+    def __init__(self, where: str, files: dict[str, int], notes: Annotations, options: SourceOptions) -> None:
         """where: name of the source in messages. files: size in bytes by name, in index order."""
-        self.where, self.bounds = where, bounds
+        self.where, self.bounds = where, options.bounds
         notes.settle()
         labels, class_names = number_classes(notes)
         super().__init__(
-            resolution=resolution,
+            resolution=options.resolution,
             class_names=class_names,
             has_captions=bool(notes.captions),
-            mirror=mirror,
+            mirror=options.mirror,
             rejects=notes.rejects,
         )
         self.no_labels, self.no_captions = notes.no_labels, notes.no_captions
@@ -73,7 +65,7 @@ class ListedSource(ImageSource):
 
     @abstractmethod
     def _content(self) -> list[bytes]:
-        """Hashes of the bytes of all pictures, in order, or of the file that holds them all."""
+        """Hashes of the bytes of all images, in order, or of the file that holds them all."""
 
     @cached_property
     def _content_hash(self) -> str:
@@ -83,17 +75,16 @@ class ListedSource(ImageSource):
     def fingerprint(self) -> str:
         return short_hash(self.resolution, self.mirror, self.class_names, self._content_hash)
 
-    def sides(self, examine: int) -> list[tuple[int, int]]:
-        """Width and height in pixels of at most `examine` pictures, evenly spaced, by their headers."""
-        count = min(len(self.entries), examine)
+    def image_sizes(self, examine: int) -> list[tuple[int, int]]:
+        """Width and height in pixels of at most `examine` images, evenly spaced, by their headers."""
         found = []
-        for place in range(count):
-            entry = self.entries[place * len(self.entries) // count]
+        for number in evenly_spaced(len(self.entries), examine):
+            entry = self.entries[number]
             try:
                 with self._open(entry.name) as file:
-                    found.append(open_picture(file, self.bounds).size)
+                    found.append(open_image(file, self.bounds).size)
             except Exception as error:
-                reason = error if isinstance(error, RejectedItemError) else unreadable(error)
+                reason = error if isinstance(error, RejectedItemError) else rejected("cannot be read", error)
                 self.rejects.add(entry.name, reason)
         return found
 
@@ -114,9 +105,9 @@ class ListedSource(ImageSource):
         except RejectedItemError:
             raise
         except Exception as error:  # vanished files, bad checksums and bad streams alike
-            raise unreadable(error) from error
+            raise rejected("cannot be read", error) from error
         note = partial(self.rejects.note, name=entry.name)
-        image = decode_picture(data, self.size, self.bounds, self.enlarge, note=note)
+        image = decode_image(data, self.size, self.bounds, self.enlarge, note=note)
         return Sample(image, entry.label, entry.caption, entry.captions)
 
     def _admit(self, files: dict[str, int], notes: Annotations, labels: dict[str, int]) -> list[Entry]:
@@ -156,18 +147,13 @@ class ListedSource(ImageSource):
         try:
             file = self._open(name)
         except Exception as error:
-            raise unreadable(error) from error
+            raise rejected("cannot be read", error) from error
         with file:
-            self.sizes[open_picture(file, self.bounds).size] += 1
-
-
-def unreadable(error: Exception) -> RejectedItemError:
-    """What a picture is rejected for whose file cannot be opened or read."""
-    return RejectedItemError("cannot be read", str(error) or type(error).__name__)
+            self.sizes[open_image(file, self.bounds).size] += 1
 
 
 def number_classes(notes: Annotations) -> tuple[dict[str, int], tuple[str, ...] | None]:
-    """Class index by picture, and the class names; numbers stay as they are, names are sorted."""
+    """Class index by image, and the class names; numbers stay as they are, names are sorted."""
     labels: dict[str, Label] = notes.labels
     if not labels:
         return {}, None
@@ -180,8 +166,6 @@ def number_classes(notes: Annotations) -> tuple[dict[str, int], tuple[str, ...] 
                 f"label {count - 1} has no name among {len(names)} class names: repair class_names"
             )
         return numbers, names
-    from sgxl_t.datasets.images.imagenet import spoken_names
-
     names = tuple(sorted({str(label) for label in labels.values()}))
     index = {name: number for number, name in enumerate(names)}
     return {name: index[str(label)] for name, label in labels.items()}, spoken_names(names)

@@ -1,4 +1,4 @@
-"""Pictures by what annotations call them."""
+"""Images by what annotations call them."""
 
 from __future__ import annotations
 
@@ -7,31 +7,32 @@ from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import PurePosixPath
 
-from sgxl_t.datasets.decode import is_picture
+from sgxl_t.datasets.decode import is_image
 
 
 class Lookup:
-    """Finds a picture by a path in a table: from the table's folder, from one above it, or by its name alone.
+    """Finds an image by a path in a table: from the table's folder, from one above it, or by its name alone.
 
     Accents count the same however they are written (macOS stores them in two parts). A name without the
-    ending of a picture fits the one picture called so with an ending; a name without a folder fits the one
-    picture called so anywhere below the table. Where several would fit, none does.
+    ending of an image fits the one image called so with an ending; a name without a folder fits the one
+    image called so anywhere below the table. Where several would fit, none does.
     """
 
     def __init__(self, names: Iterable[str]) -> None:
         self._names = {_composed(name): name for name in names}
 
     def find(self, name: str, folder: str) -> str | None:
-        """The picture that a table in `folder` (a prefix ending in `/`, or empty) calls `name`, or None."""
+        """The image that a table in `folder` (a prefix ending in `/`, or empty) calls `name`, or None."""
         name = _composed(name)
         paths = [above + name for above in _upwards(folder)]
         for path in paths:
             if path in self._names:
                 return self._names[path]
-        plain = not is_picture(name)
-        for path in paths if plain else ():
-            if len(found := self._by_stem.get(path, ())) == 1:
-                return found[0]
+        plain = not is_image(name)
+        if plain:
+            for found in (self._by_stem.get(path, []) for path in paths):
+                if len(found) == 1:
+                    return found[0]
         if "/" in name:
             return None
         fitting = self._by_base.get(name, ()) if not plain else self._by_base_stem.get(name, ())
@@ -39,7 +40,7 @@ class Lookup:
         return below[0] if len(below) == 1 else None
 
     def beside(self, name: str) -> list[str]:
-        """The pictures that a file with another ending lies beside: 1.txt or 1.png.txt beside 1.png."""
+        """The images that a file with another ending lies beside: 1.txt or 1.png.txt beside 1.png."""
         stem = _composed(name).rpartition(".")[0]
         if stem in self._names:
             return [self._names[stem]]

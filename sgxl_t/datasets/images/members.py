@@ -27,7 +27,7 @@ SYSTEM_NAMES = frozenset(
 def is_system(name: str) -> bool:
     """Whether a path is hidden or was made by an operating system: such members are nobody's data.
 
-    Hidden is what has a part that begins with a dot, `._picture.png` and `.DS_Store` of macOS included. The
+    Hidden is what has a part that begins with a dot, `._image.png` and `.DS_Store` of macOS included. The
     same for folders, zips and shards; such members are neither read nor counted.
     """
     parts = name.replace("\\", "/").lower().split("/")

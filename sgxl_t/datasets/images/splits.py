@@ -60,7 +60,7 @@ def common_folder(names: Iterable[str]) -> str:
 
 
 def of_split(names: Iterable[str], split: str, where: str) -> str:
-    """The folder of the pictures of a split as a prefix that ends in `/`; empty where there are no splits.
+    """The folder of the images of a split as a prefix that ends in `/`; empty where there are no splits.
 
     A folder around all splits does not count, as in a zip of one folder.
     """

@@ -1,4 +1,4 @@
-"""Archives of pictures: StyleGAN's with dataset.json, or a zip of any folder."""
+"""Archives of images: StyleGAN's with dataset.json, or a zip of any folder."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import zipfile
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from sgxl_t.datasets.decode import Bounds, is_picture
+from sgxl_t.datasets.base import SourceOptions
+from sgxl_t.datasets.decode import Bounds, is_image
 from sgxl_t.datasets.images.annotations import Annotations, safe_name
 from sgxl_t.datasets.images.layout import read_layout
 from sgxl_t.datasets.images.listed import ListedSource
@@ -24,31 +25,20 @@ RATIO_SLACK_BYTES = 16 * 2**20
 
 
 class ZipSource(ListedSource):
-    """Pictures of a stored or deflated zip, in the order of their names; other sizes are resized.
+    """Images of a stored or deflated zip, in the order of their names; other sizes are resized.
 
     Labels and captions are found by the rules of folders, `read_layout`.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        resolution: int,
-        split: str = "train",
-        mirror: bool = False,
-        rejects: Rejects | None = None,
-        captions: str | Path | None = None,
-        bounds: Bounds | None = None,
-    ) -> None:
+    def __init__(self, path: Path, options: SourceOptions, captions: str | Path | None = None) -> None:
         self.path = path
         self._handle: zipfile.ZipFile | None = None
         self._owner = 0
-        bounds = bounds or Bounds()
-        notes = Annotations(rejects=Rejects() if rejects is None else rejects)
+        notes = Annotations(rejects=options.rejects)
         self._raw: dict[str, str] = {}
-        members = self._list(bounds, notes.rejects)
-        pictures = read_layout(members, notes, str(path), split=split, captions=captions)
-        super().__init__(str(path), pictures, notes, resolution=resolution, mirror=mirror, bounds=bounds)
+        members = self._list(options.bounds, notes.rejects)
+        images = read_layout(members, notes, str(path), split=options.split, captions=captions)
+        super().__init__(str(path), images, notes, options)
 
     def _list(self, bounds: Bounds, rejects: Rejects) -> Members:
         """The members by their path with `/` between parts; names spelled otherwise are kept."""
@@ -62,7 +52,7 @@ class ZipSource(ListedSource):
                 sizes[name] = info.file_size
                 if name != raw:
                     self._raw[name] = raw
-            elif is_picture(name):
+            elif is_image(name):
                 rejects.add(name, RejectedItemError("link in an archive"))
             else:
                 rejects.pass_over("link in an archive", name)
@@ -81,7 +71,7 @@ class ZipSource(ListedSource):
                 self._handle, self._owner = zipfile.ZipFile(self.path), os.getpid()
             except (zipfile.BadZipFile, OSError, EOFError) as error:
                 raise ValueError(
-                    f"{self.path} is no whole zip ({error}): download or make it again"
+                    f"{self.path} is not a complete zip ({error}): download or make it again"
                 ) from error
         return self._handle
 
@@ -113,7 +103,7 @@ def check_archive(archive: zipfile.ZipFile, path: Path, bounds: Bounds) -> dict[
             raise ValueError(
                 f"{path} holds the path {name!r}, which leaves the archive: make the zip again without"
             )
-        if is_picture(name) and info.file_size > bounds.max_file_bytes:
+        if is_image(name) and info.file_size > bounds.max_file_bytes:
             raise ValueError(
                 f"{path} holds {name!r} that unpacks to {info.file_size} bytes, more than "
                 f"{bounds.max_file_bytes}: make the zip again without it"

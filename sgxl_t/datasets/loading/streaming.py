@@ -11,7 +11,8 @@ from typing import Any
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from sgxl_t.datasets.base import START, Batch, Mark, StreamSource, collate
-from sgxl_t.datasets.loading.caption_dropout import drop_captions
+from sgxl_t.datasets.captions import drop_captions
+from sgxl_t.datasets.loading.options import BatchOptions
 from sgxl_t.datasets.loading.workers import Restarting, loader_options
 from sgxl_t.datasets.rejects import Item
 
@@ -34,21 +35,14 @@ class StreamBatches(Restarting[Delivery], Iterator[Batch]):
     def __init__(
         self,
         source: StreamSource,
+        options: BatchOptions,
         *,
-        batch_size: int,
-        seed: int,
-        rank: int,
-        world_size: int,
         images_seen: int,
-        num_workers: int,
-        caption_dropout: float,
         position: dict[str, Any] | None,
-        ahead: int,
     ) -> None:
-        self.source, self.seed, self.caption_dropout = source, seed, caption_dropout
-        self.workers, self._ahead = max(1, num_workers), ahead
-        self._images, self._step = images_seen + rank * batch_size, batch_size * world_size
-        self.readers = world_size * self.workers
+        self.source, self.options = source, options
+        self.workers, self._first = max(1, options.num_workers), options.first(images_seen)
+        self.readers = options.world_size * self.workers
         self._fixed = {"readers": self.readers, "order": source.order_key()}
         if position is not None and not self._fixed.items() <= position.items():
             log.warning(
@@ -59,7 +53,6 @@ class StreamBatches(Restarting[Delivery], Iterator[Batch]):
         position = position or {"base": images_seen, "next": 0, "marks": [START] * self.workers}
         self.base, self.next_worker = int(position["base"]), int(position["next"])
         self.marks = [mark if isinstance(mark, Mark) else Mark(*map(int, mark)) for mark in position["marks"]]
-        self._batch_size, self._part, self._num_workers = batch_size, rank * self.workers, num_workers
         super().__init__()
 
     def __next__(self) -> Batch:
@@ -68,8 +61,8 @@ class StreamBatches(Restarting[Delivery], Iterator[Batch]):
         if isinstance(batch, str):
             raise ValueError(batch)
         self.marks[worker], self.next_worker = mark, (worker + 1) % self.workers
-        images, self._images = self._images, self._images + self._step
-        return drop_captions(batch, self.caption_dropout, f"{self.seed}/{images}")
+        first, self._first = self._first, self._first + self.options.step
+        return drop_captions(batch, self.options.caption_dropout, f"{self.options.seed}/{first}")
 
     def position(self) -> dict[str, Any]:
         """Where this rank is, as JSON values."""
@@ -77,19 +70,20 @@ class StreamBatches(Restarting[Delivery], Iterator[Batch]):
         return {**self._fixed, "base": self.base, "next": self.next_worker, "marks": marks}
 
     def _open(self) -> Iterable[Delivery]:
-        reader = _Reader(self, batch_size=self._batch_size, part=self._part)
-        if self._num_workers == 0:
+        reader, options = _Reader(self), self.options
+        if options.num_workers == 0:
             return reader
-        return DataLoader(reader, batch_size=None, **loader_options(self._num_workers, self._ahead))
+        return DataLoader(reader, batch_size=None, **loader_options(options.num_workers, options.ahead))
 
 
 class _Reader(IterableDataset):
     """What runs in each loader process."""
 
-    def __init__(self, batches: StreamBatches, *, batch_size: int, part: int) -> None:
-        self.source, self.batch_size = batches.source, batch_size
-        self.seed, self.first = f"{batches.seed}/{batches.base}", batches.next_worker
-        self.marks, self.part = list(batches.marks), part
+    def __init__(self, batches: StreamBatches) -> None:
+        options = batches.options
+        self.source, self.batch_size = batches.source, options.batch_size
+        self.seed, self.first = f"{options.seed}/{batches.base}", batches.next_worker
+        self.marks, self.part = list(batches.marks), options.rank * batches.workers
         self.parts = batches.readers
 
     def __iter__(self) -> Iterator[Delivery]:

@@ -1,4 +1,4 @@
-"""Loader processes that start anew when one of them dies or hangs, with nothing lost and nothing twice."""
+"""Loader processes that are restarted when one dies or hangs, so that no batch is lost or comes twice."""
 
 from __future__ import annotations
 
@@ -17,23 +17,25 @@ from typing import Any, Generic, TypeVar
 log = logging.getLogger("sgxl_t")
 
 RESTARTS = 3
-"""Times that the processes of one loader start anew."""
+"""How often the processes of one loader are restarted."""
 HUNG_SECONDS = 600
-"""Time for one batch, beyond which a process hangs; the first of a stream fills its shuffle buffer too."""
+"""A process that needs longer for one batch counts as hung; the first one of a stream also fills its shuffle
+buffer."""
 
 T = TypeVar("T")
 
 
 class Restarting(ABC, Generic[T]):
-    """What loader processes give, in order; a base class of batches.
+    """Base class of batches: the items of loader processes, in order.
 
-    Where one of them is killed, or gives nothing for HUNG_SECONDS, all start anew; ValueError when that
-    happens for the fourth time. Torch raises a death out of a signal handler wherever the main thread is,
-    such as amid an optimiser's step; here it waits until the next item is asked for.
+    When a process is killed, or delivers nothing for HUNG_SECONDS, all of them are restarted behind the last
+    item that arrived; ValueError when that happens for the fourth time. Torch reports the death of a process
+    by an exception from a signal handler, wherever the main thread is, such as in an optimiser's step; here
+    it waits until the next item is asked for.
     """
 
     def __init__(self) -> None:
-        """Starts the processes: a subclass has its fields ready before."""
+        """Starts the processes; a subclass sets its fields before."""
         self._restarts = 0
         self._items: Iterator[T] | None = None
         self._processes: list[Any] = []
@@ -43,7 +45,7 @@ class Restarting(ABC, Generic[T]):
 
     @abstractmethod
     def _open(self) -> Iterable[T]:
-        """A DataLoader, or items without processes, that go on behind the last item that was delivered."""
+        """A DataLoader, or items without processes, that go on behind the last item delivered."""
 
     def _next(self) -> T:
         while self._items is not None:
@@ -82,7 +84,7 @@ class Restarting(ABC, Generic[T]):
             threading.Thread(target=_kill_the_hung, args=(weakref.ref(self),), daemon=True).start()
 
     def _death(self, patience: float = 0) -> str | None:
-        """How a process ended that should not have, waiting so many seconds; None while all are at work."""
+        """How a process died, after waiting so many seconds for one to; None while all are at work."""
         ended = wait([process.sentinel for process in self._processes], patience)
         processes = [process for process in self._processes if process.sentinel in ended]
         if not processes:
@@ -111,7 +113,7 @@ class Restarting(ABC, Generic[T]):
 
 
 def loader_options(num_workers: int, ahead: int) -> dict[str, Any]:
-    """Arguments of a DataLoader that Restarting looks after and that hands items on as they are.
+    """Arguments of a DataLoader for Restarting, which hands items on as they are.
 
     num_workers: processes, at least one. ahead: items that they hold ready together, at least two each.
     """
@@ -124,8 +126,8 @@ def loader_options(num_workers: int, ahead: int) -> dict[str, Any]:
 
 
 def _kill_the_hung(reference: weakref.ref[Restarting[Any]]) -> None:
-    """Looks after the processes of one start. Torch's own time limit does not hold while it is being handed
-    the memory of a batch by a process that has stopped."""
+    """Kills the processes of one start when they hang. Torch's own time limit does not hold while a process
+    that has stopped is handing over the memory of a batch."""
     loader = reference()
     processes = loader._processes if loader else []
     while loader is not None and loader._processes is processes:
@@ -141,14 +143,14 @@ def _kill_the_hung(reference: weakref.ref[Restarting[Any]]) -> None:
 
 
 class _Deaths:
-    """Stands before torch's handler of SIGCHLD, which raises in the main thread when a process has died."""
+    """Replaces torch's handler of SIGCHLD, which raises in the main thread when a process has died."""
 
     def __init__(self) -> None:
         self.told = False
         self._torch: Any = None
 
     def hold_back(self) -> None:
-        """Takes the place of torch's handler; without effect outside the main thread, which has none."""
+        """Replaces torch's handler; does nothing outside the main thread, which alone has handlers."""
         if threading.current_thread() is not threading.main_thread():
             return
         current = signal.getsignal(signal.SIGCHLD)
@@ -170,5 +172,5 @@ def _as_it_is(item: Any) -> Any:
 
 
 def _leave_ctrl_c(_worker: int) -> None:
-    """Ctrl-C reaches all processes of a terminal; what follows of it is the training process's to decide."""
+    """Ctrl-C reaches all processes of a terminal; only the training process decides what to do about it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

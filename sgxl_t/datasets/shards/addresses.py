@@ -10,6 +10,7 @@ from itertools import islice
 
 from tqdm import tqdm
 
+from sgxl_t.datasets.base import evenly_spaced
 from sgxl_t.datasets.decode import Bounds
 from sgxl_t.datasets.rejects import RejectedItemError, Rejects
 from sgxl_t.datasets.shards.tar.opening import is_local, shard_name
@@ -116,6 +117,4 @@ class Addresses:
 
 def evenly(shards: Sequence[str], count: int) -> list[str]:
     """At most `count` of the shards, evenly spaced."""
-    if len(shards) <= count:
-        return list(shards)
-    return [shards[place * len(shards) // count] for place in range(count)]
+    return [shards[number] for number in evenly_spaced(len(shards), count)]

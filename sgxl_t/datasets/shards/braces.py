@@ -22,7 +22,9 @@ def expand(pattern: str, maximum: int) -> list[str]:
     try:
         names: Iterable[str] = expand_urls(pattern)
     except Exception as error:  # the expander has error classes of its own
-        raise ValueError(f"{pattern!r} is no pattern of shards ({error}): check its braces") from error
+        raise ValueError(
+            f"{pattern!r} is not a valid pattern of shards ({error}): check its braces"
+        ) from error
     return list(names)
 
 
@@ -31,17 +33,17 @@ def count_names(pattern: str) -> int:
     # For each brace that is open: the names of its alternatives so far, those of the present one, its place.
     levels = [[0, 1, 0]]
     escaped = False
-    for place, char in enumerate(pattern):
+    for index, char in enumerate(pattern):
         if escaped or char == "\\":
             escaped = not escaped
         elif char == "{":
-            levels.append([0, 1, place + 1])
+            levels.append([0, 1, index + 1])
         elif char == "," and len(levels) > 1:
             levels[-1][0] += levels[-1][1]
             levels[-1][1] = 1
         elif char == "}" and len(levels) > 1:
             before, last, start = levels.pop()
-            levels[-1][1] *= _range(pattern[start:place]) or before + last
+            levels[-1][1] *= _range(pattern[start:index]) or before + last
     return levels[0][1]
 
 

@@ -24,24 +24,24 @@ WAY_OUT = (
 )
 
 
-def places_of(reference: str, folders: Iterable[Path]) -> list[Path]:
+def folders_to_search(reference: str, folders: Iterable[Path]) -> list[Path]:
     """Where class files may lie: beside a list of shards or in the folder that was named; else beside the
     shards, or above a folder called like a split, such as train/."""
     named = Path(reference)
     top = named.parent if named.suffix.lower() == ".txt" else named
-    places = [top] if top.is_dir() and "://" not in reference else []
+    candidates = [top] if top.is_dir() and "://" not in reference else []
     for folder in folders:
-        places += [folder, *([folder.parent] if is_split(folder.name) else [])]
-    return list(dict.fromkeys(places))
+        candidates += [folder, *([folder.parent] if is_split(folder.name) else [])]
+    return list(dict.fromkeys(candidates))
 
 
-def find_class_names(places: list[Path]) -> tuple[tuple[str, ...], Path] | None:
+def find_class_names(candidates: list[Path]) -> tuple[tuple[str, ...], Path] | None:
     """The names of the classes in their order, and the file that has them; None where there is none.
 
     The first place wins when it is the only one with names. ValueError for files that are none, and for two
     folders of shards that name their classes differently.
     """
-    found = [(names, path) for place in places if (read := _in_folder(place)) for names, path in [read]]
+    found = [read for folder in candidates if (read := _in_folder(folder))]
     if not found:
         return None
     for names, path in found[1:]:
@@ -70,14 +70,14 @@ def _read(path: Path) -> tuple[str, ...]:
     try:
         return _names(table.get("class_names") or table if isinstance(table.raw, dict) else table)
     except UntrustedValueError as error:
-        raise ValueError(f'{path} is no class file: expected {{"class_names": ["cat", ...]}}') from error
+        raise ValueError(f'{path} is not a class file: expected {{"class_names": ["cat", ...]}}') from error
 
 
 def _lines(path: Path) -> tuple[str, ...]:
     try:
         lines = read_regular(path, MAX_FILE_BYTES).decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no list of class names: it is not UTF-8 text") from error
+        raise ValueError(f"{path} is not a list of class names: it is not UTF-8 text") from error
     names = tuple(line.strip() for line in lines)
     while names and not names[-1]:
         names = names[:-1]

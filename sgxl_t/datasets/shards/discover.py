@@ -40,8 +40,10 @@ class Subset:
 
 @dataclass(frozen=True)
 class Consent:
-    """Whether commands may run: typed ones, that a user wrote on the command line or in Python, do; those of
-    configurations (`typed` is false for a reference from there) and of lists only where `allow_pipe` is set.
+    """Whether commands may run.
+
+    typed: the reference was written on the command line or in Python, so that its command may; not one from
+    a configuration. allow_pipe: commands of configurations and of lists may, too.
     """
 
     typed: bool = True
@@ -100,12 +102,12 @@ def _in_folder(folder: Path) -> list[str]:
 def _tars(folder: Path) -> Iterator[str]:
     """Paths of all .tar below a folder, also behind links to folders; hidden ones are passed over."""
     seen = set()
-    for place, inner, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
+    for current, inner, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(current)
         inner[:] = [] if real in seen else [name for name in inner if not is_system(name)]
         if real not in seen:
             tars = (name for name in names if name.endswith(".tar") and not is_system(name))
-            yield from (str(Path(place, name)) for name in tars)
+            yield from (str(Path(current, name)) for name in tars)
         seen.add(real)
 
 
@@ -137,7 +139,9 @@ def _expand(pattern: str, base: Path | None = None) -> tuple[str, ...]:
             "pattern"
         )
     if other := next((shard for shard in local if not is_regular(shard)), None):
-        raise ValueError(f"{visible(other)} is no file but a folder, named pipe or device: name .tar files")
+        raise ValueError(
+            f"{visible(other)} is not a file but a folder, named pipe or device: name .tar files"
+        )
     done = set(complete_shards(local)) if local else set()
     return tuple(shard for shard in shards if shard in done or not is_local(shard))
 
@@ -166,7 +170,7 @@ def _read_list(path: Path, consent: Consent) -> list[Subset]:
     try:
         lines = read_regular(path, MAX_LIST_BYTES).decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no list of shards: it is not UTF-8 text") from error
+        raise ValueError(f"{path} is not a list of shards: it is not UTF-8 text") from error
     subsets: list[Subset] = []
     count = 0
     for number, line in enumerate(lines, 1):
@@ -196,7 +200,7 @@ def _listed(path: Path, number: int, text: str, consent: Consent) -> Subset:
         weight = None
     pattern = text if weight is None else rest.strip()
     if weight is not None and not 0 <= weight < float("inf"):
-        raise ValueError(f"{path}, line {number}: weight {head} is none: use a number of 0 or more")
+        raise ValueError(f"{path}, line {number}: weight {head} is not valid: use a number of 0 or more")
     folder = path.parent / pattern
     if is_local(pattern) and folder.is_dir():
         shards = tuple(_in_folder(folder))

@@ -1,23 +1,22 @@
-"""What is known of a sample beside its picture: captions, and fields of its json or of tables."""
+"""What is known of a sample beside its image: captions, and fields of its json or of tables."""
 
 from __future__ import annotations
 
 import io
-import random
 import re
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from sgxl_t.datasets.decode import Bounds, open_picture
+from sgxl_t.datasets.decode import Bounds, open_image
 from sgxl_t.datasets.images.annotations import MAX_TABLE_BYTES
 from sgxl_t.datasets.rejects import FilteredItemError
 from sgxl_t.datasets.shards.filters import COMPUTED, Filter, computed
 from sgxl_t.datasets.shards.tar.opening import is_local
-from sgxl_t.datasets.shards.tar.samples import CAPTION_ENDINGS, Group, json_of, picture_ending
+from sgxl_t.datasets.shards.tar.samples import CAPTION_ENDINGS, Group, image_ending, json_of
 from sgxl_t.datasets.tables.columns import CAPTION_COLUMNS, caption_of, plain
-from sgxl_t.files.terminal import visible
+from sgxl_t.files.terminal import first_line, visible
 
 KEY = "key"
 """Column of tables beside shards that names the sample, as img2dataset writes it."""
@@ -29,11 +28,11 @@ CAPTION_LIST = "captions"
 
 
 class Captions:
-    """Takes captions from texts beside the picture or from fields of the json.
+    """Takes captions from texts beside the image or from fields of the json.
 
     fields: names, such as `txt` for the text file; empty takes the first of the texts (.txt, .caption and so
     on), or else "caption" of the json, or else another of the columns that tables have for captions.
-    Fields may hold lists. Of several captions one is drawn; without draws the first is taken.
+    Fields may hold lists.
     """
 
     def __init__(self, fields: tuple[str, ...] = ()) -> None:
@@ -52,13 +51,6 @@ class Captions:
         found = self.all_of(group)
         listed = json_of(group).get(CAPTION_LIST) if found and not self.fields else None
         return [*found, *listed] if isinstance(listed, list) else found
-
-    def one_of(self, group: Group, draws: random.Random | None) -> Any:
-        """One caption as it stands in the shard; None where there is none."""
-        captions = self.all_of(group)
-        if not captions:
-            return None
-        return captions[0] if draws is None or len(captions) == 1 else draws.choice(captions)
 
     def left_out(self, group: Group) -> list[str]:
         """Where a sample has other captions than are taken, in words; [] where fields are named."""
@@ -95,7 +87,7 @@ class FieldFilter:
     """A filter on the fields of samples; samples that do not pass raise FilteredItemError.
 
     A field is looked for in the sample's json, then in NAME.parquet beside NAME.tar, then in metadata.parquet
-    in the same folder. min_side and max_aspect come from "width" and "height", or from the picture itself.
+    in the same folder. min_side and max_aspect come from "width" and "height", or from the image itself.
     """
 
     def __init__(self, expression: str, bounds: Bounds) -> None:
@@ -124,9 +116,9 @@ class FieldFilter:
 
     def _computed(self, name: str, group: Group, info: dict[str, Any]) -> float | None:
         value = computed(name, info.get("width"), info.get("height"))
-        ending = picture_ending(group)
+        ending = image_ending(group)
         if value is None and ending is not None:
-            value = computed(name, *open_picture(io.BytesIO(group[ending]), self.bounds).size)
+            value = computed(name, *open_image(io.BytesIO(group[ending]), self.bounds).size)
         return value
 
 
@@ -165,7 +157,7 @@ def _columns(path: Path, names: tuple[str, ...]) -> dict[str, dict[str, Any]]:
         wanted = [name for name in names if name in held]
         frame = pd.read_parquet(path, columns=[KEY, *wanted]) if wanted else pd.DataFrame({KEY: []})
     except (ValueError, OSError) as error:
-        raise ValueError(f"{path} cannot be read as a table of samples: {_first_line(error)}") from error
+        raise ValueError(f"{path} cannot be read as a table of samples: {first_line(error)}") from error
     keys = frame[KEY].astype(str).tolist()
     filled = frame.astype(object).where(frame.notna(), None)
     return {name: dict(zip(keys, map(_plain, filled[name]), strict=True)) for name in wanted}
@@ -173,7 +165,3 @@ def _columns(path: Path, names: tuple[str, ...]) -> dict[str, dict[str, Any]]:
 
 def _plain(cell: Any) -> Any:
     return cell.tolist() if hasattr(cell, "tolist") else cell  # lists and numbers of numpy
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]

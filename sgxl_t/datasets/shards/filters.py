@@ -149,7 +149,7 @@ def _bounded(number: float) -> float:
 
 
 def computed(name: str, width: Any, height: Any) -> float | None:
-    """min_side or max_aspect from a picture's sides; None where these are no sizes."""
+    """min_side or max_aspect from an image's sides; None where these are no sizes."""
     if not all(isinstance(side, int | float) and side > 0 for side in (width, height)):
         return None
     short, long = sorted((width, height))

@@ -12,9 +12,9 @@ from typing import Any
 
 from sgxl_t.datasets.decode import Bounds
 from sgxl_t.datasets.images.annotations import MAX_CLASSES, Label
-from sgxl_t.datasets.images.imagenet import spoken_names
+from sgxl_t.datasets.images.wordnet_names import spoken_names
 from sgxl_t.datasets.rejects import Rejects
-from sgxl_t.datasets.shards.class_files import WAY_OUT, find_class_names, places_of
+from sgxl_t.datasets.shards.class_files import WAY_OUT, find_class_names, folders_to_search
 from sgxl_t.datasets.shards.look import Look, look_at
 from sgxl_t.datasets.shards.tar.samples import LABEL_ENDINGS, Group, group_name, json_of
 from sgxl_t.datasets.tables.columns import LABEL_COLUMNS, label_of, pick, plain
@@ -28,7 +28,7 @@ NUMBERS_SHARE = 0.9
 """Share of whole numbers among labels that are numbers; a few broken ones make no names of the others."""
 MAX_NAME_CHARS = 200
 FREE_TEXTS = 1000
-"""More different labels than this are texts about single pictures when most samples have their own."""
+"""More different labels than this are texts about single images when most samples have their own."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def count_classes(look: Look, *, has_captions: bool) -> Classes | str:
     if sum(whole.values()) >= NUMBERS_SHARE * seen:
         numbers = [label for label in whole if 0 <= label < MAX_CLASSES]
         if not numbers:
-            return f"the labels are no classes from 0 to {MAX_CLASSES - 1}: number them anew"
+            return f"the labels are not classes from 0 to {MAX_CLASSES - 1}: renumber them"
         count = max(numbers) + 1
         missing = count - len(numbers)
         few = f", of which {missing} do not occur" if missing else ""
@@ -110,7 +110,7 @@ def find_classes(
     if seen is not None:
         for reason, found in seen.unused.unused.items():
             rejects.unused[reason if seen.whole else f"{reason}, in {seen.extent()}"] = found
-    named = find_class_names(places_of(reference, (Path(shard).parent for shard in local)))
+    named = find_class_names(folders_to_search(reference, (Path(shard).parent for shard in local)))
     if not labelled:
         if named is not None:
             rejects.pass_over("class file of shards without labels", str(named[1]))

@@ -1,7 +1,7 @@
-"""A look at the headers of shards before anything is read: labels, and files that nobody uses.
+"""A look at the headers of shards before they are read: their labels, and files that are not used.
 
-Sets of some hundred thousand samples are counted whole. Of larger ones the beginning, parts between and the
-end of many shards are, whether samples lie mixed or sorted by class: a survey, and called so.
+Of sets of up to some hundred thousand samples all are counted. Of larger sets the beginning, the end and
+parts between of many shards are looked at, which works for samples in any order; messages call that a survey.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Look:
 def look_at(
     shards: Sequence[str], bounds: Bounds, label_in: Callable[[Group], Label | None], *, labelled: bool
 ) -> Look:
-    """Looks at local shards; those that cannot be read are left to whoever reads them in earnest.
+    """Looks at local shards; those that cannot be read are left out here and reported when they are read.
 
     labelled: whether the first samples have labels, which are worth counting all samples.
     """
@@ -104,16 +104,16 @@ def _first_starts(shard: str, bounds: Bounds) -> Iterator[int]:
 def _windows(shard: str, file: BinaryIO, bounds: Bounds, each: int) -> list[int]:
     """Where to begin reading: at the first byte, between, and so that `each` samples end with the shard.
 
-    Headers are looked for from there on, as behind damage; bytes of pictures are not taken for any.
+    Headers are looked for from there on, as behind damage; bytes of images are not taken for any.
     """
     size = os.fstat(file.fileno()).st_size
     starts = list(_first_starts(shard, bounds))
     last = max(0, size - int(each * (starts[-1] / (len(starts) - 1) if len(starts) > 1 else size)))
-    return sorted({place * last // (WINDOWS - 1) // BLOCK * BLOCK for place in range(WINDOWS)})
+    return sorted({number * last // (WINDOWS - 1) // BLOCK * BLOCK for number in range(WINDOWS)})
 
 
 def _with_ends(shards: Sequence[str], count: int) -> list[str]:
     """At most `count` of the shards, evenly spaced from the first to the last."""
     if len(shards) <= count:
         return list(shards)
-    return [shards[place * (len(shards) - 1) // (count - 1)] for place in range(count)]
+    return [shards[number * (len(shards) - 1) // (count - 1)] for number in range(count)]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from sgxl_t.datasets.shards.discover import Subset
+from sgxl_t.ops.random import python_rng
 
 Order = Literal["auto", "epochs", "resample"]
 ORDERS = ("auto", "epochs", "resample")
@@ -27,7 +27,7 @@ class Unit:
     step: int = 1
 
 
-class Plan:
+class ShardOrder:
     """The order over subsets of shards.
 
     epochs: every sample once per epoch, over all readers together; each reader goes on to its next epoch by
@@ -57,12 +57,12 @@ class Plan:
         return [units[start : start + size] for start in range(0, len(units), size)]
 
     def _drawn(self, epoch: int, seed: object, part: int, parts: int) -> list[Unit]:
-        draws = random.Random(f"shards/{seed}/{epoch}/{part}/{parts}")
-        subsets = draws.choices(self.subsets, self._weights, k=SEGMENT_SHARDS)
-        return [Unit(draws.choice(subset.shards)) for subset in subsets]
+        rng = python_rng("shards", seed, epoch, part, parts)
+        subsets = rng.choices(self.subsets, self._weights, k=SEGMENT_SHARDS)
+        return [Unit(rng.choice(subset.shards)) for subset in subsets]
 
     def _dealt(self, epoch: int, seed: object, part: int, parts: int) -> list[Unit]:
-        order = random.Random(f"shards/{seed}/{epoch}").sample(self.shards, len(self.shards))
+        order = python_rng("shards", seed, epoch).sample(self.shards, len(self.shards))
         if parts == 1 or len(order) >= SLICE_BELOW * parts:
             return [Unit(shard) for shard in order[(part + epoch) % parts :: parts]]
-        return [Unit(shard, (part + epoch + place) % parts, parts) for place, shard in enumerate(order)]
+        return [Unit(shard, (part + epoch + number) % parts, parts) for number, shard in enumerate(order)]

@@ -10,29 +10,30 @@ from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 
-from sgxl_t.datasets.base import CONTENT_VERSION, START, Mark, Sample, StreamSource
-from sgxl_t.datasets.decode import Bounds, decode_picture
-from sgxl_t.datasets.images.annotations import clean_caption
+from sgxl_t.datasets.base import CONTENT_VERSION, START, Mark, Sample, SourceOptions, StreamSource
+from sgxl_t.datasets.captions import choose, clean_caption
+from sgxl_t.datasets.decode import Bounds, decode_image
 from sgxl_t.datasets.rejects import RejectedItemError, Rejects
 from sgxl_t.datasets.shards.addresses import Addresses, evenly
+from sgxl_t.datasets.shards.counts import ReaderCounts
 from sgxl_t.datasets.shards.discover import TYPED, Consent, Subset
 from sgxl_t.datasets.shards.fields import Captions, FieldFilter, tables_beside
 from sgxl_t.datasets.shards.filters import known_names
 from sgxl_t.datasets.shards.labels import Classes, find_classes, label_in
-from sgxl_t.datasets.shards.order import Order, Plan, Unit
+from sgxl_t.datasets.shards.order import Order, ShardOrder, Unit
 from sgxl_t.datasets.shards.tar.opening import is_local, shard_name
 from sgxl_t.datasets.shards.tar.samples import (
     Group,
     group_name,
     groups,
     has_broken_json,
+    image_ending,
     json_of,
     load,
-    picture_ending,
 )
-from sgxl_t.datasets.shards.watch import Watch
 from sgxl_t.files.content import file_hashes, short_hash
 from sgxl_t.files.terminal import visible
+from sgxl_t.ops.random import python_rng
 
 PROBE_SAMPLES = 16
 PROBE_SHARDS = 5
@@ -43,9 +44,11 @@ PROBE_SHARDS = 5
 class ShardOptions:
     """How shards are read.
 
-    order: `epochs`, `resample` or `auto` (see Plan). shuffle_samples: encoded samples that one reader holds
-    to draw from. caption_fields: `txt` and fields of the json; empty takes `txt`, else "caption". filter:
-    expression that samples must meet (see Filter). fast_jpeg: decode JPEGs at reduced size in the stream.
+    order: `epochs`, `resample` or `auto` (see ShardOrder).
+    shuffle_samples: encoded samples that one reader keeps in memory to draw from.
+    caption_fields: `txt` and fields of the json; empty takes `txt`, else "caption".
+    filter: expression that samples must meet (see Filter).
+    fast_jpeg: decode JPEGs at reduced size in the stream.
     consent: whether commands may run (see find_shards).
     """
 
@@ -72,33 +75,29 @@ class ShardSource(StreamSource):
         self,
         reference: str,
         subsets: Sequence[Subset],
-        *,
-        resolution: int,
-        mirror: bool = False,
-        rejects: Rejects | None = None,
-        bounds: Bounds | None = None,
+        how: SourceOptions,
         options: ShardOptions | None = None,
     ) -> None:
+        """The subsets are those of a split already: how.split does not count."""
         self.reference, self.options = reference, options or ShardOptions()
-        self.bounds = bounds or Bounds()
+        self.bounds, rejects = how.bounds, how.rejects
         if self.options.shuffle_samples < 1:
             raise ValueError(f"data.shuffle_samples={self.options.shuffle_samples}: use 1 or more")
-        self.plan = Plan(subsets, self.options.order)
-        self.shards = self.plan.shards
+        self.order = ShardOrder(subsets, self.options.order)
+        self.shards = self.order.shards
         self.captions = Captions(self.options.caption_fields)
         chosen = self.options.filter
         self.filter = FieldFilter(chosen, self.bounds) if chosen else None
-        rejects = Rejects() if rejects is None else rejects
         local = [shard for shard in self.shards if is_local(shard)]
         first = _probe(reference, self.shards, self.bounds, rejects, unused=None if local else rejects)
         has_captions = self._have_captions(first)
         found = find_classes(reference, local, self.bounds, first, rejects, has_captions=has_captions)
         self.classes = found if isinstance(found, Classes) else None
         super().__init__(
-            resolution=resolution,
+            resolution=how.resolution,
             class_names=self.classes.names if self.classes is not None else None,
             has_captions=has_captions,
-            mirror=mirror,
+            mirror=how.mirror,
             rejects=rejects,
         )
         self.no_labels = None if isinstance(found, Classes) else found
@@ -108,24 +107,24 @@ class ShardSource(StreamSource):
         self._check_fields(first)
 
     def _have_captions(self, first: list[Group]) -> bool:
-        """Whether captions are taken: where fields name them, or half of the pictures have one."""
-        pictured = [group for group in first if picture_ending(group) is not None]
-        captioned = sum(bool(self.captions.all_of(group)) for group in pictured)
-        return captioned > 0 and (bool(self.captions.fields) or 2 * captioned >= len(pictured))
+        """Whether captions are taken: where fields name them, or half of the images have one."""
+        with_image = [group for group in first if image_ending(group) is not None]
+        captioned = sum(bool(self.captions.all_of(group)) for group in with_image)
+        return captioned > 0 and (bool(self.captions.fields) or 2 * captioned >= len(with_image))
 
     def _other_captions(self, first: list[Group]) -> str:
         """Counts the captions of the first samples that are not taken; the way to captions, in words."""
-        places: dict[str, None] = {}
+        found: dict[str, None] = {}
         for group in first:
             for where in self.captions.left_out(group):
-                places[where] = None
+                found[where] = None
                 self.rejects.pass_over(
                     f"caption of the first samples in the {where}, which data.caption_fields can name",
                     group_name(group),
                 )
-        told = f"the first samples have some in the {', '.join(places)}: name it in data.caption_fields, or "
+        told = f"the first samples have some in the {', '.join(found)}: name it in data.caption_fields, or "
         return (
-            f'{told if places else ""}put NAME.txt beside NAME.jpg in the shards or "caption" into NAME.json'
+            f'{told if found else ""}put NAME.txt beside NAME.jpg in the shards or "caption" into NAME.json'
         )
 
     def _check_fields(self, first: list[Group]) -> None:
@@ -159,66 +158,69 @@ class ShardSource(StreamSource):
         return short_hash(CONTENT_VERSION, *names, *hashes)
 
     def fingerprint_of_numbered(self) -> str:
+        """Of shards behind URLs alone, over the bytes of the samples that are held in memory."""
         if any(map(is_local, self.shards)):
             return self.fingerprint()
         return short_hash(self.fingerprint(), *self.addresses.held_bytes())
 
     def order_key(self) -> str:
-        weights = [(subset.name, subset.weight) for subset in self.plan.subsets]
-        return short_hash(self.plan.resample, self.options.shuffle_samples, weights, *self.shards)
+        """Over the shards, their weights, and how they are mixed."""
+        weights = [(subset.name, subset.weight) for subset in self.order.subsets]
+        return short_hash(self.order.resample, self.options.shuffle_samples, weights, *self.shards)
 
     # The stream ------------------------------------------------------------------------------------------
 
     def stream(
         self, *, seed: object, part: int, parts: int, mark: Mark = START
     ) -> Iterator[tuple[Mark, Sample]]:
+        """Endless samples for one reader, see StreamSource; shards are mixed by segments."""
         from webdataset.filters import shuffle
 
-        watch, held = self._watch(), self.options.shuffle_samples
+        counts, held = self._counts(), self.options.shuffle_samples
         while True:
-            segments = self.plan.segments(mark.epoch, seed=seed, part=part, parts=parts)
+            segments = self.order.segments(mark.epoch, seed=seed, part=part, parts=parts)
             for number in range(mark.segment, len(segments)):
                 key = f"{seed}/{part}/{parts}/{mark.epoch}/{number}"
                 # Where samples were taken before, only headers are read until the stream is there again.
-                encoded = self._encoded(segments[number], watch, lazy=mark.taken > 0)
-                mixed = shuffle(held, initial=held, rng=random.Random(key))(encoded)
+                encoded = self._encoded(segments[number], counts, lazy=mark.taken > 0)
+                mixed = shuffle(held, initial=held, rng=python_rng(key))(encoded)
                 for taken, group in enumerate(mixed, 1):
                     if taken > mark.taken:
-                        sample = self._use(group, watch, random.Random(f"{key}/{taken}"))
+                        sample = self._use(group, counts, python_rng(key, taken))
                         if sample is not None:
                             yield Mark(mark.epoch, number, taken), sample
                 mark = Mark(mark.epoch, number + 1)
             mark = Mark(mark.epoch + 1)
-            watch.end_epoch(parts)
+            counts.end_epoch(parts)
 
-    def _watch(self) -> Watch:
-        return Watch(self.rejects, self.options.filter, len(self.shards))
+    def _counts(self) -> ReaderCounts:
+        return ReaderCounts(self.rejects, self.options.filter, len(self.shards))
 
-    def _encoded(self, units: Iterable[Unit], watch: Watch, *, lazy: bool = False) -> Iterator[Group]:
+    def _encoded(self, units: Iterable[Unit], counts: ReaderCounts, *, lazy: bool = False) -> Iterator[Group]:
         """The samples of the units one after the other."""
         for unit in units:
             # A reader that takes every n-th sample leaves the bytes of the others alone.
             noted = is_local(unit.shard) and (lazy or unit.step > 1)
-            watch.tried(unit.shard)
+            counts.tried(unit.shard)
             try:
-                found = groups(unit.shard, self.bounds, watch.rejects, lazy=noted)
+                found = groups(unit.shard, self.bounds, counts.rejects, lazy=noted)
                 for group in islice(found, unit.first, None, unit.step):
-                    watch.read += 1
+                    counts.read += 1
                     yield group if lazy or not noted else load(group)
             except RejectedItemError as error:
-                watch.failed(unit.shard, error)
-            watch.check()
+                counts.failed(unit.shard, error)
+            counts.check()
 
-    def _use(self, group: Group, watch: Watch, draws: random.Random | None) -> Sample | None:
-        """A sample, of the stream with draws; None when it is rejected or filtered."""
+    def _use(self, group: Group, counts: ReaderCounts, rng: random.Random | None) -> Sample | None:
+        """A sample, of the stream where there is an rng; None when it is rejected or filtered."""
         try:
-            draft = self.options.fast_jpeg and draws is not None
-            sample = self.shown(self.decode(load(group), draws, draft=draft))
+            draft = self.options.fast_jpeg and rng is not None
+            sample = self.shown(self.decode(load(group), rng, draft=draft))
         except RejectedItemError as error:
-            watch.passed_over(group_name(group), error)
+            counts.passed_over(group_name(group), error)
             return None
-        watch.used += 1
-        if draws is not None and self.mirror and draws.random() < 0.5:
+        counts.used += 1
+        if rng is not None and self.mirror and rng.random() < 0.5:
             return Sample(sample.image.flip(-1), sample.label, sample.caption)
         return sample
 
@@ -227,9 +229,9 @@ class ShardSource(StreamSource):
         if indices is not None:
             yield from super().samples(indices)
             return
-        watch = self._watch()
-        for group in self._encoded((Unit(shard) for shard in self.shards), watch):
-            sample = self._use(group, watch, None)
+        counts = self._counts()
+        for group in self._encoded((Unit(shard) for shard in self.shards), counts):
+            sample = self._use(group, counts, None)
             if sample is not None:
                 yield sample
 
@@ -246,11 +248,11 @@ class ShardSource(StreamSource):
 
     # One sample ------------------------------------------------------------------------------------------
 
-    def decode(self, group: Group, draws: random.Random | None = None, *, draft: bool = False) -> Sample:
-        """Bytes to a sample. draws: choose one of several captions; without them the first is taken. draft:
+    def decode(self, group: Group, rng: random.Random | None = None, *, draft: bool = False) -> Sample:
+        """Bytes to a sample. rng: chooses one of several captions; without it the first is taken. draft:
         decode JPEGs at reduced size. Raises RejectedItemError, and FilteredItemError for what is left out.
         """
-        ending = picture_ending(group)
+        ending = image_ending(group)
         if ending is None:
             raise RejectedItemError("no picture in the sample", ", ".join(k for k in group if k[0] != "_"))
         if has_broken_json(group):
@@ -259,14 +261,14 @@ class ShardSource(StreamSource):
             self.filter.check(group)
         caption = None
         if self.has_captions:
-            text = self.captions.one_of(group, draws)
-            if text is None:
+            texts = self.captions.all_of(group)
+            if not texts:
                 raise RejectedItemError("no caption")
-            caption = clean_caption(text, self.rejects)
+            caption = clean_caption(choose(texts, rng), self.rejects)
         note = partial(self.rejects.note, name=group_name(group))
-        image = decode_picture(group[ending], self.size, self.bounds, self.enlarge, draft=draft, note=note)
+        image = decode_image(group[ending], self.size, self.bounds, self.enlarge, draft=draft, note=note)
         label = self._label(group) if self.class_names is not None else None
-        captions = self._all_captions(group, caption) if caption is not None and draws is None else ()
+        captions = self._all_captions(group, caption) if caption is not None and rng is None else ()
         return Sample(image, label, caption, captions)
 
     def _all_captions(self, group: Group, first: str) -> tuple[str, ...]:

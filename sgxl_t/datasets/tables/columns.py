@@ -1,4 +1,4 @@
-"""Which columns of a table name pictures, captions and labels."""
+"""Which columns of a table name images, captions and labels."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ CAPTION_COLUMNS = (
 )
 LABEL_COLUMNS = ("label", "labels", "class", "class_name", "category", "class_id", "target")
 CONVERSATION = "conversations"
-"""Column of LLaVA's tables: turns of a talk about the picture, of which the first answer is the caption."""
+"""Column of LLaVA's tables: turns of a talk about the image, of which the first answer is the caption."""
 
 Row = dict[str, Any]
 """The values of one row by plain column name."""
@@ -62,7 +62,7 @@ def first_of(columns: Iterable[str], wanted: tuple[str, ...]) -> str | None:
 
 
 def is_usable(columns: Iterable[str]) -> bool:
-    """Whether a table with these plain columns names pictures, and captions or labels for them."""
+    """Whether a table with these plain columns names images, and captions or labels for them."""
     held = list(columns)
     notes = (*CAPTION_COLUMNS, *LABEL_COLUMNS, CONVERSATION)
     return first_of(held, FILE_COLUMNS) is not None and first_of(held, notes) is not None

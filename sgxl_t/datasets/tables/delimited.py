@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from sgxl_t.datasets.decode import is_picture
+from sgxl_t.datasets.decode import is_image
 from sgxl_t.datasets.rejects import RejectedItemError, Rejects
 from sgxl_t.datasets.tables.columns import CAPTION_COLUMNS, FILE_COLUMNS, Row, first_of, is_usable, plain
 
@@ -41,8 +41,8 @@ class Delimited:
         self.columns = _split(header, self._delimiter)
         while self.columns and not self.columns[-1].strip():
             self.columns.pop()
-        self.headless = any(is_picture(column.strip()) for column in self.columns)
-        """Whether the first line is no header but names a picture."""
+        self.headless = any(is_image(column.strip()) for column in self.columns)
+        """Whether the first line is no header but names an image."""
         self._plain = [plain(column) for column in self.columns]
         file_column = first_of(self._plain, FILE_COLUMNS)
         self._file_index = 0 if file_column is None else self._plain.index(file_column)
@@ -81,22 +81,22 @@ class Delimited:
 
     def _closing(self, line: str) -> list[str] | None:
         """The next lines up to the one that closes the quote; None where rows begin before that."""
-        named = self._names_picture(line.split(self._delimiter))
+        named = self._names_image(line.split(self._delimiter))
         ahead: list[str] = []
         for count in range(MAX_QUOTED_LINES):
             following = self._lines.ahead(count)
             if following is None:
                 return None
             fields = following.split(self._delimiter)
-            if len(fields) >= len(self.columns) and (not named or self._names_picture(fields)):
+            if len(fields) >= len(self.columns) and (not named or self._names_image(fields)):
                 return None
             ahead.append(following)
             if following.count('"') % 2:
                 return ahead
         return None
 
-    def _names_picture(self, fields: list[str]) -> bool:
-        return len(fields) > self._file_index and is_picture(fields[self._file_index].strip(' "'))
+    def _names_image(self, fields: list[str]) -> bool:
+        return len(fields) > self._file_index and is_image(fields[self._file_index].strip(' "'))
 
 
 class _Lines:
@@ -118,9 +118,9 @@ class _Lines:
             if not line:
                 return None
             if len(line) > MAX_LINE:
-                place = self.number + len(self._ahead) + 1
+                line_number = self.number + len(self._ahead) + 1
                 raise ValueError(
-                    f"{self._where}, line {place} has more than {MAX_LINE} characters: repair it"
+                    f"{self._where}, line {line_number} has more than {MAX_LINE} characters: repair it"
                 )
             self._ahead.append(line.rstrip("\n"))
         return self._ahead[count]

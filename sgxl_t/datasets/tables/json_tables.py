@@ -1,10 +1,11 @@
-"""Captions and labels in JSON of the forms that people keep: COCO, lists of rows, objects by picture."""
+"""Captions and labels in JSON: StyleGAN's dataset.json, COCO, lists of rows, objects by image."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
+from sgxl_t.datasets.images.annotations import MAX_CLASSES
 from sgxl_t.datasets.tables.columns import CAPTION_COLUMNS, LABEL_COLUMNS, Row, caption_of, label_of, plain
 from sgxl_t.files.untrusted import Value
 
@@ -12,6 +13,8 @@ FORMS = (
     "COCO captions (images with id and file_name, annotations with id, image_id and caption), a list of rows "
     '[{"file_name": ..., "text": ...}], or {"0.png": "caption"}'
 )
+MAX_ROWS = 2_000_000
+DATASET_KEYS = ("labels", "captions")
 LABEL_FILES = ("label", "labels")
 """Stems of files whose texts are labels and not captions."""
 
@@ -32,7 +35,7 @@ def json_rows(value: Value, name: str) -> Iterator[tuple[str, Row]] | None:
 
 
 def note_of(value: Value) -> tuple[object, object]:
-    """Caption and label in the JSON file of one picture, None where there is none."""
+    """Caption and label in the JSON file of one image, None where there is none."""
     if not isinstance(value.raw, dict):
         return None, None
     row = plain_row(value.raw)
@@ -56,7 +59,7 @@ def _named_rows(raw: dict[str, object], name: str) -> Iterator[tuple[str, Row]]:
 
 
 def _coco_rows(value: Value) -> Iterator[tuple[str, Row]]:
-    """All captions of a COCO file by their id, so that the first of a picture has its lowest id."""
+    """All captions of a COCO file by their id, so that the first of an image has its lowest id."""
     names = {_identity(image["id"]): image["file_name"].text() for image in value["images"].rows()}
     notes = sorted(value["annotations"].rows(), key=lambda note: note["id"].integer(0, 2**63 - 1))
     for note in notes:
@@ -69,3 +72,31 @@ def _coco_rows(value: Value) -> Iterator[tuple[str, Row]]:
 
 def _identity(value: Value) -> int | str:
     return value.text() if isinstance(value.raw, str) else value.integer(0, 2**63 - 1)
+
+
+def dataset_rows(table: Value) -> Iterator[tuple[Value, str, object]]:
+    """Place, path of the image, and caption or label of each row.
+
+    {"labels": [[path, int | list | string], ...] or null}: text under "labels" is a caption, as StyleGAN-T
+    has it, a list of texts several captions, a list of numbers a one-hot label. Two further keys of ours:
+    "captions" ([[path, string | list], ...]) beside integer labels, and "class_names".
+    """
+    for key in DATASET_KEYS:
+        part = table.get(key)
+        for row in part.rows(MAX_ROWS) if part is not None else ():
+            raw = row.raw
+            if not (isinstance(raw, list) and len(raw) == 2 and isinstance(raw[0], str)):
+                raise row.error("is no [path, value]")
+            yield row, raw[0], raw[1]
+
+
+def class_names(table: Value) -> tuple[str, ...] | None:
+    """The names under "class_names"; None without any."""
+    part = table.get("class_names")
+    names = () if part is None else tuple(name.text(1000) for name in part.rows(MAX_CLASSES))
+    return names or None
+
+
+def is_caption(value: object) -> bool:
+    """Whether a value of a row is a caption or a list of captions."""
+    return isinstance(value, str) or (isinstance(value, list) and any(isinstance(one, str) for one in value))

@@ -12,8 +12,8 @@ from sgxl_t.datasets.images.annotations import MAX_TABLE_BYTES
 from sgxl_t.datasets.rejects import RejectedItemError, Rejects
 from sgxl_t.datasets.tables.columns import CAPTION_COLUMNS, FILE_COLUMNS, LABEL_COLUMNS, Row, plain
 from sgxl_t.datasets.tables.delimited import MAX_LINE, NO_HEADER, Delimited
-from sgxl_t.datasets.tables.json_tables import json_rows, plain_row
-from sgxl_t.files.terminal import visible
+from sgxl_t.datasets.tables.json_tables import MAX_ROWS, json_rows, plain_row
+from sgxl_t.files.terminal import first_line, visible
 from sgxl_t.files.untrusted import MAX_BYTES, UntrustedValueError, parse_json
 
 TABLE_STEMS = (
@@ -28,7 +28,6 @@ TABLE_STEMS = (
     "prompt",
 )
 TABLE_ENDINGS = (".jsonl", ".csv", ".tsv", ".parquet", ".json", ".txt")
-MAX_ROWS = 2_000_000
 MAX_UNPACKED = 2**29
 """Bytes that the values of a parquet table may take together; few of its own can stand for many."""
 VALUE_BYTES = 32
@@ -157,14 +156,14 @@ def _parquet(data: bytes, where: str) -> Table:
         # Texts that occur often stay single in memory.
         file = pq.ParquetFile(io.BytesIO(data), read_dictionary=texts)
     except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{wrong}: {_first_line(error)}") from error
+        raise ValueError(f"{wrong}: {first_line(error)}") from error
     return Table(_parquet_rows(file, wanted, where), list(schema.names))
 
 
 def _parquet_rows(file: Any, wanted: list[str], where: str) -> Rows:
     import pyarrow as pa
 
-    place = seen = 0
+    number = seen = 0
     try:
         for batch in file.iter_batches(batch_size=1024, columns=wanted) if wanted else ():
             for index in range(batch.num_rows):
@@ -172,10 +171,10 @@ def _parquet_rows(file: Any, wanted: list[str], where: str) -> Rows:
                 seen += sum(map(_length, values))
                 if seen > MAX_UNPACKED:
                     raise ValueError(f"{where} unpacks to more than {MAX_UNPACKED} bytes: split the table")
-                place += 1
-                yield place, dict(zip(map(plain, batch.schema.names), values, strict=True))
+                number += 1
+                yield number, dict(zip(map(plain, batch.schema.names), values, strict=True))
     except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{where} cannot be read as a table: {_first_line(error)}") from error
+        raise ValueError(f"{where} cannot be read as a table: {first_line(error)}") from error
 
 
 def _is_wanted(name: str, kind: Any) -> bool:
@@ -197,7 +196,3 @@ def _length(value: object) -> int:
     if isinstance(value, list):
         return sum(map(_length, value))
     return VALUE_BYTES + (len(value) if isinstance(value, str | bytes) else 0)
-
-
-def _first_line(error: Exception) -> str:
-    return visible((str(error) or type(error).__name__).splitlines()[0])

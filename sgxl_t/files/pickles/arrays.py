@@ -11,14 +11,14 @@ from sgxl_t.files.pickles.stream import Blob
 from sgxl_t.files.pickles.values import RefusedError, shown
 
 MAX_ARRAY = 4096
-"""Numbers in one array; those of networks hold a picture size or less than 200 sampling rates."""
+"""Numbers in one array; those of networks hold an image size or less than 200 sampling rates."""
 MAX_DIMS = 8
 DTYPES = {"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1"}
 
 
 @dataclass(eq=False, slots=True)
 class Array:
-    """An array or a type of numbers on its way: arguments, then a state. What cannot be read says why."""
+    """An array or dtype while it is read: arguments first, then a state. problem: why it cannot be read."""
 
     dtype: str = ""
     value: Any = None

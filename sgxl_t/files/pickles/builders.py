@@ -10,7 +10,7 @@ from sgxl_t.files.pickles.arrays import dill_array, dtype, new_array, scalar
 from sgxl_t.files.pickles.storages import parameter, storage, tensor, tensor_from_type
 from sgxl_t.files.pickles.stream import BoundedReader
 from sgxl_t.files.pickles.unpickler import DataUnpickler
-from sgxl_t.files.pickles.values import Named, Record, RefusedError, budget_for, plain_key
+from sgxl_t.files.pickles.values import Named, PickledObject, RefusedError, budget_for, plain_key
 
 MAX_SIZE = 64
 """Longest torch.Size; tensors have eight dimensions at most, and a list can be named again and again."""
@@ -57,18 +57,18 @@ def _encode(text: Any, codec: Any = "latin1", *_: Any) -> bytes:
 # Objects --------------------------------------------------------------------------------------------------
 
 
-def _persistent(meta: Any) -> Record:
+def _persistent(meta: Any) -> PickledObject:
     """A network's object: its class name and attributes. The source code beside them is left unread."""
     if not isinstance(meta, dict) or not isinstance(meta.get("class_name"), str):
         raise RefusedError("describes a network in an unknown way")
     if meta.get("type") != "class" or not isinstance(meta.get("state"), dict):
         raise RefusedError("describes a network in an unknown way")
-    return Record(meta["class_name"], meta["state"])
+    return PickledObject(meta["class_name"], meta["state"])
 
 
-def _object(kind: Any, *_: Any) -> Record:
+def _object(kind: Any, *_: Any) -> PickledObject:
     """An object of a class, as protocols below 2 make it."""
-    return Record(kind.name if isinstance(kind, Named) else "object")
+    return PickledObject(kind.name if isinstance(kind, Named) else "object")
 
 
 # dill -----------------------------------------------------------------------------------------------------
@@ -76,13 +76,13 @@ def _object(kind: Any, *_: Any) -> Record:
 
 def _load_type(name: Any = "", *_: Any) -> Any:
     """dill's own way to name a type; only sets come with values that matter."""
-    return _BUILDERS["builtins.set"] if name == "set" else Record("dill._dill._load_type")
+    return _BUILDERS["builtins.set"] if name == "set" else PickledObject("dill._dill._load_type")
 
 
 def _import_module(name: Any, *_: Any) -> Any:
     """dill's way to name a module, or something in one: the name alone, nothing is imported."""
     if not isinstance(name, str):
-        return Record("dill._dill._import_module")
+        return PickledObject("dill._dill._import_module")
     module, _dot, last = name.rpartition(".")
     return lookup(module, last) if module else Named(name)
 
@@ -91,7 +91,7 @@ def _get_attr(owner: Any, name: Any, *_: Any) -> Any:
     """dill's way to name something in a module, such as numpy's builder of arrays."""
     if isinstance(owner, Named) and isinstance(name, str):
         return lookup(owner.name, name)
-    return Record("dill._dill._get_attr")
+    return PickledObject("dill._dill._get_attr")
 
 
 _DILL = ("dill._dill", "dill.dill")

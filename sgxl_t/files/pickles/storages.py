@@ -1,6 +1,6 @@
 """Tensors of a file, whose numbers stay there until they are asked for.
 
-Reading a file of several networks so takes the memory of the one that is wanted. Layout of a storage: a
+A file of several networks then takes only the memory of the one that is wanted. Layout of a storage: a
 nested stream of torch's old format, five small pickles, then an element count and the raw numbers.
 """
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sgxl_t.files.pickles.stream import Blob
 from sgxl_t.files.pickles.unpickler import OPCODE_BYTES, DataUnpickler, read_bytes
-from sgxl_t.files.pickles.values import Budget, Named, Record, RefusedError
+from sgxl_t.files.pickles.values import Budget, Named, PickledObject, RefusedError
 
 MAGIC = 0x1950A86A20F9469CFC6C
 PROTOCOL = 1001
@@ -78,7 +78,7 @@ class StoredTensor:
         return self._span() * self.storage.dtype.itemsize
 
     def read(self) -> Tensor:
-        """The tensor, contiguous, in memory of its own."""
+        """The tensor [*shape], contiguous, in memory of its own."""
         numbers = self.storage.read(self.offset, self.offset + self._span())
         return numbers.as_strided(self.shape, self.stride).contiguous()
 
@@ -95,7 +95,7 @@ def span(shape: tuple[int, ...], stride: tuple[int, ...]) -> int:
 
 def storage(data: Any) -> Storage:
     """A storage from its nested stream; the announced count must be what the bytes hold."""
-    if isinstance(data, Record) and data.problem:
+    if isinstance(data, PickledObject) and data.problem:
         raise RefusedError(data.problem)
     if not isinstance(data, Blob | bytes):
         raise RefusedError("holds a storage without bytes")
@@ -140,7 +140,7 @@ def _name(module: str, name: str) -> Named:
 
 def tensor(source: Any, offset: Any, shape: Any, stride: Any, *_: Any) -> StoredTensor:
     """A view as `torch._utils._rebuild_tensor_v2` describes it, held against its storage."""
-    if isinstance(source, Record) and source.problem:
+    if isinstance(source, PickledObject) and source.problem:
         raise RefusedError(source.problem)
     if not isinstance(source, Storage) or type(offset) is not int or offset < 0:
         raise RefusedError("describes a tensor in an unknown way")

@@ -9,7 +9,7 @@ import numpy as np
 
 from sgxl_t.files.pickles.arrays import Array
 from sgxl_t.files.pickles.storages import StoredTensor
-from sgxl_t.files.pickles.values import Record, RefusedError, shown
+from sgxl_t.files.pickles.values import PickledObject, RefusedError, shown
 
 MAX_DEPTH = 32
 MAX_MODULES = 20_000
@@ -22,8 +22,8 @@ class Module:
 
     def __init__(self, record: Any, where: str) -> None:
         """where: the dotted name, for messages."""
-        if not isinstance(record, Record) or not isinstance(record.state, dict):
-            raise RefusedError(f"holds {shown(record)} as {where}, which is no network")
+        if not isinstance(record, PickledObject) or not isinstance(record.state, dict):
+            raise RefusedError(f"holds {shown(record)} as {where}, which is not a network")
         self.kind, self.state, self.where = record.name.rsplit(".", 1)[-1], record.state, where
 
     def has(self, name: str) -> bool:

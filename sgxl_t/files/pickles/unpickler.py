@@ -1,11 +1,11 @@
 """Reads a pickle as data: a few names build tensors and plain values, all others nothing.
 
 Python's own `pickle.Unpickler` calls whatever a file names. Here a name stands for one of the builders in
-`builders.py`, or for a `Record` that only remembers what it was given; calls, states and items of a record
-are records too, or are left out. Nothing is ever imported or called, and no content ends the reading: a file
-holds a discriminator full of hooks and closures between two generators, and only whoever needs a value
-complains that it is a record. What does end it is a stream that is cut or damaged, or objects that take far
-more memory than the file.
+`builders.py`, or for a `PickledObject` that only remembers what it was given; what such an object returns
+when called is a `PickledObject` too. Nothing is ever imported or called. Unknown content does not stop the
+reading, since a file holds a discriminator full of hooks and closures between two generators: only code that
+needs a value fails when it finds a `PickledObject` instead. Reading stops for a stream that is cut or
+damaged, and for objects that take far more memory than the file.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from sgxl_t.files.pickles.values import (
     CutError,
     Lookup,
     Named,
-    Record,
+    PickledObject,
     RefusedError,
     plain_key,
 )
@@ -106,7 +106,7 @@ class DataUnpickler(pickle._Unpickler):
 
     def persistent_load(self, pid: Any) -> Any:
         """Files of networks hold none."""
-        return Record("persistent id", problem="refers to objects outside the file")
+        return PickledObject("persistent id", problem="refers to objects outside the file")
 
     def get_extension(self, code: int) -> None:
         """Numbers that stand for names in a registry of the writer's process."""
@@ -120,7 +120,7 @@ class DataUnpickler(pickle._Unpickler):
             self.budget.charge(sys.getsizeof(arguments) + sum(map(sys.getsizeof, arguments)))
             value = function.make(arguments)
         else:
-            value = Record(function.name if isinstance(function, Named | Record) else "a call")
+            value = PickledObject(function.name if isinstance(function, Named | PickledObject) else "a call")
         self._pay(value)
         return value
 
@@ -149,7 +149,7 @@ class DataUnpickler(pickle._Unpickler):
     def load_build(self) -> None:
         state = self.stack.pop()
         target = self.stack[-1]
-        if isinstance(target, Record):
+        if isinstance(target, PickledObject):
             target.state = state
         elif hasattr(target, "set_state"):
             target.set_state(state)
@@ -228,7 +228,7 @@ class DataUnpickler(pickle._Unpickler):
     def _text(self, size: int, encoding: str = "utf-8") -> None:
         if size > MAX_TEXT_BYTES:
             self._skip(size)
-            self.append(Record("text", problem=f"holds a text of {size} bytes"))
+            self.append(PickledObject("text", problem=f"holds a text of {size} bytes"))
         else:
             self.append(str(self.read(size), encoding, "surrogatepass"))
         self._pay(self.stack[-1])
@@ -249,7 +249,7 @@ class DataUnpickler(pickle._Unpickler):
     def _number(self, size: int) -> None:
         if size > MAX_NUMBER_BYTES:
             self._skip(size)
-            self.append(Record("number", problem=f"holds a number of {size} bytes"))
+            self.append(PickledObject("number", problem=f"holds a number of {size} bytes"))
         else:
             self.append(int.from_bytes(self.read(size), "little", signed=True))
         self._pay(self.stack[-1])
@@ -270,13 +270,13 @@ class DataUnpickler(pickle._Unpickler):
         self._unframer.load_frame(size)
 
     def load_put(self) -> None:
-        place = int(self.readline()[:-1])
-        if not 0 <= place < 1 << MAX_KEY_BITS:
+        slot = int(self.readline()[:-1])
+        if not 0 <= slot < 1 << MAX_KEY_BITS:
             raise pickle.UnpicklingError("a place of no object")
-        self.memo[place] = self.stack[-1]
+        self.memo[slot] = self.stack[-1]
 
     def load_buffer(self) -> None:
-        self.append(Record("buffer", problem="refers to a buffer outside the file"))
+        self.append(PickledObject("buffer", problem="refers to a buffer outside the file"))
 
     def load_readonly(self) -> None:
         """A mark on a buffer, without meaning for one that is not there."""

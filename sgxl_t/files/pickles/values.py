@@ -1,4 +1,4 @@
-"""What a file's objects become that are not built, and the memory that all of them may take."""
+"""Stand-ins for objects of a file that are not built, and the memory that all of them may take."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class CutError(RefusedError):
 
 
 @dataclass(eq=False, slots=True)
-class Record:
+class PickledObject:
     """An object that is not built: its name, the state set on it, and why it could not be built, if it could
     have been."""
 
@@ -41,7 +41,7 @@ class Record:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Named:
-    """A name in the file; `build` makes its value from the arguments, none means a `Record`."""
+    """A name in the file; `build` makes its value from the arguments, none means a `PickledObject`."""
 
     name: str
     build: Callable[..., Any] | None = None
@@ -49,18 +49,18 @@ class Named:
     def make(self, arguments: tuple[Any, ...]) -> Any:
         """The value of calling this name; a record that says why where the arguments do not fit."""
         if self.build is None:
-            return Record(self.name)
+            return PickledObject(self.name)
         try:
             return self.build(*arguments)
         except RefusedError as error:
-            return Record(self.name, problem=str(error))
+            return PickledObject(self.name, problem=str(error))
         except (TypeError, ValueError, OverflowError, struct.error):
-            return Record(self.name, problem=f"calls {self.name} with arguments that do not fit")
+            return PickledObject(self.name, problem=f"calls {self.name} with arguments that do not fit")
 
 
 def shown(value: Any) -> str:
     """A value of a file in a few words; what holds others may be nested too deeply to be printed."""
-    if isinstance(value, Record):
+    if isinstance(value, PickledObject):
         return f"an object of {value.name[:120]}" + (f" that {value.problem}" if value.problem else "")
     if isinstance(value, Named):
         return f"the name {value.name[:120]}"
@@ -100,4 +100,4 @@ def plain_key(key: Any) -> bool:
     again, and large whole numbers may have chosen hashes."""
     if isinstance(key, int):
         return key.bit_length() <= MAX_KEY_BITS
-    return isinstance(key, str | float | bytes | Record | Named | None)
+    return isinstance(key, str | float | bytes | PickledObject | Named | None)

@@ -15,10 +15,10 @@ from sgxl_t.metrics.sampling_rng import (
     condition_of,
     device_of,
     exact,
-    latents,
     per_sample,
-    stream,
+    sample_latents,
 )
+from sgxl_t.ops.random import sample_rng
 
 MAX_SHIFT = 1 / 8
 """Largest shift along each axis, in picture sides."""
@@ -54,7 +54,7 @@ def eqt(
     network = cast(Any, generator)
 
     def errors(indices: list[int]) -> Tensor:
-        z = latents(seed, indices, network.z_dim).to(device)
+        z = sample_latents(seed, indices, network.z_dim).to(device)
         ws = network.mapping(z, condition_of(conditions, indices, device).c)
         still = network.synthesis(ws, noise_mode="const")
         shifts = [draw_shift(seed, index, still.shape[-1], fractional) for index in indices]
@@ -84,7 +84,7 @@ def input_of(generator: nn.Module) -> nn.Module:
 
 def draw_shift(seed: int, index: int, side: int, fractional: bool) -> tuple[float, float]:
     """Shift (right, down) of one sample in pixels, uniform up to `MAX_SHIFT` of the side along each axis."""
-    unit = torch.rand(2, dtype=torch.float64, generator=stream(seed, index, "shift"))
+    unit = torch.rand(2, dtype=torch.float64, generator=sample_rng(seed, index, "shift"))
     pixels = (2 * unit - 1) * MAX_SHIFT * side
     right, down = (pixels if fractional else pixels.round()).tolist()
     return right, down

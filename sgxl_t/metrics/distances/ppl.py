@@ -9,7 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sgxl_t.metrics.sampling_rng import ConditionOf, condition_of, device_of, exact, latents, per_sample
+from sgxl_t.metrics.sampling_rng import (
+    ConditionOf,
+    condition_of,
+    device_of,
+    exact,
+    per_sample,
+    sample_latents,
+)
 
 EPSILON = 1e-4
 """Step along the line from one style to the other, as a share of it."""
@@ -44,7 +51,7 @@ def ppl(
     def distances(indices: list[int]) -> Tensor:
         cond = condition_of(conditions, indices, device)
         start, end = (
-            network.mapping(latents(seed, indices, network.z_dim, purpose).to(device), cond.c)
+            network.mapping(sample_latents(seed, indices, network.z_dim, purpose).to(device), cond.c)
             for purpose in ("z", "other end")
         )
         pictures = [

@@ -16,7 +16,8 @@ from safetensors import safe_open
 from torch import Tensor
 from torch.nn import functional as F
 
-from sgxl_t.datasets.base import Sample, open_source
+from sgxl_t.datasets.base import Sample
+from sgxl_t.datasets.open import open_source
 from sgxl_t.files.content import file_hash
 from sgxl_t.files.untrusted import parse_json
 from sgxl_t.metrics.distances.frechet import frechet_distance

@@ -14,7 +14,7 @@ from torch import Tensor
 from sgxl_t.files.pickles.storages import StoredTensor
 from sgxl_t.files.pickles.tree import Module, tensors_of
 from sgxl_t.files.pickles.values import RefusedError
-from sgxl_t.model_io.published.generator import check_shapes
+from sgxl_t.model_io.published.generator import check_shapes, shapes_of
 from sgxl_t.model_io.published.names import (
     feature_reference,
     head_name,
@@ -47,7 +47,7 @@ def read_discriminator(module: Module, condition: ConditionSpec, *, limit: int) 
     """
     if module.kind != "ProjectedDiscriminator":
         raise RefusedError(
-            f"holds a {module.kind[:60]!r} as {module.where}, which is no projected discriminator"
+            f"holds a {module.kind[:60]!r} as {module.where}, which is not a projected discriminator"
         )
     names = list(module.child("discriminators").children())
     try:
@@ -85,9 +85,9 @@ def _wanted_tensors(module: Module, names: list[str], limit: int) -> dict[str, S
             for level in range(1, LEVELS + 1):
                 inside = pretrained.child(f"layer{level}")
                 parts |= {
-                    f"pretrained.layer{level}.{place}": inside.child(place)
-                    for place in ("3", "4")
-                    if place in inside.children()
+                    f"pretrained.layer{level}.{number}": inside.child(number)
+                    for number in ("3", "4")
+                    if number in inside.children()
                 }
         for prefix, part in parts.items():
             for inner, tensor in tensors_of(part, limit=limit).items():
@@ -128,12 +128,12 @@ def _check_mixing(
             raise RefusedError("holds a discriminator without mixing layers")
         with torch.device("meta"):
             mixing = RandomProjector([shape[1] for shape in seen], config)
-            wanted = {f"scratch.{name}": tuple(value.shape) for name, value in mixing.state_dict().items()}
+            wanted = {f"scratch.{name}": shape for name, shape in shapes_of(mixing.state_dict()).items()}
             if any(name.startswith("adapter.") for name in own):
                 width = own.get("adapter.layer1.0.weight", (0, 1))[1]
                 adapter = VitAdapter(width, [shape[1] for shape in seen])
                 wanted |= {
-                    f"adapter.{name}": tuple(value.shape) for name, value in adapter.state_dict().items()
+                    f"adapter.{name}": shape for name, shape in shapes_of(adapter.state_dict()).items()
                 }
         check_shapes(wanted, own, f"{where}.feature_networks.{index}")
         channels.append(mixing.channels)
@@ -148,13 +148,10 @@ def _check_heads(
     where: str,
 ) -> None:
     first = 128 if config.projected.proj_type == 2 else 64
-    sides = [tuple(first >> level for level in range(LEVELS))] * len(channels)
+    resolutions = [tuple(first >> level for level in range(LEVELS))] * len(channels)
     with torch.device("meta"):
-        wanted = {
-            name: tuple(value.shape)
-            for name, value in ProjectedHeads(config, condition, channels, sides).state_dict().items()
-        }
-    shapes = {name: tensor.shape for name, tensor in heads.items()}
+        wanted = shapes_of(ProjectedHeads(config, condition, channels, resolutions).state_dict())
+    shapes = shapes_of(heads)
     for name, shape in shapes.items():
         if name.endswith(".embed.weight") and shape and shape[0] >= condition.num_classes:
             shapes[name] = (condition.num_classes, *shape[1:])

@@ -18,7 +18,7 @@ from sgxl_t.files.pickles.builders import read_pickle
 from sgxl_t.files.pickles.storages import StoredTensor
 from sgxl_t.files.pickles.stream import BoundedReader
 from sgxl_t.files.pickles.tree import Module
-from sgxl_t.files.pickles.values import CutError, Record, RefusedError
+from sgxl_t.files.pickles.values import CutError, PickledObject, RefusedError
 from sgxl_t.files.terminal import visible
 
 MAX_FILE_BYTES = 16 * 2**30
@@ -50,7 +50,7 @@ class OfficialFile:
         stored = self.content.get("progress")
         if not isinstance(stored, dict):
             return {}
-        counters = Module(Record("progress", stored), "progress")
+        counters = Module(PickledObject("progress", stored), "progress")
         try:
             return {name: _counter(counters, name) for name in COUNTERS if counters.has(name)}
         except RefusedError as error:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from sgxl_t.files.pickles.storages import StoredTensor
 from sgxl_t.files.pickles.tree import Module, tensors_of
 from sgxl_t.files.pickles.values import RefusedError
 from sgxl_t.model_io.published.layers import fit_config, read_layers
@@ -14,6 +16,8 @@ from sgxl_t.model_io.published.names import generator_from_official
 from sgxl_t.networks.configs import ConditionSpec, GeneratorConfig
 from sgxl_t.networks.generators.generator import Generator
 from sgxl_t.networks.generators.registry import build_generator
+
+Shapes = dict[str, tuple[int, ...]]
 
 CLASSES = ("Generator", "SuperresGenerator")
 
@@ -34,31 +38,32 @@ def read_generator(module: Module, *, limit: int) -> Generator:
     config = _with_mapping(fit_config(synthesis, layers), mapping, condition)
     _check_input(synthesis.child("input"), config, layers[0].spec.in_cutoff)
     stored = tensors_of(module, limit=limit)
-    try:
-        with torch.device("meta"):
-            generator = build_generator(config, condition)
-    except ValueError as error:
-        raise RefusedError(f"describes no generator that can be built ({error})") from None
-    check_shapes(
-        {name: tuple(value.shape) for name, value in generator.state_dict().items()},
-        generator_from_official_shapes({name: tensor.shape for name, tensor in stored.items()}, condition),
-        module.where,
-    )
+    with torch.device("meta"):  # shapes alone, so that nothing is read to compare them
+        empty = {name: torch.empty(tensor.shape) for name, tensor in stored.items()}
+    named = shapes_of(generator_from_official(empty, condition))
+    generator = build_fitting(config, condition, named, module.where)
     state = {name: tensor.read().float() for name, tensor in stored.items()}
     generator.load_state_dict(generator_from_official(state, condition), assign=True)
     return generator.eval().requires_grad_(False)
 
 
-def generator_from_official_shapes(
-    shapes: dict[str, tuple[int, ...]], condition: ConditionSpec
-) -> dict[str, tuple[int, ...]]:
-    """`generator_from_official` on shapes alone, so that nothing needs to be read to compare them."""
-    with torch.device("meta"):
-        empty: dict[str, Tensor] = {name: torch.empty(shape) for name, shape in shapes.items()}
-        return {name: tuple(value.shape) for name, value in generator_from_official(empty, condition).items()}
+def build_fitting(config: GeneratorConfig, condition: ConditionSpec, stored: Shapes, where: str) -> Generator:
+    """A generator without memory for its weights, whose tensors are exactly the stored ones."""
+    try:
+        with torch.device("meta"):
+            generator = build_generator(config, condition)
+    except (ValueError, RuntimeError, ArithmeticError) as error:
+        raise RefusedError(f"describes a generator that cannot be built ({error})") from None
+    check_shapes(shapes_of(generator.state_dict()), stored, where)
+    return generator
 
 
-def check_shapes(wanted: dict[str, tuple[int, ...]], stored: dict[str, tuple[int, ...]], where: str) -> None:
+def shapes_of(tensors: Mapping[str, Tensor | StoredTensor]) -> Shapes:
+    """The shapes of tensors by name."""
+    return {name: tuple(value.shape) for name, value in tensors.items()}
+
+
+def check_shapes(wanted: Shapes, stored: Shapes, where: str) -> None:
     """Raises RefusedError with the first tensor that is missing, unknown or of another shape."""
     for name, shape in wanted.items():
         if name not in stored:

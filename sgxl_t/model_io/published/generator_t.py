@@ -1,8 +1,14 @@
-"""A generator of ours from the StyleGAN-T generator of a file, and the text tower that it brings along."""
+"""A generator of ours from the StyleGAN-T generator of a file, and the text tower that it brings along.
+
+Our tensors have the published names, with two exceptions: `*.resample_filter` is the same 4x4 binomial filter
+everywhere, so that it is built and not stored, and `mapping.clip.*` is the text tower, which belongs to the
+text condition here. A class table exists here only: the published code knows no labels.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 
 import open_clip
@@ -12,19 +18,15 @@ from torch import Tensor
 from sgxl_t.files.pickles.storages import StoredTensor
 from sgxl_t.files.pickles.tree import Module, tensors_of
 from sgxl_t.files.pickles.values import RefusedError
-from sgxl_t.model_io.published.generator import check_shapes
-from sgxl_t.model_io.published.names_t import (
-    TEXT_TOWER,
-    generator_name_t,
-    generator_state_from_official_t,
-)
+from sgxl_t.model_io.published.generator import build_fitting, check_shapes, shapes_of
 from sgxl_t.networks.configs import ConditionSpec, GeneratorConfig, StyleGANTConfig
 from sgxl_t.networks.generators.generator import Generator
 from sgxl_t.networks.generators.layers_t import TAPS
-from sgxl_t.networks.generators.registry import build_generator
 from sgxl_t.networks.text.clip import ClipModel, TextTowerConfig, local_clip
 from sgxl_t.ops.resample.filters import setup_filter
 
+FILTER = "resample_filter"
+TEXT_TOWER = "mapping.clip.model."
 HEAD_WIDTH = 64
 """Numbers per attention head in every CLIP's text tower, where a file does not tell."""
 FIRST_BLOCK = "b8"
@@ -45,17 +47,8 @@ def read_generator_t(module: Module, *, limit: int) -> Generator:
     """
     stored = tensors_of(module, limit=limit)
     config, condition = _sizes(module, stored)
-    try:
-        with torch.device("meta"):
-            generator = build_generator(config, condition)
-    except (ValueError, RuntimeError, ArithmeticError) as error:
-        raise RefusedError(f"describes no generator that can be built ({error})") from None
-    named = {generator_name_t(name): tensor.shape for name, tensor in stored.items()}
-    check_shapes(
-        {name: tuple(value.shape) for name, value in generator.state_dict().items()},
-        {name: shape for name, shape in named.items() if name is not None},
-        module.where,
-    )
+    named = {ours: tensor.shape for name, tensor in stored.items() if (ours := generator_name_t(name))}
+    generator = build_fitting(config, condition, named, module.where)
     state = {
         name: tensor.read().float() for name, tensor in stored.items() if not name.startswith(TEXT_TOWER)
     }
@@ -65,6 +58,28 @@ def read_generator_t(module: Module, *, limit: int) -> Generator:
         raise RefusedError(f"holds another filter in {module.where} ({error})") from None
     _fill_filters(generator)
     return generator.eval().requires_grad_(False)
+
+
+def generator_name_t(official: str) -> str | None:
+    """Our name of a generator tensor; none for a constant filter and for the text tower."""
+    if official.rsplit(".", 1)[-1] == FILTER or official.startswith(TEXT_TOWER):
+        return None
+    return official
+
+
+def generator_state_from_official_t(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A published generator's tensors under our names; ValueError where a stored filter is not ours."""
+    expected = setup_filter(TAPS)
+    ours = {}
+    for official, value in state.items():
+        if official.rsplit(".", 1)[-1] == FILTER and not value.float().cpu().allclose(expected, atol=1e-6):
+            raise ValueError(
+                f"{official} is not the filter {TAPS} that this network is built for: retrain it with that"
+            )
+        name = generator_name_t(official)
+        if name is not None:
+            ours[name] = value
+    return ours
 
 
 def read_text_tower(module: Module, *, limit: int) -> ClipModel | None:
@@ -85,9 +100,8 @@ def read_text_tower(module: Module, *, limit: int) -> ClipModel | None:
         with torch.device("meta"):
             empty = local_clip(config, tokenizer, None).text_tensors()
     except (ValueError, RuntimeError, ArithmeticError) as error:
-        raise RefusedError(f"describes no text tower that can be built ({error})") from None
-    wanted = {name: tuple(value.shape) for name, value in empty.items()}
-    check_shapes(wanted, {name: tensor.shape for name, tensor in tensors.items()}, clip.where)
+        raise RefusedError(f"describes a text tower that cannot be built ({error})") from None
+    check_shapes(shapes_of(empty), shapes_of(tensors), clip.where)
     with torch.random.fork_rng(devices=[]):  # first values are soon replaced
         tower = local_clip(config, tokenizer, None)
     tower.model.load_state_dict(
@@ -107,23 +121,23 @@ def _sizes(module: Module, stored: dict[str, StoredTensor]) -> tuple[GeneratorCo
     average = _shape(stored, "mapping.x_avg", 1, module)
     (_, w_dim) = _shape(stored, f"synthesis.{FIRST_BLOCK}.input.affine.weight", 2, module)
     layers = len(synthesis.child(FIRST_BLOCK).child("convs1").children())
-    widths = {side: shape[1] for side, shape in blocks.items()}
+    widths = {resolution: shape[1] for resolution, shape in blocks.items()}
     widest = max(widths.values())
-    narrower = [side * width for side, width in widths.items() if width < widest]
-    side = max(blocks)
+    narrower = [resolution * width for resolution, width in widths.items() if width < widest]
+    resolution = max(blocks)
     norm = synthesis.child(FIRST_BLOCK).child("convs1").child("1").child("norm")
     text = w_dim - average[0]
     sizes = StyleGANTConfig(
         mapping_layers=len(module.child("mapping").child("mlp").children()),
-        channel_base=narrower[0] if narrower else widest * side,
+        channel_base=narrower[0] if narrower else widest * resolution,
         channel_max=widest,
         num_res_blocks=layers // 2,
         norm_groups=norm.whole("num_groups", StyleGANTConfig().norm_groups),
     )
     config = GeneratorConfig(
         family="stylegan_t",
-        img_resolution=side,
-        img_channels=blocks[side][0],
+        img_resolution=resolution,
+        img_channels=blocks[resolution][0],
         z_dim=average[0],
         stylegan_t=_with_clamp(sizes, synthesis.child(FIRST_BLOCK).child("convs1").child("0")),
     )
@@ -146,7 +160,7 @@ def _shape(stored: dict[str, StoredTensor], name: str, dims: int, module: Module
 
 
 def _tower_sizes(clip: Module, stored: dict[str, StoredTensor]) -> TextTowerConfig:
-    words, width = _shape(stored, "token_embedding.weight", 2, clip)
+    vocab_size, width = _shape(stored, "token_embedding.weight", 2, clip)
     (length, _) = _shape(stored, "positional_embedding", 2, clip)
     (_, dim) = _shape(stored, "text_projection", 2, clip)
     blocks = clip.child("transformer").child("resblocks")
@@ -156,19 +170,19 @@ def _tower_sizes(clip: Module, stored: dict[str, StoredTensor]) -> TextTowerConf
         return TextTowerConfig(
             embed_dim=dim,
             context_length=length,
-            vocab_size=words,
+            vocab_size=vocab_size,
             width=width,
             heads=first.child("attn").whole("num_heads", max(width // HEAD_WIDTH, 1)),
             layers=len(blocks.children()),
             quick_gelu=act is None or Module(act, f"{first.where}.mlp.gelu").kind == "QuickGELU",
         )
     except ValueError as error:
-        raise RefusedError(f"describes no text tower that can be built ({error})") from None
+        raise RefusedError(f"describes a text tower that cannot be built ({error})") from None
 
 
 def _fill_filters(generator: Generator) -> None:
     """The one constant that state dicts leave out, and that building without memory left empty."""
     taps: Tensor = setup_filter(TAPS, separable=True)
     for part in generator.modules():
-        if "resample_filter" in part._buffers:
-            part._buffers["resample_filter"] = taps.clone()
+        if FILTER in part._buffers:
+            part._buffers[FILTER] = taps.clone()

@@ -28,11 +28,11 @@ LICENCE_T = (
 """What the card says unless the user names a licence."""
 CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 NEEDED = {"G_ema": "the average generator", "G": "the generator in training", "D": "the discriminator"}
-"""What the networks of a file are for."""
+"""What each network of a file is."""
 
 
 def refused(file: OfficialFile, which: str, error: RefusedError) -> ValueError:
-    """The one sentence about a network of a file that cannot be had."""
+    """The error for a network of a file that cannot be read."""
     advice = "name a snapshot that has it as the release's training writes it"
     if which != "G_ema":
         advice = "leave --training-state out to import the average generator alone"

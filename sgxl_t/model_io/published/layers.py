@@ -19,8 +19,8 @@ from sgxl_t.files.pickles.values import RefusedError, shown
 from sgxl_t.networks.configs import GeneratorConfig, StyleGAN3Config, SuperresStage
 from sgxl_t.networks.generators.schedule_xl import UP_FACTORS, LayerSpec, all_layers, grow, stem_layers
 
-MAX_LAYERS, MAX_SIDE = 128, 4096
-PLACE = (
+MAX_LAYERS, MAX_RESOLUTION = 128, 4096
+LAYER_KEYS = (
     "index",
     "in_channels",
     "out_channels",
@@ -122,10 +122,10 @@ def _derived(layer: Module) -> dict[str, tuple[int, ...]]:
 def fit_config(synthesis: Module, layers: list[StoredLayer]) -> GeneratorConfig:
     """The configuration whose schedule gives the stored layers; sizes of the mapping network come later."""
     stored = [layer.spec for layer in layers]
-    side, colours = stored[-1].out_size, stored[-1].out_channels
+    resolution, colours = stored[-1].out_size, stored[-1].out_channels
     try:
         for sizes in _stem_sizes(synthesis, stored):
-            first = GeneratorConfig(img_resolution=side, img_channels=colours, stylegan3=sizes)
+            first = GeneratorConfig(img_resolution=resolution, img_channels=colours, stylegan3=sizes)
             for config in _stems(first, stored):
                 kept, head = all_layers(config)
                 for layer, ours in zip(layers, kept + head, strict=True):
@@ -143,7 +143,11 @@ def _stem_sizes(synthesis: Module, stored: list[LayerSpec]) -> Iterator[StyleGAN
     """
     first, last = stored[0], stored[-1]
     critical = sum(layer.is_critically_sampled for layer in stored) - 1
-    if not 8 <= last.out_size <= MAX_SIDE or first.out_cutoff <= 0 or not 1 <= critical < len(stored) - 1:
+    if (
+        not 8 <= last.out_size <= MAX_RESOLUTION
+        or first.out_cutoff <= 0
+        or not 1 <= critical < len(stored) - 1
+    ):
         raise RefusedError(f"gives {synthesis.where} sizes that no generator has")
     plain = StyleGAN3Config()
     width = max(layer.in_channels for layer in stored)
@@ -174,8 +178,8 @@ def _stems(config: GeneratorConfig, stored: list[LayerSpec]) -> Iterator[Generat
     """Every chain of a stem and heads that gives the stored layers; normally one."""
     own = stored[0]
     critical = config.stylegan3.num_critical
-    side = config.img_resolution
-    while side >= 8:
+    resolution = config.img_resolution
+    while resolution >= 8:
         for count in range(critical + 1, len(stored)):
             sizes = replace(
                 config.stylegan3,
@@ -184,16 +188,16 @@ def _stems(config: GeneratorConfig, stored: list[LayerSpec]) -> Iterator[Generat
                 use_radial_filters=own.use_radial_filters,
                 conv_clamp=own.conv_clamp,
             )
-            layers = stem_layers(sizes, side, config.img_channels)
-            yield from _chains(replace(config, stylegan3=sizes), layers, side, stored)
-        side //= 2
+            layers = stem_layers(sizes, resolution, config.img_channels)
+            yield from _chains(replace(config, stylegan3=sizes), layers, resolution, stored)
+        resolution //= 2
 
 
 def _chains(
-    config: GeneratorConfig, layers: list[LayerSpec], side: int, stored: list[LayerSpec]
+    config: GeneratorConfig, layers: list[LayerSpec], resolution: int, stored: list[LayerSpec]
 ) -> Iterator[GeneratorConfig]:
     """Configurations that continue from the layers of a stage at `side` to all stored ones."""
-    if side == config.img_resolution:
+    if resolution == config.img_resolution:
         if _alike(layers, stored):
             yield config
         return
@@ -202,13 +206,13 @@ def _chains(
         return
     sizes = config.stylegan3
     for factor in UP_FACTORS:
-        if side * factor > config.img_resolution:
+        if resolution * factor > config.img_resolution:
             return
         for count in range(sizes.num_critical + 1, len(stored) - len(kept)):
             stage = replace(_stage(stored[len(kept)], sizes), head_layers=count, up_factor=factor)
-            kept_now, head = grow(layers, stage, sizes, side * factor, config.img_channels)
+            kept_now, head = grow(layers, stage, sizes, resolution * factor, config.img_channels)
             longer = replace(config, stylegan3=replace(sizes, superres=(*sizes.superres, stage)))
-            yield from _chains(longer, kept_now + head, side * factor, stored)
+            yield from _chains(longer, kept_now + head, resolution * factor, stored)
 
 
 def _stage(layer: LayerSpec, stem: StyleGAN3Config) -> SuperresStage:
@@ -226,7 +230,7 @@ def _alike(ours: list[LayerSpec], stored: list[LayerSpec]) -> bool:
     return len(ours) == len(stored) and all(
         _same(getattr(mine, name), getattr(theirs, name))
         for mine, theirs in zip(ours, stored, strict=True)
-        for name in PLACE
+        for name in LAYER_KEYS
     )
 
 

@@ -62,7 +62,7 @@ def feature_reference(network: str) -> str:
             if name.startswith(family) and timm.is_model(name) and timm.list_pretrained(f"{name}.{weights}"):
                 return f"timm:{name}.{weights}"
     raise ValueError(
-        f"feature network {network[:60]!r} is none that timm has the release's weights of: "
+        f"feature network {network[:60]!r} is not one that timm has the release's weights of: "
         f"use a file trained with networks called {', '.join(f'{family}...' for family in FEATURES)}"
     )
 

@@ -27,7 +27,7 @@ class TokenFeatures(nn.Module):
     """Images to token maps of one frozen transformer: augment, crop or resize, read out."""
 
     def __init__(self, network: FeatureNetwork, config: DiscriminatorConfig, img_resolution: int) -> None:
-        """network: a vision transformer. img_resolution: side of the images that the generator makes."""
+        """network: a vision transformer. img_resolution: of the images that the generator makes."""
         super().__init__()
         if network.kind != "vit":
             raise ValueError(
@@ -68,11 +68,11 @@ class TokenFeatures(nn.Module):
     def forward(self, images: Tensor, rng: torch.Generator | None = None) -> list[list[Tensor]]:
         """images [N, 3, R, R] in [-1, 1] -> one list of maps [N, C, L]: per tap, embedded patches last."""
         images01 = (self.augment(images, rng) + 1) / 2
-        side = images01.shape[-1]
+        resolution = images01.shape[-1]
         if self.crop_per_sample:
-            images01 = self.view_each(images01, [self.draw_crop(side, rng) for _ in images01])
+            images01 = self.view_each(images01, [self.draw_crop(resolution, rng) for _ in images01])
         else:
-            images01 = self.view(images01, self.draw_crop(side, rng))
+            images01 = self.view(images01, self.draw_crop(resolution, rng))
         return [[readout(tokens) for tokens in self.network.tokens(images01, self.taps)]]
 
     def view(self, images01: Tensor, corner: tuple[int, int] | None) -> Tensor:
@@ -96,12 +96,12 @@ class TokenFeatures(nn.Module):
         """Differentiable augmentation, drawn per sample from `rng`."""
         return diff_augment(images, self.policy, generator=rng) if self.policy else images
 
-    def draw_crop(self, side: int, rng: torch.Generator | None) -> tuple[int, int] | None:
-        """Top and left of one native-size window; none when pictures are resized whole.
+    def draw_crop(self, resolution: int, rng: torch.Generator | None) -> tuple[int, int] | None:
+        """Top and left of one native-size window; none when images are resized whole.
 
-        Only pictures larger than the network's input are cropped, with the configured probability.
+        Only images larger than the network's input are cropped, with the configured probability.
         """
-        room = side - self.input_size
+        room = resolution - self.input_size
         if room <= 0 or self.crop_probability <= 0:
             return None
         device = torch.device("cpu") if rng is None else rng.device
@@ -134,19 +134,19 @@ def readout(tokens: Tensor) -> Tensor:
     return (tokens[:, 1:] + tokens[:, :1]).transpose(1, 2)
 
 
-def area_resize(images: Tensor, side: int) -> Tensor:
-    """images [N, C, H, W] -> [N, C, side, side], float32: means over the input pixels each window touches.
+def area_resize(images: Tensor, size: int) -> Tensor:
+    """images [N, C, H, W] -> [N, C, size, size], float32: means over the input pixels each window touches.
 
     Equals adaptive average pooling, for growing as for shrinking, as two matrix products: pooling's own
     backward pass is slow on a CPU and not deterministic on a GPU.
     """
     height, width = images.shape[-2:]
-    if height == side and width == side:
+    if height == size and width == size:
         return images
     with full_precision(images.device):
         x = images.float()
-        rows = _area_matrix(height, side).to(x.device)
-        columns = _area_matrix(width, side).to(x.device)
+        rows = _area_matrix(height, size).to(x.device)
+        columns = _area_matrix(width, size).to(x.device)
         return rows @ (x @ columns.t())
 
 

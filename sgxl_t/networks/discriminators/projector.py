@@ -170,17 +170,17 @@ class ProjectedFeatures(nn.Module):
         return diff_augment(images, self.policy, generator=rng) if self.policy else images
 
     def prepare(self, network: FeatureNetwork, images: Tensor) -> Tensor:
-        """images [N, 3, R, R] in [-1, 1] -> in [0, 1] and of the side that `network` sees.
+        """images [N, 3, R, R] in [-1, 1] -> [N, 3, S, S] in [0, 1], S being the size that `network` sees.
 
-        With `input_size` a transformer always sees that side and a CNN at least that; without, a CNN sees the
-        images as they are and a transformer the side it was trained on.
+        With `input_size` a transformer always sees that size and a CNN at least that; without, a CNN sees the
+        images as they are and a transformer the size it was trained on.
         """
-        side = images.shape[-1]
+        size = images.shape[-1]
         if network.fixed_size or (self.input_size is None and network.kind == "vit"):
-            side = network.input_size or side
+            size = network.input_size or size
         elif self.input_size is not None:
-            side = self.input_size if network.kind == "vit" else max(side, self.input_size)
-        return resize((images + 1) / 2, side)
+            size = self.input_size if network.kind == "vit" else max(size, self.input_size)
+        return resize((images + 1) / 2, size)
 
     @torch.no_grad()
     def level_sizes(self, img_resolution: int) -> list[tuple[int, ...]]:

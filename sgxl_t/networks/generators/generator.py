@@ -19,9 +19,9 @@ from sgxl_t.networks.generators.synthesis_xl import SynthesisXL
 
 def check_generator(config: GeneratorConfig) -> None:
     """Raises ValueError where the sizes of a generator cannot work; called before anything is built."""
-    side = config.img_resolution
-    if side < 8 or side & (side - 1):
-        raise ValueError(f"img_resolution={side} is not possible: use a power of two from 8 up")
+    resolution = config.img_resolution
+    if resolution < 8 or resolution & (resolution - 1):
+        raise ValueError(f"img_resolution={resolution} is not possible: use a power of two from 8 up")
     if config.z_dim < 1:
         raise ValueError(f"z_dim={config.z_dim} must be positive: use 64")
     check_channels(config.img_channels)
@@ -32,7 +32,7 @@ def check_generator(config: GeneratorConfig) -> None:
 
 
 class Generator(nn.Module):
-    """Latents and conditions to pictures; StyleGAN-XL's or StyleGAN-T's networks, whichever the config names.
+    """Latents and conditions to images; StyleGAN-XL's or StyleGAN-T's networks, whichever the config names.
 
     First values of the parameters come from torch's global stream, as in every nn.Module; `build_generator`
     seeds it.
@@ -58,15 +58,15 @@ class Generator(nn.Module):
             self.mapping = MappingT(config, condition, self.synthesis.num_ws)
         self.num_ws = self.synthesis.num_ws
 
-    def recompute_from(self, side: int | None) -> None:
-        """Layers of the synthesis whose results have at least this side in pixels keep their inputs alone and
-        are computed once more in backward passes; None, as at first, keeps everything.
+    def recompute_from(self, resolution: int | None) -> None:
+        """Layers of the synthesis whose results have at least this resolution save only their inputs and are
+        computed once more in backward passes; None, the default, saves everything.
         """
-        self.synthesis.recompute_from = side
+        self.synthesis.recompute_from = resolution
 
     @property
     def attends(self) -> bool:
-        """Whether it attends to the tokens of captions, and so has to be given them."""
+        """Whether it attends to the tokens of captions, and so needs a Conditioning with tokens."""
         return isinstance(self.synthesis, SynthesisT) and self.synthesis.attends
 
     def forward(

@@ -84,10 +84,10 @@ def _chain(
 ) -> GeneratorConfig:
     """A stem at 16 px and heads of factor two up to `resolution`; heads at 1024 px may be shorter."""
     stages = []
-    side = 2 * STEM_RESOLUTION
-    while side <= resolution:
-        stages.append(SuperresStage(head_layers=last_head_layers if side == 1024 else head_layers))
-        side *= 2
+    size = 2 * STEM_RESOLUTION
+    while size <= resolution:
+        stages.append(SuperresStage(head_layers=last_head_layers if size == 1024 else head_layers))
+        size *= 2
     return GeneratorConfig(
         family="stylegan3",
         img_resolution=resolution,
@@ -114,7 +114,7 @@ for _side in (16, 32, 64, 128, 256, 512, 1024):
     # StyleGAN-XL, section 4: 39 layers at 1024 px, whose head has five layers instead of seven.
     register_model(f"sgxl-imagenet-{_side}")(partial(_chain, _PAPER_XL, 7, 5, _side))
     register_model(f"sgxl-ffhq-{_side}")(partial(_chain, _PAPER_XL, 7, 5, _side))
-    # A few hundred to a few thousand pictures, such as Pokemon.
+    # A few hundred to a few thousand images, such as Pokemon.
     register_model(f"sgxl-fewshot-{_side}")(partial(_chain, _CURATED_XL, 4, 4, _side))
 
 for _side in (16, 32):
@@ -133,7 +133,7 @@ for _side in (16, 32, 64):
 
 @register_model("sgxl-small-16")
 def _small_xl_16() -> GeneratorConfig:
-    """One stem for embedded pictures of 16 px, trained whole in minutes on a CPU."""
+    """One stem for embedded images of 16 px, trained whole in minutes on a CPU."""
     sizes = StyleGAN3Config(
         w_dim=128, embed_proj_dim=64, num_layers=5, channel_base=1024, channel_max=64, margin_size=4
     )
@@ -142,7 +142,7 @@ def _small_xl_16() -> GeneratorConfig:
 
 @register_model("sgxl-small-32")
 def _small_xl_32() -> GeneratorConfig:
-    """One stem for embedded pictures of 32 px; no growing."""
+    """One stem for embedded images of 32 px; no growing."""
     sizes = StyleGAN3Config(
         w_dim=128, embed_proj_dim=64, num_layers=7, channel_base=2048, channel_max=96, margin_size=4
     )

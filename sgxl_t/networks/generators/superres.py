@@ -15,7 +15,8 @@ def stage_parameter_names(generator: Generator, *, train_input: bool = True) -> 
     """Names of the parameters that the generator's stage trains.
 
     Without super-resolution head: all. With heads: the newest one and, as in the original training, the
-    Fourier input; train_input=False leaves the input as the stem learned it. Mapping and kept layers rest.
+    Fourier input; train_input=False leaves the input as the stem learned it. Mapping and kept layers are
+    frozen.
     """
     names = [name for name, _ in generator.named_parameters()]
     if not isinstance(generator.synthesis, SynthesisXL) or not generator.config.stylegan3.superres:
@@ -70,10 +71,10 @@ def load_stem(generator: Generator, stem: Generator, *, copy_input: bool = True)
 
 
 class StemView:
-    """Pictures that a frozen stem makes of the latents which the generator grown on it saw last.
+    """Images that a frozen stem makes of the latents which the generator grown on it saw last.
 
-    The generator passes the layers that it keeps of its stem; styles and features are caught there, so that
-    only the critically sampled layers, which it left out, run besides.
+    The generator shares its lower layers with the stem. Forward hooks catch styles and features there, so
+    that of the stem only the critically sampled layers, which the generator left out, have to run.
     """
 
     def __init__(self, stem: Generator) -> None:
@@ -82,9 +83,9 @@ class StemView:
         self._x: Tensor | None = None
 
     def watch(self, generator: Generator) -> None:
-        """Catches what passes `generator`, which `load_stem` has filled and which keeps those layers frozen.
+        """Hooks `generator`, which `load_stem` has filled and which keeps the shared layers frozen.
 
-        Copies of the generator that are made later are watched as well: make them before.
+        Copies made of the generator afterwards carry the hooks as well: make them before.
         """
         target = generator.synthesis
         assert isinstance(target, SynthesisXL)
@@ -94,7 +95,7 @@ class StemView:
 
     @torch.no_grad()
     def images(self) -> Tensor:
-        """float32 [N, C, r, r] at the stem's side, about [-1, 1], of the last pass of N latents."""
+        """float32 [N, C, r, r] at the stem's resolution, about [-1, 1], of the last pass of N latents."""
         assert self._x is not None, "the generator has not been watched in a pass"
         synthesis = self.stem.synthesis
         assert isinstance(synthesis, SynthesisXL)
@@ -109,8 +110,8 @@ class StemView:
         self.stem.to(device)
         return self
 
-    def _catch_styles(self, module: nn.Module, given: Any, styles: Tensor) -> None:
+    def _catch_styles(self, module: nn.Module, inputs: Any, styles: Tensor) -> None:
         self._w = styles[:, 0].detach()  # one style for all layers, as latents are drawn in training
 
-    def _catch_features(self, module: nn.Module, given: Any, features: Tensor) -> None:
+    def _catch_features(self, module: nn.Module, inputs: Any, features: Tensor) -> None:
         self._x = features.detach()

@@ -27,7 +27,7 @@ FIRST_RESOLUTION = 8
 """Side of the first block, which reads Fourier features."""
 
 BRANCH_GAIN = 1.0
-"""Gain of the activation in plain and residual layers, which keeps the trunk at unit scale."""
+"""Gain of the activation in plain and residual layers, which keeps features at unit scale."""
 
 
 class SynthesisBlock(nn.Module):
@@ -206,9 +206,11 @@ class SynthesisT(nn.Module):
         img: Tensor | None = None
         start = 0
         with full_precision(ws.device):  # maps alone carry half precision, not styles and images
-            for number, (side, block) in enumerate(zip(self.block_resolutions, self.blocks(), strict=True)):
+            for number, (resolution, block) in enumerate(
+                zip(self.block_resolutions, self.blocks(), strict=True)
+            ):
                 part = styles[start : start + block.num_layers + 1]
-                recompute = self.recompute_from is not None and side >= self.recompute_from
+                recompute = self.recompute_from is not None and resolution >= self.recompute_from
                 words = _tokens_of_block(tokens, number)
                 x, img = block(x, img, part, noise, dtype, words, recompute=recompute)
                 start += block.num_layers
@@ -220,12 +222,12 @@ class SynthesisT(nn.Module):
 
         The one place where synthesis draws random numbers: replace it to replay recorded noise.
         """
-        sides = [layer.resolution for layer in self.noisy_layers()]
+        sizes = [layer.resolution for layer in self.noisy_layers()]
         source = device if rng is None else rng.device
-        flat = torch.randn(sum(batch * side * side for side in sides), generator=rng, device=source)
+        flat = torch.randn(sum(batch * size * size for size in sizes), generator=rng, device=source)
         flat = flat.to(device, non_blocking=True)
-        pieces = flat.split([batch * side * side for side in sides])
-        return [piece.view(batch, 1, side, side) for piece, side in zip(pieces, sides, strict=True)]
+        pieces = flat.split([batch * size * size for size in sizes])
+        return [piece.view(batch, 1, size, size) for piece, size in zip(pieces, sizes, strict=True)]
 
     def _noise(
         self, mode: NoiseMode, batch: int, device: torch.device, rng: torch.Generator | None
@@ -248,17 +250,17 @@ def _tokens_of_block(tokens: Text | None, number: int) -> Text | None:
 
 def check_attention(config: GeneratorConfig) -> None:
     """ValueError where a block that shall attend to tokens is missing."""
-    asked, sides = config.stylegan_t.attention_resolutions, block_resolutions(config.img_resolution)
-    missing = [side for side in asked if side not in sides]
+    asked, there = config.stylegan_t.attention_resolutions, block_resolutions(config.img_resolution)
+    missing = [resolution for resolution in asked if resolution not in there]
     if missing:
         raise ValueError(
             f"attention_resolutions={list(asked)} names blocks of {missing} px, which a generator of "
-            f"{config.img_resolution} px lacks: choose from {list(sides)}"
+            f"{config.img_resolution} px lacks: choose from {list(there)}"
         )
 
 
 def block_resolutions(img_resolution: int) -> tuple[int, ...]:
-    """Sides of all blocks, 8 to img_resolution."""
+    """Resolutions of all blocks, 8 to img_resolution."""
     if img_resolution < FIRST_RESOLUTION or img_resolution & (img_resolution - 1):
         raise ValueError(
             f"img_resolution={img_resolution} is not possible: use a power of two from {FIRST_RESOLUTION} up"
@@ -268,7 +270,7 @@ def block_resolutions(img_resolution: int) -> tuple[int, ...]:
 
 
 def channels_at(resolution: int, sizes: StyleGANTConfig) -> int:
-    """Feature maps of the block with this side."""
+    """Feature maps of the block of this resolution."""
     channels = min(sizes.channel_base // resolution, sizes.channel_max)
     if channels < 1:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Alias-free synthesis network (StyleGAN3) in StyleGAN-XL's sizes: styles to pictures."""
+"""Alias-free synthesis network (StyleGAN3) in StyleGAN-XL's sizes: styles to images."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ class SynthesisLayer(nn.Module):
 
 
 class SynthesisXL(nn.Module):
-    """Styles [N, num_ws, w_dim] to pictures [N, img_channels, R, R].
+    """Styles [N, num_ws, w_dim] to images [N, img_channels, R, R].
 
     ws[:, 0] feeds the Fourier input, ws[:, i + 1] the i-th of `layer_names`. `head_layer_names` are the
     layers of the newest super-resolution head; of a stem, all layers.

@@ -53,7 +53,7 @@ class TextAttention(nn.Module):
     def _read(self, x: Tensor, text: TextTokens) -> Tensor:
         tokens, mask = text
         with full_precision(x.device):
-            # Both sides at unit scale: neither a loud map nor a loud text tower sharpens the attention.
+            # Both at unit scale, or large maps or tokens would sharpen the attention.
             pixels = F.layer_norm(x.float().flatten(2).transpose(1, 2), x.shape[1:2])
             tokens = F.layer_norm(tokens.float(), tokens.shape[-1:])
             query, key, value = (

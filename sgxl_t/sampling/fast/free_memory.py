@@ -1,4 +1,4 @@
-"""Memory that can be had right now, and what one picture needs of it."""
+"""Memory that can be had right now, and what one image needs of it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sgxl_t.networks.generators.generator import Generator
 from sgxl_t.networks.generators.synthesis_xl import SynthesisXL
 
 MAPS = 12
-"""Copies of the largest map that a picture takes on a CPU, at most. In StyleGAN-XL's size, statistics
+"""Copies of the largest map that an image takes on a CPU, at most. In StyleGAN-XL's size, statistics
 of weights included, 57 MiB were measured at 16 px and 79 MiB at 32 px, which are 11 and 7 maps."""
 
 _CGROUPS = (
@@ -36,8 +36,8 @@ def free_bytes(device: torch.device) -> int | None:
     return max(min(found), 0) if found else None
 
 
-def picture_bytes(generator: Generator) -> int:
-    """Bytes that one more picture in a batch takes on a CPU, estimated from the sizes of the layers."""
+def image_bytes(generator: Generator) -> int:
+    """Bytes that one more image in a batch takes on a CPU, estimated from the sizes of the layers."""
     synthesis = generator.synthesis
     if isinstance(synthesis, SynthesisXL):
         specs = [layer.spec for layer in synthesis.layers()]

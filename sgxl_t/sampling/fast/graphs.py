@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import torch
-from torch import Tensor
 
 Result = TypeVar("Result")
 
@@ -19,12 +18,12 @@ class CapturedCall(Generic[Result]):
 
     def __init__(self, run: Callable[[], Result]) -> None:
         """run: works on tensors of one GPU that stay where they are and keeps them from being freed."""
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
             for _ in range(WARM_UP):
                 run()
-        torch.cuda.current_stream().wait_stream(side)
+        torch.cuda.current_stream().wait_stream(stream)
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph):
             self._result = run()
@@ -33,18 +32,3 @@ class CapturedCall(Generic[Result]):
         """Computes it again from what the tensors hold now."""
         self._graph.replay()
         return self._result
-
-
-def leaves(value: Any) -> list[Tensor]:
-    """The tensors in nested tuples, in order."""
-    if isinstance(value, Tensor):
-        return [value]
-    return [] if value is None else [leaf for part in value for leaf in leaves(part)]
-
-
-def mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """Nested (named) tuples with every tensor changed."""
-    if value is None or isinstance(value, Tensor):
-        return None if value is None else change(value)
-    parts = [mapped(part, change) for part in value]
-    return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)

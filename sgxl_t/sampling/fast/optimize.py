@@ -1,4 +1,4 @@
-"""Sampling mode of a pipeline: forms of the operators, kept values, compiled code, CUDA graphs."""
+"""Sampling mode of a pipeline: backends of the operators, cached values, compiled code, CUDA graphs."""
 
 from __future__ import annotations
 
@@ -8,41 +8,41 @@ import time
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map_only
 
+from sgxl_t.networks.conditioning import rows
 from sgxl_t.networks.generators.generator import Generator
 from sgxl_t.networks.generators.synthesis_xl import SynthesisLayer
 from sgxl_t.networks.text.tokens import Text
 from sgxl_t.ops import formulation
 from sgxl_t.ops.conv.frozen import Used, fixed_weights
 from sgxl_t.ops.formulation import ConvForm, FilterForm, Formulation
-from sgxl_t.ops.images import to_uint8
-from sgxl_t.sampling.fast.graphs import CapturedCall, leaves, mapped
+from sgxl_t.sampling.fast.graphs import CapturedCall
 from sgxl_t.sampling.prompts import State, state_of
 
 GRAPHS = 8
-"""Graphs kept: captions of several lengths need one each."""
+"""Graphs that are cached: captions of several lengths need one each."""
 
 PROGRAMS = 1024
 """Programs that the compiler may make of one function; every layer needs its own and its limit is 8."""
 
-Paint = Callable[[Tensor, Text | None], Tensor]
+Synthesize = Callable[[Callable[..., Tensor], Tensor, Text | None], Tensor]
 
 
 @dataclass(frozen=True)
 class Optimized:
     """What `Pipeline.optimize` did.
 
-    conv, filter: forms in use; None leaves the choice of the surrounding code. batch_size: pictures at a time
-    that code was compiled or captured for, None where any number is as good. kept, kept_bytes: values
-    computed from weights and their size. seconds: of the run that made all this, compilation included.
+    conv, filter: backends in use; None leaves the choice of the surrounding code. batch_size: images at a
+    time that code was compiled or captured for, None where any number is as good. cached, cached_bytes:
+    values computed from weights and their size. seconds: of the run that made all this, compilation included.
     """
 
     conv: ConvForm | None = None
@@ -50,8 +50,8 @@ class Optimized:
     compile: bool = False
     cuda_graphs: bool = False
     batch_size: int | None = None
-    kept: int = 0
-    kept_bytes: int = 0
+    cached: int = 0
+    cached_bytes: int = 0
     seconds: float = 0.0
 
     @property
@@ -60,8 +60,8 @@ class Optimized:
         return self.compile or self.filter in ("compiled", "triton")
 
     def __str__(self) -> str:
-        kept = f"{self.kept} values of weights kept ({self.kept_bytes / 2**20:.1f} MiB)"
-        parts = [kept] if self.kept else []  # compiled code computes from the weights themselves
+        cached = f"{self.cached} values of weights cached ({self.cached_bytes / 2**20:.1f} MiB)"
+        parts = [cached] if self.cached else []  # compiled code computes from the weights themselves
         parts += ["Winograd's convolutions where they pay"] if self.conv == "winograd" else []
         parts += [f"{self.filter} filters"] if self.filter in ("compiled", "triton") else []
         parts += ["synthesis compiled"] if self.compile else []
@@ -71,115 +71,105 @@ class Optimized:
         return f"optimised: {', '.join(parts)}; {took} in {self.seconds:.1f} s"
 
 
-class Painter:
-    """Styles to pictures by a generator as it is. dtype: of products, None for float32."""
+class FastSynthesis:
+    """Styles to pixels with the chosen backends, in inference mode; weights may change only as torch counts.
 
-    batch_size: int | None = None
-    """Pictures at a time that it is made for; None for any number."""
-
-    def __init__(self, generator: Generator, dtype: torch.dtype | None) -> None:
-        self.generator, self.dtype = generator, dtype
-        self.device = next(generator.parameters()).device
-
-    @torch.no_grad()
-    def __call__(self, ws: Tensor, text: Text | None = None) -> Tensor:
-        """ws [N, num_ws, w_dim], and tokens for a generator that attends -> uint8 [N, C, R, R], CPU."""
-        return self._paint(ws, text).cpu()
-
-    def _paint(self, ws: Tensor, text: Text | None) -> Tensor:
-        with torch.autocast(self.device.type, dtype=self.dtype) if self.dtype else nullcontext():
-            return to_uint8(self._synthesis()(ws, noise_mode="const", tokens=text))
-
-    def _synthesis(self) -> Callable[..., Tensor]:
-        return self.generator.synthesis
-
-
-class FastPainter(Painter):
-    """The same in the forms of a choice, in inference mode, for weights that change only as torch counts.
-
-    Compiled and captured code works on batches of one size: fewer pictures are filled up, more are cut.
+    Compiled and captured code works on batches of one size: fewer images are filled up, more are cut.
+    batch_size: that size; None for any number.
     """
 
-    def __init__(self, generator: Generator, dtype: torch.dtype | None, choice: Optimized) -> None:
-        super().__init__(generator, dtype)
+    def __init__(self, generator: Generator, synthesize: Synthesize, choice: Optimized) -> None:
+        """synthesize: from a synthesis (as it is, or compiled), ws and tokens to uint8 on the device."""
+        self.generator, self.synthesize = generator, synthesize
+        self.device = next(generator.parameters()).device
         self.choice, self.batch_size = choice, choice.batch_size
-        self._compiled: Callable[..., Tensor] | None = None
-        if choice.compile:
-            self._compiled = _compiled(generator)
+        self._synthesis = _compiled(generator) if choice.compile else generator.synthesis
         self._graphs: OrderedDict[tuple[Any, ...], _Graph] = OrderedDict()
         self._state: State = ()
         self._lock = threading.Lock()
 
-    def __call__(self, ws: Tensor, text: Text | None = None) -> Tensor:
+    def __call__(self, ws: Tensor, tokens: Text | None = None) -> Tensor:
+        """ws [N, num_ws, w_dim], and tokens for a generator that attends -> uint8 [N, C, R, R], CPU."""
         size, count = self.batch_size, len(ws)
         if size is None:
             with self.mode():
-                return self._paint(ws, text).cpu()
+                return self._run(ws, tokens).cpu()
         made = []
         for first in range(0, count, size):
             index = torch.arange(first, first + size, device=ws.device).clamp(max=count - 1)
-            part, words = mapped((ws, text), partial(torch.index_select, dim=0, index=index))
+            part, context = rows((ws, tokens), index)
             with self.mode():
-                made.append(self._whole(part, words)[: count - first])
+                made.append(self._whole(part, context)[: count - first])
         return torch.cat(made)
 
     @contextmanager
     def mode(self) -> Iterator[Used]:
-        """The chosen forms, in this thread alone; gives the values of weights that are used meanwhile."""
-        forms = formulation.use(conv=self.choice.conv, filter=self.choice.filter)
-        with torch.inference_mode(), forms, fixed_weights() as used:
+        """The chosen backends, in this thread alone; gives the cached values of weights that are used."""
+        backends = formulation.use(conv=self.choice.conv, filter=self.choice.filter)
+        with torch.inference_mode(), backends, fixed_weights() as used:
             yield used
 
-    def _whole(self, ws: Tensor, text: Text | None) -> Tensor:
+    def _whole(self, ws: Tensor, tokens: Text | None) -> Tensor:
         """One batch of the size that was prepared, on the CPU."""
         if not self.choice.cuda_graphs:
-            return self._paint(ws, text).cpu()
+            return self._run(ws, tokens).cpu()
         with self._lock:  # a graph's inputs and results lie in one place
             state = state_of([*self.generator.parameters(), *self.generator.buffers()])
             if state != self._state:
                 self._graphs.clear()
                 self._state = state
-            key = tuple((x.shape, x.dtype) for x in leaves((ws, text)))
+            key = tuple((x.shape, x.dtype) for x in _tensors((ws, tokens)))
             if key not in self._graphs:
                 while len(self._graphs) >= GRAPHS:
                     self._graphs.popitem(last=False)
-                self._graphs[key] = _Graph(self._paint, self.mode, ws, text)
+                self._graphs[key] = _Graph(self._run, self.mode, ws, tokens)
             self._graphs.move_to_end(key)
-            return self._graphs[key](ws, text).cpu()
+            return self._graphs[key](ws, tokens).cpu()
 
-    def _synthesis(self) -> Callable[..., Tensor]:
-        return self.generator.synthesis if self._compiled is None else self._compiled
+    def _run(self, ws: Tensor, tokens: Text | None) -> Tensor:
+        return self.synthesize(self._synthesis, ws, tokens)
 
 
 class _Graph:
-    """A batch of fixed shape as one CUDA graph, with the inputs it reads and the kept values it refers to."""
+    """A batch of fixed shape as one CUDA graph, with its inputs and the cached values that it reads."""
 
-    def __init__(self, paint: Paint, mode: Callable[[], Any], ws: Tensor, text: Text | None) -> None:
-        self._inputs = mapped((ws, text), torch.clone)
+    def __init__(
+        self,
+        run: Callable[[Tensor, Text | None], Tensor],
+        mode: Callable[[], Any],
+        ws: Tensor,
+        tokens: Text | None,
+    ) -> None:
+        self._inputs = tree_map_only(Tensor, torch.clone, (ws, tokens))
         with mode() as used:
-            self._call = CapturedCall(lambda: paint(*self._inputs))
+            self._call = CapturedCall(lambda: run(*self._inputs))
         self._used = dict(used)
 
-    def __call__(self, ws: Tensor, text: Text | None) -> Tensor:
-        for place, value in zip(leaves(self._inputs), leaves((ws, text)), strict=True):
-            place.copy_(value)
+    def __call__(self, ws: Tensor, tokens: Text | None) -> Tensor:
+        for held, value in zip(_tensors(self._inputs), _tensors((ws, tokens)), strict=True):
+            held.copy_(value)
         return self._call()
 
 
-def prepare(painter: FastPainter, ws: Tensor, text: Text | None) -> Optimized:
-    """Paints one picture of ws [1, num_ws, w_dim], which fills caches and compiles; what came of it."""
+def _tensors(nested: Any) -> list[Tensor]:
+    """Those in nested tuples, in order."""
+    return [leaf for leaf in tree_leaves(nested) if isinstance(leaf, Tensor)]
+
+
+def prepare(fast: FastSynthesis, ws: Tensor, tokens: Text | None) -> Optimized:
+    """Makes one image of ws [1, num_ws, w_dim], which fills caches and compiles; returns what was done."""
     start = time.perf_counter()
     try:
         with fixed_weights() as used:
-            painter(ws, text)
+            fast(ws, tokens)
     except torch.OutOfMemoryError:
         raise ValueError(
-            f"the memory of {painter.device} does not hold batches of {painter.batch_size or 1}: use a "
+            f"the memory of {fast.device} does not hold batches of {fast.batch_size or 1}: use a "
             "smaller batch_size, or another device"
         ) from None
     seconds = time.perf_counter() - start
     size = sum(value.numel() * value.element_size() for value in used.values())
-    return replace(painter.choice, kept=len(used), kept_bytes=size, seconds=seconds)
+    return replace(fast.choice, cached=len(used), cached_bytes=size, seconds=seconds)
 
 
 def check_choice(choice: Optimized, device: torch.device, precision: str) -> None:
@@ -187,7 +177,7 @@ def check_choice(choice: Optimized, device: torch.device, precision: str) -> Non
     Formulation(conv=choice.conv or "direct", filter=choice.filter or "band")
     size = choice.batch_size
     if size is not None and size < 1:
-        raise ValueError(f"batch_size={size} makes no picture: use at least 1")
+        raise ValueError(f"batch_size={size} is too small: use 1 or more")
     if size is not None and not (choice.cuda_graphs or choice.compiles):
         raise ValueError(f"batch_size={size} is for what is compiled or captured: leave it out")
     if choice.cuda_graphs and device.type != "cuda":

@@ -1,4 +1,4 @@
-"""Pictures one after the other in one file that every browser plays: animated PNG, GIF or WebP."""
+"""Images one after the other in one file that every browser plays: animated PNG, GIF or WebP."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
     ".gif": ("GIF", {}),
     ".webp": ("WEBP", {"lossless": True}),
 }
-"""Ending to the format and what Pillow is told about it. GIF keeps 256 colours of a picture."""
+"""Ending to the format and what Pillow is told about it. GIF keeps 256 colours of an image."""
 FASTEST = 50.0
-"""Pictures per second; GIF counts hundredths of a second, and players slow down shorter ones than two."""
+"""Images per second; GIF counts hundredths of a second, and players slow down shorter ones than two."""
 
 
 def check_animation(file: str | Path, fps: float) -> Path:
@@ -30,31 +30,31 @@ def check_animation(file: str | Path, fps: float) -> Path:
     if path.suffix.lower() == ".webp" and not features.check("webp"):
         raise ValueError(f"{path} needs a Pillow that writes WebP: name it {path.stem}.png instead")
     if not 0.1 <= fps <= FASTEST:
-        raise ValueError(f"fps={fps} is no speed from 0.1 to {FASTEST:g} pictures per second: use 12")
+        raise ValueError(f"fps={fps} is out of range: use 0.1 to {FASTEST:g} images per second, such as 12")
     return check_file(path)
 
 
 def save_animation(
-    pictures: Sequence[Image.Image],
+    images: Sequence[Image.Image],
     file: str | Path,
     fps: float = 12.0,
     recipe: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Writes RGB pictures of one size as an endless animation, whole or not at all; returns the path.
+    """Writes RGB images of one size as an endless animation, whole or not at all; returns the path.
 
-    fps: pictures per second. recipe: what they are made from, which the file then holds as JSON text.
+    fps: images per second. recipe: what they are made from, which the file then holds as JSON text.
     ValueError as in `check_animation`.
     """
     path = check_animation(file, fps)
-    kind, told = FORMATS[path.suffix.lower()]
+    kind, options = FORMATS[path.suffix.lower()]
     if recipe is not None:
-        told = {**told, **_known(kind, json.dumps(recipe))}
+        options = {**options, **_known(kind, json.dumps(recipe))}
 
     def write(stream: IO[bytes]) -> None:
-        rest = list(pictures[1:])
+        rest = list(images[1:])
         shown = round(1000 / fps)
-        pictures[0].save(
-            stream, format=kind, save_all=True, append_images=rest, duration=shown, loop=0, **told
+        images[0].save(
+            stream, format=kind, save_all=True, append_images=rest, duration=shown, loop=0, **options
         )
 
     return save_whole(path, write)
@@ -69,10 +69,10 @@ def _known(kind: str, text: str) -> dict[str, Any]:
     return {"pnginfo": known}
 
 
-def beside(pictures: Sequence[Image.Image]) -> Image.Image:
-    """Equal pictures side by side in one."""
-    width, height = pictures[0].size
-    row = Image.new("RGB", (width * len(pictures), height))
-    for number, picture in enumerate(pictures):
-        row.paste(picture, (number * width, 0))
+def beside(images: Sequence[Image.Image]) -> Image.Image:
+    """Equal images side by side in one."""
+    width, height = images[0].size
+    row = Image.new("RGB", (width * len(images), height))
+    for number, image in enumerate(images):
+        row.paste(image, (number * width, 0))
     return row

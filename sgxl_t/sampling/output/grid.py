@@ -1,4 +1,4 @@
-"""One picture that shows many: a row per prompt or class, a column per seed, both labelled."""
+"""One image that shows many: a row per prompt or class, a column per seed, both labelled."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def labelled_grid(
     *,
     smallest_cell: int = 96,
 ) -> Image.Image:
-    """RGB picture of `len(rows) * len(columns)` equal square images, given row by row; None leaves a gap.
+    """RGB image of `len(rows) * len(columns)` equal square images, given row by row; None leaves a gap.
 
     Small images are enlarged by a whole factor, without smoothing, to at least `smallest_cell` pixels.
     Raises ValueError when a side would pass 32,000 pixels.
     """
     assert len(images) == len(rows) * len(columns), "one image per row and column"
-    side = next(image.width for image in images if image is not None)
-    width, height, cell = check_grid(side, rows, columns, smallest_cell=smallest_cell)
+    resolution = next(image.width for image in images if image is not None)
+    width, height, cell = check_grid(resolution, rows, columns, smallest_cell=smallest_cell)
     font, texts = ImageFont.load_default(TEXT_SIZE), [_wrapped(text) for text in rows]
     left, top = width - PAD - len(columns) * (cell + GAP), PAD * 2 + TEXT_SIZE
     sheet = Image.new("RGB", (width, height), PAPER)
@@ -46,20 +46,20 @@ def labelled_grid(
 
 
 def check_grid(
-    side: int, rows: Sequence[str], columns: Sequence[str], *, smallest_cell: int = 96
+    resolution: int, rows: Sequence[str], columns: Sequence[str], *, smallest_cell: int = 96
 ) -> tuple[int, int, int]:
-    """Width and height of a grid of pictures of `side` pixels, and the side of its cells, in pixels.
+    """Width and height of a grid of images of `resolution` pixels, and the size of its cells, in pixels.
 
     Raises ValueError when a side would pass 32,000 pixels.
     """
-    cell = side * max(1, -(-smallest_cell // side))
+    cell = resolution * max(1, -(-smallest_cell // resolution))
     font = ImageFont.load_default(TEXT_SIZE)
     lines = [line for text in rows for line in _wrapped(text).split("\n")]
     width = PAD * 3 + max(int(font.getlength(line)) for line in lines) + len(columns) * (cell + GAP)
     height = PAD * 3 + TEXT_SIZE + len(rows) * (cell + GAP)
     if max(width, height) > MAX_SIDE:
         raise ValueError(
-            f"a grid of {len(rows)} x {len(columns)} pictures would have {width} x {height} pixels: "
+            f"a grid of {len(rows)} x {len(columns)} images would have {width} x {height} pixels: "
             f"ask for fewer at a time, at most {MAX_SIDE} pixels fit along a side"
         )
     return width, height, cell

@@ -1,11 +1,10 @@
-"""Pictures on disk: names people can read, files that are whole or not there."""
+"""Images on disk: names people can read, files that are whole or not there."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
 import json
-import os
 import re
 import tempfile
 import unicodedata
@@ -17,7 +16,7 @@ from typing import IO, Any
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from sgxl_t.files.whole import name_aside
+from sgxl_t.files.whole import whole_file
 
 KEY = "sgxl-t"
 """Under it a PNG holds what it was made from."""
@@ -25,7 +24,7 @@ MAX_NAME = 80
 OTHER_FORMATS = (".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".mp4")
 
 
-def picture_names(conditions: Sequence[str], *, exact: bool = False) -> dict[str, str]:
+def image_names(conditions: Sequence[str], *, exact: bool = False) -> dict[str, str]:
     """Stem of the file names of each prompt or class, such as `a-red-fox-in-snow`; all differ.
 
     Plain letters, digits and dashes on every system. What loses more than case and commas (long names, other
@@ -37,8 +36,8 @@ def picture_names(conditions: Sequence[str], *, exact: bool = False) -> dict[str
     shared = Counter(names.values())
     for condition, name in names.items():
         loose = re.sub(r"[-_,.\s]+", " ", condition.lower()).strip().replace(" ", "-")
-        said = condition.replace(" ", "-") if exact else loose
-        if not name or name != said or len(name) > MAX_NAME or shared[name] > 1:
+        expected = condition.replace(" ", "-") if exact else loose
+        if not name or name != expected or len(name) > MAX_NAME or shared[name] > 1:
             digest = hashlib.sha256(condition.encode("utf-8", "surrogatepass")).hexdigest()[:8]
             names[condition] = "-".join(part for part in (name[:MAX_NAME].strip("-"), digest) if part)
     return names
@@ -52,7 +51,7 @@ def _slug(text: str) -> str:
 def save_png(image: Image.Image, path: str | Path, recipe: Mapping[str, Any] | None = None) -> Path:
     """Writes one PNG aside and renames it; returns the path. ValueError when the folder cannot take it.
 
-    recipe: what the picture is made from, which the file then holds as JSON text.
+    recipe: what the image is made from, which the file then holds as JSON text.
     """
     known = PngInfo()
     if recipe is not None:
@@ -64,19 +63,13 @@ def save_whole(path: str | Path, write: Callable[[IO[bytes]], None]) -> Path:
     """Lets `write` fill a file beside the path, which takes its name once it is whole; returns the path."""
     path = check_file(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = name_aside(path)
-    try:
-        with aside.open("xb") as stream:
-            write(stream)
-        os.replace(aside, path)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
+    with whole_file(path, flush=False) as aside, aside.open("xb") as stream:
+        write(stream)
     return path
 
 
 def check_file(path: str | Path) -> Path:
-    """The path itself when a picture can be written there; ValueError of one sentence otherwise."""
+    """The path itself when an image can be written there; ValueError of one sentence otherwise."""
     path = Path(path)
     if path.is_dir():
         raise ValueError(f"{path} is a folder: name a file, such as {path / 'grid.png'}")
@@ -84,18 +77,18 @@ def check_file(path: str | Path) -> Path:
     return path
 
 
-def names_picture(path: str | Path) -> bool:
-    """Whether a path is called like a PNG and is no folder; ValueError for pictures of other formats."""
+def names_image(path: str | Path) -> bool:
+    """Whether a path is called like a PNG and is no folder; ValueError for images of other formats."""
     suffix, folder = Path(path).suffix.lower(), Path(path).is_dir()
     if suffix in OTHER_FORMATS and not folder:
         raise ValueError(
-            f"{path} does not end in .png: pictures are written as PNG, so name a .png or a folder"
+            f"{path} does not end in .png: images are written as PNG, so name a .png or a folder"
         )
     return suffix == ".png" and not folder
 
 
 def check_writable(folder: str | Path) -> Path:
-    """The folder itself when pictures can be written into it; ValueError of one sentence otherwise.
+    """The folder itself when images can be written into it; ValueError of one sentence otherwise.
 
     It is not made yet: a request that fails later for another reason leaves nothing behind.
     """

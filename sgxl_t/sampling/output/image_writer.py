@@ -1,4 +1,4 @@
-"""Pictures put where they were asked for, as they are made: a file each, one grid, a sheet in pages."""
+"""Writes images where they were asked for, as they are made: a file each, one grid, a sheet in pages."""
 
 from __future__ import annotations
 
@@ -6,29 +6,27 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from sgxl_t.sampling.image import GeneratedImage
 from sgxl_t.sampling.output.grid import check_grid, labelled_grid
 from sgxl_t.sampling.output.image_files import (
     check_file,
     check_writable,
-    names_picture,
-    picture_names,
+    image_names,
+    names_image,
     save_png,
 )
-from sgxl_t.sampling.output.recipe import Drawing, Recipe, refuse_others
+from sgxl_t.sampling.output.recipe import Recipe, Recipes, refuse_overwriting
 from sgxl_t.sampling.output.sheet import page_files, write_sheets
-from sgxl_t.sampling.sample_spec import Row, candidates, column_titles
-
-if TYPE_CHECKING:
-    from sgxl_t.sampling.pipeline import Picture
+from sgxl_t.sampling.sample_spec import GridRow, candidates, column_titles
 
 
 @dataclass(frozen=True)
-class Album:
-    """Where the pictures of rows go. out: a folder for one file each, or the PNG of a single picture; grid,
-    sheet: a PNG with labels; None: nowhere.
+class ImageWriter:
+    """Writes the images of rows; None: not written.
 
+    out: a folder for one file each, or the PNG of a single image. grid, sheet: a PNG with labels.
     sheet_rows: rows on a page of the sheet.
     """
 
@@ -48,133 +46,139 @@ class Album:
         if self.sheet is not None:
             page_files(self.sheet, 1, self.sheet_rows)
 
-    def check_others(self, rows: Sequence[Row], drawing: Drawing, best_of: int = 1) -> None:
-        """Raises ValueError where a file is there already and holds pictures that are made otherwise.
+    def check_existing(self, rows: Sequence[GridRow], recipes: Recipes, best_of: int = 1) -> None:
+        """Raises ValueError where a file is there already and holds images that are made otherwise.
 
-        best_of: candidates behind each shot, any of which may be the one that is written.
+        best_of: candidates behind each spec, any of which may be the one that is written.
         """
-        refuse_others(self._wanted(rows, drawing, best_of))
+        refuse_overwriting(self._wanted(rows, recipes, best_of))
 
     def _wanted(
-        self, rows: Sequence[Row], drawing: Drawing, best_of: int
+        self, rows: Sequence[GridRow], recipes: Recipes, best_of: int
     ) -> Iterator[tuple[Path, list[Recipe]]]:
         """The files of these rows, each with the recipes that it may get."""
-        names = self._names(rows, drawing)
+        names = self._names(rows, recipes)
         if self.out is not None and Path(self.out).exists():
-            tried = [(row, shot) for row in rows for one in row.shots for shot in candidates(one, best_of)]
+            tried = [(row, spec) for row in rows for one in row.specs for spec in candidates(one, best_of)]
             if self._is_file:
-                yield Path(self.out), [drawing.recipe(shot) for _, shot in tried]
+                yield Path(self.out), [recipes.of(spec) for _, spec in tried]
             else:
-                for row, shot in tried:
-                    yield self._file(names[row.name], shot.seed, shot.psi, drawing), [drawing.recipe(shot)]
+                for row, spec in tried:
+                    yield self._file(names[row.name], spec.seed, spec.psi, recipes), [recipes.of(spec)]
         if self.grid is not None:
-            yield Path(self.grid), [_together(rows, drawing, best_of)]
+            yield Path(self.grid), [_together(rows, recipes, best_of)]
         if self.sheet is not None:
             for page, part in zip(self._pages(rows), self._parts(rows), strict=True):
-                yield page, [_together(part, drawing, best_of)]
+                yield page, [_together(part, recipes, best_of)]
 
     def write(
         self,
-        pictures: Iterable[Picture],
-        rows: Sequence[Row],
-        drawing: Drawing,
+        images: Iterable[GeneratedImage],
+        rows: Sequence[GridRow],
+        recipes: Recipes,
         *,
-        side: int,
+        resolution: int,
         best_of: int = 1,
     ) -> Written:
-        """Writes the pictures of the rows, which come in their order. side: of one picture, in pixels.
+        """Writes the images of the rows, which come in their order. resolution: of one image, in pixels.
 
         Files, pages and the grid appear as soon as they are complete. Raises ValueError before the first
-        picture is asked for where a grid or page would be too large, and for several pictures in one file.
+        image is asked for where a grid or page would be too large, and for several images in one file.
         """
         labels, titles, written = [row.label for row in rows], column_titles(rows), Written()
-        asked = sum(len(row.shots) for row in rows)
+        asked = sum(len(row.specs) for row in rows)
         if self._is_file and asked > 1:
             raise ValueError(
-                f"--out {self.out} names one file and {asked} pictures were asked for: name a folder, or put "
-                f"them into one picture with --grid {self.out}"
+                f"--out {self.out} names one file and {asked} images were asked for: name a folder, or put "
+                f"them into one image with --grid {self.out}"
             )
         if self.grid is not None:
-            check_grid(side, labels, titles)
-        kept: list[Picture | None] = []
-        cells = self._cells(iter(pictures), rows, drawing, written, kept)
+            check_grid(resolution, labels, titles)
+        grid_cells: list[GeneratedImage | None] = []
+        cells = self._cells(iter(images), rows, recipes, written, grid_cells)
         if self.sheet is not None:
-            known = [_together(part, drawing, best_of) for part in self._parts(rows)]
+            known = [_together(part, recipes, best_of) for part in self._parts(rows)]
             rows_per_page = self.sheet_rows
             pages = write_sheets(
-                cells, labels, titles, self.sheet, side=side, rows_per_page=rows_per_page, recipes=known
+                cells,
+                labels,
+                titles,
+                self.sheet,
+                resolution=resolution,
+                rows_per_page=rows_per_page,
+                recipes=known,
             )
             written.sheet = [str(page) for page in pages]
         for _ in cells:  # those that no page took
             pass
         if self.grid is not None:
             written.grid = str(self.grid)
-            whole = labelled_grid([one and one.image for one in kept], labels, titles)
-            save_png(whole, self.grid, _together(rows, drawing, best_of))
+            whole = labelled_grid([None if one is None else one.image for one in grid_cells], labels, titles)
+            save_png(whole, self.grid, _together(rows, recipes, best_of))
         return written
 
     def _cells(
         self,
-        pictures: Iterator[Picture],
-        rows: Sequence[Row],
-        drawing: Drawing,
+        images: Iterator[GeneratedImage],
+        rows: Sequence[GridRow],
+        recipes: Recipes,
         written: Written,
-        kept: list[Picture | None],
-    ) -> Iterator[Picture | None]:
-        """The pictures, each saved, noted and kept as asked, with None where a row is shorter than others."""
-        names, width = self._names(rows, drawing), len(column_titles(rows))
+        grid_cells: list[GeneratedImage | None],
+    ) -> Iterator[GeneratedImage | None]:
+        """The images, each saved, noted and kept as asked, with None where a row is shorter than others."""
+        names, width = self._names(rows, recipes), len(column_titles(rows))
         for row in rows:
-            for shot, picture in zip(row.shots, islice(pictures, len(row.shots)), strict=True):
+            for spec, image in zip(row.specs, islice(images, len(row.specs)), strict=True):
                 if self.out is not None:
-                    path = self._file(names[row.name], picture.seed, picture.psi, drawing)
-                    save_png(picture.image, path, drawing.recipe(replace(shot, seed=picture.seed)))
-                    written.pictures.append(note(path, row.name, picture))
+                    path = self._file(names[row.name], image.seed, image.psi, recipes)
+                    save_png(image.image, path, recipes.of(replace(spec, seed=image.seed)))
+                    written.pictures.append(note(path, row.name, image))
                 if self.grid is not None:
-                    kept.append(picture)
-                yield picture
-            missing: list[Picture | None] = [None] * (width - len(row.shots))
+                    grid_cells.append(image)
+                yield image
+            missing: list[GeneratedImage | None] = [None] * (width - len(row.specs))
             if self.grid is not None:
-                kept += missing
+                grid_cells += missing
             yield from missing
 
-    def _file(self, name: str, seed: int, psi: float, drawing: Drawing) -> Path:
-        """Where one picture goes."""
-        place = Path(str(self.out))
-        return place if self._is_file else place / f"{name}{drawing.ending(seed, psi)}.png"
+    def _file(self, name: str, seed: int, psi: float, recipes: Recipes) -> Path:
+        """Where one image goes."""
+        path = Path(str(self.out))
+        return path if self._is_file else path / f"{name}{recipes.name_ending(seed, psi)}.png"
 
     @staticmethod
-    def _names(rows: Sequence[Row], drawing: Drawing) -> dict[str, str]:
-        return picture_names([row.name for row in rows], exact=drawing.kind == "text")
+    def _names(rows: Sequence[GridRow], recipes: Recipes) -> dict[str, str]:
+        return image_names([row.name for row in rows], exact=recipes.kind == "text")
 
-    def _pages(self, rows: Sequence[Row]) -> list[Path]:
+    def _pages(self, rows: Sequence[GridRow]) -> list[Path]:
         return page_files(str(self.sheet), len(rows), self.sheet_rows)
 
-    def _parts(self, rows: Sequence[Row]) -> list[Sequence[Row]]:
+    def _parts(self, rows: Sequence[GridRow]) -> list[Sequence[GridRow]]:
         """The rows of each page."""
         return [rows[first : first + self.sheet_rows] for first in range(0, len(rows), self.sheet_rows)]
 
     @property
     def _is_file(self) -> bool:
-        return self.out is not None and names_picture(self.out)
+        return self.out is not None and names_image(self.out)
 
 
-def _together(rows: Sequence[Row], drawing: Drawing, best_of: int) -> Recipe:
+def _together(rows: Sequence[GridRow], recipes: Recipes, best_of: int) -> Recipe:
     """What a grid of rows is made from."""
-    shots = [shot for row in rows for shot in row.shots]
+    specs = [spec for row in rows for spec in row.specs]
     labels, titles = [row.label for row in rows], column_titles(rows)
-    return drawing.together(shots, labels=labels, titles=titles, best_of=best_of)
+    return recipes.of_many(specs, labels=labels, titles=titles, best_of=best_of)
 
 
 @dataclass
 class Written:
-    """What an album has written. pictures: file, condition, seed, psi, and score where there is one."""
+    """What an album has written. images: file, condition, seed, psi, and score where there is one."""
 
     pictures: list[dict[str, Any]] = field(default_factory=list)
     grid: str | None = None
     sheet: list[str] = field(default_factory=list)
 
 
-def note(path: Path, condition: str, picture: Picture) -> dict[str, Any]:
-    """What a program wants to know about a picture in a file."""
-    facts = {"file": str(path), "condition": condition, "seed": picture.seed, "psi": picture.psi}
-    return facts if picture.score is None else {**facts, "score": picture.score}
+def note(path: Path, condition: str, image: GeneratedImage) -> dict[str, Any]:
+    """What a program wants to know about an image in a file."""
+    facts = {"file": str(path), "condition": condition, "seed": image.seed, "psi": image.psi}
+    return facts if image.score is None else {**facts, "score": image.score}

@@ -1,4 +1,4 @@
-"""Interpolations put where they were asked for: numbered files, a strip with labels, an animation."""
+"""Writes interpolations where they were asked for: numbered files, a strip with labels, an animation."""
 
 from __future__ import annotations
 
@@ -6,25 +6,23 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from sgxl_t.sampling.image import GeneratedImage
 from sgxl_t.sampling.output.animation import beside, check_animation, save_animation
 from sgxl_t.sampling.output.grid import check_grid, labelled_grid
-from sgxl_t.sampling.output.image_files import check_file, check_writable, names_picture, save_png
+from sgxl_t.sampling.output.image_files import check_file, check_writable, names_image, save_png
 from sgxl_t.sampling.output.image_writer import note
-from sgxl_t.sampling.output.recipe import Drawing, Recipe, refuse_others
-from sgxl_t.sampling.sample_spec import Step
-
-if TYPE_CHECKING:
-    from sgxl_t.sampling.pipeline import Picture
+from sgxl_t.sampling.output.recipe import Recipe, Recipes, refuse_overwriting
+from sgxl_t.sampling.sample_spec import InterpolationFrame
 
 
 @dataclass(frozen=True)
-class Reel:
-    """Where the pictures of interpolations go; None: nowhere.
+class InterpolationWriter:
+    """Writes the images of interpolations; None: not written.
 
     folder: numbered files. strip: a PNG with a row per seed. animation: .png, .gif or .webp, the seeds side
-    by side, at `fps` pictures per second.
+    by side, at `fps` images per second.
     """
 
     folder: str | Path | None = None
@@ -35,7 +33,7 @@ class Reel:
     def check(self) -> None:
         """Raises ValueError, before anything is made, for places that cannot be written."""
         if self.folder is not None:
-            if names_picture(self.folder):
+            if names_image(self.folder):
                 raise ValueError(
                     f"--out {self.folder} names one file: name a folder for the frames, or use --strip "
                     f"{self.folder}"
@@ -46,12 +44,12 @@ class Reel:
         if self.animation is not None:
             check_animation(self.animation, self.fps)
 
-    def check_others(self, tracks: Mapping[int, Sequence[Step]], drawing: Drawing) -> None:
-        """Raises ValueError where a file is there already and holds pictures that are made otherwise.
+    def check_existing(self, tracks: Mapping[int, Sequence[InterpolationFrame]], recipes: Recipes) -> None:
+        """Raises ValueError where a file is there already and holds images that are made otherwise.
 
         So are frames of a longer way, which would stand behind those of this one.
         """
-        refuse_others(self._wanted(tracks, drawing))
+        refuse_overwriting(self._wanted(tracks, recipes))
         for seed, track in tracks.items():
             later = self._frame(seed, len(track))
             if later is not None and later.exists():
@@ -61,63 +59,61 @@ class Reel:
                 )
 
     def _wanted(
-        self, tracks: Mapping[int, Sequence[Step]], drawing: Drawing
+        self, tracks: Mapping[int, Sequence[InterpolationFrame]], recipes: Recipes
     ) -> Iterator[tuple[Path, list[Recipe]]]:
         """The files of these tracks, each with the recipe that it gets."""
         for seed, track in tracks.items():
-            for number, step in enumerate(track):
-                frame = self._frame(seed, number)
-                if frame is not None:
-                    yield frame, [drawing.recipe(step)]
-        steps = [step for track in tracks.values() for step in track]
+            for number, frame in enumerate(track):
+                file = self._frame(seed, number)
+                if file is not None:
+                    yield file, [recipes.of(frame)]
+        every = [frame for track in tracks.values() for frame in track]
         if self.strip is not None:
-            yield Path(self.strip), [drawing.together(steps)]
+            yield Path(self.strip), [recipes.of_many(every)]
         if self.animation is not None:
-            yield Path(self.animation), [drawing.together(steps, fps=self.fps)]
+            yield Path(self.animation), [recipes.of_many(every, fps=self.fps)]
 
     def _frame(self, seed: int, number: int) -> Path | None:
-        """The file of one picture, where they go into files."""
+        """The file of one image, where they go into files."""
         return None if self.folder is None else Path(self.folder) / f"seed{seed:04d}-frame{number:04d}.png"
 
     def write(
         self,
-        pictures: Iterable[Picture],
-        tracks: Mapping[int, Sequence[Step]],
-        drawing: Drawing,
+        images: Iterable[GeneratedImage],
+        tracks: Mapping[int, Sequence[InterpolationFrame]],
+        recipes: Recipes,
         *,
-        side: int,
+        resolution: int,
     ) -> list[dict[str, Any]]:
-        """Writes the pictures of the tracks, one track after the other; returns what lies in files.
+        """Writes the images of the tracks, one track after the other; returns what lies in files.
 
-        tracks: seed to its way, all of one length. side: of one picture, in pixels. Raises ValueError before
-        the first picture is asked for where the strip would be too large.
+        tracks: seed to its way, all of one length. resolution: of one image, in pixels. Raises
+        ValueError before the first image is asked for where the strip would be too large.
         """
-        steps, coming = next(iter(tracks.values())), iter(pictures)
-        labels = [f"seed {seed}" for seed in tracks]
+        track_of_one = next(iter(tracks.values()))
+        labels, coming = [f"seed {seed}" for seed in tracks], iter(images)
         if self.strip is not None:
-            check_grid(side, labels, [""] * len(steps))
+            check_grid(resolution, labels, [""] * len(track_of_one))
         notes: list[dict[str, Any]] = []
-        kept: list[Picture] = []
+        shown: list[GeneratedImage] = []
         for seed, track in tracks.items():
-            for number, picture in enumerate(islice(coming, len(track))):
+            for number, image in enumerate(islice(coming, len(track))):
                 file = self._frame(seed, number)
                 if file is not None:
-                    save_png(picture.image, file, drawing.recipe(track[number]))
-                    notes.append({**note(file, picture.condition, picture), "share": track[number].share})
+                    save_png(image.image, file, recipes.of(track[number]))
+                    notes.append({**note(file, image.condition, image), "share": track[number].share})
                 if self.strip is not None or self.animation is not None:
-                    kept.append(picture)
-        images, every = (
-            [picture.image for picture in kept],
-            [step for track in tracks.values() for step in track],
-        )
+                    shown.append(image)
+        every = [frame for track in tracks.values() for frame in track]
         if self.strip is not None:
             titles = [
-                picture.condition if step.share in (0, 1) else f"{step.share:.0%}"
-                for picture, step in zip(kept, steps, strict=False)
+                image.condition if frame.share in (0, 1) else f"{frame.share:.0%}"
+                for image, frame in zip(shown, track_of_one, strict=False)
             ]
-            save_png(labelled_grid(images, labels, titles), self.strip, drawing.together(every))
+            strip = labelled_grid([image.image for image in shown], labels, titles)
+            save_png(strip, self.strip, recipes.of_many(every))
         if self.animation is not None:
-            moments = [beside(images[frame :: len(steps)]) for frame in range(len(steps))]
-            recipe = drawing.together(every, fps=self.fps)
-            save_animation(moments, self.animation, self.fps, recipe)
+            length = len(track_of_one)
+            frames = [beside([image.image for image in shown[at::length]]) for at in range(length)]
+            save_animation(frames, self.animation, self.fps, recipes.of_many(every, fps=self.fps))
         return notes

@@ -1,4 +1,4 @@
-"""What a picture is made from, said by its file and its name, so that none takes another's place unseen."""
+"""What an image is made from, stored in its file and name, so that no other is overwritten unnoticed."""
 
 from __future__ import annotations
 
@@ -16,19 +16,18 @@ from sgxl_t.files.terminal import visible
 from sgxl_t.files.untrusted import parse_json
 from sgxl_t.metrics.generated import model_hash
 from sgxl_t.sampling.output.image_files import KEY
-from sgxl_t.sampling.sample_spec import Shot, Step
-from sgxl_t.sampling.truncation import Truncation
+from sgxl_t.sampling.sample_spec import InterpolationFrame, SampleSpec, TruncationMode
 
 if TYPE_CHECKING:
     from sgxl_t.sampling.pipeline import Pipeline
 
 Recipe = dict[str, Any]
-"""What a picture is made from, as JSON values: model, what it shows, seed, truncation."""
+"""What an image is made from, as JSON values: model, what it shows, seed, truncation."""
 
 
 @dataclass(frozen=True)
-class Drawing:
-    """What all pictures of a request have in common.
+class Recipes:
+    """What all images of a request have in common.
 
     model: hash of the model's files. centroids: hash of the centres, where truncation pulls to them.
     precision: of products.
@@ -36,14 +35,14 @@ class Drawing:
 
     model: str | None
     kind: str
-    truncation: Truncation = "class"
+    truncation: TruncationMode = "class"
     cutoff: int | None = None
     centroids: str | None = None
     precision: str = "fp32"
 
     @classmethod
-    def of(cls, pipe: Pipeline, truncation: Truncation, cutoff: int | None) -> Drawing:
-        """Pictures of this pipeline with this truncation."""
+    def for_pipeline(cls, pipe: Pipeline, truncation: TruncationMode, cutoff: int | None) -> Recipes:
+        """Images of this pipeline with this truncation."""
         model = None if pipe.info is None else model_hash(pipe.info.folder)
         centres = pipe.centroids if truncation == "centroid" else None
         hashed = (
@@ -51,7 +50,7 @@ class Drawing:
         )
         return cls(model, pipe.condition.kind, truncation, cutoff, hashed, pipe.precision)
 
-    def ending(self, seed: int, psi: float) -> str:
+    def name_ending(self, seed: int, psi: float) -> str:
         """What file names say besides the prompt or class: -seed0003-psi0.7-centroid."""
         parts = [f"seed{seed:04d}"]
         if psi != 1:
@@ -61,26 +60,26 @@ class Drawing:
         parts += [] if self.precision == "fp32" else [self.precision]
         return "-".join(["", *parts])
 
-    def recipe(self, shot: Shot | Step) -> Recipe:
-        """Of one picture. What does not change it, such as the kind of truncation at psi 1, is left out."""
-        if isinstance(shot, Step):
-            ends = {"first": self.recipe(shot.first), "last": self.recipe(shot.last)}
-            return {"model": self.model, **ends, "share": shot.share}
-        made: Recipe = {"model": self.model, "seed": shot.seed, "psi": shot.psi}
+    def of(self, spec: SampleSpec | InterpolationFrame) -> Recipe:
+        """Of one image. What does not change it, such as the kind of truncation at psi 1, is left out."""
+        if isinstance(spec, InterpolationFrame):
+            ends = {"first": self.of(spec.first), "last": self.of(spec.last)}
+            return {"model": self.model, **ends, "share": spec.share}
+        made: Recipe = {"model": self.model, "seed": spec.seed, "psi": spec.psi}
         if self.kind != "none":
-            made[self._word] = shot.condition
-        if shot.mix is not None:
-            made |= {f"mixed {self._word}": shot.mix.condition, "layers": list(shot.mix.layers)}
-        if shot.psi != 1:
+            made[self._noun] = spec.condition
+        if spec.mix is not None:
+            made |= {f"mixed {self._noun}": spec.mix.condition, "layers": list(spec.mix.layers)}
+        if spec.psi != 1:
             made |= {"truncation": self.truncation, "cutoff": self.cutoff, "centroids": self.centroids}
         return made | ({} if self.precision == "fp32" else {"precision": self.precision})
 
-    def together(self, shots: Iterable[Shot | Step], **layout: Any) -> Recipe:
-        """Of one file that shows many pictures. layout: how, such as the labels beside them."""
-        return {"model": self.model, "pictures": digest([[self.recipe(shot) for shot in shots], layout])}
+    def of_many(self, specs: Iterable[SampleSpec | InterpolationFrame], **layout: Any) -> Recipe:
+        """Of one file that shows many images. layout: how, such as the labels beside them."""
+        return {"model": self.model, "pictures": digest([[self.of(spec) for spec in specs], layout])}
 
     @property
-    def _word(self) -> str:
+    def _noun(self) -> str:
         return "prompt" if self.kind == "text" else self.kind
 
 
@@ -90,7 +89,7 @@ def digest(value: Any) -> str:
 
 
 def written_in(path: Path) -> Recipe | None:
-    """The recipe that a picture file holds; None for a picture that has none, and for any other file.
+    """The recipe that an image file holds; None for an image that has none, and for any other file.
 
     It lies in the text of a PNG, in the comment of a GIF and in the XMP of a WebP.
     """
@@ -103,8 +102,8 @@ def written_in(path: Path) -> Recipe | None:
     return recipe if isinstance(recipe, dict) else None
 
 
-def refuse_others(wanted: Iterable[tuple[Path, Sequence[Recipe]]]) -> None:
-    """Raises ValueError where a file would be replaced by a picture that is made from something else.
+def refuse_overwriting(wanted: Iterable[tuple[Path, Sequence[Recipe]]]) -> None:
+    """Raises ValueError where a file would be replaced by an image that is made from something else.
 
     wanted: files that are going to be written, each with the recipes that it may get.
     """
@@ -123,7 +122,7 @@ def refuse_others(wanted: Iterable[tuple[Path, Sequence[Recipe]]]) -> None:
 
 
 def _difference(held: Recipe | None, wanted: Recipe) -> str:
-    """What the picture in a file is, beside the one that would take its place."""
+    """What the image in a file is, beside the one that would take its place."""
     if held is None:
         return "with nothing in it that says what it was made from"
     if held.get("model") != wanted["model"]:

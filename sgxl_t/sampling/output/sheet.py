@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import islice
+from itertools import islice, repeat
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from sgxl_t.sampling.image import GeneratedImage
 from sgxl_t.sampling.output.grid import check_grid, labelled_grid
 from sgxl_t.sampling.output.image_files import check_writable, save_png
 from sgxl_t.sampling.output.recipe import Recipe
-
-if TYPE_CHECKING:
-    from sgxl_t.sampling.pipeline import Picture
 
 
 def page_files(file: str | Path, rows: int, rows_per_page: int) -> list[Path]:
@@ -23,7 +20,7 @@ def page_files(file: str | Path, rows: int, rows_per_page: int) -> list[Path]:
     """
     file = Path(file)
     if rows_per_page < 1:
-        raise ValueError(f"{rows_per_page} rows on a page leave it empty: use at least 1")
+        raise ValueError(f"{rows_per_page} rows on a page are too few: use at least 1")
     if file.suffix.lower() != ".png":
         raise ValueError(f"{file} does not end in .png: name the sheet {file.name or 'sheet'}.png")
     if file.is_dir():
@@ -37,28 +34,29 @@ def page_files(file: str | Path, rows: int, rows_per_page: int) -> list[Path]:
 
 
 def write_sheets(
-    pictures: Iterable[Picture | None],
+    images: Iterable[GeneratedImage | None],
     labels: Sequence[str],
     columns: Sequence[str],
     file: str | Path,
     *,
-    side: int,
+    resolution: int,
     rows_per_page: int = 32,
     recipes: Sequence[Recipe] | None = None,
 ) -> list[Path]:
     """Writes the pages and returns their paths.
 
-    pictures: for every label in order, one picture per column or None for a gap; they may come one by one,
-        since a page is written as soon as it is full and only its own pictures are kept. side: pixels of one.
+    images: for every label in order, one image per column or None for a gap; they may come one by one,
+        since a page is written as soon as it is full and only its own images are kept.
+    resolution: of one image, in pixels.
     recipes: what each page is made from, for its file.
-    Raises ValueError before the first picture is asked for when a page would be too large for one PNG.
+    Raises ValueError before the first image is asked for when a page would be too large for one PNG.
     """
     files = page_files(file, len(labels), rows_per_page)
     spans = [list(labels[page * rows_per_page : (page + 1) * rows_per_page]) for page in range(len(files))]
     for rows in spans:
-        check_grid(side, rows, columns)
-    coming = iter(pictures)
-    for path, rows, recipe in zip(files, spans, recipes or [None] * len(files), strict=True):
-        images = [one and one.image for one in islice(coming, len(rows) * len(columns))]
-        save_png(labelled_grid(images, rows, columns), path, recipe)
+        check_grid(resolution, rows, columns)
+    coming, known = iter(images), recipes or repeat(None, len(files))
+    for path, rows, recipe in zip(files, spans, known, strict=True):
+        cells = [None if one is None else one.image for one in islice(coming, len(rows) * len(columns))]
+        save_png(labelled_grid(cells, rows, columns), path, recipe)
     return files

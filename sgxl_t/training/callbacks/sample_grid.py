@@ -14,9 +14,9 @@ from torchvision.utils import make_grid
 from sgxl_t.conditioning.generate import generate
 from sgxl_t.datasets.base import ImageSource
 from sgxl_t.files.whole import whole_file
+from sgxl_t.ops.random import training_rng
 from sgxl_t.training.callbacks.callback import Callback, Snapshot
 from sgxl_t.training.loop.data import real_images
-from sgxl_t.training.parallel.runtime import stream
 from sgxl_t.training.train_state import TrainState
 
 
@@ -39,7 +39,7 @@ class SampleGrid(Callback):
         self.conditions = grid_conditions(self._source, state.condition.kind, self._rows)
         self._given = [one for one in self.conditions for _ in range(self._columns)]
         self._z = torch.randn(
-            len(self._given), state.g.raw.z_dim, generator=stream(self._seed, "grid", 0)
+            len(self._given), state.g.raw.z_dim, generator=training_rng(self._seed, "grid", 0)
         ).to(next(state.ema.network.parameters()).device)
         self.real = real_images(self._source, len(self._given), self._seed)
         save_grid(self.real, self._folder / "reals.png", columns=self._columns)

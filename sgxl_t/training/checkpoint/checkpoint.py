@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,7 +23,7 @@ from torch import Tensor, nn
 from sgxl_t.files.regular import is_regular
 from sgxl_t.files.tensors import write_tensors
 from sgxl_t.files.untrusted import kind_of, read_json
-from sgxl_t.files.whole import name_aside
+from sgxl_t.files.whole import whole_folder
 from sgxl_t.training.checkpoint.disk import as_write_error
 
 log = logging.getLogger(__name__)
@@ -89,17 +88,11 @@ def save_checkpoint(
     Raises WriteError, with nothing left of the new one and all of the old ones, where the disk is full.
     """
     folder = root / f"kimg_{kimg:011.3f}"
-    aside = name_aside(folder)
     try:
-        aside.mkdir(parents=True)
-        _write(aside, parts, state, models)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(aside, folder)
-        _sync(root)
+        with whole_folder(folder, mark=None) as aside:
+            _write(aside, parts, state, models)
     except (OSError, SafetensorError) as error:
         raise as_write_error(error, _bytes(parts, models)) from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
     remove_old(root, folder, keep)
     return folder
 
@@ -115,7 +108,7 @@ def remove_old(root: Path, newest: Path, keep: int) -> None:
 def _write(
     aside: Path, parts: dict[str, dict[str, Tensor]], state: dict[str, Any], models: Mapping[str, Path]
 ) -> None:
-    """All files of a checkpoint, flushed to disk."""
+    """All files of a checkpoint."""
     for stem, tensors in parts.items():
         write_tensors(aside / f"{stem}{TENSORS}", tensors)
     (aside / STATE).write_text(json.dumps({"format": FORMAT, **state}, indent=1))
@@ -124,8 +117,6 @@ def _write(
     written = sorted(path for path in aside.rglob("*") if path.is_file())
     files = {path.relative_to(aside).as_posix(): _fingerprint(path) for path in written}
     (aside / MANIFEST).write_text(json.dumps({"format": FORMAT, "files": files}, indent=1))
-    for path in aside.rglob("*"):
-        _sync(path)
 
 
 def _bytes(parts: dict[str, dict[str, Tensor]], models: Mapping[str, Path]) -> int:
@@ -211,11 +202,3 @@ def _problem(folder: Path) -> str | None:
     except (ValueError, KeyError, TypeError, AttributeError):
         return f"{MANIFEST} is garbled"
     return None
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

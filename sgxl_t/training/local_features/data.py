@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from sgxl_t.datasets import ImageSource, batches
+from sgxl_t.datasets import BatchOptions, ImageSource, batches
 from sgxl_t.ops.images import as_rgb
 from sgxl_t.training.local_features.config import FeaturesConfig
 
@@ -107,7 +107,7 @@ def read_pictures(
             f"{count} pictures are too few to train feature networks: give at least {MIN_PICTURES}"
         )
     images, labels, captions = [], [], []
-    reader = batches(source, batch_size=min(READ_BATCH, count), seed=seed)
+    reader = batches(source, BatchOptions(batch_size=min(READ_BATCH, count), seed=seed))
     rounds = -(-count // min(READ_BATCH, count))
     for batch in tqdm(islice(reader, rounds), "reading pictures", rounds, disable=not progress, leave=False):
         images.append(_reduced(as_rgb(batch.images), config.max_side).permute(0, 2, 3, 1))

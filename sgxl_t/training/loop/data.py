@@ -6,15 +6,18 @@ import copy
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from sgxl_t.datasets.base import Batch, ImageSource, open_source
+from sgxl_t.datasets.base import Batch, ImageSource
 from sgxl_t.datasets.loading.loader import IndexedBatches, batches
+from sgxl_t.datasets.loading.options import BatchOptions
 from sgxl_t.datasets.loading.streaming import StreamBatches
-from sgxl_t.datasets.shards import Consent, ShardOptions
+from sgxl_t.datasets.open import open_source
+from sgxl_t.datasets.shards.discover import Consent
+from sgxl_t.datasets.shards.source import ShardOptions
 from sgxl_t.networks.configs import GeneratorConfig
 from sgxl_t.ops.images import as_rgb
 from sgxl_t.training.config.parts import DataConfig
@@ -94,17 +97,6 @@ def real_images(source: ImageSource, count: int, seed: int) -> Tensor:
     return as_rgb(torch.stack([source[index].image for index in order]))
 
 
-@dataclass(frozen=True, kw_only=True)
-class LoaderSettings:
-    """batch_size: images of one micro-batch on one process. ahead: micro-batches of one update, so that the
-    next update finds its images ready when this one ends. num_workers, caption_dropout: as in DataConfig."""
-
-    batch_size: int
-    ahead: int
-    num_workers: int
-    caption_dropout: float
-
-
 class TrainingBatches:
     """Batches of this process from where the state stands; `open` comes first, and again after a rollback.
 
@@ -112,31 +104,22 @@ class TrainingBatches:
     loop has waited for batches so far.
     """
 
-    def __init__(self, source: ImageSource, settings: LoaderSettings, runtime: Runtime) -> None:
-        self.source, self.settings, self.runtime = source, settings, runtime
+    def __init__(self, source: ImageSource, options: BatchOptions, runtime: Runtime) -> None:
+        """options: with the seed of the run and as many batches ahead as an update takes."""
+        self.source, self.options, self.runtime = source, options, runtime
         self.waited = 0.0
         self._loader: IndexedBatches | StreamBatches | None = None
 
     def open(self, state: TrainState) -> None:
         """Starts to load; what was open is closed."""
         self.close()
-        saved, runtime, settings = state.data_positions, self.runtime, self.settings
+        saved, runtime = state.data_positions, self.runtime
         position = None
         if saved is not None:  # of another number of processes: the loader finds out and says so
             position = saved[runtime.rank] if len(saved) == runtime.world_size else {}
-        ahead_limit = AHEAD_BYTES // (settings.batch_size * 3 * self.source.resolution**2)
-        self._loader = batches(
-            self.source,
-            batch_size=settings.batch_size,
-            seed=state.seed,
-            rank=runtime.rank,
-            world_size=runtime.world_size,
-            images_seen=state.images_seen,
-            num_workers=settings.num_workers,
-            caption_dropout=settings.caption_dropout,
-            position=position,
-            ahead=min(settings.ahead, ahead_limit),
-        )
+        most = AHEAD_BYTES // (self.options.batch_size * 3 * self.source.resolution**2)
+        options = replace(self.options, seed=state.seed, ahead=min(self.options.ahead, most))
+        self._loader = batches(self.source, options, images_seen=state.images_seen, position=position)
 
     def next(self, iteration: int) -> Batch:
         """The next batch, for the update after so many."""

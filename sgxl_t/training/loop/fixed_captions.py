@@ -49,7 +49,7 @@ def cache_captions(condition: Condition, source: ImageSource, runtime: Runtime, 
         return
     with on_main_process(runtime, folder, "its captions"):
         if runtime.is_main:
-            condition.keep(captions, folder)
+            condition.cache(captions, folder)
     share_files(runtime, folder)
     if not runtime.is_main:
-        condition.keep(captions, folder)
+        condition.cache(captions, folder)

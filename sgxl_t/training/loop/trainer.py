@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sgxl_t.objectives.micro_batch import MicroBatch
 from sgxl_t.objectives.objective import Networks, Phase, Stats
+from sgxl_t.ops.random import training_rng
 from sgxl_t.training.callbacks.callback import Callbacks
 from sgxl_t.training.checkpoint.divergence import roll_back
 from sgxl_t.training.checkpoint.run_checkpoints import RunCheckpoints
@@ -24,7 +25,7 @@ from sgxl_t.training.loop.learning_rate import learning_rate_factor
 from sgxl_t.training.loop.running_statistics import RunningStatistics
 from sgxl_t.training.parallel.interrupt import StopRequest
 from sgxl_t.training.parallel.machines import check_agreement
-from sgxl_t.training.parallel.runtime import Runtime, stream
+from sgxl_t.training.parallel.runtime import Runtime
 from sgxl_t.training.parallel.trained_network import TrainedNetwork
 from sgxl_t.training.train_state import TrainState
 
@@ -68,8 +69,6 @@ class Trainer:
             world_size=runtime.world_size,
         )
 
-    # One update ------------------------------------------------------------------------------------------
-
     def update(self, batches: list[MicroBatch]) -> None:
         """All micro-batches of one network, its step, then the other, in the order of the paper."""
         state = self.state
@@ -94,7 +93,7 @@ class Trainer:
     def loss(self, phase: Phase, batch: MicroBatch) -> tuple[Tensor, Stats]:
         """Loss of one micro-batch in one phase; its randomness depends on seed, phase and position alone."""
         state, objective = self.state, self.objective
-        rng = stream(state.seed, phase, batch.position)
+        rng = training_rng(state.seed, phase, batch.position)
         z = torch.randn(len(batch.images), state.g.raw.z_dim, generator=rng)
         z = z.to(self.runtime.device, non_blocking=True)
         if phase == "d":
@@ -126,8 +125,6 @@ class Trainer:
         with self.device_batches.beside():
             batches = [make(self.data.next(state.iteration), position) for position in positions]
         return self.device_batches.hand_over(batches)
-
-    # The run ---------------------------------------------------------------------------------------------
 
     def train(self) -> bool:
         """Goes on to the configured length; False when it was interrupted or ran into its time limit."""

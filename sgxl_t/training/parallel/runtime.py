@@ -28,18 +28,6 @@ GOODBYE = timedelta(seconds=10)
 LOW_PRECISION = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def stream(seed: int, role: str, position: int) -> torch.Generator:
-    """Random stream of one role from one place in the order of all images (a CPU generator).
-
-    position: of the first image it is for, counted over all processes, so that it does not matter which of
-    them draws, and that a restart draws the same.
-    """
-    key = seed
-    for part in (*role.encode(), 0, position):  # the 0 keeps roles that end in digits apart
-        key = (key * 1_000_003 + part + 1) % (2**63 - 25)
-    return torch.Generator().manual_seed(key)
-
-
 _LOST = re.compile(
     r"closed by peer|reset by peer|remote process exited|Broken pipe|Connection refused", re.IGNORECASE
 )

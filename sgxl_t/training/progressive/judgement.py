@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from sgxl_t.conditioning.generate import generate
-from sgxl_t.datasets.base import open_source
+from sgxl_t.datasets.open import open_source
 from sgxl_t.metrics.judges.judges import JUDGE_FILES, Judge, load_judge
 from sgxl_t.model_io.model_folder import load_model, read_info
-from sgxl_t.training.parallel.runtime import stream
+from sgxl_t.ops.random import training_rng
 
 JUDGED = ("class", "text")
 """Conditions whose answers a judge can read."""
@@ -96,6 +96,6 @@ def answers(
     samples = [source[index] for index in range(len(source))]
     given = [sample.label if kind == "class" else sample.caption for sample in samples]
     requested = given if kind == "class" else [source.attributes(index) for index in range(len(source))]
-    z = torch.randn(len(given), generator.z_dim, generator=stream(seed, "judge", 0)).to(device)
+    z = torch.randn(len(given), generator.z_dim, generator=training_rng(seed, "judge", 0)).to(device)
     images = generate(generator, condition, given, z)
     return Answers(images, torch.tensor(requested), [sample.caption or "" for sample in samples])

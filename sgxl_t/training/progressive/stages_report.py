@@ -11,10 +11,10 @@ from torch import Tensor
 
 from sgxl_t.conditioning.generate import generate
 from sgxl_t.model_io.model_folder import load_model
+from sgxl_t.ops.random import training_rng
 from sgxl_t.training.callbacks.report import curves, health, page, picture, table, write_page
 from sgxl_t.training.callbacks.sample_grid import save_grid
 from sgxl_t.training.callbacks.stats_file import read_stats
-from sgxl_t.training.parallel.runtime import stream
 from sgxl_t.training.progressive.stages_state import StagesState, StageState, draw_stages
 
 PROTOCOL = (
@@ -38,7 +38,7 @@ def stage_images(
     generator, condition, _ = load_model(root / stage.folder / "best")
     generator.to(device)
     condition.to(device)
-    z = torch.randn(len(given), generator.z_dim, generator=stream(seed, "chain", 0)).to(device)
+    z = torch.randn(len(given), generator.z_dim, generator=training_rng(seed, "chain", 0)).to(device)
     return generate(generator, condition, given, z, batch_size=4)
 
 

@@ -68,18 +68,18 @@ class Extended:
 
     def _take_lines(self, data: bytes) -> None:
         """A POSIX extended header, made of lines "LENGTH key=value"."""
-        place = 0
-        while match := LINE.match(data, place):
+        at = 0
+        while match := LINE.match(data, at):
             length = int(match[1])
-            value = data[match.end() : place + length - 1]
+            value = data[match.end() : at + length - 1]
             if match[2] in (b"path", b"GNU.sparse.name"):
                 self.name = value.decode(*ENCODING)
             elif match[2] == b"size" and value.isdigit() and len(value) < 16:
                 self.size = int(value)
             self.sparse |= match[2].startswith(b"GNU.sparse.")
-            if place + length < match.end():
+            if at + length < match.end():
                 break
-            place += length
+            at += length
 
 
 class Forward:

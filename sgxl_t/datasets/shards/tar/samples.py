@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, BinaryIO, cast
 
-from sgxl_t.datasets.decode import Bounds, is_picture
+from sgxl_t.datasets.decode import Bounds, is_image
 from sgxl_t.datasets.images.layout import file_kind
 from sgxl_t.datasets.images.members import is_system
 from sgxl_t.datasets.rejects import RejectedItemError, Rejects
@@ -34,10 +34,10 @@ def group_name(group: Group) -> str:
     return f"{shard_name(group['__url__'])}/{group['__key__']}"
 
 
-def picture_ending(group: Group) -> str | None:
-    """Ending of the sample's picture, the first that it has; None where it has none."""
+def image_ending(group: Group) -> str | None:
+    """Ending of the sample's image, the first that it has; None where it has none."""
     return next(
-        (key for key in group if group[key] is not None and key[0] != "_" and is_picture(f"x.{key}")), None
+        (key for key in group if group[key] is not None and key[0] != "_" and is_image(f"x.{key}")), None
     )
 
 
@@ -89,7 +89,7 @@ def groups(
             for member in members(tar, label, rejects, unused):
                 if is_system(member.name):
                     continue
-                # Only the last ending counts: "a.b.jpg" is the picture of sample "a.b".
+                # Only the last ending counts: "a.b.jpg" is the image of sample "a.b".
                 stem, dot, ending = member.name.rpartition(".")
                 if not (dot and stem) or "/" in ending or ending.startswith("_"):
                     unused.pass_over(file_kind(""), f"{label}/{member.name}")
@@ -126,23 +126,23 @@ def _has_files(group: Group) -> bool:
     return any(key[0] != "_" for key in group)
 
 
-def _is_picture(ending: str) -> bool:
-    return is_picture(f"x.{ending}")
+def _is_image(ending: str) -> bool:
+    return is_image(f"x.{ending}")
 
 
 def _unused_kind(ending: str) -> str:
-    return "further picture of a sample" if _is_picture(ending) else file_kind(f".{ending}")
+    return "further picture of a sample" if _is_image(ending) else file_kind(f".{ending}")
 
 
 def _put(group: Group, ending: str, member: Member, tar: Forward, bounds: Bounds, lazy: bool) -> bool:
     """Adds one file to the sample, or raises RejectedItemError; False for what is no part of it: files that
-    are neither texts nor pictures, and pictures beside the first."""
+    are neither texts nor images, and images beside the first."""
     if ending in group:
         raise RejectedItemError("second file of one name in a shard")
     if len(group) > MAX_FILES:
         raise RejectedItemError("too many files in one sample", f"more than {MAX_FILES}")
     text = ending in TEXT_ENDINGS
-    if not text and not (_is_picture(ending) and picture_ending(group) is None):
+    if not text and not (_is_image(ending) and image_ending(group) is None):
         group[ending] = None
         return False
     if member.size > (MAX_TEXT_BYTES if text else bounds.max_file_bytes):

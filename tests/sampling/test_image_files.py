@@ -5,13 +5,13 @@ import pytest
 from PIL import Image
 
 from sgxl_t.sampling.output.grid import labelled_grid
-from sgxl_t.sampling.output.image_files import check_writable, picture_names, save_png
+from sgxl_t.sampling.output.image_files import check_writable, image_names, save_png
 
 
 def test_names_read_like_the_prompt():
-    assert picture_names(["A red fox, in snow."]) == {"A red fox, in snow.": "a-red-fox-in-snow"}
-    assert picture_names(["t-shirt", "9"]) == {"t-shirt": "t-shirt", "9": "9"}
-    assert picture_names(["a red fox", "t-shirt"], exact=True) == {
+    assert image_names(["A red fox, in snow."]) == {"A red fox, in snow.": "a-red-fox-in-snow"}
+    assert image_names(["t-shirt", "9"]) == {"t-shirt": "t-shirt", "9": "9"}
+    assert image_names(["a red fox", "t-shirt"], exact=True) == {
         "a red fox": "a-red-fox",
         "t-shirt": "t-shirt",
     }
@@ -21,7 +21,7 @@ def test_names_read_like_the_prompt():
     "prompt", ["../../etc/passwd", "C++", "a/b", "\u96ea\u306e\u72d0", "x" * 500, "...", "con\x00"]
 )
 def test_names_are_plain_on_every_system(prompt):
-    name = picture_names([prompt])[prompt]
+    name = image_names([prompt])[prompt]
     assert name.isascii()
     assert name.replace("-", "").isalnum()
     assert len(name) < 100
@@ -29,7 +29,7 @@ def test_names_are_plain_on_every_system(prompt):
 
 def test_prompts_never_share_a_name():
     prompts = ["a fox", "A fox", "a  fox", "a fox!", "C", "C++", "x" * 100, "x" * 101, "\u96ea", "\u72d0"]
-    assert len(set(picture_names(prompts).values())) == len(prompts)
+    assert len(set(image_names(prompts).values())) == len(prompts)
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_prompts_never_share_a_name():
     [("a fox", "A fox"), ("a fox", "a fox."), ("a, b", "a b"), ("x" * 99, "x" * 98), ("caf\u00e9", "cafe")],
 )
 def test_prompts_of_two_calls_share_no_name_on_any_system(one, other):
-    names = [picture_names([prompt], exact=True)[prompt].lower() for prompt in (one, other)]
+    names = [image_names([prompt], exact=True)[prompt].lower() for prompt in (one, other)]
     assert names[0] != names[1]
 
 

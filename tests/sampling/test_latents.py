@@ -1,28 +1,29 @@
-"""Styles of shots: mixed layers, ways between, and what grids are planned from."""
+"""Styles of specs: mixed layers, ways between, and what grids are planned from."""
 
 import numpy as np
 import pytest
 import torch
 from tiny_models import tiny_model
 
-from sgxl_t.sampling.latents import latents, slerp, styles_between, styles_of
+from sgxl_t.ops.random import latents
+from sgxl_t.sampling.latents import interpolated_styles, slerp, spec_styles
 from sgxl_t.sampling.pipeline import Pipeline
 from sgxl_t.sampling.sample_spec import (
-    Asked,
+    ConditionEntry,
+    InterpolationFrame,
     Mix,
-    Shot,
-    Step,
+    SampleSpec,
     candidates,
     column_titles,
+    plan_interpolation,
     plan_rows,
-    plan_steps,
     spans,
 )
-from sgxl_t.sampling.truncation import truncated_styles
+from sgxl_t.sampling.truncation import Truncation, truncated_styles
 
 NAMES = ("sgt-tiny-16", "sgxl-tiny-16")
 ENDS = {"class": (1, 3), "text": ("a red fox", "a blue car")}
-PULL = {"cutoff": None, "truncation": "class", "centroids": None}
+PLAIN = Truncation()
 
 
 def unit(count, dim, seed=0):
@@ -52,10 +53,13 @@ def test_equal_and_opposite_vectors_have_a_way_too():
 @pytest.mark.parametrize("kind", ENDS)
 def test_a_way_begins_and_ends_with_the_shots(kind, name):
     generator, condition = tiny_model(kind, name)
-    first, last = Shot(ENDS[kind][0], 1, 0.9), Shot(ENDS[kind][1], 2, 0.4)
-    ends = styles_of(generator, condition, [first, last], PULL)
-    way = styles_between(
-        generator, condition, [Step(first, last, 0.0), Step(first, last, 1.0), Step(first, last, 0.5)], PULL
+    first, last = SampleSpec(ENDS[kind][0], 1, 0.9), SampleSpec(ENDS[kind][1], 2, 0.4)
+    ends = spec_styles(generator, condition, [first, last], PLAIN)
+    way = interpolated_styles(
+        generator,
+        condition,
+        [InterpolationFrame(first, last, share) for share in (0.0, 1.0, 0.5)],
+        PLAIN,
     )
     torch.testing.assert_close(way[:2], ends, rtol=1e-5, atol=1e-6)
     if kind == "class":
@@ -64,14 +68,14 @@ def test_a_way_begins_and_ends_with_the_shots(kind, name):
 
 def test_text_features_turn_on_the_sphere():
     generator, condition = tiny_model("text")
-    first, last = (Shot(end, 1) for end in ENDS["text"])
-    way = styles_between(generator, condition, [Step(first, last, 0.5)], PULL)[0, 0]
+    first, last = (SampleSpec(end, 1) for end in ENDS["text"])
+    way = interpolated_styles(generator, condition, [InterpolationFrame(first, last, 0.5)], PLAIN)[0, 0]
     features = way[generator.z_dim :].detach()
     ends = condition.encode(list(ENDS["text"])).c.detach()
     assert float(features.norm()) == pytest.approx(float(ends.norm(dim=1).mean()), rel=1e-5)
     middle = torch.nn.functional.normalize(ends.sum(0), dim=0)
     assert float(torch.cosine_similarity(features, middle, dim=0)) == pytest.approx(1, abs=1e-5)
-    alone = styles_of(generator, condition, [first], PULL)[0, 0]
+    alone = spec_styles(generator, condition, [first], PLAIN)[0, 0]
     torch.testing.assert_close(way[: generator.z_dim], alone[: generator.z_dim])
 
 
@@ -81,8 +85,12 @@ def test_a_mix_takes_exactly_its_layers_from_the_other(kind, name):
     generator, condition = tiny_model(kind, name)
     first, other = ENDS[kind]
     layers = (0, generator.num_ws - 1)
-    shots = [Shot(first, 3, 0.7, Mix(other, layers)), Shot(first, 3, 0.7), Shot(other, 3, 0.7)]
-    mixed, base, source = styles_of(generator, condition, shots, PULL)
+    specs = [
+        SampleSpec(first, 3, 0.7, Mix(other, layers)),
+        SampleSpec(first, 3, 0.7),
+        SampleSpec(other, 3, 0.7),
+    ]
+    mixed, base, source = spec_styles(generator, condition, specs, PLAIN)
     for layer in range(generator.num_ws):
         expected = source if layer in layers else base
         torch.testing.assert_close(mixed[layer], expected[layer])
@@ -117,29 +125,35 @@ def rows_of(asked, seeds=(0, 1), psis=(1.0,), **more):
 
 
 def test_rows_have_a_column_per_seed_and_psi():
-    rows = rows_of([Asked("fox")], psis=(0.5, 1.0))
-    assert [(shot.seed, shot.psi) for shot in rows[0].shots] == [(0, 0.5), (0, 1.0), (1, 0.5), (1, 1.0)]
+    rows = rows_of([ConditionEntry("fox")], psis=(0.5, 1.0))
+    assert [(spec.seed, spec.psi) for spec in rows[0].specs] == [(0, 0.5), (0, 1.0), (1, 0.5), (1, 1.0)]
     assert column_titles(rows) == ["seed 0, psi 0.5", "seed 0, psi 1", "seed 1, psi 0.5", "seed 1, psi 1"]
-    assert column_titles(rows_of([Asked("fox")], seeds=(3,), psis=(0.5, 1.0))) == ["psi 0.5", "psi 1"]
+    assert column_titles(rows_of([ConditionEntry("fox")], seeds=(3,), psis=(0.5, 1.0))) == [
+        "psi 0.5",
+        "psi 1",
+    ]
 
 
 def test_what_a_row_has_of_its_own_stands_in_its_label():
-    rows = rows_of([Asked("fox"), Asked("dog", psi=0.5), Asked("car", seed=9)])
+    rows = rows_of([ConditionEntry("fox"), ConditionEntry("dog", psi=0.5), ConditionEntry("car", seed=9)])
     assert [row.label for row in rows] == ["FOX", "DOG | psi 0.5", "CAR | seed 9"]
-    assert [len(row.shots) for row in rows] == [2, 2, 1]
+    assert [len(row.specs) for row in rows] == [2, 2, 1]
     assert column_titles(rows[:2]) == ["seed 0", "seed 1"]
     assert column_titles(rows) == ["", "seed 1"], "no title where rows differ"
 
 
 def test_candidates_of_two_seeds_never_meet():
-    tried = [one.seed for seed in range(3) for one in candidates(Shot("fox", seed), 4)]
+    tried = [one.seed for seed in range(3) for one in candidates(SampleSpec("fox", seed), 4)]
     assert tried == list(range(12))
-    assert rows_of([Asked("fox")], best_of=4)[0].columns == ("best of seeds 0-3", "best of seeds 4-7")
+    assert rows_of([ConditionEntry("fox")], best_of=4)[0].columns == (
+        "best of seeds 0-3",
+        "best of seeds 4-7",
+    )
 
 
 def test_steps_show_every_shot_once():
-    keys = [Shot(word, 0) for word in ("a", "b", "a")]
-    steps = plan_steps(keys, 1)
+    keys = [SampleSpec(word, 0) for word in ("a", "b", "a")]
+    steps = plan_interpolation(keys, 1)
     assert [(step.first.condition, step.share) for step in steps] == [
         ("a", 0.0),
         ("a", 0.5),
@@ -147,7 +161,7 @@ def test_steps_show_every_shot_once():
         ("b", 0.5),
         ("b", 1.0),
     ]
-    assert len(plan_steps(keys, 0)) == 3
+    assert len(plan_interpolation(keys, 0)) == 3
 
 
 def test_numbers_are_written_as_people_do():

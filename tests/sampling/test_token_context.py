@@ -14,9 +14,9 @@ from sgxl_t.metrics.generated import GeneratorFakes
 from sgxl_t.model_io.model_folder import load_model, save_model
 from sgxl_t.networks.generators.registry import build_generator, model_config
 from sgxl_t.networks.text.tokens import TextBlend, TextTokens
+from sgxl_t.sampling.latents import token_context
 from sgxl_t.sampling.pipeline import Pipeline
-from sgxl_t.sampling.sample_spec import Mix, Shot, Step
-from sgxl_t.sampling.token_context import attended_text
+from sgxl_t.sampling.sample_spec import InterpolationFrame, Mix, SampleSpec
 
 FOX, CAR = "a red fox", "a small blue car in snow"
 
@@ -110,19 +110,24 @@ def test_ways_begin_and_end_with_the_prompts_and_read_both_between():
     ends = arrays(pipe([FOX, CAR]))
     assert near(way[0], ends[0])
     assert near(way[-1], ends[1])
-    steps = [Step(Shot(FOX, 0), Shot(CAR, 0), share) for share in (0.0, 0.5)]
-    text = attended_text(generator, condition, steps)
+    steps = [InterpolationFrame(SampleSpec(FOX, 0), SampleSpec(CAR, 0), share) for share in (0.0, 0.5)]
+    text = token_context(generator, condition, steps)
     assert isinstance(text, TextBlend)
     assert text.share.tolist() == [[0.0, 0.0], [0.5, 0.5]]
-    still = attended_text(generator, condition, [Step(Shot(FOX, 0), Shot(FOX, 1), 0.5)])
+    still = token_context(
+        generator, condition, [InterpolationFrame(SampleSpec(FOX, 0), SampleSpec(FOX, 1), 0.5)]
+    )
     assert isinstance(still, TextTokens)
 
 
 def test_a_mix_reads_its_prompt_where_it_styles_the_last_layer():
     generator, condition = attending()
     assert generator.synthesis.last_layers() == [2, 5]
-    shots = [Shot(FOX, 0), *(Shot(FOX, 0, mix=Mix(CAR, layers)) for layers in ((2,), (3, 4), (5, 6)))]
-    text = attended_text(generator, condition, shots)
+    specs = [
+        SampleSpec(FOX, 0),
+        *(SampleSpec(FOX, 0, mix=Mix(CAR, layers)) for layers in ((2,), (3, 4), (5, 6))),
+    ]
+    text = token_context(generator, condition, specs)
     assert text.share.tolist() == [[0, 0], [1, 0], [0, 0], [0, 1]]
     pipe = Pipeline(generator, condition)
     mixed = arrays(pipe(FOX, mix=CAR, layers=range(generator.num_ws)))

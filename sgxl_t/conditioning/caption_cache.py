@@ -1,4 +1,4 @@
-"""Vectors of fixed sets of captions, kept in a folder under a hash of what they were made of."""
+"""Text features of fixed sets of captions, cached in a folder under a hash of encoder and captions."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def encode_all(encoder: TextEncoder, captions: Sequence[str]) -> Tensor:
     return torch.cat([encoder.encode_text(list(batch)).float().cpu() for batch in shown])
 
 
-def stored_features(encoder: TextEncoder, captions: Sequence[str], folder: Path) -> Tensor:
+def cached_features(encoder: TextEncoder, captions: Sequence[str], folder: Path) -> Tensor:
     """float32 [N, dim] of a frozen encoder: read from the folder, or made now and written there.
 
     The file's name is a hash of the encoder's reference, its weights and the captions in their order; a
@@ -45,7 +45,7 @@ def stored_features(encoder: TextEncoder, captions: Sequence[str], folder: Path)
 
 
 def _hash(encoder: TextEncoder, captions: Sequence[str]) -> str:
-    # Equal weights do not make equal vectors: towers of two references may differ in an activation alone.
+    # Equal weights do not make equal vectors: encoders of two references may differ in an activation alone.
     parts = encoder.encoders if isinstance(encoder, JoinedEncoders) else [encoder]
     made_by = [part.reference for part in parts], encoder.weights_hash(), encoder.dim, len(captions)
     digest = hashlib.sha256(f"2 {made_by}".encode("utf-8", "surrogatepass"))

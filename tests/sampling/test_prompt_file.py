@@ -1,16 +1,7 @@
 import pytest
 
-from sgxl_t.sampling.requests import (
-    Line,
-    check_psi,
-    check_seeds,
-    parse_layers,
-    parse_line,
-    parse_psis,
-    parse_seeds,
-    read_lines,
-    read_prompts,
-)
+from sgxl_t.sampling.prompt_file import PromptLine, parse_line, read_lines, read_prompts
+from sgxl_t.sampling.sample_spec import check_psi, check_seeds, parse_layers, parse_psis, parse_seeds
 
 
 @pytest.mark.parametrize(
@@ -51,7 +42,7 @@ def test_seeds_in_python_are_whole_numbers_from_zero(seeds):
 
 @pytest.mark.parametrize("psi", [float("nan"), float("inf"), -float("inf"), 2.5])
 def test_psi_is_a_number_near_one(psi):
-    with pytest.raises(ValueError, match="is no number from -2 to 2"):
+    with pytest.raises(ValueError, match="is out of range: use -2 to 2"):
         check_psi(psi)
 
 
@@ -63,7 +54,7 @@ def test_prompts_come_one_a_line_without_comments_and_empty_lines(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "sentence"),
-    [(b"\xff\xfe\x00a", "not UTF-8"), (b"\n# only a comment\n", "holds no prompt"), (None, "is no file")],
+    [(b"\xff\xfe\x00a", "not UTF-8"), (b"\n# only a comment\n", "holds no prompt"), (None, "is not a file")],
 )
 def test_prompt_file_that_cannot_serve_is_one_sentence(tmp_path, content, sentence):
     file = tmp_path / "prompts.txt"
@@ -77,10 +68,10 @@ def test_lines_name_a_psi_and_a_seed_of_their_own(tmp_path):
     file = tmp_path / "prompts.txt"
     file.write_text("a red fox\na car | psi=0.7 | seed=3\n  a dog|seed = 12\nthis | that\n# psi=2\n")
     assert read_lines(file) == [
-        Line("a red fox"),
-        Line("a car", 0.7, 3),
-        Line("a dog", None, 12),
-        Line("this | that"),
+        PromptLine("a red fox"),
+        PromptLine("a car", 0.7, 3),
+        PromptLine("a dog", None, 12),
+        PromptLine("this | that"),
     ]
     with pytest.raises(ValueError, match="gives 'a car' a psi or seed of its own, which only"):
         read_prompts(file)
@@ -92,10 +83,10 @@ def test_lines_name_a_psi_and_a_seed_of_their_own(tmp_path):
         ("a fox | ps=0.7", "has an option 'ps': a line takes psi=NUMBER and seed=NUMBER, each once"),
         ("a fox | psi=1 | psi=0.5", "each once"),
         ("| psi=0.5", "has options only: begin it with a prompt"),
-        ("a fox | psi=much", "psi 'much' is no list of numbers"),
-        ("a fox | psi=0.5,1", "a line takes one"),
-        ("a fox | psi=9", "is no number from -2 to 2"),
-        ("a fox | seed=0-3", "seed '0-3' is no whole number: a line takes one"),
+        ("a fox | psi=much", "psi 'much' is not a list of numbers"),
+        ("a fox | psi=0.5,1", "psi '0.5,1' is a list: a line takes one number"),
+        ("a fox | psi=9", "is out of range: use -2 to 2"),
+        ("a fox | seed=0-3", "seed '0-3' is not a whole number: a line takes one"),
         ("a fox | seed=9999999999999999999", "whole number from 0 to 2"),
     ],
 )
@@ -109,7 +100,7 @@ def test_psis_and_layers_are_lists():
     assert parse_psis("0.3, 1,0.3,-0.5") == [0.3, 1.0, -0.5]
     assert parse_layers("4-6,0") == [4, 5, 6, 0]
     for text in ("", "1,,2", "half"):
-        with pytest.raises(ValueError, match="is no list of numbers: write one such as"):
+        with pytest.raises(ValueError, match="is not a list of numbers: write one such as"):
             parse_psis(text)
     with pytest.raises(ValueError, match="layers 'low' cannot be read: write numbers and ranges such as 4-9"):
         parse_layers("low")

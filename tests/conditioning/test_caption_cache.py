@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from sgxl_t.conditioning.caption_store import stored_features
+from sgxl_t.conditioning.caption_cache import cached_features
 from sgxl_t.networks.text.text_encoder import JoinedEncoders, TextEncoder
 
 CAPTIONS = ["a fox", "a dog in snow"]
@@ -36,7 +36,7 @@ def test_encoders_of_equal_weights_and_other_references_are_kept_apart(tmp_path)
     one, other = Bent("open_clip:A/x", F.gelu), Bent("open_clip:B/x", torch.tanh)
     assert one.weights_hash() == other.weights_hash()
     for encoder in (one, other, JoinedEncoders([one, other]), JoinedEncoders([other, one])):
-        found = stored_features(encoder, CAPTIONS, tmp_path)
+        found = cached_features(encoder, CAPTIONS, tmp_path)
         assert torch.equal(found, encoder.encode_text(CAPTIONS))
-        assert torch.equal(stored_features(encoder, CAPTIONS, tmp_path), found)
+        assert torch.equal(cached_features(encoder, CAPTIONS, tmp_path), found)
     assert len(list(tmp_path.iterdir())) == 4

@@ -13,8 +13,8 @@ MAX_FILTERED = 10_000
 """Samples a filter may leave out before the first that it keeps."""
 
 
-class Watch:
-    """Counts of one reader. read: samples read. used: samples that became pictures. rejects: what this reader
+class ReaderCounts:
+    """Counts of one reader. read: samples read. used: samples that became images. rejects: what this reader
     rejects; the methods pass it on to those of the source, which others fill as well.
 
     All methods raise ValueError when the data is not worth going on: too large a share of samples or shards
