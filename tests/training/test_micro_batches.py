@@ -26,7 +26,7 @@ def one_draw_per_batch(seed, role, position):
 
 
 def weights_after_an_update(folder, features, per_device, end_size, monkeypatch):
-    monkeypatch.setattr(trainer_module, "stream", one_draw_per_batch)
+    monkeypatch.setattr(trainer_module, "training_rng", one_draw_per_batch)
     arguments = tiny_run(
         folder,
         features,
