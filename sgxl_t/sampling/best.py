@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
+from typing import cast
 
 import numpy as np
 import torch
@@ -42,8 +43,7 @@ def open_scorer(condition: Condition, clip: ClipModel | str | None, device: torc
             "the model was stored without the image tower of its CLIP, so nothing ranks its images: name a "
             "CLIP with --clip, such as open_clip:ViT-B-32/openai or local:FOLDER of `sgxl-t features train`"
         )
-    assert isinstance(chosen, ClipModel | str)  # of images too, which other encoders have no vectors for
-    scorer = ClipScore(chosen)
+    scorer = ClipScore(cast("ClipModel | str", chosen))  # every guide is a CLIP
     scorer.clip.to(device)
     return scorer
 
