@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
-from typing import cast
 
 import numpy as np
 import torch
@@ -43,7 +42,8 @@ def open_scorer(condition: Condition, clip: ClipModel | str | None, device: torc
             "the model was stored without the image tower of its CLIP, so nothing ranks its images: name a "
             "CLIP with --clip, such as open_clip:ViT-B-32/openai or local:FOLDER of `sgxl-t features train`"
         )
-    scorer = ClipScore(cast("ClipModel | str", chosen))  # every guide is a CLIP
+    assert isinstance(chosen, ClipModel | str)
+    scorer = ClipScore(chosen)
     scorer.clip.to(device)
     return scorer
 

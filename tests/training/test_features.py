@@ -11,7 +11,7 @@ from sgxl_t.datasets import ImageSource, Sample
 from sgxl_t.networks.backbones.local_networks import SmallCNNConfig, SmallViTConfig, load_local
 from sgxl_t.networks.frozen import load_clip
 from sgxl_t.training.local_features.config import FeaturesConfig
-from sgxl_t.training.local_features.data import read_pictures
+from sgxl_t.training.local_features.data import read_images
 from sgxl_t.training.local_features.train import one_cycle, train_features
 
 WORDS = ("red", "green", "blue")
@@ -155,7 +155,7 @@ def test_sizes_follow_the_configuration(tmp_path):
 
 
 def test_pictures_are_read_once_each_and_reduced():
-    pictures = read_pictures(
+    pictures = read_images(
         Colours(count=70), FeaturesConfig(max_side=8), seed=3, progress=False, device=torch.device("cpu")
     )
     assert pictures.images.shape == (70, 8, 8, 3)
@@ -167,7 +167,7 @@ def test_pictures_are_read_once_each_and_reduced():
 
 
 def test_changed_pictures_stay_near_the_plain_ones():
-    pictures = read_pictures(Colours(), FeaturesConfig(), seed=0, progress=False, device=torch.device("cpu"))
+    pictures = read_images(Colours(), FeaturesConfig(), seed=0, progress=False, device=torch.device("cpu"))
     index = pictures.train[:16]
     plain = pictures.plain(index)
     for changed in (pictures.shifted, pictures.view):

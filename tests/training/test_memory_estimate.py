@@ -154,7 +154,7 @@ def test_what_stays_is_counted_to_the_byte(measured):
         trainer.state.ema.network,
         *([trainer.state.condition_ema.network] if trainer.state.condition_ema else []),
     ]
-    assert estimate.averages == bytes_of(t for network in averages for t in tensors_of(network))
+    assert estimate.ema == bytes_of(t for network in averages for t in tensors_of(network))
     frozen = tensors_of(trainer.state.features)
     if trainer.config.cond == "text":
         frozen += tensors_of(trainer.state.condition.original)
@@ -195,7 +195,7 @@ def test_a_whole_update_takes_what_was_estimated(measured):
     estimate, trainer, rounds = measured
     names = tuple(phase.name for phase in estimate.phases)
     part = share(estimate, "single", 1, rounds)
-    standing = part.weights + part.frozen + part.averages + part.moments
+    standing = part.weights + part.frozen + part.ema + part.optimizer
     batch = rounds * estimate.batch
     peak = measure(trainer, names)
     assert part.total - standing - batch == pytest.approx(peak, rel=TOLERANCE)

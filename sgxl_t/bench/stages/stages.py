@@ -45,8 +45,8 @@ def measure_stages(request: BenchRequest, tell: Callable[[str], None]) -> Iterat
                 meter = _Meter(request, config, dtype, batch, clock, product)
                 found[key] = meter.measure(spec, backends)
                 yield from (layer_row(request, resolution, times) for times in found[key].values())
-            for backend in backends:
-                yield from _sums(request, stages, {key: times[backend] for key, times in found.items()})
+            for name in backends:
+                yield from _sums(request, stages, {key: times[name] for key, times in found.items()})
 
 
 def _sums(

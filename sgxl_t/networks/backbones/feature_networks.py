@@ -36,7 +36,7 @@ class FeatureNetwork(nn.Module):
     reference: what it was loaded from. kind: "cnn" or "vit". channels: of the four maps, shallow to deep.
     input_size: side it was trained on, or none. fixed_size: whether it takes no other side.
     embed_dim: width of the pooled features. has_logits: whether it has a classifier.
-    precision: of its products (see `backbone_precision.py`); features leave it as what follows computes.
+    precision: of its products (see `precision.py`); features leave it as what follows computes.
     """
 
     mean: Tensor

@@ -77,7 +77,7 @@ class ClipModel(TextEncoder):
     dim: width of the shared space. image_size: side of the pictures the image tower takes, in pixels.
     model: an open_clip model whose `visual` is the image tower, or None. tokenizer: captions to int64 [N, L].
     text_config: sizes of a plain CLIP text tower, None for another make.
-    precision: of the image tower's products (see `backbone_precision.py`); texts follow the launch.
+    precision: of the image tower's products (see `precision.py` of the backbones); texts follow the launch.
     Frozen and in eval mode as loaded; the text tower learns once its parameters take gradients again.
     """
 
@@ -178,9 +178,9 @@ class ClipModel(TextEncoder):
 
     def text_copy(self) -> ClipModel:
         beside = (getattr(self.model, name, None) for name in NOT_TEXT)
-        # What the copy finds in this table it takes as it is: the tokenizer, and nothing for all but text.
-        taken: dict[int, Any] = {id(part): None for part in beside if part is not None}
-        tower = copy.deepcopy(self, taken | {id(self.tokenizer): self.tokenizer})
+        # deepcopy takes what it finds in its memo: None for all parts but text, and the tokenizer itself.
+        memo: dict[int, Any] = {id(part): None for part in beside if part is not None}
+        tower = copy.deepcopy(self, memo | {id(self.tokenizer): self.tokenizer})
         tower.image_size, tower.reference, tower._hash = 0, None, None
         return tower
 

@@ -135,8 +135,8 @@ def _row(name: str, part: Share, file: str) -> str:
     numbers = (
         part.weights,
         part.frozen,
-        part.averages,
-        part.moments,
+        part.ema,
+        part.optimizer,
         part.gradients,
         part.transit,
         part.maps,

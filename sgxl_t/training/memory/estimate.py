@@ -55,14 +55,14 @@ class PhaseBytes:
 class StepBytes:
     """Bytes of one process before a launch mode divides any of them.
 
-    networks: by role, g, d, and text where the generator has a text tower of its own. averages: the moving
+    networks: by name, g, d, and text where the generator has a text encoder of its own. ema: the moving
     averages. frozen: networks that never learn, and class vectors, by name. batch: the pictures of one round,
     on a GPU beside those of the next update's round.
     images: of a round. parameters: of the generator.
     """
 
     networks: dict[str, NetworkBytes]
-    averages: int
+    ema: int
     frozen: dict[str, int]
     batch: int
     phases: tuple[PhaseBytes, ...]
@@ -95,7 +95,7 @@ def estimate_step(
     phases = tuple(rehearsal.phase(name, one_round) for name in rehearsal.phases())
     return StepBytes(
         networks=sizes,
-        averages=bytes_of(tensor for network in averaged for tensor in tensors_of(network)),
+        ema=bytes_of(tensor for network in averaged for tensor in tensors_of(network)),
         frozen=_frozen(settings, sketches),
         batch=bytes_of([rehearsal.pixels]) * (2 if gpu else 1),
         phases=phases,
