@@ -18,7 +18,7 @@ from sgxl_t.bench.stages.layer_parts import PARTS, LayerParts
 from sgxl_t.bench.stages.schedule import Cost, GrowthStage, cost, stages_of
 from sgxl_t.bench.stages.stage_rows import LayerTimes, StageRow, layer_row, network_row
 from sgxl_t.bench.timing import alternate, clock_name, loops_for, timed
-from sgxl_t.bench.variants import obstacle, runner_class
+from sgxl_t.bench.variants import backend, obstacle, runner_class
 from sgxl_t.networks.configs import GeneratorConfig
 from sgxl_t.networks.generators.registry import model_config
 from sgxl_t.networks.generators.schedule_xl import LayerSpec
@@ -45,8 +45,8 @@ def measure_stages(request: BenchRequest, tell: Callable[[str], None]) -> Iterat
                 meter = _Meter(request, config, dtype, batch, clock, product)
                 found[key] = meter.measure(spec, backends)
                 yield from (layer_row(request, resolution, times) for times in found[key].values())
-            for backend in backends:
-                yield from _sums(request, stages, {key: times[backend] for key, times in found.items()})
+            for name in backends:
+                yield from _sums(request, stages, {key: times[name] for key, times in found.items()})
 
 
 def _sums(
@@ -85,8 +85,8 @@ class _Meter:
         """Times of the parts in every backend, in turns with the matrix product."""
         request, began = self.request, load()
         parts = LayerParts(spec, self.config.stylegan3.w_dim, self.batch, DTYPES[self.dtype], request.device)
-        names = [(backend, part) for backend in backends for part in PARTS]
-        calls = [partial(parts.run, part, backend(backend, always=False)) for backend, part in names]
+        names = [(name, part) for name in backends for part in PARTS]
+        calls = [partial(parts.run, part, backend(name, always=False)) for name, part in names]
         runs: list[Callable[[], object]] = [self.product.run, *calls]
         label = f"{spec.name} batch {self.batch} {self.dtype}"
         hide = None if request.progress else True
