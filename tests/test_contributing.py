@@ -79,3 +79,14 @@ def test_a_model_whose_module_is_not_imported_is_refused_in_one_sentence(tmp_pat
     (copy / "config.json").write_text(json.dumps(words))
     with pytest.raises(ValueError, match="'words', which is not registered here: import the module"):
         load_model(copy)
+
+
+def test_names_that_are_taken_are_refused():
+    from sgxl_t.datasets.open import register_source
+    from sgxl_t.metrics.protocol import register_metric
+
+    with pytest.raises(ValueError, match="a data set 'digits' exists: choose another name"):
+        register_source("digits")
+    for word in ("fid", "fd", "Fid 2"):
+        with pytest.raises(ValueError, match="choose another name"):
+            register_metric(word, extractor="random:small_cnn")
