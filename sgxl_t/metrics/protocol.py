@@ -185,7 +185,7 @@ def register_metric(
     features. n_real: real pictures at most; None takes all. ValueError for a word that is taken.
     """
     if word in (*FAMILIES, *GENERIC) or not re.fullmatch(r"[a-z][a-z_]*", word):
-        raise ValueError(f"{word!r} is taken or no word of small letters: choose another name")
+        raise ValueError(f"{word!r} is taken or not of small letters and _ alone: choose another name")
 
     def register(reduce: Reduce) -> Reduce:
         FAMILIES[word] = MetricFamily(
