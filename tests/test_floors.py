@@ -105,3 +105,9 @@ def test_three_functions_read_the_whole_configuration():
                 if any("TrainConfig" in ast.unparse(hint) for hint in hints):
                     readers.append(f"{named(path)}: {node.name}")
     assert len(readers) <= 3, readers
+
+
+def test_files_of_tests_have_names_of_their_own():
+    """pytest cannot tell two modules of one name apart, as the folders of tests are no packages."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted({name for name in names if names.count(name) > 1}) == []
