@@ -22,7 +22,7 @@ from sgxl_t.training.build import build_parts
 from sgxl_t.training.callbacks.recorder import Recorder
 from sgxl_t.training.checkpoint.divergence import has_diverged, roll_back, skipped_in_a_row
 from sgxl_t.training.checkpoint.state import restore_state, save_state
-from sgxl_t.training.config.compute_config import chosen_forms
+from sgxl_t.training.config.compute_config import chosen_backend
 from sgxl_t.training.config.config import TrainConfig
 from sgxl_t.training.loop.data import Positions, open_loader
 from sgxl_t.training.loop.device_batch import DeviceBatches
@@ -136,15 +136,14 @@ class Trainer:
         rng = training_rng(self.seed, phase, batch.position)
         z = torch.randn(len(batch.images), self.g.raw.z_dim, generator=rng)
         z = z.to(self.runtime.device, non_blocking=True)
+        if phase != "d" or not self.config.objective.share_fakes:
+            with torch.set_grad_enabled(phase != "d"):
+                batch = self.device_batches.encoded(batch)
         if phase == "d":
-            if not self.config.objective.share_fakes:
-                with torch.no_grad():
-                    batch = self.device_batches.encoded(batch)
             networks = Networks(self.g.raw, self.d.engine, self.features)
             return self.objective.d_loss(networks, batch, z, self.images_seen, rng)
-        batch = self.device_batches.encoded(batch)
         if phase == "pl":
-            return self.objective.pl_loss(self.g.engine, batch.cond, z, rng)
+            return self.objective.pl_loss(self.g.engine, batch, z, rng)
         networks = Networks(self.g.engine, self.d.raw, self.features)
         return self.objective.g_loss(networks, batch, z, self.images_seen, rng)
 
@@ -182,7 +181,7 @@ class Trainer:
         self.recorder.start()
         loader = self.loader = open_loader(self)
         started = time.monotonic()
-        forms = chosen_forms(self.config.compute)
+        forms = chosen_backend(self.config.compute)
         with forms, StopRequest() as stop, self._progress_bar(total) as bar:
             done, ending = self.images_seen >= total or self.recorder.at_rest, False
             while not done and not ending:
