@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
-.PHONY: demo test test-slow lint
+.PHONY: demo test test-slow lint mutation
 
 $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -26,3 +26,8 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Which changes of a formula no test notices: docs/experiments/mutation.md.
+mutation: $(READY)
+	$(BIN)/python -m pip install --quiet 'mutmut>=3.8,<4'
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/mutation.py

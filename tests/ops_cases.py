@@ -1,4 +1,4 @@
-"""Inputs of the operations, and the comparison with their plain forms up to second gradients."""
+"""Inputs of the operations, and the comparison with the plain operators up to second gradients."""
 
 from __future__ import annotations
 

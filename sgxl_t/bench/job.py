@@ -18,7 +18,7 @@ from sgxl_t.bench.memory import Memory
 from sgxl_t.bench.request import BenchRequest
 from sgxl_t.bench.runner import Runner
 from sgxl_t.bench.timing import alternate, loops_for, timed
-from sgxl_t.bench.variants import formulation, obstacle, runner_class
+from sgxl_t.bench.variants import backend, obstacle, runner_class
 
 SHORTEST, SHORTEST_QUICK, SHORTEST_CUDA = 60.0, 15.0, 20.0
 """Milliseconds of one turn, at least; a GPU's events are exact."""
@@ -107,11 +107,11 @@ class Job:
         )
 
     def _candidate(self, dtype: str, variant: str, expected: list[Tensor], bar: tqdm) -> Side | None:
-        """One of our forms, once its results agree with those expected; otherwise None and a sentence."""
+        """One of our backends, once its results agree with those expected; otherwise None and a sentence."""
         kind = runner_class(variant, self.mode, dtype)
         if kind is None:
             return None
-        form = formulation(variant, always=self.case.operator)
+        form = backend(variant, always=self.case.operator)
         runner = kind(self.work, self.mode, DTYPES[dtype], self.clock, form)
         label = f"{self.label} {dtype} {variant}"
         try:

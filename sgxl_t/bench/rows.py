@@ -17,7 +17,7 @@ class BenchRow:
     batch: int
     dtype: str
     variant: str
-    """Formulation of the operators."""
+    """Backend of the operators."""
     mode: str
     """forward or forward_backward (gradients of all weights and inputs)."""
     ms: float

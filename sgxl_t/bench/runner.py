@@ -16,7 +16,7 @@ from sgxl_t.bench.timing import timed
 from sgxl_t.ops.conv.frozen import fixed_weights
 from sgxl_t.sampling.fast.graphs import CapturedCall
 
-Formulation = Callable[[], AbstractContextManager[Any]]
+Backend = Callable[[], AbstractContextManager[Any]]
 WARM_UP = 10
 """Calls before a GPU is timed."""
 
@@ -34,10 +34,10 @@ class Runner:
         mode: str,
         dtype: torch.dtype,
         clock: str,
-        formulation: Formulation = nullcontext,
+        backend: Backend = nullcontext,
     ) -> None:
         self.work, self.mode, self.dtype, self.clock = work, mode, dtype, clock
-        self.formulation = formulation
+        self.backend = backend
         self.device = (work.maps + work.others)[0].device
         learns = mode == "forward_backward"
         inputs = [x.detach().to(dtype) for x in work.maps] + [x.detach() for x in work.others]
@@ -51,7 +51,7 @@ class Runner:
 
     def run(self, watch: AbstractContextManager[Any] | None = None) -> list[Tensor]:
         """The result, or the gradients of sum(result * fixed noise). watch: held during the forward pass."""
-        with self.formulation():
+        with self.backend():
             if self.mode == "forward":
                 with torch.inference_mode(), fixed_weights():
                     return [self._forward()]

@@ -1,4 +1,4 @@
-"""Formulations by name: what the rows call `variant`."""
+"""Backends by name: what the rows call `variant`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import get_args
 
 import torch
 
-from sgxl_t.bench.runner import Formulation, GraphRunner, Runner
-from sgxl_t.ops.formulation import ConvForm, FilterForm, use
+from sgxl_t.bench.runner import Backend, GraphRunner, Runner
+from sgxl_t.ops.backend import ConvBackend, FilterBackend, use
 
 DEFAULT = "default"
 CUDA_GRAPH = "cuda-graph"
@@ -16,17 +16,17 @@ CUDA_GRAPH = "cuda-graph"
 
 def variants(device: torch.device) -> list[str]:
     """Names that this machine knows, `default` first: a form of the filter, of the convolution, or both."""
-    filters = [form for form in get_args(FilterForm)[1:] if form != "triton" or device.type == "cuda"]
-    both = [f"{form}+{conv}" for form in filters for conv in get_args(ConvForm)[1:]]
-    names = [DEFAULT, *get_args(ConvForm)[1:], *filters, *both]
+    filters = [form for form in get_args(FilterBackend)[1:] if form != "triton" or device.type == "cuda"]
+    both = [f"{form}+{conv}" for form in filters for conv in get_args(ConvBackend)[1:]]
+    names = [DEFAULT, *get_args(ConvBackend)[1:], *filters, *both]
     return [*names, CUDA_GRAPH] if device.type == "cuda" else names
 
 
-def formulation(name: str, *, always: bool) -> Formulation:
+def backend(name: str, *, always: bool) -> Backend:
     """Context of a variant. always: also where it is known to be slower, as an operator's row promises."""
-    forms = name.split("+")
-    conv = next((form for form in get_args(ConvForm) if form in forms), None)
-    filters = next((form for form in get_args(FilterForm) if form in forms), None)
+    parts = name.split("+")
+    conv = next((known for known in get_args(ConvBackend) if known in parts), None)
+    filters = next((known for known in get_args(FilterBackend) if known in parts), None)
     return partial(use, conv=conv, filter=filters, always=always)
 
 

@@ -144,7 +144,7 @@ def _write(file: str, rows: list[dict[str, Any]]) -> None:
 
 
 def _request(options: dict[str, Any]) -> Any:
-    """Options to a request; `all` becomes the formulations of the device."""
+    """Options to a request; `all` becomes the backends of the device."""
     import torch
 
     from sgxl_t.bench.request import BenchRequest

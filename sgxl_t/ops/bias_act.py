@@ -69,6 +69,6 @@ def bias_act(
     gain = kind.gain if gain is None else gain
     if gain != 1:
         x = x * gain
-    # Its gradient takes one pass where that of `clamp` takes four, but needs what it was given.
+    # The gradient of hardtanh takes one pass, that of clamp four; it needs hardtanh's input, hence `free`.
     free = inplace and not torch.is_grad_enabled()
     return x if clamp is None else F.hardtanh(x, -clamp, clamp, inplace=free)

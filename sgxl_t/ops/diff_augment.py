@@ -19,7 +19,7 @@ def diff_augment(
     generator: torch.Generator | None = None,
     draws: Mapping[str, Tensor] | None = None,
 ) -> Tensor:
-    """Random colour, shift and cutout of every image by itself, differentiable in x.
+    """Random colour, shift and cutout, drawn for every image separately; differentiable in x.
 
     x: [N, C, H, W] in [-1, 1]; result of the same shape. policy: comma-separated steps in order, from color,
     translation, cutout; empty for none. generator: source of randomness, required unless `draws` gives the

@@ -1,4 +1,4 @@
-"""Bytes to floats and back; gray pictures as coloured ones."""
+"""Bytes to floats and back, gray images to RGB and back."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from torch import Tensor
 
 
 def as_rgb(x: Tensor) -> Tensor:
-    """x [N, C, H, W] with three channels; one of gray pictures is shown as all three, without a copy."""
+    """x [N, C, H, W] with three channels [N, 3, H, W]; a gray channel is repeated without a copy."""
     return x.expand(-1, 3, -1, -1) if x.shape[1] == 1 else x
 
 
 def to_gray(x: Tensor) -> Tensor:
     """x uint8 [..., 3, H, W] to its brightness, uint8 [..., 1, H, W]: .299 R + .587 G + .114 B (ITU-R 601).
 
-    Rounded as in Pillow's mode L, so gray pictures that are stored in colour keep their values.
+    Rounded as in Pillow's mode L, so gray images stored in colour keep their values.
     """
     red, green, blue = x.int().unbind(-3)
     return (19595 * red + 38470 * green + 7471 * blue + 0x8000 >> 16).to(torch.uint8).unsqueeze(-3)

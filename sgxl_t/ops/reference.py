@@ -1,7 +1,7 @@
-"""Plain and slow forms of the operations, step by step as the papers define them.
+"""Plain and slow versions of the operators, step by step as the papers define them.
 
 For tests and benchmarks only: they insert zeros, filter at the full rate, throw samples away and copy
-weights per sample. Arguments, shapes and results are those of the operations of the same name.
+weights per sample. Arguments, shapes and results are those of the operators of the same name.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sgxl_t.ops.conv.modulated_conv import EPSILON, ConvSpec
+from sgxl_t.ops.filtered_lrelu.plan import LreluSpec
 from sgxl_t.ops.resample.resample import factors, filter_size, parse_padding
 
 
@@ -50,22 +52,16 @@ def filtered_lrelu(
     fu: Tensor | None = None,
     fd: Tensor | None = None,
     b: Tensor | None = None,
-    *,
-    up: int = 1,
-    down: int = 1,
-    padding: int | Sequence[int] = 0,
-    gain: float = 2**0.5,
-    slope: float = 0.2,
-    clamp: float | None = None,
+    spec: LreluSpec = LreluSpec(),  # noqa: B008 (frozen)
 ) -> Tensor:
     """Bias, up-sampling, leaky ReLU, gain, clamp, down-sampling, one after the other."""
     if b is not None:
         x = x + b.to(x.dtype)[None, :, None, None]
-    x = upfirdn2d(x, fu, up=up, padding=padding, gain=up**2)
-    x = F.leaky_relu(x, slope) * gain
-    if clamp is not None:
-        x = x.clamp(-clamp, clamp)
-    return upfirdn2d(x, fd, down=down)
+    x = upfirdn2d(x, fu, up=spec.up, padding=spec.padding, gain=spec.up**2)
+    x = F.leaky_relu(x, spec.slope) * spec.gain
+    if spec.clamp is not None:
+        x = x.clamp(-spec.clamp, spec.clamp)
+    return upfirdn2d(x, fd, down=spec.down)
 
 
 def _grouped_conv(x: Tensor, weight: Tensor, padding: int = 0, stride: int = 1) -> Tensor:
@@ -92,36 +88,45 @@ def modulated_conv_sg3(
 ) -> Tensor:
     """Normalised, modulated and demodulated weight of every sample, then one grouped convolution."""
     if demodulate:
-        weight = weight * weight.square().mean((1, 2, 3), keepdim=True).rsqrt()
-        s = s * s.square().mean().rsqrt()
-    w = weight[None] * s[:, None, :, None, None]
-    if demodulate:
-        w = w * (w.square().sum((2, 3, 4), keepdim=True) + 1e-8).rsqrt()
+        weight, s = _unit_power(weight, dims=(1, 2, 3)), _unit_power(s, dims=(0, 1))
+    w = _sample_weights(weight, s, demodulate)
     if input_gain is not None:
         w = w * input_gain.expand_as(s)[:, None, :, None, None]
     return _grouped_conv(x, w, padding=padding)
+
+
+def _unit_power(values: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """values times the one factor that makes their mean square over `dims` 1; same shape."""
+    power = values.square().mean(dims, keepdim=True)
+    return values * power.rsqrt()
+
+
+def _sample_weights(weight: Tensor, s: Tensor, demodulate: bool) -> Tensor:
+    """Weight [N, O, I, k, k] of every sample: weight [O, I, k, k] times its style s [N, I].
+
+    demodulate: the squares of all taps that lead to one output then add up to 1.
+    """
+    styled = weight * s[:, None, :, None, None]
+    if not demodulate:
+        return styled
+    energy = styled.square().sum((2, 3, 4))
+    return styled * (energy + EPSILON).rsqrt()[:, :, None, None, None]
 
 
 def modulated_conv(
     x: Tensor,
     weight: Tensor,
     s: Tensor,
+    spec: ConvSpec = ConvSpec(),  # noqa: B008 (frozen)
     *,
-    up: int = 1,
-    down: int = 1,
-    padding: int = 0,
     resample_filter: Tensor | None = None,
-    demodulate: bool = True,
     noise: Tensor | None = None,
     bias: Tensor | None = None,
-    gain: float = 1.0,
-    flip_weight: bool = True,
 ) -> Tensor:
     """Weight of every sample; zeros, convolution, FIR filter (or FIR filter, strided convolution)."""
-    w = weight[None] * s[:, None, :, None, None]
-    if demodulate:
-        w = w * (w.square().sum((2, 3, 4), keepdim=True) + 1e-8).rsqrt()
-    if not flip_weight:
+    up, down, padding = spec.up, spec.down, spec.padding
+    w = _sample_weights(weight, s, spec.demodulate)
+    if not spec.flip_weight:
         w = w.flip((3, 4))
     (kx, ky), edge = filter_size(resample_filter), 0
     if up > 1:
@@ -140,7 +145,7 @@ def modulated_conv(
             high + (ky - up) // 2,
         ]
         y = upfirdn2d(y, resample_filter, padding=fir, gain=up**2)
-    y = y * gain + (0 if noise is None else noise)
+    y = y * spec.gain + (0 if noise is None else noise)
     return y if bias is None else y + bias[:, None, None]
 
 

@@ -18,7 +18,7 @@ from sgxl_t.model_io.model_folder import DTYPES, ModelInfo, load_model, save_mod
 from sgxl_t.networks.generators.generator import Generator
 from sgxl_t.networks.text.clip import ClipModel
 from sgxl_t.networks.text.tokens import Text
-from sgxl_t.ops.formulation import ConvForm, FilterForm
+from sgxl_t.ops.backend import ConvBackend, FilterBackend
 from sgxl_t.ops.images import to_uint8
 from sgxl_t.sampling.batches import BatchSize, in_batches
 from sgxl_t.sampling.best import best_images, open_scorer
@@ -27,7 +27,7 @@ from sgxl_t.sampling.fast.optimize import FastSynthesis, Optimized, check_choice
 from sgxl_t.sampling.hub import hub_folder, upload
 from sgxl_t.sampling.image import GeneratedImage, GeneratedImages
 from sgxl_t.sampling.latents import styles, token_context
-from sgxl_t.sampling.prompts import Prompts
+from sgxl_t.sampling.prompt_cache import PromptCache
 from sgxl_t.sampling.sample_spec import (
     InterpolationFrame,
     Mix,
@@ -81,7 +81,7 @@ class Pipeline:
         self.condition = condition.eval().to(self.device)
         self.info = info
         self._centroids = centroids
-        self._prompts = Prompts(self.condition, self.generator)
+        self._prompts = PromptCache(self.condition, self.generator)
         self._fast: FastSynthesis | None = None
         self._fitting = BatchSize(self.generator, self.device)
         self._warned: set[str] = set()
@@ -227,8 +227,8 @@ class Pipeline:
     def optimize(
         self,
         *,
-        conv: ConvForm | None = None,
-        filter: FilterForm | None = None,
+        conv: ConvBackend | None = None,
+        filter: FilterBackend | None = None,
         compile: bool = False,
         cuda_graphs: bool = False,
         batch_size: int | None = None,

@@ -11,7 +11,7 @@ import torch
 from sgxl_t.conditioning.class_check import check_classes
 from sgxl_t.conditioning.table_file import load_class_table
 from sgxl_t.datasets.base import ImageSource
-from sgxl_t.metrics.features.extractor_cache import Shelf
+from sgxl_t.metrics.features.extractor_cache import ExtractorCache
 from sgxl_t.metrics.protocol import MetricSpec
 from sgxl_t.model_io.model_folder import read_info
 from sgxl_t.networks.backbones.references import trained_kinds
@@ -88,10 +88,10 @@ def _check_labels(table: str | None, name: str, source: ImageSource) -> None:
 
 def _check_extractors(specs: Sequence[MetricSpec]) -> None:
     """The networks of tracked metrics must be there; untrained ones always are."""
-    shelf = Shelf()
+    extractors = ExtractorCache()
     for spec in specs:
         if not spec.extractor.startswith("random:"):
-            shelf.about(spec)
+            extractors.info(spec)
 
 
 @torch.no_grad()

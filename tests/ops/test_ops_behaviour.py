@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from sgxl_t.ops.bias_act import bias_act
-from sgxl_t.ops.conv.modulated_conv import modulated_conv, modulated_conv_sg3
+from sgxl_t.ops.conv.modulated_conv import ConvSpec, modulated_conv, modulated_conv_sg3
 from sgxl_t.ops.diff_augment import diff_augment, draw_augmentation
 from sgxl_t.ops.filtered_lrelu.dispatch import filtered_lrelu
+from sgxl_t.ops.filtered_lrelu.plan import LreluSpec
 from sgxl_t.ops.images import from_uint8, to_uint8
 from sgxl_t.ops.resample.blur import blur_sigma, gaussian_blur
 from sgxl_t.ops.resample.filters import lowpass_filter, setup_filter
@@ -49,7 +50,7 @@ def test_filtered_lrelu_keeps_dtype_and_memory_layout(
 ) -> None:
     f = lowpass_filter(12, 5.66, 4.7, 32)
     x = torch.randn(2, 3, 20, 20).to(dtype).contiguous(memory_format=layout)
-    y = filtered_lrelu(x, f, f, torch.zeros(3), up=2, down=2, padding=[9, 8, 9, 8])
+    y = filtered_lrelu(x, f, f, torch.zeros(3), LreluSpec(2, 2, [9, 8, 9, 8]))
     assert y.shape == (2, 3, 18, 18)
     assert y.dtype == dtype
     assert y.is_contiguous(memory_format=layout)
@@ -58,7 +59,7 @@ def test_filtered_lrelu_keeps_dtype_and_memory_layout(
 def test_operations_run_on_the_meta_device() -> None:
     f = lowpass_filter(12, 5.66, 4.7, 32)
     x = torch.empty(2, 3, 20, 20, device="meta")
-    assert filtered_lrelu(x, f, f, up=2, down=2, padding=[9, 8, 9, 8]).shape == (2, 3, 18, 18)
+    assert filtered_lrelu(x, f, f, spec=LreluSpec(2, 2, [9, 8, 9, 8])).shape == (2, 3, 18, 18)
     assert upsample2d(x, setup_filter([1, 3, 3, 1])).shape == (2, 3, 40, 40)
 
 
@@ -75,7 +76,7 @@ def test_autocast_leaves_filters_and_demodulation_exact() -> None:
 
 def test_empty_batches_stay_empty() -> None:
     f = lowpass_filter(12, 5.66, 4.7, 32)
-    assert filtered_lrelu(torch.empty(0, 3, 20, 20), f, f, up=2, down=2, padding=8).shape[0] == 0
+    assert filtered_lrelu(torch.empty(0, 3, 20, 20), f, f, spec=LreluSpec(2, 2, 8)).shape[0] == 0
 
 
 def test_blur_fades_linearly_to_nothing() -> None:
@@ -143,7 +144,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     "activation": (lambda: bias_act(X, act="gelu"), "gelu"),
     "bias": (lambda: bias_act(X, torch.zeros(4)), "bias"),
     "lrelu bias": (lambda: filtered_lrelu(X, b=torch.zeros(4)), "bias"),
-    "lrelu gain": (lambda: filtered_lrelu(X, gain=0.0), "gain"),
+    "lrelu gain": (lambda: LreluSpec(gain=0.0), "gain"),
     "clamp": (lambda: bias_act(X, clamp=-1.0), "clamp"),
     "factor": (lambda: upfirdn2d(X, None, up=0), "up"),
     "padding": (lambda: upfirdn2d(X, None, padding=[1, 2, 3]), "padding"),
@@ -156,10 +157,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     "odd radial": (lambda: lowpass_filter(11, 2, 4, 32, radial=True), "odd"),
     "style": (lambda: modulated_conv_sg3(X, torch.zeros(4, 3, 3, 3), torch.zeros(2, 4)), "style"),
     "weight": (lambda: modulated_conv(X, torch.zeros(4, 2, 3, 3), torch.zeros(2, 3)), "weight"),
-    "up and down": (
-        lambda: modulated_conv(X, torch.zeros(4, 3, 3, 3), torch.zeros(2, 3), up=2, down=2),
-        "up=2",
-    ),
+    "up and down": (lambda: ConvSpec(up=2, down=2), "up=2"),
     "sigma": (lambda: gaussian_blur(X, -1.0), "sigma"),
     "sigma nan": (lambda: gaussian_blur(X, math.nan), "sigma"),
     "schedule": (lambda: blur_sigma(0, -1.0, 300), "init_sigma"),

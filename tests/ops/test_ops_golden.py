@@ -10,12 +10,13 @@ import torch
 from golden_cases import assert_golden, descriptions, tensors
 from torch import Tensor
 
-from sgxl_t.ops import formulation
+from sgxl_t.ops import backend
 from sgxl_t.ops.bias_act import bias_act
-from sgxl_t.ops.conv.modulated_conv import modulated_conv, modulated_conv_sg3
+from sgxl_t.ops.conv.modulated_conv import ConvSpec, modulated_conv, modulated_conv_sg3
 from sgxl_t.ops.diff_augment import diff_augment
 from sgxl_t.ops.filtered_lrelu import compiled as filtered_lrelu_compiled
 from sgxl_t.ops.filtered_lrelu.dispatch import filtered_lrelu
+from sgxl_t.ops.filtered_lrelu.plan import LreluSpec
 from sgxl_t.ops.resample import filters, resample
 from sgxl_t.ops.resample.blur import gaussian_blur
 
@@ -52,7 +53,7 @@ def call_filtered_lrelu(data: dict[str, Tensor], args: dict[str, Any]) -> Tensor
     if args.pop("flip_filter"):
         # Our filters are always convolved; correlating is convolving with the taps turned round.
         fu, fd = fu.flip(0), fd.flip(0)
-    return filtered_lrelu(data["x"], fu, fd, data["b"], **args)
+    return filtered_lrelu(data["x"], fu, fd, data["b"], LreluSpec(**args))
 
 
 def call_modconv_sg3(data: dict[str, Tensor], args: dict[str, Any]) -> Tensor:
@@ -62,8 +63,9 @@ def call_modconv_sg3(data: dict[str, Tensor], args: dict[str, Any]) -> Tensor:
 
 def call_modconv(data: dict[str, Tensor], args: dict[str, Any]) -> Tensor:
     fir = tensors("t_modconv")["resample_filter"]
-    args["noise"] = data.get("noise")
-    return modulated_conv(data["x"], data["w"], data["s"], resample_filter=fir, **args)
+    args.pop("noise", None)  # tells only whether there is one
+    x, w, s = data["x"], data["w"], data["s"]
+    return modulated_conv(x, w, s, ConvSpec(**args), resample_filter=fir, noise=data.get("noise"))
 
 
 def call_diff_augment(data: dict[str, Tensor], args: dict[str, Any]) -> Tensor:
@@ -95,7 +97,7 @@ def test_operation_golden(name: str, entry: dict[str, Any]) -> None:
     ("name", "entry"), [case for name in ("ops_modconv_sg3", "t_modconv") for case in subcases(name)]
 )
 def test_modulated_conv_golden_in_winograd_form(name: str, entry: dict[str, Any]) -> None:
-    with formulation.use(conv="winograd", always=True):
+    with backend.use(conv="winograd", always=True):
         check(name, entry, CALLS[name])
 
 
@@ -108,7 +110,7 @@ def test_filtered_lrelu_golden_in_compiled_form(
     monkeypatch.setattr(torch, "compile", lambda call, **options: call)
     monkeypatch.setattr(filtered_lrelu_compiled, "_programs", {})
     monkeypatch.setattr(filtered_lrelu_compiled, "_works", {})
-    with formulation.use(filter="compiled", always=True):
+    with backend.use(filter="compiled", always=True):
         check(name, entry, CALLS[name])
 
 

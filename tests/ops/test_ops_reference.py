@@ -1,4 +1,4 @@
-"""Fast forms against the plain ones in float64, with gradients and gradients of gradients."""
+"""Fast operators against the plain ones in float64, with gradients and gradients of gradients."""
 
 from __future__ import annotations
 
@@ -21,8 +21,12 @@ from torch import Tensor
 
 from sgxl_t.ops import diff_augment, reference
 from sgxl_t.ops.conv import modulated_conv
+from sgxl_t.ops.conv.modulated_conv import ConvSpec
 from sgxl_t.ops.filtered_lrelu import dispatch as filtered_lrelu
+from sgxl_t.ops.filtered_lrelu.plan import LreluSpec
 from sgxl_t.ops.resample import blur, filters, planes, resample
+
+SAME_RATE = LreluSpec(up=2, down=2, padding=[9, 8, 9, 8])
 
 
 @pytest.mark.parametrize("case", LRELU_CASES)
@@ -32,8 +36,8 @@ def test_filtered_lrelu_equals_plain_form(case: str, layout: torch.memory_format
     fu, fd = args.pop("fu"), args.pop("fd")
     x = normal(2, 3, 11, 14).detach().contiguous(memory_format=layout).requires_grad_()
     assert_equal_to_second_order(
-        lambda x, b: filtered_lrelu.filtered_lrelu(x, fu, fd, b, **args),
-        lambda x, b: reference.filtered_lrelu(x, fu, fd, b, **args),
+        lambda x, b: filtered_lrelu.filtered_lrelu(x, fu, fd, b, LreluSpec(**args)),
+        lambda x, b: reference.filtered_lrelu(x, fu, fd, b, LreluSpec(**args)),
         [x, normal(3)],
     )
 
@@ -46,8 +50,8 @@ def test_filtered_lrelu_does_not_depend_on_chunks(
     monkeypatch.setattr(planes, "_MIN_CPU_PLANES", planes_per_chunk)
     args: dict[str, Any] = {"up": 2, "down": 2, "padding": [9, 8, 9, 8], "clamp": 0.5}
     assert_equal_to_second_order(
-        lambda x, b: filtered_lrelu.filtered_lrelu(x, UP, DOWN, b, **args),
-        lambda x, b: reference.filtered_lrelu(x, UP, DOWN, b, **args),
+        lambda x, b: filtered_lrelu.filtered_lrelu(x, UP, DOWN, b, LreluSpec(**args)),
+        lambda x, b: reference.filtered_lrelu(x, UP, DOWN, b, LreluSpec(**args)),
         [normal(3, 5, 10, 9), normal(5)],
     )
 
@@ -63,9 +67,10 @@ def test_clamp_that_only_the_worst_image_reaches(taps: Tensor, sample: int, shar
     signs = torch.autograd.grad(enlarged, x)[0].sign()
     x = torch.where(signs == 0, x.sign(), signs).detach().requires_grad_()
     worst = reference.upfirdn2d(x, taps, gain=4 * 2**0.5, **up)[0, 0, sample, sample].item()
+    spec = LreluSpec(down=2, clamp=worst * share, **up)
     assert_equal_to_second_order(
-        lambda x, b: filtered_lrelu.filtered_lrelu(x, taps, DOWN, b, down=2, clamp=worst * share, **up),
-        lambda x, b: reference.filtered_lrelu(x, taps, DOWN, b, down=2, clamp=worst * share, **up),
+        lambda x, b: filtered_lrelu.filtered_lrelu(x, taps, DOWN, b, spec),
+        lambda x, b: reference.filtered_lrelu(x, taps, DOWN, b, spec),
         [x, torch.zeros(1, dtype=F64, requires_grad=True)],
     )
 
@@ -74,17 +79,15 @@ def test_clamp_that_only_the_worst_image_reaches(taps: Tensor, sample: int, shar
 def test_filtered_lrelu_in_blocks_at_layer_sizes(size: int) -> None:
     args: dict[str, Any] = {"up": 2, "down": 2, "padding": [9, 8, 9, 8], "clamp": 256}
     x, b = normal(1, 2, size, size, requires_grad=False), normal(2, requires_grad=False)
-    ours = filtered_lrelu.filtered_lrelu(x, UP, DOWN, b, **args)
-    assert_close(ours, reference.filtered_lrelu(x, UP, DOWN, b, **args))
-    single = filtered_lrelu.filtered_lrelu(x.float(), UP, DOWN, b.float(), **args)
+    ours = filtered_lrelu.filtered_lrelu(x, UP, DOWN, b, LreluSpec(**args))
+    assert_close(ours, reference.filtered_lrelu(x, UP, DOWN, b, LreluSpec(**args)))
+    single = filtered_lrelu.filtered_lrelu(x.float(), UP, DOWN, b.float(), LreluSpec(**args))
     torch.testing.assert_close(single.double(), ours, rtol=0, atol=1e-5 * ours.abs().max().item())
 
 
 def test_filtered_lrelu_passes_gradgradcheck() -> None:
     def call(x: Tensor, b: Tensor) -> Tensor:
-        return filtered_lrelu.filtered_lrelu(
-            x, SKEW, SKEW[:4], b, up=2, down=2, padding=[2, 3, 1, 2], clamp=0.9
-        )
+        return filtered_lrelu.filtered_lrelu(x, SKEW, SKEW[:4], b, LreluSpec(2, 2, [2, 3, 1, 2], clamp=0.9))
 
     assert torch.autograd.gradcheck(call, (normal(1, 2, 4, 3), normal(2)))
     assert torch.autograd.gradgradcheck(call, (normal(1, 2, 4, 3), normal(2)))
@@ -93,8 +96,8 @@ def test_filtered_lrelu_passes_gradgradcheck() -> None:
 def test_filters_with_equal_shapes_are_kept_apart() -> None:
     x = normal(1, 2, 12, 12, requires_grad=False)
     for fd in (DOWN, UP, DOWN):
-        ours = filtered_lrelu.filtered_lrelu(x, UP, fd, up=2, down=2, padding=[9, 8, 9, 8])
-        assert_close(ours, reference.filtered_lrelu(x, UP, fd, up=2, down=2, padding=[9, 8, 9, 8]))
+        ours = filtered_lrelu.filtered_lrelu(x, UP, fd, spec=SAME_RATE)
+        assert_close(ours, reference.filtered_lrelu(x, UP, fd, spec=SAME_RATE))
 
 
 def test_a_filter_changed_in_place_is_noticed() -> None:
@@ -110,9 +113,9 @@ def test_a_filter_changed_in_place_is_noticed() -> None:
 def test_filters_work_inside_and_after_inference_mode() -> None:
     f = UP.clone()
     with torch.inference_mode():
-        filtered_lrelu.filtered_lrelu(torch.randn(1, 2, 8, 8), f, f, up=2, down=2, padding=9)
+        filtered_lrelu.filtered_lrelu(torch.randn(1, 2, 8, 8), f, f, spec=LreluSpec(2, 2, 9))
     x = torch.randn(1, 2, 8, 8, requires_grad=True)
-    filtered_lrelu.filtered_lrelu(x, f, f, up=2, down=2, padding=9).square().sum().backward()
+    filtered_lrelu.filtered_lrelu(x, f, f, spec=LreluSpec(2, 2, 9)).square().sum().backward()
     assert x.grad is not None
     assert x.grad.isfinite().all()
 
@@ -155,13 +158,8 @@ def test_modulated_conv_sg3_equals_plain_form(demodulate: bool, gain_shape: tupl
 @pytest.mark.parametrize(("up", "down"), [(1, 1), (2, 1), (1, 2)])
 @pytest.mark.parametrize("kernel", [1, 3])
 def test_modulated_conv_equals_plain_form(kernel: int, up: int, down: int, flip_weight: bool) -> None:
-    args: dict[str, Any] = {
-        "up": up,
-        "down": down,
-        "padding": kernel // 2,
-        "flip_weight": flip_weight,
-        "resample_filter": filters.setup_filter([1, 3, 3, 1]),
-    }
+    spec = ConvSpec(up, down, kernel // 2, flip_weight=flip_weight)
+    args: dict[str, Any] = {"spec": spec, "resample_filter": filters.setup_filter([1, 3, 3, 1])}
     size = 6 * up // down
     assert_equal_to_second_order(
         lambda *a: modulated_conv.modulated_conv(*a[:3], noise=a[3], **args),
@@ -172,14 +170,14 @@ def test_modulated_conv_equals_plain_form(kernel: int, up: int, down: int, flip_
 
 @pytest.mark.parametrize("demodulate", [True, False])
 def test_gain_and_bias_of_modulated_conv_equal_the_plain_form(demodulate: bool) -> None:
-    args: dict[str, Any] = {"padding": 1, "demodulate": demodulate, "gain": 2}
+    spec = ConvSpec(padding=1, demodulate=demodulate, gain=2)
     tensors = [normal(2, 4, 6, 6), normal(3, 4, 3, 3), normal(2, 4), normal(3), normal(6, 6)]
 
     def ours(*a: Tensor) -> Tensor:
-        return modulated_conv.modulated_conv(*a[:3], bias=a[3], noise=a[4], **args)
+        return modulated_conv.modulated_conv(*a[:3], spec, bias=a[3], noise=a[4])
 
     def plain(*a: Tensor) -> Tensor:
-        return reference.modulated_conv(*a[:3], bias=a[3], noise=a[4], **args)
+        return reference.modulated_conv(*a[:3], spec, bias=a[3], noise=a[4])
 
     assert_equal_to_second_order(ours, plain, tensors)
     kept = [tensor.clone() for tensor in tensors]

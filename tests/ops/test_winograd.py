@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from ops_cases import F64, assert_equal_to_second_order, normal
 from torch import Tensor
 
-from sgxl_t.ops import formulation, reference
+from sgxl_t.ops import backend, reference
 from sgxl_t.ops.conv import modulated_conv, winograd
+from sgxl_t.ops.conv.modulated_conv import ConvSpec
 
 
 @pytest.mark.parametrize("padding", [0, 1, 2])
@@ -114,7 +115,7 @@ def test_modulated_conv_sg3_in_winograd_form(demodulate: bool) -> None:
     args: dict[str, Any] = {"demodulate": demodulate, "padding": 2, "input_gain": gain}
 
     def call(*inputs: Tensor) -> Tensor:
-        with formulation.use(conv="winograd", always=True):
+        with backend.use(conv="winograd", always=True):
             return modulated_conv.modulated_conv_sg3(*inputs, **args)
 
     inputs = [normal(2, 4, 5, 6), normal(3, 4, 3, 3), normal(2, 4)]
@@ -124,76 +125,76 @@ def test_modulated_conv_sg3_in_winograd_form(demodulate: bool) -> None:
 @pytest.mark.parametrize("flip_weight", [True, False])
 @pytest.mark.parametrize(("kernel", "up", "down"), [(3, 1, 1), (3, 2, 1), (3, 1, 2), (1, 1, 1)])
 def test_modulated_conv_in_winograd_form(kernel: int, up: int, down: int, flip_weight: bool) -> None:
-    args: dict[str, Any] = {"up": up, "down": down, "padding": kernel // 2, "flip_weight": flip_weight}
+    spec = ConvSpec(up, down, kernel // 2, flip_weight=flip_weight)
 
     def call(*inputs: Tensor) -> Tensor:
-        with formulation.use(conv="winograd", always=True):
-            return modulated_conv.modulated_conv(*inputs, **args)
+        with backend.use(conv="winograd", always=True):
+            return modulated_conv.modulated_conv(*inputs, spec)
 
     inputs = [normal(2, 4, 6, 6), normal(3, 4, kernel, kernel), normal(2, 4)]
-    assert_equal_to_second_order(call, lambda *a: reference.modulated_conv(*a, **args), inputs)
+    assert_equal_to_second_order(call, lambda *a: reference.modulated_conv(*a, spec), inputs)
 
 
-def form(channels: int = 512, size: int = 32, kernel: int = 3, dtype: torch.dtype = torch.float32) -> str:
+def chosen(channels: int = 512, size: int = 32, kernel: int = 3, dtype: torch.dtype = torch.float32) -> str:
     x = torch.empty(1, channels, size, size, dtype=dtype)
-    return formulation.conv_form(x, torch.empty(channels, channels, kernel, kernel))
+    return backend.conv_backend(x, torch.empty(channels, channels, kernel, kernel))
 
 
 def test_winograd_is_taken_only_when_asked_for_and_where_it_pays() -> None:
-    assert form() == "direct"
-    with formulation.use(conv="winograd"):
-        assert form() == "winograd"
-        assert form(channels=16) == form(size=16) == "direct"
-        assert form(channels=1024, size=16) == "winograd"
-        assert form(kernel=1) == form(dtype=torch.bfloat16) == "direct"
+    assert chosen() == "direct"
+    with backend.use(conv="winograd"):
+        assert chosen() == "winograd"
+        assert chosen(channels=16) == chosen(size=16) == "direct"
+        assert chosen(channels=1024, size=16) == "winograd"
+        assert chosen(kernel=1) == chosen(dtype=torch.bfloat16) == "direct"
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            assert form() == "direct"
-        with formulation.use(always=True):
-            assert form(channels=16) == "winograd"
-        with formulation.use(conv="direct"):
-            assert form() == "direct"
-        assert form() == "winograd"
-    assert form() == "direct"
+            assert chosen() == "direct"
+        with backend.use(always=True):
+            assert chosen(channels=16) == "winograd"
+        with backend.use(conv="direct"):
+            assert chosen() == "direct"
+        assert chosen() == "winograd"
+    assert chosen() == "direct"
 
 
 def test_winograd_needs_larger_batches_where_weights_are_trained() -> None:
     weight = torch.empty(512, 512, 3, 3, requires_grad=True)
-    with formulation.use(conv="winograd"):
-        assert formulation.conv_form(torch.empty(1, 512, 32, 32), weight) == "direct"
-        assert formulation.conv_form(torch.empty(4, 512, 32, 32), weight) == "winograd"
+    with backend.use(conv="winograd"):
+        assert backend.conv_backend(torch.empty(1, 512, 32, 32), weight) == "direct"
+        assert backend.conv_backend(torch.empty(4, 512, 32, 32), weight) == "winograd"
         with torch.no_grad():
-            assert formulation.conv_form(torch.empty(1, 512, 32, 32), weight) == "winograd"
+            assert backend.conv_backend(torch.empty(1, 512, 32, 32), weight) == "winograd"
 
 
 def test_a_block_ends_with_an_error_too() -> None:
-    with pytest.raises(RuntimeError), formulation.use(conv="winograd"):
+    with pytest.raises(RuntimeError), backend.use(conv="winograd"):
         raise RuntimeError
-    assert form() == "direct"
+    assert chosen() == "direct"
 
 
 def test_blocks_concern_their_own_thread_and_defaults_all() -> None:
     seen: list[str] = []
 
     def look() -> None:
-        thread = threading.Thread(target=lambda: seen.append(form()))
+        thread = threading.Thread(target=lambda: seen.append(chosen()))
         thread.start()
         thread.join()
 
-    with formulation.use(conv="winograd"):
+    with backend.use(conv="winograd"):
         look()
-    before = formulation.set_default(conv="winograd")
+    before = backend.set_default(conv="winograd")
     look()
-    formulation.set_default(conv=before.conv, filter=before.filter, always=before.always)
+    backend.set_default(conv=before.conv, filter=before.filter, always=before.always)
     look()
     assert seen == ["direct", "winograd", "direct"]
 
 
 def test_unknown_forms_are_named() -> None:
     with pytest.raises(ValueError, match=r"conv='fft'.*direct, winograd"):
-        formulation.Formulation(conv="fft")  # type: ignore[arg-type]
+        backend.Backend(conv="fft")  # type: ignore[arg-type]
     with (
         pytest.raises(ValueError, match=r"filter='cuda'.*band, compiled, triton"),
-        formulation.use(
+        backend.use(
             filter="cuda"  # type: ignore[arg-type]
         ),
     ):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from tiny_models import tiny_model
 
-from sgxl_t.ops import formulation
+from sgxl_t.ops import backend
 from sgxl_t.ops.conv import modulated_conv
 from sgxl_t.sampling import pipeline
 from sgxl_t.sampling.fast import optimize
@@ -88,22 +88,22 @@ def test_forms_hold_inside_the_pipeline_alone(monkeypatch):
     seen = []
     keep = Pipeline._synthesize
     monkeypatch.setattr(
-        Pipeline, "_synthesize", lambda self, *given: seen.append(formulation.current()) or keep(self, *given)
+        Pipeline, "_synthesize", lambda self, *given: seen.append(backend.current()) or keep(self, *given)
     )
     pipe = Pipeline(*tiny_model("none", "sgxl-tiny-16"))
     pipe()
     done = pipe.optimize(conv="winograd")
     pipe()
     assert [form.conv for form in seen] == ["direct", "winograd", "winograd"]
-    assert formulation.current().conv == "direct"
+    assert backend.current().conv == "direct"
     assert "Winograd's convolutions where they pay" in str(done)
 
 
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        ({"conv": "fast"}, "conv='fast' is no known form: use one of direct, winograd"),
-        ({"filter": "fir"}, "filter='fir' is no known form"),
+        ({"conv": "fast"}, "conv='fast' is no known backend: use one of direct, winograd"),
+        ({"filter": "fir"}, "filter='fir' is no known backend"),
         (
             {"cuda_graphs": True},
             "CUDA graphs need an NVIDIA GPU and this pipeline runs on cpu: leave",

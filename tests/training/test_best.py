@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from tiny_runs import tiny_run
 
-from sgxl_t.metrics.runner import Result
+from sgxl_t.metrics.runner import MetricResult
 from sgxl_t.model_io.model_folder import read_info
 from sgxl_t.training.callbacks.best import best_smoothed
 from sgxl_t.training.callbacks.callback import Callback, Callbacks
@@ -64,7 +64,7 @@ class Crafted(Callback):
 
     def on_snapshot(self, snapshot):
         value = self.values[snapshot.images_seen // STEP - 1]
-        snapshot.results = [Result("crafted", value, None, "", SimpleNamespace(), 1, None, "told to")]
+        snapshot.results = [MetricResult("crafted", value, None, "", SimpleNamespace(), 1, None, "told to")]
         snapshot.metrics = {"crafted": value} if math.isfinite(value) else {}
         snapshot.numbers |= snapshot.metrics
 

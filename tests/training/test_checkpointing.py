@@ -8,9 +8,9 @@ from tiny_runs import tiny_run
 from sgxl_t.model_io.model_folder import load_model
 from sgxl_t.networks.configs import ConditionSpec, GeneratorConfig, StyleGAN3Config, StyleGANTConfig
 from sgxl_t.networks.generators.generator import Generator
-from sgxl_t.ops import formulation
+from sgxl_t.ops import backend
 from sgxl_t.training.checkpoint.checkpoint import load_newest
-from sgxl_t.training.config.compute_config import ComputeConfig, chosen_forms
+from sgxl_t.training.config.compute_config import ComputeConfig, chosen_backend
 from sgxl_t.training.config.config_file import parse_config
 from sgxl_t.training.memory.dry_run import planned
 from sgxl_t.training.memory.estimate import estimate_step
@@ -91,7 +91,7 @@ def test_the_backward_pass_keeps_the_form_of_the_forward_pass(family):
 
     def gradients(generator):
         rng = torch.Generator().manual_seed(1)
-        with formulation.use(conv="winograd", always=True):
+        with backend.use(conv="winograd", always=True):
             loss = generator(torch.randn(2, 8, generator=rng), torch.tensor([0, 1]), rng=rng).square().mean()
         loss.backward()
         return [p.grad for p in generator.parameters()]
@@ -206,22 +206,22 @@ def test_two_processes_end_at_the_same_weights(mode, tmp_path, tiny_features):
 
 
 def test_forms_hold_for_the_whole_process_and_end_with_the_run():
-    before = formulation.current()
-    with chosen_forms(ComputeConfig(conv="winograd", filter="compiled")):
-        assert (formulation.current().conv, formulation.current().filter) == ("winograd", "compiled")
-    assert formulation.current() == before
+    before = backend.current()
+    with chosen_backend(ComputeConfig(conv="winograd", filter="compiled")):
+        assert (backend.current().conv, backend.current().filter) == ("winograd", "compiled")
+    assert backend.current() == before
 
 
 def test_the_trainer_computes_in_the_chosen_form(tmp_path, tiny_features, monkeypatch):
     seen = []
-    known = formulation.conv_form
+    known = backend.conv_backend
     monkeypatch.setattr(
-        "sgxl_t.ops.conv.modulated_conv.conv_form",
-        lambda *a: seen.append(formulation.current().conv) or known(*a),
+        "sgxl_t.ops.conv.modulated_conv.conv_backend",
+        lambda *a: seen.append(backend.current().conv) or known(*a),
     )
     main(tiny_run(tmp_path, tiny_features, compute__conv="winograd"))
     assert set(seen) >= {"winograd"}
-    assert formulation.current().conv == "direct"
+    assert backend.current().conv == "direct"
 
 
 @pytest.mark.parametrize(

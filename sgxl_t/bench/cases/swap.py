@@ -16,6 +16,7 @@ from torch import Tensor
 
 from sgxl_t.networks.generators import layers_t, synthesis_xl
 from sgxl_t.ops import reference
+from sgxl_t.ops.conv.modulated_conv import ConvSpec
 from sgxl_t.ops.resample import resample
 
 
@@ -34,9 +35,9 @@ def _modulated_conv_sg3(
     return reference.modulated_conv_sg3(x, weight.to(x.dtype), s.to(x.dtype), input_gain=gain, **options)
 
 
-def _modulated_conv(x: Tensor, weight: Tensor, s: Tensor, **options: Any) -> Tensor:
+def _modulated_conv(x: Tensor, weight: Tensor, s: Tensor, *spec: ConvSpec, **options: Any) -> Tensor:
     """As above."""
-    return reference.modulated_conv(x, weight.to(x.dtype), s.to(x.dtype), **options)
+    return reference.modulated_conv(x, weight.to(x.dtype), s.to(x.dtype), *spec, **options)
 
 
 PLACES: tuple[tuple[ModuleType | type, str, Callable[..., Tensor]], ...] = (

@@ -111,21 +111,11 @@ def filter_workload(
     with _seeded():
         layer = synthesis_xl.SynthesisLayer(spec, 1).to(device)
     up, down = layer.up_filter, layer.down_filter
-    low, high = spec.padding
     constants = [taps for taps in (up, down) if taps is not None]
 
     def call(x: Tensor, b: Tensor) -> Tensor:
         # Looked up where the network does, so that the reference operators take its place there.
-        return synthesis_xl.filtered_lrelu(
-            x,
-            up,
-            down,
-            b.to(x.dtype),
-            up=spec.up_factor,
-            down=spec.down_factor,
-            padding=[low, high, low, high],
-            clamp=spec.conv_clamp,
-        )
+        return synthesis_xl.filtered_lrelu(x, up, down, b.to(x.dtype), layer.lrelu_spec)
 
     side, _, out = wanted
     x = _random(batch, channels, side, side, seed=0, device=device)

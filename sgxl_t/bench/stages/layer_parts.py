@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sgxl_t.bench.cases.swap import exchanged
-from sgxl_t.bench.runner import Formulation
+from sgxl_t.bench.runner import Backend
 from sgxl_t.networks.generators import synthesis_xl
 from sgxl_t.networks.generators.schedule_xl import LayerSpec
 from sgxl_t.ops.conv.frozen import fixed_weights
@@ -47,9 +47,9 @@ class LayerParts:
             self._whole()
         self._calls["whole"] = self._whole
 
-    def run(self, part: str, formulation: Formulation) -> Tensor:
-        """One of PARTS in a formulation, as sampling mode runs it: nothing recorded, values kept."""
-        with torch.inference_mode(), fixed_weights(), formulation():
+    def run(self, part: str, backend: Backend) -> Tensor:
+        """One of PARTS in a backend, as sampling mode runs it: nothing recorded, values kept."""
+        with torch.inference_mode(), fixed_weights(), backend():
             return self._calls[part]()
 
     def _whole(self) -> Tensor:

@@ -46,12 +46,11 @@ class SynthesisInput(nn.Module):
         """w: [N, w_dim] -> [N, channels, height, width], float32."""
         with full_precision(w.device):
             freqs, phases = self._moved(self.affine(w))
-            amplitudes = 1 - (freqs.norm(dim=2) - self.bandwidth) / (self.sampling_rate / 2 - self.bandwidth)
             across, down = (self._grid(side) for side in self.size)
             # Angles in turns, [N, C, H, W]; the first frequency runs along the width.
             turns = (freqs[:, :, :1] * across)[:, :, None, :] + (freqs[:, :, 1:] * down)[:, :, :, None]
             waves = torch.sin(2 * math.pi * (turns + phases[:, :, None, None]))
-            waves = waves * amplitudes.clamp(0, 1)[:, :, None, None]
+            waves = waves * self._amplitudes(freqs)[:, :, None, None]
             weight = self.weight / math.sqrt(self.weight.shape[1])
             return torch.einsum("oc,nchw->nohw", weight.to(waves.dtype), waves)
 
@@ -65,6 +64,12 @@ class SynthesisInput(nn.Module):
         freqs = self.freqs.to(t.dtype)
         phases = self.phases.to(t.dtype) + matrix[:, :2, 2] @ freqs.T
         return freqs @ matrix[:, :2, :2], phases
+
+    def _amplitudes(self, freqs: Tensor) -> Tensor:
+        """[N, C] for freqs [N, C, 2]: 1 up to the bandwidth, linearly down to 0 at the Nyquist rate."""
+        nyquist = self.sampling_rate / 2
+        beyond = torch.linalg.vector_norm(freqs, dim=2) - self.bandwidth
+        return 1 - (beyond / (nyquist - self.bandwidth)).clamp(0, 1)
 
     def _grid(self, side: int) -> Tensor:
         """Sample centres [side] along one axis, in pictures."""

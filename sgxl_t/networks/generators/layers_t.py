@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sgxl_t.networks.layers import FullyConnected
 from sgxl_t.ops.bias_act import bias_act
-from sgxl_t.ops.conv.modulated_conv import modulated_conv
+from sgxl_t.ops.conv.modulated_conv import ConvSpec, modulated_conv
 from sgxl_t.ops.resample.filters import setup_filter
 
 TAPS = (1, 3, 3, 1)
@@ -54,9 +54,9 @@ class ModulatedLayer(nn.Module):
         use_noise: without it the layer has no noise strength and no constant noise, and takes none.
         """
         super().__init__()
-        self.up = up
+        # Stored weights of upsampling layers are turned round.
+        self.conv = ConvSpec(up=up, padding=1, gain=act_gain, flip_weight=up == 1)
         self.resolution = resolution
-        self.act_gain = act_gain
         self.clamp = None if conv_clamp is None else conv_clamp * act_gain / math.sqrt(2)
         self.weight = nn.Parameter(torch.randn(out_channels, in_channels, 3, 3))
         self.bias = nn.Parameter(torch.zeros(out_channels))
@@ -82,18 +82,15 @@ class ModulatedLayer(nn.Module):
         Noise, bias and clamp take the factor too: demodulation does not see x, the activation is homogeneous.
         For the same reason its gain acts before it, where it costs nothing.
         """
-        added = scale * self.act_gain
+        added = scale * self.conv.gain
         y = modulated_conv(
             x,
             self.weight,
             self.affine(w),
-            up=self.up,
-            padding=1,
-            resample_filter=self.resample_filter if self.up > 1 else None,
+            self.conv,
+            resample_filter=self.resample_filter if self.conv.up > 1 else None,
             noise=None if noise is None else noise * (self.noise_strength * added),
             bias=self.bias * added,
-            gain=self.act_gain,
-            flip_weight=self.up == 1,  # stored weights of upsampling layers are turned round
         )
         clamp = None if self.clamp is None else self.clamp * scale
         return bias_act(y, act="lrelu", gain=1.0, clamp=clamp, inplace=True)

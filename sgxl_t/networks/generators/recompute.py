@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from sgxl_t.ops import formulation
+from sgxl_t.ops import backend
 
 
 def recomputed(layer: Callable[..., Tensor], *inputs: Any) -> Tensor:
@@ -23,11 +23,11 @@ def recomputed(layer: Callable[..., Tensor], *inputs: Any) -> Tensor:
     """
     if not torch.is_grad_enabled():
         return layer(*inputs)
-    chosen = formulation.current()
+    chosen = backend.current()
 
     def run(*inputs: Any) -> Tensor:
         # A GPU's backward pass has a thread of its own, which knows nothing of the blocks around this call.
-        with formulation.use(chosen.conv, chosen.filter, chosen.always):
+        with backend.use(chosen.conv, chosen.filter, chosen.always):
             return layer(*inputs)
 
     result: Tensor = checkpoint(run, *inputs, use_reentrant=False, preserve_rng_state=False)

@@ -63,12 +63,17 @@ class LayerSpec:
     @property
     def up_taps(self) -> int:
         """Length of the up filter; 1 where nothing is filtered."""
-        return self.filter_size * self.up_factor if self.up_factor > 1 and not self.is_torgb else 1
+        return self._taps(self.up_factor)
 
     @property
     def down_taps(self) -> int:
         """Length of the down filter; 1 where nothing is filtered."""
-        return self.filter_size * self.down_factor if self.down_factor > 1 and not self.is_torgb else 1
+        return self._taps(self.down_factor)
+
+    def _taps(self, factor: int) -> int:
+        """filter_size samples of the coarser grid, counted on the finer one; a single tap filters nothing."""
+        filtered = factor > 1 and not self.is_torgb
+        return factor * self.filter_size if filtered else 1
 
     @property
     def padding(self) -> tuple[int, int]:

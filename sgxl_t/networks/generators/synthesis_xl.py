@@ -17,6 +17,7 @@ from sgxl_t.networks.layers import FullyConnected, full_precision
 from sgxl_t.networks.text.tokens import Text
 from sgxl_t.ops.conv.modulated_conv import modulated_conv_sg3
 from sgxl_t.ops.filtered_lrelu.dispatch import filtered_lrelu
+from sgxl_t.ops.filtered_lrelu.plan import LreluSpec
 from sgxl_t.ops.resample.filters import lowpass_filter
 
 OUTPUT_GAIN = math.sqrt(2)
@@ -39,6 +40,13 @@ def map_dtype(x: Tensor, dtype: torch.dtype) -> torch.dtype:
     return x.dtype if x.device.type == "cpu" and not torch.is_grad_enabled() else dtype
 
 
+def lrelu_spec(spec: LayerSpec) -> LreluSpec:
+    """Numbers of the layer's nonlinearity; ToRGB has none, only its clamp."""
+    low, high = spec.padding
+    gain, slope = (1.0, 1.0) if spec.is_torgb else (OUTPUT_GAIN, 0.2)
+    return LreluSpec(spec.up_factor, spec.down_factor, (low, high, low, high), gain, slope, spec.conv_clamp)
+
+
 class SynthesisLayer(nn.Module):
     """Modulated convolution and alias-free leaky ReLU, or ToRGB (StyleGAN3, section 3.2 and appendix G.1).
 
@@ -56,6 +64,7 @@ class SynthesisLayer(nn.Module):
     def __init__(self, spec: LayerSpec, w_dim: int) -> None:
         super().__init__()
         self.spec = spec
+        self.lrelu_spec = lrelu_spec(spec)
         self.affine = FullyConnected(w_dim, spec.in_channels, bias_init=1.0)
         shape = (spec.out_channels, spec.in_channels, spec.kernel, spec.kernel)
         self.weight = nn.Parameter(torch.randn(shape))
@@ -86,7 +95,6 @@ class SynthesisLayer(nn.Module):
         style = self.affine(w)
         if spec.is_torgb:
             style = style / math.sqrt(spec.in_channels * spec.kernel**2)
-        low, high = spec.padding
         with full_precision(x.device):
             x = modulated_conv_sg3(
                 x.to(map_dtype(x, dtype)),
@@ -102,12 +110,7 @@ class SynthesisLayer(nn.Module):
                 self.up_filter,
                 self.down_filter,
                 self.bias.to(x.dtype),
-                up=spec.up_factor,
-                down=spec.down_factor,
-                padding=[low, high, low, high],
-                gain=1.0 if spec.is_torgb else OUTPUT_GAIN,
-                slope=1.0 if spec.is_torgb else 0.2,
-                clamp=spec.conv_clamp,
+                self.lrelu_spec,
             )
 
     def extra_repr(self) -> str:

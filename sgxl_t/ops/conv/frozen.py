@@ -1,4 +1,4 @@
-"""Values computed from weights that do not change, kept between calls."""
+"""Caches of values computed from weights that do not change."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from torch.utils.weak import WeakTensorKeyDictionary
 _SAMPLES = 256
 
 Used = dict[int, Tensor]
-"""Kept values by their identity."""
+"""Cached values by their id."""
 
 _fixed: ContextVar[Used | None] = ContextVar("fixed", default=None)
 
 
 class _Entry(NamedTuple):
-    """What told the weight apart when `value` was made: version, address and some of its elements.
+    """A cached value, and what shows whether its weight has changed: version, address and some elements.
 
-    The elements of a weight on another device than the CPU are not looked at.
+    samples: None for a weight that is not on the CPU, as reading it would wait for the device.
     """
 
     version: int
@@ -33,12 +33,11 @@ class _Entry(NamedTuple):
 
 @contextmanager
 def fixed_weights() -> Iterator[Used]:
-    """Inside the block, in this thread, no weight changes unless torch counts it; so values are kept on every
-    device, and more of them.
+    """Promises that inside the block, in this thread, weights change only in ways that torch counts.
 
-    Counted are changes in place and other memory (`load_state_dict`, optimisers), not writes through
-    `weight.data`, which only a CPU notices. Gives the values used in the block, and in those inside it; who
-    keeps them for longer than their weights live, or `clear` is called, holds on to it.
+    Values are then cached on every device. torch counts changes in place and new memory (`load_state_dict`,
+    optimisers), not writes through `weight.data`, which are noticed on a CPU only. Yields the values used in
+    the block and in blocks inside it; a reference to them keeps their memory even after `clear`.
     """
     outer = _fixed.get()
     used: Used = {} if outer is None else outer
@@ -50,15 +49,15 @@ def fixed_weights() -> Iterator[Used]:
 
 
 def fixed() -> bool:
-    """Whether a surrounding `fixed_weights` of this thread holds."""
+    """Whether this thread is inside a `fixed_weights` block."""
     return not torch.compiler.is_compiling() and _fixed.get() is not None
 
 
 def frozen(weight: Tensor) -> bool:
-    """Whether values made from a weight may be kept: on a CPU, when its gradients are not recorded.
+    """Whether values made from a weight may be cached: on a CPU, when its gradients are not recorded.
 
-    Elsewhere a look at its elements would wait for the device, so somebody has to say that it does not change
-    (`fixed_weights`); tensors of other classes may have none.
+    On other devices comparing elements would wait for the device, so the caller has to promise that weights
+    do not change (`fixed_weights`). Tensor subclasses, such as sharded ones, are never cached.
     """
     if torch.compiler.is_compiling() or type(weight) not in (Tensor, torch.nn.Parameter):
         return False
@@ -68,10 +67,10 @@ def frozen(weight: Tensor) -> bool:
 
 
 class FrozenCache:
-    """`make(weight)` for frozen weights, made once and kept for as long as the weight lives unchanged.
+    """Caches `make(weight)` of frozen weights for as long as the weight lives unchanged.
 
-    Changes in place raise a tensor's version; sharded training fills weights without that, so some elements
-    are compared too: a step of an optimiser moves all of them.
+    Changes in place raise a tensor's version. Sharded training fills weights without raising it, so some
+    elements are compared too; an optimiser's step moves all of them.
     """
 
     def __init__(self, make: Callable[[Tensor], Tensor]) -> None:
@@ -79,11 +78,11 @@ class FrozenCache:
         self._entries: MutableMapping[Tensor, _Entry] = WeakTensorKeyDictionary()
 
     def __len__(self) -> int:
-        """Weights that something is kept for."""
+        """Number of weights with a cached value."""
         return len(self._entries)
 
     def __call__(self, weight: Tensor) -> Tensor:
-        """The value for a weight; computed anew, with gradients where recorded, if it is not frozen."""
+        """The value for a weight; a weight that is not frozen is computed anew, with its gradients."""
         if not frozen(weight):
             return self._make(weight)
         entry = self._entries.get(weight)
@@ -91,8 +90,8 @@ class FrozenCache:
             data = weight.detach()
             samples = _samples(data) if data.device.type == "cpu" else None
             if entry is None or not _unchanged(entry, weight, samples):
-                kept = None if samples is None else samples.clone()
-                entry = _Entry(weight._version, weight.data_ptr(), kept, self._make(data))
+                samples = None if samples is None else samples.clone()
+                entry = _Entry(weight._version, weight.data_ptr(), samples, self._make(data))
                 self._entries[weight] = entry
         used = _fixed.get()
         if used is not None:
@@ -100,7 +99,7 @@ class FrozenCache:
         return entry.value
 
     def clear(self) -> None:
-        """Frees everything."""
+        """Empties the cache."""
         self._entries.clear()
 
 

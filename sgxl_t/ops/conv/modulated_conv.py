@@ -2,22 +2,48 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sgxl_t.ops.backend import conv_backend
 from sgxl_t.ops.conv import winograd
 from sgxl_t.ops.conv.frozen import FrozenCache
 from sgxl_t.ops.conv.rounding import rounded
-from sgxl_t.ops.formulation import conv_form
 from sgxl_t.ops.precision import own_precision
 from sgxl_t.ops.resample.resample import filter_size, upfirdn2d
 
-_EPS = 1e-8
+EPSILON = 1e-8
+"""Added to the energy of a demodulated weight."""
+
 _NARROW = 256
 _LARGE = 256**2
+
+
+@dataclass(frozen=True)
+class ConvSpec:
+    """Numbers of a StyleGAN2 convolution.
+
+    up: zero insertion before the convolution and the resampling filter (gain up^2) after it. down: the filter
+    before it and a stride. padding: zero padding of the convolution in pixels of its finer grid; k // 2 keeps
+    H' = H * up / down. demodulate: undo the style's effect on the variance. gain: factor on the demodulated
+    result. flip_weight: True correlates, False convolves. ValueError unless up and down are positive and one
+    of them is 1.
+    """
+
+    up: int = 1
+    down: int = 1
+    padding: int = 0
+    demodulate: bool = True
+    gain: float = 1.0
+    flip_weight: bool = True
+
+    def __post_init__(self) -> None:
+        if self.up < 1 or self.down < 1 or (self.up > 1 and self.down > 1):
+            raise ValueError(f"up={self.up}, down={self.down}: both must be positive and one of them 1")
 
 
 def _check(x: Tensor, weight: Tensor, s: Tensor) -> None:
@@ -32,12 +58,12 @@ def _check(x: Tensor, weight: Tensor, s: Tensor) -> None:
 def _conv(
     x: Tensor, factor: Tensor, weight: Tensor, padding: int, dtype: torch.dtype | None = None
 ) -> Tensor:
-    """x times factor [N, I] per channel, correlated with weight [O, I, k, k] in the form chosen for it.
+    """x times factor [N, I] per channel, correlated with weight [O, I, k, k] on the backend chosen for it.
 
     dtype: of the product and of the result; None takes that of x.
     """
     dtype = x.dtype if dtype is None else dtype
-    if dtype == x.dtype and conv_form(x, weight) == "winograd":
+    if dtype == x.dtype and conv_backend(x, weight) == "winograd":
         return winograd.conv2d(x * factor.to(x.dtype)[:, :, None, None], weight.to(x.dtype), padding)
     x = _styled(x, factor, weight, dtype)
     if padding > 1 and x.device.type == "cpu" and torch.is_grad_enabled() and weight.requires_grad:
@@ -89,9 +115,9 @@ def _demodulation(weight: Tensor, s: Tensor, normalize: bool = False) -> Tensor:
     with own_precision(s):
         energy = _energies(weight)
         if not normalize:
-            return (s.square() @ energy.T + _EPS).rsqrt()
+            return (s.square() @ energy.T + EPSILON).rsqrt()
         norm = weight[0].numel() / energy.sum(1)
-        return norm.sqrt() * (norm * (s.square() @ energy.T) + _EPS).rsqrt()
+        return norm.sqrt() * (norm * (s.square() @ energy.T) + EPSILON).rsqrt()
 
 
 def modulated_conv_sg3(
@@ -132,38 +158,27 @@ def modulated_conv(
     x: Tensor,
     weight: Tensor,
     s: Tensor,
+    spec: ConvSpec = ConvSpec(),
     *,
-    up: int = 1,
-    down: int = 1,
-    padding: int = 0,
     resample_filter: Tensor | None = None,
-    demodulate: bool = True,
     noise: Tensor | None = None,
     bias: Tensor | None = None,
-    gain: float = 1.0,
-    flip_weight: bool = True,
 ) -> Tensor:
     """Modulated convolution of StyleGAN2: x [N, I, H, W] to [N, O, H', W'].
 
-    weight: [O, I, k, k]; s: [N, I]. flip_weight: True correlates, False convolves. up: zero insertion
-    before the convolution and `resample_filter` (gain up^2) after it; down: `resample_filter` before it and
-    a stride. padding: zero padding of the convolution in pixels of its finer grid; k // 2 keeps H' = H * up
-    / down. gain: factor on the demodulated result. noise: added after that, any shape that broadcasts to
-    the result; bias [O] as well. No per-sample weight is made (see `modulated_conv_sg3`). ValueError when
-    shapes do not fit or up and down are both above 1. (Karras et al. 2020, section 2.2 and B.)
+    weight: [O, I, k, k]; s: [N, I]. resample_filter: [K], [Kh, Kw] or None, see `ConvSpec`. noise: added
+    after the gain, any shape that broadcasts to the result; bias [O] as well. No per-sample weight is made
+    (see `modulated_conv_sg3`). ValueError when shapes do not fit. (Karras et al. 2020, section 2.2 and B.)
     """
     _check(x, weight, s)
-    if up < 1 or down < 1 or (up > 1 and down > 1):
-        raise ValueError(f"up={up}, down={down}: both must be positive and one of them 1")
-    scale = _demodulation(weight, s.to(weight.dtype)) if demodulate else None
-    if up == down == 1:
-        y = _conv(x, s, weight if flip_weight else weight.flip((2, 3)), padding)
+    scale = _demodulation(weight, s.to(weight.dtype)) if spec.demodulate else None
+    if spec.up == spec.down == 1:
+        y = _conv(x, s, weight if spec.flip_weight else weight.flip((2, 3)), spec.padding)
     else:
-        styled = _styled(x, s, weight, x.dtype, transposed=up > 1)
-        weight = rounded(weight, x.dtype)
-        y = _resampled_conv(styled, weight, up, down, padding, resample_filter, flip_weight)
-    if scale is not None or gain != 1 or bias is not None:
-        y = _scaled(y, s.new_full((1, 1), gain) if scale is None else scale * gain, bias)
+        styled = _styled(x, s, weight, x.dtype, transposed=spec.up > 1)
+        y = _resampled_conv(styled, rounded(weight, x.dtype), spec, resample_filter)
+    if scale is not None or spec.gain != 1 or bias is not None:
+        y = _scaled(y, s.new_full((1, 1), spec.gain) if scale is None else scale * spec.gain, bias)
     return y if noise is None else y.add_(noise.to(y.dtype))
 
 
@@ -179,14 +194,13 @@ def _scaled(y: Tensor, factor: Tensor, bias: Tensor | None) -> Tensor:
     return torch.addcmul(bias, y, factor, out=y) if free else torch.addcmul(bias, y, factor)
 
 
-def _resampled_conv(
-    x: Tensor, weight: Tensor, up: int, down: int, padding: int, f: Tensor | None, flip_weight: bool
-) -> Tensor:
+def _resampled_conv(x: Tensor, weight: Tensor, spec: ConvSpec, f: Tensor | None) -> Tensor:
     """Convolution at the finer of two grids, with the FIR filter on the side of the coarser one."""
+    up, down, padding = spec.up, spec.down, spec.padding
     kernel, (kx, ky) = weight.shape[-1], filter_size(f)
     if up > 1:
         # conv_transpose2d adds the kernel unflipped at every input pixel, which is a convolution.
-        spread = (weight.flip((2, 3)) if flip_weight else weight).transpose(0, 1)
+        spread = (weight.flip((2, 3)) if spec.flip_weight else weight).transpose(0, 1)
         y = F.conv_transpose2d(x, spread, stride=up)
         low, high = padding - kernel + 1, padding - kernel + up
         fir = [
@@ -196,7 +210,7 @@ def _resampled_conv(
             high + (ky - up) // 2,
         ]
         return upfirdn2d(y, f, padding=fir, gain=up**2)
-    weight = weight if flip_weight else weight.flip((2, 3))
+    weight = weight if spec.flip_weight else weight.flip((2, 3))
     fir = [(kx - down + 1) // 2, (kx - down) // 2, (ky - down + 1) // 2, (ky - down) // 2]
     x = upfirdn2d(x, f, padding=[p + padding for p in fir])
     return F.conv2d(x, weight, stride=down)

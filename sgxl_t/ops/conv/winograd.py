@@ -254,8 +254,8 @@ def _add_windows(cells: Tensor, windows: Tensor) -> None:
 class _WeightParts:
     """Slices of the outputs of w [O, I, 3, 3] and their U [36, slice, I]; transposed: with O and I exchanged.
 
-    whole: there is one part, made once: a weight that is kept, or a small one. Of others each pass makes the
-    parts anew, so that no transformed weight leaves the caches.
+    whole: the weight is cached or small, and its one part is made once. For other weights each pass makes the
+    parts anew, so that a transformed weight never outgrows the processor's caches.
     """
 
     def __init__(self, w: Tensor, keep: bool, transposed: bool = False) -> None:

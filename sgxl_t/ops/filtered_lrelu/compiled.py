@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sgxl_t.ops.filtered_lrelu.dispatch import Plan
+from sgxl_t.ops.filtered_lrelu.plan import Plan
 from sgxl_t.ops.filtered_lrelu.recomputed import recomputed_lrelu
 from sgxl_t.ops.resample.band import AxisMap
 from sgxl_t.ops.resample.planes import BandPair, Chunk

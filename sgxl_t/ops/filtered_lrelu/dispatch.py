@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from importlib.util import find_spec
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sgxl_t.ops.backend import filter_backend
 from sgxl_t.ops.bias_act import bias_act
-from sgxl_t.ops.formulation import filter_form
-from sgxl_t.ops.resample.planes import BandPair, Chunk, band_planes, split
+from sgxl_t.ops.filtered_lrelu.plan import LreluSpec, Plan
+from sgxl_t.ops.resample.planes import band_planes, split
 from sgxl_t.ops.resample.resample import band_pair, upfirdn2d
 
 
@@ -22,31 +22,21 @@ def filtered_lrelu(
     fu: Tensor | None = None,
     fd: Tensor | None = None,
     b: Tensor | None = None,
-    *,
-    up: int = 1,
-    down: int = 1,
-    padding: int | Sequence[int] = 0,
-    gain: float = 2**0.5,
-    slope: float = 0.2,
-    clamp: float | None = None,
+    spec: LreluSpec = LreluSpec(),  # noqa: B008 (frozen)
 ) -> Tensor:
     """Leaky ReLU at a higher sampling rate: x [N, C, H, W] to [N, C, H', W'], dtype of x.
 
-    In order: add b [C]; up-sample by `up` with filter fu (gain up^2) and `padding` on the upsampled grid
-    (one value, [x, y] or [left, right, top, bottom], negative crops); leaky ReLU with `slope`, times
-    `gain`, clamp to [-clamp, clamp] (None disables); down-sample by `down` with filter fd. Filters: [K]
-    applied along both axes, [Kh, Kw] or None, constants without gradient. H' = (H * up + top + bottom - (Ku
-    - 1) - (Kd - 1) + down - 1) // down. Differentiable any number of times in x and b. ValueError for a
-    gain that is not positive, a bias that does not fit or filters larger than the padded image. (Karras et
-    al. 2021, "Alias-Free Generative Adversarial Networks", section 3.2.)
+    In order: add b [C]; up-sample by `up` with filter fu (gain up^2) and `padding`; leaky ReLU with `slope`,
+    times `gain`, clamped; down-sample by `down` with filter fd. Filters: [K] applied along both axes, [Kh,
+    Kw] or None, constants without gradient. H' = (H * up + top + bottom - (Ku - 1) - (Kd - 1) + down - 1)
+    // down. Differentiable any number of times in x and b. ValueError for a bias that does not fit or
+    filters larger than the padded image. (Karras et al. 2021, "Alias-Free Generative Adversarial Networks",
+    section 3.2.)
     """
-    if not gain > 0 or (clamp is not None and clamp < 0):
-        raise ValueError(
-            f"gain={gain}, clamp={clamp}: use a positive gain and a clamp of 0 or more (or None)"
-        )
     if b is not None and (x.ndim != 4 or b.shape != x.shape[1:2]):
         raise ValueError(f"bias {tuple(b.shape)} does not fit x {tuple(x.shape)}: give [C] for [N, C, H, W]")
-    first = band_pair(x.shape, fu, up=up, padding=padding, gain=up**2)
+    up, down, gain, slope, clamp = spec.up, spec.down, spec.gain, spec.slope, spec.clamp
+    first = band_pair(x.shape, fu, up=up, padding=spec.padding, gain=up**2)
     if first is not None and not first.identity:
         size = first.vertical.axis.out_size, first.horizontal.axis.out_size
         second = band_pair((*x.shape[:2], *size), fd, down=down)
@@ -54,37 +44,23 @@ def filtered_lrelu(
             first = first._replace(vertical=first.vertical.scaled(gain))
             plan = Plan(first, second, slope, clamp, split(x, first.largest_plane))
             return _planned(x, x.new_zeros(x.shape[1]) if b is None else b.to(x.dtype), plan)
-    x = upfirdn2d(bias_act(x, b), fu, up=up, padding=padding, gain=up**2)
+    x = upfirdn2d(bias_act(x, b), fu, up=up, padding=spec.padding, gain=up**2)
     x = bias_act(x, act="linear" if slope == 1 else "lrelu", alpha=slope, gain=gain, clamp=clamp)
     return upfirdn2d(x, fd, down=down)
 
 
-class Plan(NamedTuple):
-    """Everything but the tensors: both pairs of maps, the activation and the chunks."""
-
-    up: BandPair
-    down: BandPair
-    slope: float
-    clamp: float | None
-    chunks: list[Chunk]
-
-    def transposed(self) -> Plan:
-        """The plan of the adjoint, in which the maps change places."""
-        return self._replace(up=self.down.transposed(), down=self.up.transposed())
-
-
 def _planned(x: Tensor, b: Tensor, plan: Plan) -> Tensor:
-    """The plan in the form chosen for x, or with band products where that form cannot run.
+    """The plan on the backend chosen for x, or with band products where that backend cannot run.
 
-    The other forms are imported when they are first wanted: they load compilers.
+    The other backends are imported when they are first wanted: they load compilers.
     """
-    form = filter_form(x)
-    if form == "compiled":
+    backend = filter_backend(x)
+    if backend == "compiled":
         from sgxl_t.ops.filtered_lrelu import compiled
 
         if compiled.available(x.device):
             return compiled.compiled_lrelu(x, b, plan)
-    if form == "triton":
+    if backend == "triton":
         if find_spec("triton") is not None:
             from sgxl_t.ops.filtered_lrelu import triton_kernels as kernels
 

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from sgxl_t.ops.filtered_lrelu.dispatch import Plan
+from sgxl_t.ops.filtered_lrelu.plan import Plan
 from sgxl_t.ops.resample.planes import BandPair
 
 

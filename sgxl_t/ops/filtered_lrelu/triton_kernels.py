@@ -18,7 +18,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from sgxl_t.ops.filtered_lrelu.dispatch import Plan
+from sgxl_t.ops.filtered_lrelu.plan import Plan
 from sgxl_t.ops.filtered_lrelu.recomputed import recomputed_lrelu
 from sgxl_t.ops.resample.planes import BandPair
 

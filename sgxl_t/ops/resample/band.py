@@ -85,14 +85,14 @@ class Band:
         """The largest factor by which the map enlarges the largest magnitude (row sum of magnitudes)."""
         taps = _IDENTITY_TAPS if self.taps is None else self.taps
         up = self.axis.up
-        return abs(self.gain) * _kept(taps, ("norm", up), lambda: _norm(taps, up))
+        return abs(self.gain) * _cached(taps, ("norm", up), lambda: _norm(taps, up))
 
     def correlated(self, dtype: torch.dtype, device: torch.device) -> Tensor:
         """Taps [K] in the order of a correlation, with the gain; float64 for that dtype, else float32."""
         taps = _IDENTITY_TAPS if self.taps is None else self.taps
         wide = torch.float64 if dtype == torch.float64 else torch.float32
         key = ("correlated", self.axis.flip, self.gain, wide, device)
-        return _kept(taps, key, lambda: _correlated(self, taps, wide, device))
+        return _cached(taps, key, lambda: _correlated(self, taps, wide, device))
 
     def product(self, x: Tensor, out: Tensor) -> None:
         """x [size, M] to out [out_size, M], without recording gradients."""
@@ -131,8 +131,8 @@ _made_cache: MutableMapping[Tensor, tuple[int, _Entries]] = WeakTensorKeyDiction
 _Made = TypeVar("_Made")
 
 
-def _kept(taps: Tensor, key: tuple[object, ...], make: Callable[[], _Made]) -> _Made:
-    """What `make` returns, kept under `key` for as long as the taps live unchanged.
+def _cached(taps: Tensor, key: tuple[object, ...], make: Callable[[], _Made]) -> _Made:
+    """What `make` returns, cached under `key` for as long as the taps live unchanged.
 
     Filters are few and long-lived (buffers of layers), so the cache hangs on the tensor itself: two filters
     never share an entry, and no value has to be read back from a GPU to tell them apart.
@@ -151,10 +151,10 @@ def _kept(taps: Tensor, key: tuple[object, ...], make: Callable[[], _Made]) -> _
 
 
 def _blocks(band: Band, dtype: torch.dtype, device: torch.device) -> list[_Block]:
-    """Blocks of a band, kept with its taps."""
+    """Blocks of a band, cached with its taps."""
     taps = _IDENTITY_TAPS if band.taps is None else band.taps
     key = (band.axis, band.gain, dtype, device)
-    return _kept(taps, key, lambda: _build_blocks(band, taps, dtype, device))
+    return _cached(taps, key, lambda: _build_blocks(band, taps, dtype, device))
 
 
 @torch.no_grad()

@@ -92,12 +92,12 @@ class _Buffers:
         self._both = [torch.empty(elements, dtype=dtype, device=device) for _ in range(2)]
 
     def take(self, *shape: int) -> Tensor:
-        """Memory of this shape that the last step did not fill."""
+        """Memory of this shape, not that of the step before."""
         self._both.reverse()
         return self._both[0][: math.prod(shape)].view(shape)
 
     def spare(self, z: Tensor) -> Tensor:
-        """Memory of the shape of z that z, the last thing taken, does not fill."""
+        """Scratch memory of the shape of z, which must be what `take` returned last."""
         return self._both[1][: z.numel()].view(z.shape)
 
     def product(self, band: Band, z: Tensor) -> Tensor:
@@ -124,7 +124,8 @@ def band_planes(
 ) -> Tensor:
     """`second`(`middle`(`first`(x + bias))) chunk by chunk; x [N, C, H, W], bias [C], no gradients recorded.
 
-    middle: works in place on planes [W', H', planes]; gets them, as much spare memory and the chunk's number.
+    middle: works in place on its first argument, planes [W', H', planes]; the others are scratch memory of
+    that shape and the number of the chunk.
     """
     dtype = working_dtype(x)
     last = first if second is None else second

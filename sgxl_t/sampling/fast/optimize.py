@@ -21,11 +21,11 @@ from sgxl_t.networks.conditioning import rows
 from sgxl_t.networks.generators.generator import Generator
 from sgxl_t.networks.generators.synthesis_xl import SynthesisLayer
 from sgxl_t.networks.text.tokens import Text
-from sgxl_t.ops import formulation
+from sgxl_t.ops import backend
+from sgxl_t.ops.backend import Backend, ConvBackend, FilterBackend
 from sgxl_t.ops.conv.frozen import Used, fixed_weights
-from sgxl_t.ops.formulation import ConvForm, FilterForm, Formulation
 from sgxl_t.sampling.fast.graphs import CapturedCall
-from sgxl_t.sampling.prompts import State, state_of
+from sgxl_t.sampling.prompt_cache import State, state_of
 
 GRAPHS = 8
 """Graphs that are cached: captions of several lengths need one each."""
@@ -45,8 +45,8 @@ class Optimized:
     values computed from weights and their size. seconds: of the run that made all this, compilation included.
     """
 
-    conv: ConvForm | None = None
-    filter: FilterForm | None = None
+    conv: ConvBackend | None = None
+    filter: FilterBackend | None = None
     compile: bool = False
     cuda_graphs: bool = False
     batch_size: int | None = None
@@ -105,7 +105,7 @@ class FastSynthesis:
     @contextmanager
     def mode(self) -> Iterator[Used]:
         """The chosen backends, in this thread alone; gives the cached values of weights that are used."""
-        backends = formulation.use(conv=self.choice.conv, filter=self.choice.filter)
+        backends = backend.use(conv=self.choice.conv, filter=self.choice.filter)
         with torch.inference_mode(), backends, fixed_weights() as used:
             yield used
 
@@ -174,7 +174,7 @@ def prepare(fast: FastSynthesis, ws: Tensor, tokens: Text | None) -> Optimized:
 
 def check_choice(choice: Optimized, device: torch.device, precision: str) -> None:
     """ValueError where a form does not exist, cannot run here or would change nothing."""
-    Formulation(conv=choice.conv or "direct", filter=choice.filter or "band")
+    Backend(conv=choice.conv or "direct", filter=choice.filter or "band")
     size = choice.batch_size
     if size is not None and size < 1:
         raise ValueError(f"batch_size={size} is too small: use 1 or more")

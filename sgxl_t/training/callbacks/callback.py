@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from sgxl_t.conditioning import Condition
-from sgxl_t.metrics.runner import Result
+from sgxl_t.metrics.runner import MetricResult
 from sgxl_t.networks.generators.generator import Generator
 from sgxl_t.objectives.objective import Stats
 from sgxl_t.training.parallel.main_process import on_main_process
@@ -33,7 +33,7 @@ class Snapshot:
     generator: Generator
     condition: Condition
     numbers: Line = field(default_factory=dict)
-    results: Sequence[Result] | None = None
+    results: Sequence[MetricResult] | None = None
     metrics: Mapping[str, Any] = field(default_factory=dict)
     grid: tuple[Tensor, Path] | None = None
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from sgxl_t.datasets.base import ImageSource
-from sgxl_t.metrics.features.extractor_cache import Shelf
-from sgxl_t.metrics.generated import GeneratorFakes
+from sgxl_t.metrics.features.extractor_cache import ExtractorCache
+from sgxl_t.metrics.generated import GeneratorImages
 from sgxl_t.metrics.protocol import MetricSpec
-from sgxl_t.metrics.real_cache import RealCache, RealSide
-from sgxl_t.metrics.runner import Result, evaluate
+from sgxl_t.metrics.real_cache import RealCache, RealImages
+from sgxl_t.metrics.runner import MetricResult, evaluate
 from sgxl_t.training.callbacks.callback import Callback, Snapshot
 from sgxl_t.training.train_state import TrainState
 
@@ -35,38 +35,43 @@ class TrackedMetrics(Callback):
     def on_start(self, state: TrainState) -> None:
         """Opens the data to compare with."""
         compared, name = self._open_compared()
-        self._shelf = Shelf(device=next(state.ema.network.parameters()).device)
-        self._real = RealSide(compared, name)
+        self._extractors = ExtractorCache(device=next(state.ema.network.parameters()).device)
+        self._real = RealImages(compared, name)
         self._cache = RealCache(self._folder / "real_side")
-        self._fakes = GeneratorFakes(
+        self._generated = GeneratorImages(
             state.ema.network,
             state.averaged_condition,
             seed=self._seed,
             class_sampling="dataset",
             source=compared,
-            about={"model": self._folder.name},
+            facts={"model": self._folder.name},
         )
 
     def on_snapshot(self, snapshot: Snapshot) -> None:
         """All metrics; NaN, with a note, where they cannot be given."""
         results = evaluate(
-            self._fakes, self._specs, {None: self._real}, self._shelf, cache=self._cache, batch_size=64
+            self._generated,
+            self._specs,
+            {None: self._real},
+            self._extractors,
+            cache=self._cache,
+            batch_size=64,
         )
         snapshot.results, snapshot.metrics = results, self._describe(results)
         snapshot.numbers |= finite(results)
 
-    def _describe(self, results: Sequence[Result]) -> dict[str, Any]:
+    def _describe(self, results: Sequence[MetricResult]) -> dict[str, Any]:
         """Numbers with their protocol, for a model folder."""
-        first = self._shelf.about(self._specs[0])
+        first = self._extractors.info(self._specs[0])
         counts = ", ".join(f"{one.metric}: {one.spec.n_fake} against {one.n_real}" for one in results)
         protocol = (
             f"generated against pictures of {self._real.reference} ({counts}), psi 1, "
-            f"seed {self._fakes.seed}, {first.extractor} {first.extractor_hash}, "
+            f"seed {self._generated.seed}, {first.extractor} {first.extractor_hash}, "
             f"data {self._real.fingerprint}"
         )
         return {**finite(results), "protocol": protocol}
 
 
-def finite(results: Sequence[Result]) -> dict[str, float]:
+def finite(results: Sequence[MetricResult]) -> dict[str, float]:
     """Values by name, of the metrics that could be given."""
     return {one.metric: one.value for one in results if math.isfinite(one.value)}

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
-from sgxl_t.ops import formulation
+from sgxl_t.ops import backend
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,10 +34,10 @@ class ComputeConfig:
 
 
 @contextmanager
-def chosen_forms(config: ComputeConfig) -> Iterator[None]:
+def chosen_backend(config: ComputeConfig) -> Iterator[None]:
     """Inside, the whole process computes in these forms, the threads of backward passes as well."""
-    before = formulation.set_default(conv=config.conv, filter=config.filter)
+    before = backend.set_default(conv=config.conv, filter=config.filter)
     try:
         yield
     finally:
-        formulation.set_default(conv=before.conv, filter=before.filter)
+        backend.set_default(conv=before.conv, filter=before.filter)

@@ -17,7 +17,7 @@ from sgxl_t.ops.random import training_rng
 from sgxl_t.training.callbacks.callback import Callbacks
 from sgxl_t.training.checkpoint.divergence import roll_back
 from sgxl_t.training.checkpoint.run_checkpoints import RunCheckpoints
-from sgxl_t.training.config.compute_config import ComputeConfig, chosen_forms
+from sgxl_t.training.config.compute_config import ComputeConfig, chosen_backend
 from sgxl_t.training.config.parts import ScheduleConfig
 from sgxl_t.training.loop.data import TrainingBatches
 from sgxl_t.training.loop.device_batch import DeviceBatches
@@ -96,15 +96,14 @@ class Trainer:
         rng = training_rng(state.seed, phase, batch.position)
         z = torch.randn(len(batch.images), state.g.raw.z_dim, generator=rng)
         z = z.to(self.runtime.device, non_blocking=True)
+        if phase != "d" or not objective.config.share_fakes:
+            with torch.set_grad_enabled(phase != "d"):
+                batch = self.device_batches.encoded(batch)
         if phase == "d":
-            if not objective.config.share_fakes:
-                with torch.no_grad():
-                    batch = self.device_batches.encoded(batch)
             networks = Networks(state.g.raw, state.d.engine, state.features)
             return objective.d_loss(networks, batch, z, state.images_seen, rng)
-        batch = self.device_batches.encoded(batch)
         if phase == "pl":
-            return objective.pl_loss(state.g.engine, batch.cond, z, rng)
+            return objective.pl_loss(state.g.engine, batch, z, rng)
         networks = Networks(state.g.engine, state.d.raw, state.features)
         return objective.g_loss(networks, batch, z, state.images_seen, rng)
 
@@ -133,7 +132,7 @@ class Trainer:
         self.callbacks.start(state)
         self.data.open(state)
         started, at_rest = time.monotonic(), self._asked_to_end()
-        with chosen_forms(self.settings.compute), StopRequest() as stop, closing(self.callbacks):
+        with chosen_backend(self.settings.compute), StopRequest() as stop, closing(self.callbacks):
             while not (self.is_done or at_rest or ending):
                 before = state.images_seen
                 rate = learning_rate_factor(before, self.total_images, self.settings.final_lr_share)

@@ -204,7 +204,7 @@ class _Rehearsal:
             with torch.set_grad_enabled(name != "d"):
                 batch = replace(batch, cond=self._encode(batch.cond))
         if name == "pl":
-            return self.objective.pl_loss(generator, batch.cond, z, rng)[0]
+            return self.objective.pl_loss(generator, batch, z, rng)[0]
         networks = Networks(generator, discriminator.heads, discriminator.features)
         if name == "d":
             batch = replace(batch, shared_fakes=list(self.shared))  # measured twice, so taken out twice

@@ -18,7 +18,7 @@ from sgxl_t.training.parallel.deepspeed import DeepSpeedNetwork, prepare_deepspe
 from sgxl_t.training.parallel.fsdp import FsdpNetwork
 from sgxl_t.training.parallel.trained_network import MakeOptimizer, Network, TrainedNetwork
 
-Mode = Literal["single", "ddp", "zero", "fsdp"]
+ParallelMode = Literal["single", "ddp", "zero", "fsdp"]
 PATIENCE = timedelta(hours=12)
 """Processes wait so long for one that trains features or measures; the watchdog finds those that hang."""
 SENT_AT_ONCE = 64 * 2**20
@@ -64,7 +64,7 @@ class Runtime:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
             torch.use_deterministic_algorithms(True)
 
-    def _find_mode(self) -> Mode:
+    def _find_mode(self) -> ParallelMode:
         if _asked_for("DEEPSPEED"):
             return "zero"
         if _asked_for("FSDP"):
@@ -115,7 +115,7 @@ class Runtime:
         if wrap and self.mode == "fsdp":
             return FsdpNetwork(network, make_optimizer, mesh=self._mesh(), mean=self.mean)
         engine = self._synchronised(network) if wrap and self.mode == "ddp" else network
-        role = TrainedNetwork(
+        trained = TrainedNetwork(
             network,
             engine,
             make_optimizer(network),
@@ -124,8 +124,8 @@ class Runtime:
             scaler=follows.scaler if follows is not None else self._scaler(),
         )
         if follows is not None:
-            follows.followers.append(role)
-        return role
+            follows.followers.append(trained)
+        return trained
 
     def _scaler(self) -> torch.amp.GradScaler | None:
         return torch.amp.GradScaler(self.device.type) if self.precision == "fp16" else None

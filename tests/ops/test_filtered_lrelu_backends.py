@@ -1,4 +1,4 @@
-"""Compiled and Triton forms of the filtered leaky ReLU against the plain form."""
+"""Compiled and Triton backends of the filtered leaky ReLU against the plain operator."""
 
 from __future__ import annotations
 
@@ -13,22 +13,25 @@ import torch
 from ops_cases import DOWN, LRELU_CASES, SKEW, UP, UP4, assert_close, assert_equal_to_second_order, normal
 from torch import Tensor
 
-from sgxl_t.ops import formulation, reference
+from sgxl_t.ops import backend, reference
 from sgxl_t.ops.filtered_lrelu import compiled as filtered_lrelu_compiled
 from sgxl_t.ops.filtered_lrelu import dispatch as filtered_lrelu
+from sgxl_t.ops.filtered_lrelu.plan import LreluSpec
+
+SAME_RATE = LreluSpec(up=2, down=2, padding=[9, 8, 9, 8])
 
 
-def compiled(x: Tensor, fu: Tensor | None, fd: Tensor | None, b: Tensor, **args: Any) -> Tensor:
-    with formulation.use(filter="compiled", always=True):
-        return filtered_lrelu.filtered_lrelu(x, fu, fd, b, **args)
+def compiled(x: Tensor, fu: Tensor | None, fd: Tensor | None, b: Tensor, spec: LreluSpec) -> Tensor:
+    with backend.use(filter="compiled", always=True):
+        return filtered_lrelu.filtered_lrelu(x, fu, fd, b, spec)
 
 
 def compare(case: str, x: Tensor, b: Tensor) -> None:
     args = dict(LRELU_CASES[case])
     fu, fd = args.pop("fu"), args.pop("fd")
     assert_equal_to_second_order(
-        lambda x, b: compiled(x, fu, fd, b, **args),
-        lambda x, b: reference.filtered_lrelu(x, fu, fd, b, **args),
+        lambda x, b: compiled(x, fu, fd, b, LreluSpec(**args)),
+        lambda x, b: reference.filtered_lrelu(x, fu, fd, b, LreluSpec(**args)),
         [x, b],
     )
 
@@ -66,7 +69,7 @@ def test_programs_do_not_depend_on_chunks(
 def test_programs_keep_input_and_bias_only() -> None:
     kept: list[Tensor] = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
-        compiled(normal(2, 3, 11, 14), UP, DOWN, normal(3), up=2, down=2, padding=9)
+        compiled(normal(2, 3, 11, 14), UP, DOWN, normal(3), LreluSpec(2, 2, 9))
     assert [t.shape for t in kept] == [(2, 3, 11, 14), (3,)]
 
 
@@ -75,8 +78,8 @@ def test_programs_keep_input_and_bias_only() -> None:
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_programs_keep_dtype_and_memory_layout(dtype: torch.dtype, layout: torch.memory_format) -> None:
     x = torch.randn(2, 3, 20, 20).to(dtype).contiguous(memory_format=layout)
-    y = compiled(x, UP, DOWN, torch.zeros(3), up=2, down=2, padding=[9, 8, 9, 8])
-    plain = reference.filtered_lrelu(x.float(), UP, DOWN, up=2, down=2, padding=[9, 8, 9, 8])
+    y = compiled(x, UP, DOWN, torch.zeros(3), SAME_RATE)
+    plain = reference.filtered_lrelu(x.float(), UP, DOWN, spec=SAME_RATE)
     assert y.dtype == dtype
     assert y.is_contiguous(memory_format=layout)
     assert (y.float() - plain).norm() < (1e-6 if dtype == torch.float32 else 2e-2) * plain.norm()
@@ -91,7 +94,7 @@ def test_compiled_form_equals_plain_form() -> None:
     for fd in (DOWN, UP):
         results = []
         for call in (compiled, reference.filtered_lrelu):
-            y = call(x, UP, fd, b, up=2, down=2, padding=[9, 8, 9, 8], clamp=0.4)
+            y = call(x, UP, fd, b, LreluSpec(2, 2, [9, 8, 9, 8], clamp=0.4))
             results.append([y, *torch.autograd.grad(y.pow(3).sum(), [x, b])])
         for ours, plain in zip(*results, strict=True):
             assert_close(ours, plain)
@@ -108,8 +111,8 @@ def test_more_shapes_than_the_compiler_counts() -> None:
     # One program too many for a code object would be an error, since nothing may run uncompiled.
     for size in range(8, 20):
         x, b = normal(1, 2, size, size, requires_grad=False), normal(2, requires_grad=False)
-        ours = compiled(x, SKEW, SKEW[:4], b, up=2, down=2, padding=3)
-        assert_close(ours, reference.filtered_lrelu(x, SKEW, SKEW[:4], b, up=2, down=2, padding=3))
+        ours = compiled(x, SKEW, SKEW[:4], b, LreluSpec(2, 2, 3))
+        assert_close(ours, reference.filtered_lrelu(x, SKEW, SKEW[:4], b, LreluSpec(2, 2, 3)))
 
 
 def test_without_a_compiler_band_filters_are_used_with_one_warning(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,23 +123,23 @@ def test_without_a_compiler_band_filters_are_used_with_one_warning(monkeypatch: 
     monkeypatch.setattr(filtered_lrelu_compiled, "_works", {})
     x, b = normal(1, 2, 8, 8), normal(2)
     with pytest.warns(UserWarning, match="finds no working compiler for cpu .*band filters are used"):
-        first = compiled(x, UP, DOWN, b, up=2, down=2, padding=9)
-    second = compiled(x, UP, DOWN, b, up=2, down=2, padding=9)
-    plain = filtered_lrelu.filtered_lrelu(x, UP, DOWN, b, up=2, down=2, padding=9)
+        first = compiled(x, UP, DOWN, b, LreluSpec(2, 2, 9))
+    second = compiled(x, UP, DOWN, b, LreluSpec(2, 2, 9))
+    plain = filtered_lrelu.filtered_lrelu(x, UP, DOWN, b, LreluSpec(2, 2, 9))
     assert torch.equal(first, plain)
     assert torch.equal(second, plain)
 
 
 def test_triton_form_falls_back_where_it_cannot_run() -> None:
     x, b = normal(1, 2, 8, 8), normal(2)
-    plain = filtered_lrelu.filtered_lrelu(x, UP, DOWN, b, up=2, down=2, padding=9)
-    with formulation.use(filter="triton"):
-        assert torch.equal(filtered_lrelu.filtered_lrelu(x, UP, DOWN, b, up=2, down=2, padding=9), plain)
+    plain = filtered_lrelu.filtered_lrelu(x, UP, DOWN, b, LreluSpec(2, 2, 9))
+    with backend.use(filter="triton"):
+        assert torch.equal(filtered_lrelu.filtered_lrelu(x, UP, DOWN, b, LreluSpec(2, 2, 9)), plain)
     with (
-        formulation.use(filter="triton", always=True),
+        backend.use(filter="triton", always=True),
         pytest.warns(UserWarning, match="filter=triton cannot run on torch.float64 on cpu"),
     ):
-        assert torch.equal(filtered_lrelu.filtered_lrelu(x, UP, DOWN, b, up=2, down=2, padding=9), plain)
+        assert torch.equal(filtered_lrelu.filtered_lrelu(x, UP, DOWN, b, LreluSpec(2, 2, 9)), plain)
 
 
 # Layers as networks have them: same rate, doubled rate, and critically sampled with cropping.
@@ -161,12 +164,12 @@ def kernels_equal_plain_form() -> None:
         b = torch.randn(2, generator=generator)
         results = []
         for plain in (False, True):
-            # The plain form in float64: what is left is the error of the kernels.
+            # The plain operator in float64: what is left is the error of the kernels.
             inputs = [t.double() if plain else t.clone() for t in (x, b)]
             inputs = [t.requires_grad_() for t in inputs]
-            with formulation.use(filter="triton", always=True):
+            with backend.use(filter="triton", always=True):
                 call = reference.filtered_lrelu if plain else filtered_lrelu.filtered_lrelu
-                y = call(inputs[0], fu, fd, inputs[1], **args)
+                y = call(inputs[0], fu, fd, inputs[1], LreluSpec(**args))
             cot = torch.linspace(-1, 2, y.numel()).view(y.shape).to(y).requires_grad_()
             first = torch.autograd.grad((y * cot).sum(), inputs, create_graph=True)
             second = torch.autograd.grad(first[0].square().sum() + first[1].sum(), cot)
@@ -181,7 +184,7 @@ def test_kernels_equal_plain_form_when_interpreted() -> None:
     pytest.importorskip("triton")
     folder = Path(__file__).parent
     strict = "import warnings; warnings.filterwarnings('error', 'filter=triton'); "
-    code = strict + "import test_filtered_lrelu_forms as t; t.kernels_equal_plain_form(); print('equal')"
+    code = strict + "import test_filtered_lrelu_backends as t; t.kernels_equal_plain_form(); print('equal')"
     answer = subprocess.run(
         [sys.executable, "-c", code],
         env=os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": f"{folder}{os.pathsep}{folder.parent}"},

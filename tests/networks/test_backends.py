@@ -1,4 +1,4 @@
-"""Whole generators in every form of their operators."""
+"""Whole generators on every backend of their operators."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from tiny_models import tiny_model
 
-from sgxl_t.ops import formulation
+from sgxl_t.ops import backend
 from sgxl_t.ops.filtered_lrelu import compiled as filtered_lrelu_compiled
 
 
@@ -22,7 +22,7 @@ def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", ["sgxl-tiny-16", "sgt-tiny-16"])
 @pytest.mark.parametrize(("conv", "filter"), [("winograd", "band"), ("direct", "compiled")])
 def test_generators_make_the_same_pictures(
-    name: str, conv: formulation.ConvForm, filter: formulation.FilterForm
+    name: str, conv: backend.ConvBackend, filter: backend.FilterBackend
 ) -> None:
     generator, _ = tiny_model("none", name)
     synthesis = generator.synthesis
@@ -30,12 +30,12 @@ def test_generators_make_the_same_pictures(
     ws.requires_grad_()
     results = []
     for options in ({}, {"conv": conv, "filter": filter, "always": True}):
-        with formulation.use(**options):
+        with backend.use(**options):
             picture = synthesis(ws, noise_mode="none")
-        # After the block: a backward pass keeps the form of its forward pass.
+        # After the block: a backward pass keeps the backend of its forward pass.
         results.append([picture, *torch.autograd.grad(picture.square().sum(), ws)])
     (plain, plain_grad), (picture, grad) = results
     assert (picture - plain).norm() < 1e-5 * plain.norm()
     assert (grad - plain_grad).norm() < 1e-4 * plain_grad.norm()
-    # Another form was really at work: rounding differs, except where a generator has no such operator.
+    # Another backend was really at work: rounding differs, except where a generator has no such operator.
     assert torch.equal(picture, plain) == (name == "sgt-tiny-16" and filter == "compiled")
