@@ -192,7 +192,7 @@ def test_each_phase_takes_what_was_estimated(measured):
 
 
 def test_a_whole_update_takes_what_was_estimated(measured):
-    estimate, trainer, rounds, config = measured
+    estimate, trainer, rounds, _ = measured
     names = tuple(phase.name for phase in estimate.phases)
     part = share(estimate, "single", 1, rounds)
     standing = part.weights + part.frozen + part.ema + part.optimizer
