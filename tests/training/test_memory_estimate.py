@@ -124,7 +124,7 @@ LONG = ("class in one round of bfloat16", "text in one round, frozen networks in
     ids=lambda name: name.replace(" ", "-"),
 )
 def measured(request, tmp_path_factory, tiny_features):
-    """The estimate, the trainer after a whole update, and its peaks by phase."""
+    """The estimate, the trainer after a whole update, its rounds and its configuration."""
     settings, rounds, precision = RUNS[request.param]
     clip = {"conditioning.text_encoder": f"local:{tiny_features / 'clip'}"}
     config = configuration(
@@ -136,11 +136,11 @@ def measured(request, tmp_path_factory, tiny_features):
         trainer.runtime.autocast = lambda: torch.autocast("cpu", dtype=torch.bfloat16)
     trainer.data.open(trainer.state)
     trainer.update(trainer.next_batches())
-    return estimate, trainer, rounds
+    return estimate, trainer, rounds, config
 
 
 def test_what_stays_is_counted_to_the_byte(measured):
-    estimate, trainer, _ = measured
+    estimate, trainer, _, config = measured
     for name, role in trainer.state.networks.items():
         size, parameters = estimate.networks[name], list(role.raw.parameters())
         assert size.weights == bytes_of(parameters)
@@ -156,7 +156,7 @@ def test_what_stays_is_counted_to_the_byte(measured):
     ]
     assert estimate.ema == bytes_of(t for network in averages for t in tensors_of(network))
     frozen = tensors_of(trainer.state.features)
-    if trainer.config.cond == "text":
+    if config.cond == "text":
         frozen += tensors_of(trainer.state.condition.original)
     else:
         frozen.append(trainer.state.condition.table)
@@ -164,11 +164,11 @@ def test_what_stays_is_counted_to_the_byte(measured):
 
 
 def test_guiding_networks_compute_as_the_discriminators_do(measured):
-    _, trainer, _ = measured
+    _, trainer, _, config = measured
     guides = trainer.objective.guidance
-    asked = trainer.config.discriminator.precision
+    asked = config.discriminator.precision
     assert {guide.precision for guide in (guides.classifier, guides.clip) if guide is not None} <= {asked}
-    assert (guides.clip is not None) == (trainer.config.cond == "text")
+    assert (guides.clip is not None) == (config.cond == "text")
 
 
 def test_an_estimate_of_a_gpu_takes_no_detours_of_a_cpu():
@@ -178,9 +178,9 @@ def test_an_estimate_of_a_gpu_takes_no_detours_of_a_cpu():
 
 
 def test_each_phase_takes_what_was_estimated(measured):
-    estimate, trainer, rounds = measured
+    estimate, trainer, rounds, config = measured
     assert {phase.name for phase in estimate.phases} == set(trainer.objective.phases(0, 0))
-    shared = trainer.config.objective.share_fakes
+    shared = config.objective.share_fakes
     for phase in estimate.phases:
         if shared and phase.name == "d":
             continue  # it cannot be run alone; the whole update below has it
@@ -192,7 +192,7 @@ def test_each_phase_takes_what_was_estimated(measured):
 
 
 def test_a_whole_update_takes_what_was_estimated(measured):
-    estimate, trainer, rounds = measured
+    estimate, trainer, rounds, _ = measured
     names = tuple(phase.name for phase in estimate.phases)
     part = share(estimate, "single", 1, rounds)
     standing = part.weights + part.frozen + part.ema + part.optimizer
