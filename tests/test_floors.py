@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -20,6 +21,11 @@ def named(path):
     return path.relative_to(ROOT).as_posix()
 
 
+@cache
+def parsed(path):
+    return ast.parse(path.read_text())
+
+
 def module_of(path):
     parts = path.relative_to(ROOT).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
@@ -27,7 +33,7 @@ def module_of(path):
 
 def imports_of(path, modules):
     """Files of the package that a file imports, in functions and for type checkers as well."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.ImportFrom) and node.module:
             for name in node.names:
                 inner = f"{node.module}.{name.name}"
@@ -71,7 +77,7 @@ def test_circles_are_found():
 @pytest.mark.parametrize("folder", sorted({path.parent for path in SOURCES}), ids=named)
 def test_rooms_are_small_and_say_what_they_are_for(folder):
     assert len(list(folder.glob("*.py"))) <= MOST_FILES
-    words = ast.get_docstring(ast.parse((folder / "__init__.py").read_text())) or ""
+    words = ast.get_docstring(parsed(folder / "__init__.py")) or ""
     assert len(words.split()) >= 5
 
 
@@ -82,7 +88,7 @@ def decorators(function):
 @pytest.mark.parametrize("path", SOURCES, ids=named)
 def test_functions_are_short_and_take_few_values(path):
     """Commands of click, kernels of Triton and the calls listed above take as many as they have options."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path)):
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             continue
         assert node.end_lineno - node.lineno < 60, f"{node.name} is long"
@@ -99,7 +105,7 @@ def test_three_functions_read_the_whole_configuration():
     """Everything below them is given what it needs."""
     readers = []
     for path in SOURCES:
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(parsed(path)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 hints = [one.annotation for one in [*node.args.args, *node.args.kwonlyargs] if one.annotation]
                 if any("TrainConfig" in ast.unparse(hint) for hint in hints):
