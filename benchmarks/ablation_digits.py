@@ -24,7 +24,6 @@ import pandas as pd
 import torch
 from torchvision.transforms.functional import pil_to_tensor
 
-from sgxl_t.cli.demo_run.demo import precision
 from sgxl_t.datasets.open import open_source
 from sgxl_t.metrics.judges.judges import load_judge
 from sgxl_t.networks.backbones.feature_networks import load_feature_network
@@ -123,7 +122,8 @@ def train(folder: Path, settings: dict[str, Any]) -> None:
         return
     flags = [part for key, value in settings.items() for part in (f"--{key}", str(value))]
     launch = ["--num_processes", "1", "--num_machines", "1", "--dynamo_backend", "no", "--cpu"]
-    launch += ["--mixed_precision", precision(), "--module", "sgxl_t.training.train"]
+    bf16 = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
+    launch += ["--mixed_precision", "bf16" if bf16 else "no", "--module", "sgxl_t.training.train"]
     command = [sys.executable, "-m", "accelerate.commands.launch", *launch, "--run-dir", str(folder), *flags]
     subprocess.run(command, check=True, env={"OMP_NUM_THREADS": "1", **os.environ})
 

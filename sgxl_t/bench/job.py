@@ -107,7 +107,7 @@ class Job:
         )
 
     def _candidate(self, dtype: str, variant: str, expected: list[Tensor], bar: tqdm) -> Side | None:
-        """One of our forms, once its results agree with those expected; otherwise None and a sentence."""
+        """One of our backends, once its results agree with those expected; otherwise None and a sentence."""
         kind = runner_class(variant, self.mode, dtype)
         if kind is None:
             return None

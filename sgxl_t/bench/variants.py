@@ -24,9 +24,9 @@ def variants(device: torch.device) -> list[str]:
 
 def backend(name: str, *, always: bool) -> Backend:
     """Context of a variant. always: also where it is known to be slower, as an operator's row promises."""
-    forms = name.split("+")
-    conv = next((form for form in get_args(ConvBackend) if form in forms), None)
-    filters = next((form for form in get_args(FilterBackend) if form in forms), None)
+    parts = name.split("+")
+    conv = next((known for known in get_args(ConvBackend) if known in parts), None)
+    filters = next((known for known in get_args(FilterBackend) if known in parts), None)
     return partial(use, conv=conv, filter=filters, always=always)
 
 

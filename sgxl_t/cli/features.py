@@ -60,6 +60,7 @@ def train(
 ) -> None:
     """Train networks on D: classifiers from labels, a CLIP from captions, or from pictures alone."""
     from sgxl_t.datasets import open_source
+    from sgxl_t.sampling.pipeline import choose_device
     from sgxl_t.training.local_features.train import train_features
 
     source = open_source(data, resolution=resolution, shards=shard_options(allow_pipe))
@@ -72,7 +73,7 @@ def train(
             seconds=seconds,
             steps=steps,
             seed=seed,
-            device=_device(device),
+            device=choose_device(device),
         )
     if as_json:
         say_json(report)
@@ -161,14 +162,3 @@ def _summary(config: dict[str, Any]) -> dict[str, Any]:
 
 def _figures(entry: dict[str, Any]) -> str:
     return "  ".join(f"{name.replace('_', ' ')} {entry[name]}" for name in NAMED if name in entry)
-
-
-def _device(name: str) -> Any:
-    import torch
-
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError):
-        raise ValueError(f"device {name!r} is not there: use cpu, or cuda on a machine with a GPU") from None
-    return device

@@ -15,7 +15,7 @@ from sgxl_t.networks.generators.generator import Generator
 from sgxl_t.networks.generators.synthesis_t import SynthesisT
 from sgxl_t.networks.text.tokens import Text, TextBlend, TextTokens
 from sgxl_t.ops.random import latents
-from sgxl_t.sampling.prompts import Prompts
+from sgxl_t.sampling.prompt_cache import PromptCache
 from sgxl_t.sampling.sample_spec import InterpolationFrame, SampleSpec
 from sgxl_t.sampling.truncation import Truncation, truncated_styles
 
@@ -25,7 +25,7 @@ PARALLEL = 1e-6
 
 def styles(
     generator: Generator,
-    condition: Condition | Prompts,
+    condition: Condition | PromptCache,
     specs: Sequence[SampleSpec] | Sequence[InterpolationFrame],
     truncation: Truncation,
 ) -> Tensor:
@@ -39,7 +39,10 @@ def styles(
 
 
 def spec_styles(
-    generator: Generator, condition: Condition | Prompts, specs: Sequence[SampleSpec], truncation: Truncation
+    generator: Generator,
+    condition: Condition | PromptCache,
+    specs: Sequence[SampleSpec],
+    truncation: Truncation,
 ) -> Tensor:
     """Styles [N, num_ws, w_dim] of N specs.
 
@@ -50,7 +53,7 @@ def spec_styles(
     c = condition.encode([spec.condition for spec in specs]).c
     psi = torch.tensor([spec.psi for spec in specs], dtype=torch.float32)
     center = None
-    if isinstance(condition, Prompts) and truncation.mode == "class" and (psi != 1).any():
+    if isinstance(condition, PromptCache) and truncation.mode == "class" and (psi != 1).any():
         center = condition.centers([spec.condition for spec in specs])
     ws = truncated_styles(generator, z, c, psi=psi, center=center, **truncation.options())
     mixes = {index: spec.mix for index, spec in enumerate(specs) if spec.mix is not None}
@@ -66,7 +69,7 @@ def spec_styles(
 
 def interpolated_styles(
     generator: Generator,
-    condition: Condition | Prompts,
+    condition: Condition | PromptCache,
     frames: Sequence[InterpolationFrame],
     truncation: Truncation,
 ) -> Tensor:
@@ -111,7 +114,7 @@ def slerp(first: Tensor, last: Tensor, share: Tensor) -> Tensor:
 
 def token_context(
     generator: Generator,
-    condition: Condition | Prompts,
+    condition: Condition | PromptCache,
     specs: Sequence[SampleSpec] | Sequence[InterpolationFrame],
 ) -> Text | None:
     """Tokens of the prompts of N specs or frames; None for a generator that attends to none.

@@ -27,7 +27,7 @@ from sgxl_t.sampling.fast.optimize import FastSynthesis, Optimized, check_choice
 from sgxl_t.sampling.hub import hub_folder, upload
 from sgxl_t.sampling.image import GeneratedImage, GeneratedImages
 from sgxl_t.sampling.latents import styles, token_context
-from sgxl_t.sampling.prompts import Prompts
+from sgxl_t.sampling.prompt_cache import PromptCache
 from sgxl_t.sampling.sample_spec import (
     InterpolationFrame,
     Mix,
@@ -81,7 +81,7 @@ class Pipeline:
         self.condition = condition.eval().to(self.device)
         self.info = info
         self._centroids = centroids
-        self._prompts = Prompts(self.condition, self.generator)
+        self._prompts = PromptCache(self.condition, self.generator)
         self._fast: FastSynthesis | None = None
         self._fitting = BatchSize(self.generator, self.device)
         self._warned: set[str] = set()

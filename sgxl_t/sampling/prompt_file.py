@@ -79,7 +79,7 @@ def _one_seed(text: str) -> int:
 
 
 def read_prompts(path: str | Path) -> list[str]:
-    """Prompts of a text file for uses that have no options by line; ValueError where a line has some."""
+    """PromptCache of a text file for uses that have no options by line; ValueError where a line has some."""
     lines = read_lines(path)
     for line in lines:
         if line.psi is not None or line.seed is not None:

@@ -25,7 +25,7 @@ from sgxl_t.ops import backend
 from sgxl_t.ops.backend import Backend, ConvBackend, FilterBackend
 from sgxl_t.ops.conv.frozen import Used, fixed_weights
 from sgxl_t.sampling.fast.graphs import CapturedCall
-from sgxl_t.sampling.prompts import State, state_of
+from sgxl_t.sampling.prompt_cache import State, state_of
 
 GRAPHS = 8
 """Graphs that are cached: captions of several lengths need one each."""

@@ -217,7 +217,7 @@ def to_tensor(images: list[Any]) -> Any:
 
 def report(out: Path, scores: dict[str, Any]) -> Path:
     """Writes OUT/report.html; returns its path."""
-    from sgxl_t.cli.demo_run.demo_report import write_demo_report
+    from demo_report import write_demo_report
 
     return write_demo_report(out, scores)
 

@@ -1,4 +1,4 @@
-"""Prompts are read once per pipeline, and again when what reads them changes."""
+"""Prompts are encoded once per pipeline, and again when the weights that encode them change."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from tiny_models import WORDS, tiny_clip, tiny_model
 from sgxl_t.conditioning import TextCondition
 from sgxl_t.networks.generators.registry import build_generator
 from sgxl_t.sampling.pipeline import Pipeline
-from sgxl_t.sampling.prompts import Prompts
+from sgxl_t.sampling.prompt_cache import PromptCache
 
 FOX, CAR = "a red fox", "a blue car in snow"
 
@@ -38,7 +38,7 @@ def test_a_prompt_is_encoded_once_for_all_calls(learned, monkeypatch):
 
 def test_the_answers_are_those_of_the_condition(learned):
     generator, condition = learned
-    prompts = Prompts(condition, generator)
+    prompts = PromptCache(condition, generator)
     prompts.encode([CAR])
     for asked in ([FOX, CAR, FOX], [CAR]):
         vectors, tokens, *_ = condition.encode(asked)
@@ -50,7 +50,7 @@ def test_the_answers_are_those_of_the_condition(learned):
 
 def test_rows_of_different_lengths_are_filled_up(learned, monkeypatch):
     generator, condition = learned
-    prompts, keep = Prompts(condition, generator), condition.own.encode_with_tokens
+    prompts, keep = PromptCache(condition, generator), condition.own.encode_with_tokens
 
     def longest(texts):
         """As encoders that pad to the longest caption of a batch."""
@@ -78,7 +78,7 @@ def test_the_centre_of_a_prompt_is_computed_once(monkeypatch):
 
 def test_changed_weights_read_the_prompt_again(learned, monkeypatch):
     generator, condition = learned
-    prompts, asked = Prompts(condition, generator), counted(condition, monkeypatch)
+    prompts, asked = PromptCache(condition, generator), counted(condition, monkeypatch)
     before, center = prompts.encode([FOX]).c, prompts.centers([FOX])
     with torch.no_grad():
         for parameter in condition.own.text_parameters():
@@ -92,9 +92,9 @@ def test_changed_weights_read_the_prompt_again(learned, monkeypatch):
 
 def test_no_more_is_kept_than_the_limit_and_the_last_used_stays(learned, monkeypatch):
     generator, condition = learned
-    one = Prompts(condition, generator)
+    one = PromptCache(condition, generator)
     one.encode([FOX])
-    prompts = Prompts(condition, generator, limit=2 * next(iter(one._reads.values())).size)
+    prompts = PromptCache(condition, generator, limit=2 * next(iter(one._cached.values())).size)
     asked = counted(condition, monkeypatch)
     prompts.encode(WORDS[:4])
     assert len(prompts) == 2

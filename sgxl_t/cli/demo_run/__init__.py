@@ -1,1 +1,0 @@
-"""`scripts/demo.py`."""
