@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from sgxl_t.metrics.distances import ppl as module
-from sgxl_t.metrics.distances.ppl import judged, ppl, trimmed_mean
+from sgxl_t.metrics.distances.ppl import lpips_input, ppl, trimmed_mean
 from sgxl_t.metrics.sampling_rng import sample_latents
 from sgxl_t.networks.conditioning import Conditioning
 from sgxl_t.networks.text.tokens import TextTokens
@@ -46,13 +46,12 @@ def test_a_step_of_a_ten_thousandth_of_the_way_over_its_square():
 
     ppl(generator, difference, 2, conditions=captions, batch_size=2)
     assert generator.seen[1].values.tolist() == generator.labels.tolist() == [0, 1]
-    assert (module.EPSILON, module.MAX_SIDE) == (1e-4, 256)
 
 
 @pytest.mark.parametrize(("side", "expected"), [(256, 256), (511, 511), (512, 256), (767, 383), (768, 256)])
 def test_large_pictures_are_averaged_by_whole_factors(side, expected):
-    assert judged(torch.zeros(1, 3, side, side)).shape == (1, 3, expected, expected)
-    assert judged(torch.tensor([-1.0, 0.0, 1.0]).view(1, 3, 1, 1)).flatten().tolist() == [0, 127.5, 255]
+    assert lpips_input(torch.zeros(1, 3, side, side)).shape == (1, 3, expected, expected)
+    assert lpips_input(torch.tensor([-1.0, 0.0, 1.0]).view(1, 3, 1, 1)).flatten().tolist() == [0, 127.5, 255]
 
 
 def test_the_extreme_percents_are_left_out():
