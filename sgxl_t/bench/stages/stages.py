@@ -18,7 +18,7 @@ from sgxl_t.bench.stages.layer_parts import PARTS, LayerParts
 from sgxl_t.bench.stages.schedule import Cost, GrowthStage, cost, stages_of
 from sgxl_t.bench.stages.stage_rows import LayerTimes, StageRow, layer_row, network_row
 from sgxl_t.bench.timing import alternate, clock_name, loops_for, timed
-from sgxl_t.bench.variants import backend, obstacle, runner_class
+from sgxl_t.bench.variants import obstacle, runner_class, variant_backend
 from sgxl_t.networks.configs import GeneratorConfig
 from sgxl_t.networks.generators.registry import model_config
 from sgxl_t.networks.generators.schedule_xl import LayerSpec
@@ -86,7 +86,7 @@ class _Meter:
         request, began = self.request, load()
         parts = LayerParts(spec, self.config.stylegan3.w_dim, self.batch, DTYPES[self.dtype], request.device)
         names = [(backend, part) for backend in backends for part in PARTS]
-        calls = [partial(parts.run, part, backend(backend, always=False)) for backend, part in names]
+        calls = [partial(parts.run, part, variant_backend(backend, always=False)) for backend, part in names]
         runs: list[Callable[[], object]] = [self.product.run, *calls]
         label = f"{spec.name} batch {self.batch} {self.dtype}"
         hide = None if request.progress else True
