@@ -6,8 +6,8 @@ Pictures of the packaged text model are compared with emoji-scenes:24x8 by all t
 pseudo Inception weights that anybody can make again. Every difference is shown twice: from pictures on, where
 each side runs its own network, and from equal features on, where only the arithmetic differs.
 torchmetrics gets torch-fidelity's features; with --own-pass it also runs its own network over all pictures,
-at the end. Needs torch-fidelity and torchmetrics (`pip install sgxl-t[metrics]`); on one thread each network
-takes about a quarter of a second a picture.
+at the end. Needs torch-fidelity and torchmetrics (`pip install 'sgxl-t[dev,metrics]'`); on one thread each
+network takes about a quarter of a second a picture.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ from tqdm import tqdm
 
 import sgxl_t
 from sgxl_t.datasets.open import open_source
-from sgxl_t.metrics.distances.feature_statistics import Moments
-from sgxl_t.metrics.distances.frechet import frechet_distance, frechet_from_moments
+from sgxl_t.metrics.distances.feature_statistics import FeatureStatistics
+from sgxl_t.metrics.distances.frechet import frechet_distance, frechet_from_statistics
 from sgxl_t.metrics.distances.inception_score import inception_score
 from sgxl_t.metrics.distances.kernels import kid
 from sgxl_t.metrics.distances.prdc import prdc
 from sgxl_t.metrics.features import load_extractor
-from sgxl_t.metrics.features.extractor_cache import Shelf
-from sgxl_t.metrics.generated import GeneratorFakes
+from sgxl_t.metrics.features.extractor_cache import ExtractorCache
+from sgxl_t.metrics.generated import GeneratorImages
 from sgxl_t.metrics.protocol import parse_metric
-from sgxl_t.metrics.real_cache import RealSide
+from sgxl_t.metrics.real_cache import RealImages
 from sgxl_t.metrics.runner import evaluate
 from sgxl_t.model_io.model_folder import load_model
 
@@ -123,13 +123,13 @@ def compare(options: argparse.Namespace, report: Report, folder: Path) -> None:
     weights = folder / "inception.pth"
     torch.save(load_extractor("inception_hash").network.state_dict(), weights)
     start = time.perf_counter()
-    fakes, reals = make_sides(options.seed)
-    generated = in_batches(fakes.pictures, options.generated, "generating")
-    real = in_batches(reals.pictures, reals.count(options.real), "real pictures")
+    model, reals = make_sides(options.seed)
+    generated = in_batches(model.images, options.generated, "generating")
+    real = in_batches(reals.images, reals.count(options.real), "real pictures")
     report.facts |= {"generated": len(generated), "real": len(real)}
     print(f"{len(generated)} generated and {len(real)} real pictures of {real.shape[-1]} px, {DATA}")
     report.seconds("making them", time.perf_counter() - start)
-    ours, our_rows = our_numbers(KeptFakes(generated), reals, len(real), weights, report)
+    ours, our_rows = our_numbers(CachedImages(generated), reals, len(real), weights, report)
     theirs, their_rows = their_numbers(generated, real, weights, report)
     report.head("from pictures, each side with its own network")
     for name in THEIR_NAMES:
@@ -145,11 +145,11 @@ def compare(options: argparse.Namespace, report: Report, folder: Path) -> None:
         report.seconds("torchmetrics", time.perf_counter() - start)
 
 
-def make_sides(seed: int) -> tuple[GeneratorFakes, RealSide]:
+def make_sides(seed: int) -> tuple[GeneratorImages, RealImages]:
     """The packaged model with captions of the data, and the data."""
     generator, condition, _ = load_model(MODEL)
     source = open_source(DATA, resolution=generator.img_resolution)
-    return GeneratorFakes(generator, condition, seed=seed, source=source), RealSide(source, DATA)
+    return GeneratorImages(generator, condition, seed=seed, source=source), RealImages(source, DATA)
 
 
 def in_batches(pictures: Any, count: int, label: str) -> Tensor:
@@ -158,19 +158,19 @@ def in_batches(pictures: Any, count: int, label: str) -> Tensor:
     return torch.cat([pictures(range(start, min(start + BATCH, count))) for start in starts])
 
 
-class KeptFakes:
+class CachedImages:
     """Pictures made before, so that no time of a generator is counted."""
 
     def __init__(self, images: Tensor) -> None:
-        self.images, self.resolution = images, images.shape[-1]
+        self.stored, self.size = images, (images.shape[-2], images.shape[-1])
 
     def check_count(self, count: int) -> None:
         """There are as many as are asked for."""
-        assert count <= len(self.images)
+        assert count <= len(self.stored)
 
-    def pictures(self, indices: Sequence[int]) -> Tensor:
+    def images(self, indices: Sequence[int]) -> Tensor:
         """uint8 [n, 3, R, R]."""
-        return self.images[list(indices)]
+        return self.stored[list(indices)]
 
     def describe(self) -> dict[str, Any]:
         """Where they come from."""
@@ -178,17 +178,17 @@ class KeptFakes:
 
 
 def our_numbers(
-    fakes: KeptFakes, reals: RealSide, n_real: int, weights: Path, report: Report
+    generated: CachedImages, reals: RealImages, n_real: int, weights: Path, report: Report
 ) -> tuple[dict[str, float], Rows]:
     """The package's evaluation, and the features its network gave."""
-    count = len(fakes.images)
+    count = len(generated.stored)
     names = (f"fid{count}_vs_{n_real}", f"kid{count}_vs_{n_real}", f"is{count}", f"pr_inc{count}_vs_{n_real}")
-    shelf = Shelf(weights={"inception": weights})
-    specs = [shelf.honest(parse_metric(name)) for name in names]
+    extractors = ExtractorCache(weights={"inception": weights})
+    specs = [extractors.named_by_weights(parse_metric(name)) for name in names]
     seen: list[dict[str, Tensor]] = []
-    shelf.extractor("inception").register_forward_hook(lambda *args: seen.append(args[2]))
+    extractors.extractor("inception").register_forward_hook(lambda *args: seen.append(args[2]))
     start = time.perf_counter()
-    results = evaluate(fakes, specs, {None: reals}, shelf, batch_size=BATCH)
+    results = evaluate(generated, specs, {None: reals}, extractors, batch_size=BATCH)
     report.seconds("this package, all metrics", time.perf_counter() - start)
     for note in dict.fromkeys(result.note for result in results if result.note):
         print(f"  {note}")
@@ -284,10 +284,10 @@ def compare_features(ours: Rows, theirs: Rows) -> None:
 
 def compare_arithmetic(rows: Rows, ours: dict[str, float], theirs: dict[str, float], report: Report) -> None:
     """Equal features, torch-fidelity's, through all arithmetics."""
-    real, fake = (moments(side) for side in (rows.real, rows.fake))
+    real, fake = (statistics(side) for side in (rows.real, rows.fake))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of fewer pictures than features, which is said below
-        fid = frechet_from_moments(real, fake)
+        fid = frechet_from_statistics(real, fake)
     kernel, score, shares = (
         kid(rows.real, rows.fake),
         inception_score(rows.logits),
@@ -338,13 +338,13 @@ def compare_in_float64(rows: Rows, report: Report) -> None:
     statistics = [fid_features_to_statistics(side) for side in (fake, real)]
     other = fid_statistics_to_metric(*statistics, verbose=False)[THEIR_NAMES["FID"]]
     by = f"torch-fidelity, in float64, {width} features only"
-    report.add("FID", frechet_from_moments(moments(real), moments(fake)), other, by)
+    report.add("FID", frechet_from_statistics(statistics(real), statistics(fake)), other, by)
     report.add("FID", frechet_distance(real, fake), other, f"{by}, this package from factors")
 
 
-def moments(rows: Tensor) -> Moments:
+def statistics(rows: Tensor) -> FeatureStatistics:
     """Moments of features [N, D]."""
-    result = Moments(rows.shape[1])
+    result = FeatureStatistics(rows.shape[1])
     result.update(rows)
     return result
 

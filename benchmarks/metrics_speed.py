@@ -4,7 +4,7 @@
 
 First all forms must agree to 1e-6 relative; then they take turns in one process, so that a busy machine slows
 all of them, and the ratios compare their best times. The pass runs in a process of its own, which shows its
-memory. Needs scipy and torch-fidelity (`pip install sgxl-t[metrics]`).
+memory. Needs scipy and torch-fidelity (`pip install 'sgxl-t[dev,metrics]'`).
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ import torch
 from torch import Tensor
 from torch_fidelity.metric_fid import fid_statistics_to_metric
 
-from sgxl_t.metrics.distances.feature_statistics import Moments
-from sgxl_t.metrics.distances.frechet import covariance_root, frechet_from_moments
+from sgxl_t.metrics.distances.feature_statistics import FeatureStatistics
+from sgxl_t.metrics.distances.frechet import covariance_root, frechet_from_statistics
 
 AGREEMENT = 1e-6
 BATCH = 64
@@ -65,8 +65,8 @@ def mixing(dim: int) -> Tensor:
     return torch.randn(dim, dim, generator=generator) * strengths[:, None] / dim**0.5
 
 
-def moments(rows: int, dim: int, seed: int) -> Moments:
-    result = Moments(dim)
+def statistics(rows: int, dim: int, seed: int) -> FeatureStatistics:
+    result = FeatureStatistics(dim)
     for batch in features(rows, mixing(dim), seed, 512):
         result.update(batch)
     return result
@@ -74,7 +74,7 @@ def moments(rows: int, dim: int, seed: int) -> Moments:
 
 def compare_forms(rows: int, dim: int, repeats: int) -> list[dict[str, Any]]:
     """States equality, then lets the forms take turns."""
-    real, fake = moments(rows, dim, 0), moments(rows, dim, 1)
+    real, fake = statistics(rows, dim, 0), statistics(rows, dim, 1)
     root = covariance_root(real)
     mu = [side.mean.numpy() for side in (real, fake)]
     sigma = [side.covariance().numpy() for side in (real, fake)]
@@ -86,8 +86,8 @@ def compare_forms(rows: int, dim: int, repeats: int) -> list[dict[str, Any]]:
         return float(difference @ difference + np.trace(sigma[0]) + np.trace(sigma[1]) - 2 * cross)
 
     forms: dict[str, Callable[[], float]] = {
-        "this package": lambda: frechet_from_moments(real, fake),
-        "this package, root kept": lambda: frechet_from_moments(real, fake, real_root=root),
+        "this package": lambda: frechet_from_statistics(real, fake),
+        "this package, root kept": lambda: frechet_from_statistics(real, fake, real_root=root),
         "torch-fidelity": lambda: fid_statistics_to_metric(*stats, False)["frechet_inception_distance"],
         "scipy sqrtm": by_sqrtm,
     }
@@ -123,16 +123,16 @@ def report(values: dict[str, float], times: dict[str, list[float]], dim: int) ->
 
 def time_pass(rows: int, dim: int) -> dict[str, float]:
     """A whole pass: moments of `rows` features in batches, then the distance to a known real side."""
-    mix, real = mixing(dim), moments(2 * dim, dim, 0)
+    mix, real = mixing(dim), statistics(2 * dim, dim, 0)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    fake = Moments(dim)
+    fake = FeatureStatistics(dim)
     update = 0.0
     for batch in features(rows, mix, 1, BATCH):
         start = time.perf_counter()
         fake.update(batch)
         update += time.perf_counter() - start
     start = time.perf_counter()
-    value = frechet_from_moments(real, fake)
+    value = frechet_from_statistics(real, fake)
     distance = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     kib = 2**20

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from sgxl_t.datasets.open import open_source
-from sgxl_t.metrics.judges.judge_networks import AttributeNet, JudgeClip, words
+from sgxl_t.metrics.judges.judge_networks import AttributeNet, JudgeClip, split_words
 from sgxl_t.metrics.judges.judges import JUDGE_FILES, Judge, read_source, resized
 
 SEED = 90_001
@@ -151,8 +151,8 @@ def make(reference: str, resolution: int, folder: Path) -> None:
     tensors = {f"net.{key}": value for key, value in net.state_dict().items()}
     vocabulary: list[str] = []
     if recipe["captions"]:
-        vocabulary = sorted({word for caption in captions for word in words(caption)})
-        clip = JudgeClip(vocabulary=vocabulary, **recipe["shape"])
+        vocabulary = sorted({word for caption in captions for word in split_words(caption)})
+        clip = JudgeClip(vocab=vocabulary, **recipe["shape"])
 
         def clip_loss(chosen: Tensor) -> Tensor:
             pictures = jitter(images[chosen], rng, **recipe["jitter"])

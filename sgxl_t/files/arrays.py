@@ -111,7 +111,9 @@ def _header(file: BinaryIO, size: int) -> Header:
     shape, fortran, dtype = read[version](file)
     start = file.tell()
     if dtype.kind not in KINDS or len(shape) > MAX_DIMENSIONS or any(side < 0 for side in shape):
-        raise BrokenArraysError(f"an array of {visible(dtype)} and shape {shape} is none of numbers or text")
+        raise BrokenArraysError(
+            f"an array of {visible(dtype)} and shape {shape} holds neither numbers nor text"
+        )
     if math.prod(shape) * dtype.itemsize != size - start:
         raise BrokenArraysError(f"an array of {visible(dtype)} and shape {shape} has {size - start} bytes")
     return Header(shape, dtype, fortran, start)

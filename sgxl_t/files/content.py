@@ -179,7 +179,7 @@ class _Memory:
             body = data[head:]
             whole = bytes(data[: len(_MAGIC)]) == _MAGIC and len(body) % (_KEY + _DIGEST) == 0
             if not whole or hashlib.sha256(body).digest() != data[len(_MAGIC) : head]:
-                raise ValueError("it is no whole file of ours")
+                raise ValueError("it is not a complete file of sgxl-t")
             os.utime(self.path)
         except (OSError, ValueError) as error:
             log.warning("the remembered hashes %s are damaged (%s): files are hashed anew", self.path, error)

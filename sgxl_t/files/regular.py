@@ -30,7 +30,7 @@ def open_regular(path: str | Path) -> BinaryIO:
     try:
         mode = os.fstat(descriptor).st_mode
         if not stat.S_ISREG(mode):
-            raise NotRegularError(f"{path} is {KINDS.get(stat.S_IFMT(mode), 'something else')}, no file")
+            raise NotRegularError(f"{path} is {KINDS.get(stat.S_IFMT(mode), 'something else')}, not a file")
         return os.fdopen(descriptor, "rb")
     except BaseException:
         os.close(descriptor)

@@ -200,7 +200,7 @@ def _integer(digits: str) -> int:
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"{name} is not a number in JSON")
 
 
 _CONSTANTS: dict[Nan, Callable[[str], Any]] = {

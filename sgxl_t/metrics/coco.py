@@ -1,4 +1,4 @@
-"""Zero-shot COCO, `fid30k_coco64` and `fid30k_coco256`: pictures, frozen prompts, the fakes beside.
+"""Zero-shot COCO, `fid30k_coco64` and `fid30k_coco256`: real pictures, frozen prompts, generated pictures.
 
 Protocol (Sauer et al. 2023): all pictures of val2014, centre square, Lanczos to 256 px and from
 those to 64 px; 30,000 prompts drawn with replacement from one caption per picture; psi 1.
@@ -31,7 +31,7 @@ from sgxl_t.files.untrusted import Value, parse_json
 from sgxl_t.metrics.distances.clip_score import check_prompts
 from sgxl_t.metrics.features.resize import lanczos_uint8
 from sgxl_t.metrics.features.weights import replacing
-from sgxl_t.metrics.generated import Fakes, shown_size
+from sgxl_t.metrics.generated import GeneratedImages, shown_size
 from sgxl_t.ops.random import sample_rng
 
 COCO_METRICS = {"fid30k_coco64": 64, "fid30k_coco256": 256}
@@ -239,44 +239,40 @@ def open_coco(reference: str | Path, resolution: int) -> CocoReal:
     return CocoReal(stored, resolution)
 
 
-class CocoFakes:
+class CocoImages:
     """Generated pictures at the evaluation resolution; larger ones are Lanczos-resized and stay uint8."""
 
-    def __init__(self, fakes: Fakes, resolution: int, *, upscale: bool = False) -> None:
-        """fakes: pictures by sample index. upscale: allow smaller ones, which makes a number of its own.
+    def __init__(self, generated: GeneratedImages, resolution: int, *, upscale: bool = False) -> None:
+        """generated: images by sample index. upscale: allow smaller ones, which makes a number of its own.
 
         ValueError for pictures smaller than the resolution, unless `upscale`.
         """
-        if min(fakes.size) < resolution and not upscale:
+        if min(generated.size) < resolution and not upscale:
             raise ValueError(
-                f"pictures of {shown_size(fakes.size)} are smaller than the {resolution} px of the "
+                f"pictures of {shown_size(generated.size)} are smaller than the {resolution} px of the "
                 "evaluation: evaluate at 64 px, or force up-scaling"
             )
-        self.fakes, self.size = fakes, (resolution, resolution)
+        self.generated, self.size = generated, (resolution, resolution)
 
     def check_count(self, count: int) -> None:
         """Raises ValueError where there are fewer pictures than that."""
-        self.fakes.check_count(count)
+        self.generated.check_count(count)
 
-    def pictures(self, indices: Sequence[int]) -> Tensor:
+    def images(self, indices: Sequence[int]) -> Tensor:
         """uint8 [n, 3, resolution, resolution] of these samples."""
-        return lanczos_uint8(self.fakes.pictures(indices), self.size)
+        return lanczos_uint8(self.generated.images(indices), self.size)
 
     def describe(self) -> dict[str, Any]:
         """What the pictures say about themselves, and how they were resized."""
-        return {**self.fakes.describe(), "fake_resize": fake_resize(self.fakes.size[0], self.size[0])}
+        return {
+            **self.generated.describe(),
+            "fake_resize": describe_resize(self.generated.size[0], self.size[0]),
+        }
 
 
-def fake_resize(before: int, after: int) -> str:
+def describe_resize(before: int, after: int) -> str:
     """How generated pictures come to the evaluation resolution, for records."""
     return "none" if before == after else f"lanczos {before} to {after}"
-
-
-def coco_name(resolution: int, count: int = COUNT, *, extractor: str = "inception") -> str:
-    """Name of the number: `fid30k_coco64`; another extractor or count gives another name."""
-    kind = "fid" if extractor == "inception" else f"fd_{extractor}_"
-    size = f"{count // 1000}k" if count % 1000 == 0 else str(count)
-    return f"{kind}{size}_coco{resolution}"
 
 
 def _captions_by_image(data: bytes, path: Path) -> dict[int, list[tuple[int, str]]]:

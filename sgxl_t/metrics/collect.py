@@ -1,4 +1,4 @@
-"""One pass over pictures that feeds all features a set of metrics needs, and goes on after a stop."""
+"""One pass over images that gathers all features a set of metrics needs, and goes on after a stop."""
 
 from __future__ import annotations
 
@@ -19,86 +19,94 @@ from tqdm import tqdm
 from sgxl_t.files.arrays import read_array
 from sgxl_t.files.untrusted import read_json
 from sgxl_t.files.whole import whole_file
-from sgxl_t.metrics.distances.feature_statistics import Moments
+from sgxl_t.metrics.distances.feature_statistics import FeatureStatistics
 from sgxl_t.metrics.features.resize import lanczos_uint8
 from sgxl_t.metrics.processes import Processes
 
 MAX_STATE_BYTES = 2**24
 SAVE_EVERY = 2000
-"""Pictures of one process after which it saves what it has."""
+"""Images of one process after which it saves what it has."""
 
-Pictures = Callable[[Sequence[int]], Tensor]
+ImagesByIndex = Callable[[Sequence[int]], Tensor]
 """Sample indices to uint8 [n, 3, H, W], a function of each index alone."""
-Extract = Callable[[Tensor, Sequence[int]], Mapping[str, Tensor]]
-"""Pictures and their indices to features [n, D] by output."""
+GatheredFeatures = FeatureStatistics | Tensor
+"""Mean and covariance, or all rows float32 [N, D]."""
 
 
 @dataclass(frozen=True)
-class Need:
-    """Features of the pictures 0 to count - 1: their moments, or all rows."""
+class FeatureFunction:
+    """How images become features."""
+
+    compute: Callable[[Tensor, Sequence[int]], Mapping[str, Tensor]]
+    """Images uint8 [n, 3, H, W] and their indices to features [n, D] by output."""
+    widths: Mapping[str, int]
+    """D of each output."""
+
+
+@dataclass(frozen=True)
+class FeatureRequest:
+    """Features of the images 0 to count - 1, as `collect` is asked for them."""
 
     extractor: str
     output: str
     kind: Literal["moments", "rows"]
+    """Mean and covariance, or all rows. These words stand in stored files."""
     count: int
     resolution: int | None = None
-    """Pictures are reduced to this side first; None leaves them."""
+    """Images are reduced to this size first; None leaves them."""
 
 
-Gathered = Moments | Tensor
+class FeatureCollection:
+    """What this process has gathered from the first images of its share."""
 
-
-class Collection:
-    """What this process has gathered from the first pictures of its share."""
-
-    def __init__(self, needs: Sequence[Need], widths: Mapping[tuple[str, str], int]) -> None:
-        """widths: of each (extractor, output)."""
-        self.done = 0
-        self.moments = {
-            need: Moments(widths[need.extractor, need.output]) for need in needs if need.kind == "moments"
+    def __init__(self, requests: Sequence[FeatureRequest], functions: Mapping[str, FeatureFunction]) -> None:
+        """functions: by name of the extractor."""
+        self.done, self.functions = 0, functions
+        widths = {one: functions[one.extractor].widths[one.output] for one in requests}
+        self.statistics = {
+            one: FeatureStatistics(width) for one, width in widths.items() if one.kind == "moments"
         }
-        self.rows = {
-            need: torch.empty(0, widths[need.extractor, need.output]) for need in needs if need.kind == "rows"
-        }
-        self._new: dict[Need, list[Tensor]] = {need: [] for need in self.rows}
+        self.rows = {one: torch.empty(0, width) for one, width in widths.items() if one.kind == "rows"}
+        self._new: dict[FeatureRequest, list[Tensor]] = {one: [] for one in self.rows}
 
-    def add(self, indices: Sequence[int], images: Tensor, extractors: Mapping[str, Extract]) -> None:
-        """Takes the next pictures of the share."""
-        needs = [need for need in (*self.moments, *self.rows) if indices[0] < need.count]
+    def add(self, indices: Sequence[int], images: Tensor) -> None:
+        """Takes the next images of the share, uint8 [n, 3, H, W]."""
         found: dict[tuple[str, int | None], Mapping[str, Tensor]] = {}
-        for need in needs:
-            key = need.extractor, need.resolution
+        for request in (*self.statistics, *self.rows):
+            if indices[0] >= request.count:
+                continue
+            key = request.extractor, request.resolution
             if key not in found:
-                seen = _reduced(images, need.resolution)
-                found[key] = extractors[need.extractor](seen, indices)
-            features = found[key][need.output][: need.count - indices[0]].float().cpu()
-            if need.kind == "moments":
-                self.moments[need].update(features)
+                seen = _reduced(images, request.resolution)
+                found[key] = self.functions[request.extractor].compute(seen, indices)
+            features = found[key][request.output][: request.count - indices[0]].float().cpu()
+            if request.kind == "moments":
+                self.statistics[request].update(features)
             else:
-                self._new[need].append(features)
+                self._new[request].append(features)
         self.done += len(indices)
 
-    def settle(self) -> dict[Need, Tensor]:
-        """Moves new rows to the others; returns them."""
-        fresh = {need: torch.cat([self.rows[need][:0], *parts]) for need, parts in self._new.items()}
-        for need, rows in fresh.items():
-            self.rows[need] = torch.cat([self.rows[need], rows])
-            self._new[need] = []
+    def settle(self) -> dict[FeatureRequest, Tensor]:
+        """Appends the new rows [n, D] to the others; returns them."""
+        fresh = {request: torch.cat([self.rows[request][:0], *parts]) for request, parts in self._new.items()}
+        for request, rows in fresh.items():
+            self.rows[request] = torch.cat([self.rows[request], rows])
+            self._new[request] = []
         return fresh
 
-    def together(self, processes: Processes) -> dict[Need, Gathered]:
+    def over_processes(self, processes: Processes) -> dict[FeatureRequest, GatheredFeatures]:
         """Sums and rows of all processes; complete on the main one. Every process must call it."""
         self.settle()
-        result: dict[Need, Gathered] = {}
-        for need, moments in self.moments.items():
-            result[need] = moments.all_reduce() if processes.world > 1 else moments
-        for need, rows in self.rows.items():
-            result[need] = processes.gather_rows(rows)
+        result: dict[FeatureRequest, GatheredFeatures] = {}
+        for request, statistics in self.statistics.items():
+            result[request] = statistics.all_reduce() if processes.world > 1 else statistics
+        for request, rows in self.rows.items():
+            result[request] = processes.gather_rows(rows)
         return result
 
 
-class Partial:
-    """A folder that keeps a collection while it grows, so that the same work goes on after a stop.
+class SavedCollection:
+    """A folder with a collection of features that is not complete, so that the work goes on after a stop.
 
     `state.json` is written last and names its files, so a stop at any time leaves a whole state.
     """
@@ -109,14 +117,14 @@ class Partial:
         self.key = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
         self._pieces: list[str] = []
 
-    def save(self, collection: Collection) -> None:
-        """Writes the new rows beside those written before, and the moments anew."""
+    def save(self, collection: FeatureCollection) -> None:
+        """Writes the new rows beside those written before, and the statistics anew."""
         self.folder.mkdir(parents=True, exist_ok=True)
         tag = f"{collection.done:09d}"
         for number, rows in enumerate(collection.settle().values()):
             _write(self.folder / f"rows{number}-{tag}.npy", rows.numpy())
-        for number, moments in enumerate(collection.moments.values()):
-            moments.save(self.folder / f"moments{number}-{tag}.npz")
+        for number, statistics in enumerate(collection.statistics.values()):
+            statistics.save(self.folder / f"moments{number}-{tag}.npz")
         self._pieces.append(tag)
         state = {"key": self.key, "done": collection.done, "pieces": self._pieces}
         with whole_file(self.folder / "state.json") as aside:
@@ -125,89 +133,90 @@ class Partial:
             if not old.stem.endswith(tag):
                 old.unlink()
 
-    def restore(self, collection: Collection) -> None:
-        """Puts back what was saved; anything else than a whole state of the same work is removed."""
+    def restore(self, collection: FeatureCollection) -> None:
+        """Puts back what was saved; a folder without a whole state of the same work is removed."""
         try:
             state = read_json(self.folder / "state.json", maximum=MAX_STATE_BYTES)
             if state["key"].text() != self.key:
-                raise ValueError("other work")
+                raise ValueError("the folder belongs to another request")
             done = state["done"].integer(0, 10**9 - 1)
             pieces = [piece.text(9) for piece in state["pieces"].rows()]
             if not all(re.fullmatch(r"[0-9]{9}", piece) for piece in pieces):
-                raise ValueError("no names of pieces")
+                raise ValueError("the names of its files are damaged")
             rows = {
-                need: torch.cat([old, *(self._rows(number, piece, old) for piece in pieces)])
-                for number, (need, old) in enumerate(collection.rows.items())
+                request: torch.cat([old, *(self._rows(number, piece, old) for piece in pieces)])
+                for number, (request, old) in enumerate(collection.rows.items())
             }
-            moments = {
-                need: Moments.load(self.folder / f"moments{number}-{done:09d}.npz")
-                for number, need in enumerate(collection.moments)
+            statistics = {
+                request: FeatureStatistics.load(self.folder / f"moments{number}-{done:09d}.npz")[0]
+                for number, request in enumerate(collection.statistics)
             }
         except (OSError, ValueError):
             self.remove()
             return
         collection.rows.update(rows)
-        collection.moments.update(moments)
+        collection.statistics.update(statistics)
         collection.done, self._pieces = done, pieces
 
     def remove(self) -> None:
-        """Leaves nothing behind."""
+        """Removes the folder."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _rows(self, number: int, piece: str, like: Tensor) -> Tensor:
         rows = read_array(self.folder / f"rows{number}-{piece}.npy")
         if rows.dtype != np.float32 or rows.shape[1:] != like.shape[1:]:
-            raise ValueError("no rows of this work")
+            raise ValueError("the rows have another type or width")
         return torch.from_numpy(rows)
 
 
 def collect(
-    pictures: Pictures,
-    needs: Sequence[Need],
-    extractors: Mapping[str, Extract],
-    widths: Mapping[tuple[str, str], int],
+    images: ImagesByIndex,
+    requests: Sequence[FeatureRequest],
+    functions: Mapping[str, FeatureFunction],
     *,
     processes: Processes,
     batch_size: int,
     folder: Path | None = None,
     facts: Mapping[str, Any] | None = None,
     label: str = "",
-) -> dict[Need, Gathered]:
-    """Everything that `needs` ask for, from one pass; complete on the main process.
+) -> dict[FeatureRequest, GatheredFeatures]:
+    """All requested features from one pass over the images; complete on the main process.
 
-    Each process takes a contiguous share of the pictures; their sums meet at the end. folder: keeps what was
-    gathered, and is removed by the caller once its results are written. facts: what the features depend on.
+    functions: by name of the extractor. Each process takes a contiguous share of the images; their sums meet
+    at the end. folder: keeps what was gathered, and is removed by the caller once its results are written.
+    facts: what the features depend on. label: of the progress bar.
     An error on one process is raised on all.
     """
     if batch_size < 1:
-        raise ValueError(f"batch_size={batch_size} measures no picture: use at least 1")
-    share = processes.share(max(need.count for need in needs))
-    collection = Collection(needs, widths)
-    partial = None
+        raise ValueError(f"batch_size={batch_size}: a batch needs at least one picture, use 1 or more")
+    share = processes.share(max(request.count for request in requests))
+    collection = FeatureCollection(requests, functions)
+    saved = None
     if folder is not None:
-        work = {"facts": facts, "needs": [asdict(need) for need in needs], "share": [share.start, share.stop]}
-        partial = Partial(folder / f"{processes.rank}of{processes.world}", work)
+        listed = [asdict(request) for request in requests]
+        work = {"facts": facts, "needs": listed, "share": [share.start, share.stop]}
+        saved = SavedCollection(folder / f"{processes.rank}of{processes.world}", work)
 
     def run() -> None:
-        if partial is not None:
-            partial.restore(collection)
-        saved = collection.done
+        if saved is not None:
+            saved.restore(collection)
+        done_saved = collection.done
         hidden = None if processes.is_main else True  # None: where nobody looks at a terminal
         bar = tqdm(
-            total=len(share), initial=saved, desc=label, unit="img", delay=2, leave=False, disable=hidden
+            total=len(share), initial=done_saved, desc=label, unit="img", delay=2, leave=False, disable=hidden
         )
         with bar:
             while collection.done < len(share):
                 start = share.start + collection.done
                 indices = range(start, min(start + batch_size, share.stop))
-                collection.add(indices, pictures(indices), extractors)
+                collection.add(indices, images(indices))
                 bar.update(len(indices))
-                if partial is not None and collection.done - saved >= SAVE_EVERY:
-                    partial.save(collection)
-                    saved = collection.done
+                if saved is not None and collection.done - done_saved >= SAVE_EVERY:
+                    saved.save(collection)
+                    done_saved = collection.done
 
     processes.agree(run)
-    return collection.together(processes)
+    return collection.over_processes(processes)
 
 
 def _write(path: Path, rows: np.ndarray) -> None:
@@ -215,6 +224,8 @@ def _write(path: Path, rows: np.ndarray) -> None:
         np.save(file, rows, allow_pickle=False)
 
 
-def _reduced(images: Tensor, side: int | None) -> Tensor:
-    """Pictures as COCO's protocol looks at them: Lanczos to the side, then whole numbers again."""
-    return images if side is None or images.shape[-1] == side else lanczos_uint8(images, side)
+def _reduced(images: Tensor, resolution: int | None) -> Tensor:
+    """Images uint8 [N, 3, R, R] by Lanczos to [N, 3, resolution, resolution], as COCO's protocol has it."""
+    if resolution is None or images.shape[-1] == resolution:
+        return images
+    return lanczos_uint8(images, resolution)

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from sgxl_t.metrics.coco import write_whole
 from sgxl_t.metrics.distances.clip_score import check_prompts
-from sgxl_t.metrics.distances.feature_statistics import Moments
-from sgxl_t.metrics.distances.frechet import covariance_root, frechet_from_moments
-from sgxl_t.metrics.generated import Fakes
+from sgxl_t.metrics.distances.feature_statistics import FeatureStatistics
+from sgxl_t.metrics.distances.frechet import covariance_root, frechet_from_statistics
+from sgxl_t.metrics.generated import GeneratedImages
 from sgxl_t.metrics.sampling_rng import per_sample
 
 PSIS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
@@ -40,43 +40,57 @@ class CurvePoint:
     pareto: bool
 
 
+@dataclass(frozen=True)
+class RealReference:
+    """What generated images are compared with at every psi."""
+
+    statistics: FeatureStatistics
+    """Of the features of real images."""
+    features: Callable[[Tensor], Tensor]
+    """Images uint8 [N, 3, R, R] to features [N, D], such as `lambda x: extractor(x)["pool3"]`."""
+    ddof: int = 1
+    """Covariances are divided by N - ddof."""
+
+
 def fid_clip_curve(
-    fakes_at: Callable[[float], Fakes],
+    images_at: Callable[[float], GeneratedImages],
     prompts: Sequence[str],
-    *,
-    real: Moments,
-    features: Callable[[Tensor], Tensor],
+    real: RealReference,
     cosines: Callable[[Tensor, Sequence[str]], Tensor],
+    *,
     psis: Sequence[float] = PSIS,
     count: int = 30_000,
-    ddof: int = 1,
     batch_size: int = 32,
 ) -> list[CurvePoint]:
-    """The curve in the order of psis; one pass over the pictures of each psi feeds both numbers.
+    """The curve in the order of psis; one pass over the images of each psi feeds both numbers.
 
-    fakes_at: pictures of one psi, where picture i shows prompts[i] from the latent of i at every psi; for
-    COCO they are `CocoFakes`. real: moments of the real side. features: pictures uint8 [N, 3, R, R] to
-    features [N, real.dim], such as `lambda images: extractor(images)["pool3"]`. cosines: such as
-    `ClipScore().cosines`. Processes of torch's default group share the work and get the same points.
-    ValueError for fewer prompts than pictures and for no psi, or one twice.
+    images_at: generated images of one psi, where image i shows prompts[i] from the latent of i at every psi;
+    for COCO they are `CocoImages`. cosines: images uint8 [N, 3, R, R] and their prompts to cosines [N], such
+    as `ClipScore().cosines`. Processes of torch's default group share the work and get the same points.
+    ValueError for fewer prompts than images and for no psi, or one twice.
     """
     check_prompts(prompts, count)
     if not psis or len(set(psis)) < len(psis):
         raise ValueError(f"psis={list(psis)} make no curve: give each truncation once")
-    root = covariance_root(real, ddof)
+    root = covariance_root(real.statistics, real.ddof)
     scores = []
     for psi in psis:
-        fakes, moments = fakes_at(psi), Moments(real.dim)
-        fakes.check_count(count)
+        generated, statistics = images_at(psi), FeatureStatistics(real.statistics.dim)
+        generated.check_count(count)
 
-        def measure(indices: list[int], fakes: Fakes = fakes, moments: Moments = moments) -> Tensor:
-            images = fakes.pictures(indices)
-            moments.update(features(images))
+        def measure(
+            indices: list[int],
+            generated: GeneratedImages = generated,
+            statistics: FeatureStatistics = statistics,
+        ) -> Tensor:
+            images = generated.images(indices)
+            statistics.update(real.features(images))
             return cosines(images, [prompts[index] for index in indices])
 
         name = f"psi {psi:g}"
         score = float(per_sample(measure, count=count, batch_size=batch_size, name=name).mean())
-        distance = frechet_from_moments(real, moments.all_reduce(), ddof=ddof, real_root=root)
+        found = statistics.all_reduce()
+        distance = frechet_from_statistics(real.statistics, found, ddof=real.ddof, real_root=root)
         scores.append((psi, distance, score))
     best = pareto_front([(distance, score) for _, distance, score in scores])
     return [CurvePoint(*point, pareto) for point, pareto in zip(scores, best, strict=True)]
@@ -93,14 +107,14 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[bool]:
     ]
 
 
-def points_of(records: Sequence[Mapping[str, Any]]) -> tuple[list[CurvePoint], str]:
-    """The curve of records of one model at several psi, in their order, and the name of its distance.
+def points_of(entries: Sequence[Mapping[str, Any]]) -> tuple[list[CurvePoint], str]:
+    """The curve of entries of one model at several psi, in their order, and the name of its distance.
 
     Of each psi the first Frechet distance and the first CLIP score count.
     """
     by_psi: dict[float, dict[str, Mapping[str, Any]]] = {}
-    for record in records:
-        by_psi.setdefault(record["psi"], {}).setdefault(record["reduction"], record)
+    for entry in entries:
+        by_psi.setdefault(entry["psi"], {}).setdefault(entry["reduction"], entry)
     pairs = [(psi, found["frechet"], found["clip_score"]) for psi, found in by_psi.items()]
     best = pareto_front([(one["value"], other["value"]) for _, one, other in pairs])
     points = [

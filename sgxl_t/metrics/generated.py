@@ -1,30 +1,20 @@
-"""The generated side of a metric: pictures by index, from a generator or from files."""
+"""Generated images by index: what metrics ask of them, and those of a generator."""
 
 from __future__ import annotations
 
-import os
-import zipfile
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, Protocol, cast
+from typing import Any, Literal, Protocol
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from sgxl_t.conditioning.condition import Condition
 from sgxl_t.conditioning.generate import images_of
 from sgxl_t.datasets.base import ImageSource
-from sgxl_t.datasets.decode import Bounds, Size, is_image, open_image, to_rgb
-from sgxl_t.datasets.images.folder import list_folder
+from sgxl_t.datasets.decode import Size
 from sgxl_t.datasets.images.listed import ListedSource
-from sgxl_t.datasets.images.zip import check_archive
-from sgxl_t.datasets.rejects import RejectedItemError, Rejects
-from sgxl_t.files.content import file_hash, file_hashes, short_hash
-from sgxl_t.files.regular import open_regular
-from sgxl_t.files.terminal import visible
+from sgxl_t.files.content import file_hashes, short_hash
 from sgxl_t.metrics.processes import NotFiniteError
 from sgxl_t.metrics.sampling_rng import exact, sample_latents
 from sgxl_t.networks.conditioning import Conditioning
@@ -37,28 +27,28 @@ CLASS_SAMPLING: tuple[ClassSampling, ...] = ("uniform", "dataset", "balanced")
 MODEL_FILES = ("config.json", "generator.safetensors", "labels.json", "text_encoder")
 
 
-class Fakes(Protocol):
-    """Pictures to be measured; picture i depends on i alone, never on the batch it is asked for in."""
+class GeneratedImages(Protocol):
+    """Images to be measured. Image i depends on i alone, never on the batch it is asked for in."""
 
     size: Size
     """Height and width in pixels."""
 
     def check_count(self, count: int) -> None:
-        """Raises ValueError where there are fewer pictures than that."""
+        """Raises ValueError where there are fewer images than that."""
 
-    def pictures(self, indices: Sequence[int]) -> Tensor:
+    def images(self, indices: Sequence[int]) -> Tensor:
         """uint8 [n, 3, H, W] on any device."""
 
     def describe(self) -> dict[str, Any]:
-        """What makes these pictures, as JSON values, for the record."""
+        """What made these images, as JSON values, for results."""
 
 
-class GeneratorFakes:
-    """Pictures of a generator with constant noise. Picture i is made from the random stream of seed + i.
+class GeneratorImages:
+    """Images of a generator with constant noise; image i is drawn from the seed + i.
 
-    Latents are those `sgxl-t sample --seeds` draws; classes and captions have streams of their own. Another
-    batch size sums in another order, which moves a channel value by one in some hundred thousand.
-    class_sampling: "uniform" draws classes evenly (StyleGAN-XL), "dataset" draws the labels of pictures of
+    Latents are those `sgxl-t sample --seeds` draws; classes and captions are drawn independently of them. At
+    another batch size sums are taken in another order, which moves a few values in 100,000 by one.
+    class_sampling: "uniform" draws classes evenly (StyleGAN-XL), "dataset" draws the labels of images of
     `source` with replacement (StyleGAN2, 3), "balanced" takes the classes in turn. Text models draw captions
     of `source` with replacement (StyleGAN-T), unless `captions` gives one for each picture.
     """
@@ -73,18 +63,18 @@ class GeneratorFakes:
         class_sampling: ClassSampling = "uniform",
         source: ImageSource | None = None,
         captions: Sequence[str] | None = None,
-        about: dict[str, Any] | None = None,
+        facts: dict[str, Any] | None = None,
     ) -> None:
-        """about: further facts for the record, such as the model's path and hash."""
+        """facts: what else results state, such as the model's path and hash."""
         if class_sampling not in CLASS_SAMPLING:
             raise ValueError(f"class_sampling={class_sampling!r} is unknown: use {', '.join(CLASS_SAMPLING)}")
         self.generator, self.condition = generator, condition
         self.seed, self.psi, self.class_sampling = seed, psi, class_sampling
-        self.captions, self.about = captions, about or {}
+        self.captions, self.facts = captions, facts or {}
         self.size = (generator.img_resolution, generator.img_resolution)
-        self.notes = None if source is None else Notes(source)
+        self.annotations = None if source is None else Annotations(source)
         self._drawn: dict[int, Any] = {}
-        _check_notes(self)
+        _check_annotations(self)
 
     @property
     def sampling(self) -> str:
@@ -104,11 +94,11 @@ class GeneratorFakes:
             )
 
     def conditions(self, indices: Sequence[int]) -> list[Any]:
-        """Class, caption or None of each picture."""
+        """Class, caption or None of each image."""
         return [self._condition(index) for index in indices]
 
     def encoded(self, indices: Sequence[int]) -> Conditioning:
-        """The same as the generator takes them."""
+        """The same as a Conditioning [n] on the generator's device."""
         return self.condition.encode(self.conditions(indices)).to(self.device)
 
     @property
@@ -116,7 +106,7 @@ class GeneratorFakes:
         """Where the generator is."""
         return next(self.generator.parameters()).device
 
-    def pictures(self, indices: Sequence[int]) -> Tensor:
+    def images(self, indices: Sequence[int]) -> Tensor:
         """uint8 [n, 3, R, R] on the generator's device; NotFiniteError for pictures with NaN."""
         z = sample_latents(self.seed, indices, self.generator.z_dim).to(self.device)
         with exact(self.device):
@@ -131,7 +121,7 @@ class GeneratorFakes:
 
     def describe(self) -> dict[str, Any]:
         """Model, truncation, seed and sampling rule."""
-        return {**self.about, "psi": self.psi, "sampler_seed": self.seed, "sampling": self.sampling}
+        return {**self.facts, "psi": self.psi, "sampler_seed": self.seed, "sampling": self.sampling}
 
     def _condition(self, index: int) -> Any:
         kind = self.condition.kind
@@ -145,16 +135,16 @@ class GeneratorFakes:
                 return index % classes
             return int(torch.randint(classes, (), generator=sample_rng(self.seed, index, "class")))
         if index not in self._drawn:
-            assert self.notes is not None
+            assert self.annotations is not None
             rng = sample_rng(self.seed, index, "note")
-            chosen = int(torch.randint(len(self.notes.source), (), generator=rng))
-            note = self.notes.label if kind == "class" else self.notes.caption
-            self._drawn[index] = note(chosen)
+            chosen = int(torch.randint(len(self.annotations.source), (), generator=rng))
+            read = self.annotations.label if kind == "class" else self.annotations.caption
+            self._drawn[index] = read(chosen)
         return self._drawn[index]
 
 
-class Notes:
-    """Labels and captions of a data set by index, without decoding pictures where they are listed."""
+class Annotations:
+    """Labels and captions of a data set by index; pictures are decoded only where nothing lists them."""
 
     def __init__(self, source: ImageSource) -> None:
         self.source = source
@@ -175,137 +165,23 @@ class Notes:
         return self.source[index]
 
 
-def _check_notes(fakes: GeneratorFakes) -> None:
+def _check_annotations(generated: GeneratorImages) -> None:
     """Raises ValueError where the conditions cannot be drawn as asked."""
-    kind = fakes.condition.kind
-    draws_labels = kind == "class" and fakes.class_sampling == "dataset"
-    draws_captions = kind == "text" and fakes.captions is None
+    kind = generated.condition.kind
+    draws_labels = kind == "class" and generated.class_sampling == "dataset"
+    draws_captions = kind == "text" and generated.captions is None
     if not draws_labels and not draws_captions:
         return
-    if fakes.notes is None:
+    if generated.annotations is None:
         wanted = "labels" if draws_labels else "captions"
         raise ValueError(f"the model's {wanted} are drawn from data and none is given: name it with --data")
-    fakes.notes.source.require(labels=draws_labels, captions=draws_captions)
-    classes, known = fakes.condition.spec.num_classes, fakes.notes.source.num_classes
+    generated.annotations.source.require(labels=draws_labels, captions=draws_captions)
+    classes, known = generated.condition.spec.num_classes, generated.annotations.source.num_classes
     if draws_labels and classes != known:
         raise ValueError(
             f"the model has {classes} classes and the data {known}, so labels of the data do not fit: "
             "name the data of the model, or use --class-sampling uniform"
         )
-
-
-class PictureFakes:
-    """Pictures of a folder (searched whole) or a zip, all of one size, whichever, in a fixed shuffled order.
-
-    Generated pictures often lie class by class; the shuffle keeps splits and leading parts fair.
-    """
-
-    def __init__(self, path: str | Path, *, seed: int = 0) -> None:
-        """Raises ValueError when there are no pictures or their sizes differ."""
-        self.path, self.seed = Path(path), seed
-        self.files = _PictureFiles(self.path)
-        sizes = self.files.sizes()
-        if len(sizes) > 1:
-            (first, one), (second, other) = list(sizes.items())[:2]
-            raise ValueError(
-                f"{self.path} holds pictures of different sizes, such as {first[0]} x {first[1]} ({one}) and "
-                f"{second[0]} x {second[1]} ({other}): a metric needs one size, which "
-                "`sgxl-t prepare SRC DEST.zip --resolution R` gives them"
-            )
-        width, height = next(iter(sizes))
-        self.size = (height, width)
-        rng = torch.Generator().manual_seed(seed)
-        self.order = torch.randperm(len(self.files.names), generator=rng).tolist()
-
-    def check_count(self, count: int) -> None:
-        """Raises ValueError where there are fewer pictures than that."""
-        if len(self.order) < count:
-            raise ValueError(
-                f"{self.path} holds {len(self.order)} pictures and {count} are asked for: make more, or name "
-                f"a metric of fewer, such as fid{len(self.order)}"
-            )
-
-    def pictures(self, indices: Sequence[int]) -> Tensor:
-        """uint8 [n, 3, H, W] on the CPU."""
-        return torch.stack([self.files.read(self.order[index]) for index in indices])
-
-    def describe(self) -> dict[str, Any]:
-        """Where the pictures are and their hash."""
-        return {
-            "model": visible(self.path),
-            "model_hash": self.files.fingerprint,
-            "psi": None,
-            "sampler_seed": None,
-            "sampling": "pictures",
-        }
-
-
-class _PictureFiles:
-    """Names, sizes and contents of picture files of a folder or zip; each process opens its own archive."""
-
-    def __init__(self, path: Path) -> None:
-        self.path, self.archive, self.rejects = path, None, Rejects()
-        if path.is_dir():
-            names = list(list_folder(path, self.rejects).sizes)
-        else:
-            try:
-                self.archive = zipfile.ZipFile(path)
-            except (zipfile.BadZipFile, OSError, EOFError) as error:
-                raise ValueError(f"{path} is no whole zip ({error}): make it again") from None
-            names = list(check_archive(self.archive, path, Bounds(min_side=1)))
-        if self.rejects.items:
-            name, reason, _ = self.rejects.items[0]
-            raise self._unusable(name, reason)
-        self.names = sorted(name for name in names if is_image(name))
-        for name in names:
-            if not is_image(name):
-                self.rejects.pass_over("file that is no picture", name)
-        if len(self.names) < 2:
-            raise ValueError(f"{path} holds {len(self.names)} pictures: a metric needs at least 2")
-
-    def sizes(self) -> dict[tuple[int, int], str]:
-        """Width and height of all pictures, each with the first name that has it."""
-        found: dict[tuple[int, int], str] = {}
-        for name in self.names:
-            with self._stream(name) as file:
-                found.setdefault(self._opened(name, file).size, name)
-        return found
-
-    def read(self, index: int) -> Tensor:
-        """uint8 [3, H, W]."""
-        name = self.names[index]
-        with self._stream(name) as file:
-            picture = self._opened(name, file)
-            try:
-                pixels = np.array(to_rgb(picture))
-            except Exception as error:
-                raise self._unusable(name, str(error) or type(error).__name__) from None
-        return torch.from_numpy(pixels).permute(2, 0, 1)
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Sixteen hex digits over names and contents."""
-        if self.archive is not None:
-            return short_hash(*self.names, file_hash(self.path))
-        paths = [os.path.join(self.path, name) for name in self.names]
-        return short_hash(*self.names, *file_hashes(paths, name=str(self.path)))
-
-    def _stream(self, name: str) -> BinaryIO:
-        try:
-            if self.archive is None:
-                return open_regular(self.path / name)
-            return cast("BinaryIO", self.archive.open(name))
-        except Exception as error:  # broken archives end in many kinds of errors
-            raise self._unusable(name, str(error) or type(error).__name__) from None
-
-    def _opened(self, name: str, file: BinaryIO) -> Image.Image:
-        try:
-            return open_image(file, Bounds(min_side=1))
-        except RejectedItemError as error:
-            raise self._unusable(name, str(error)) from None
-
-    def _unusable(self, name: str, reason: str) -> ValueError:
-        return ValueError(f"{visible(self.path / name)} is no usable picture ({visible(reason)}): remove it")
 
 
 def shown_size(size: Size) -> str:
@@ -316,8 +192,8 @@ def shown_size(size: Size) -> str:
 
 def model_hash(folder: str | Path) -> str:
     """Sixteen hex digits over all files of a model folder that change its pictures."""
-    places = [Path(folder) / name for name in MODEL_FILES]
-    files = [path for place in places for path in (sorted(place.rglob("*")) if place.is_dir() else [place])]
+    parts = [Path(folder) / name for name in MODEL_FILES]
+    files = [path for part in parts for path in (sorted(part.rglob("*")) if part.is_dir() else [part])]
     files = [path for path in files if path.is_file()]
     names = [path.relative_to(folder).as_posix() for path in files]
     return short_hash(*names, *file_hashes([str(path) for path in files], name=str(folder)))

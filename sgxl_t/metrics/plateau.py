@@ -1,4 +1,4 @@
-"""When a training stage has come to rest: the trend of a noisy metric against a threshold."""
+"""Decides when a training stage no longer improves: the trend of a noisy metric against a threshold."""
 
 from __future__ import annotations
 
@@ -97,12 +97,12 @@ class Decision:
 
 
 class PlateauMonitor:
-    """Watches a metric that falls towards an unknown floor and says when waiting longer does not pay.
+    """Watches a falling metric, whose floor is unknown, and says when further training does not pay.
 
     The trend is the Theil-Sen slope of the logarithm over the last evaluations; the stage stops when it
     promises less than 1 % per window three times in a row. Evaluations should come at equal distances, from
     fixed samples. Single lucky or unlucky evaluations move neither slope nor best. All state is plain numbers
-    (`state_dict`), so that a resumed run decides alike.
+    (`state_dict`), so that a resumed run decides the same.
     """
 
     def __init__(self, config: PlateauConfig | None = None) -> None:

@@ -30,7 +30,7 @@ Reduction = Literal[
     "ppl",
 ]
 GENERATOR_REDUCTIONS = ("eqt_int", "eqt_frac", "ppl")
-"""These look into the generator; all others look at pictures."""
+"""These look into the generator; all others compare images."""
 LOWER_IS_BETTER = ("frechet", "kid", "kid_full", "cmmd", "ppl")
 
 
@@ -53,16 +53,16 @@ class MetricSpec:
     ddof: int = 1
     """Covariances are divided by N - ddof."""
     resolution: int | None = None
-    """Pictures are reduced to this side first (zero-shot COCO); None: as the generator makes them."""
+    """Pictures are reduced to this size first (zero-shot COCO); None: as the generator makes them."""
 
     @property
     def needs_real(self) -> bool:
-        """Whether a real side takes part."""
+        """Whether generated pictures are compared with real ones."""
         return self.n_real != 0
 
     @property
     def needs_generator(self) -> bool:
-        """Whether pictures alone are not enough."""
+        """Whether the generator itself is measured, so that a folder of pictures is not enough."""
         return self.reduction in GENERATOR_REDUCTIONS
 
     @property
@@ -91,7 +91,7 @@ class MetricSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Family:
+class MetricFamily:
     """All metrics that differ in counts only.
 
     template: {n} stands for the count of generated pictures, 3 after it for k, {label} for the extractor.
@@ -124,24 +124,26 @@ class Family:
         )
 
 
-def _inception(template: str, reduction: Reduction, output: str = "pool3", **more: Any) -> Family:
-    return Family(template=template, reduction=reduction, extractor="inception", output=output, **more)
+def _inception(template: str, reduction: Reduction, output: str = "pool3", **more: Any) -> MetricFamily:
+    return MetricFamily(template=template, reduction=reduction, extractor="inception", output=output, **more)
 
 
-FAMILIES: dict[str, Family] = {
+FAMILIES: dict[str, MetricFamily] = {
     "fid": _inception("fid{n}_full", "frechet"),
-    "cleanfid": Family(
+    "cleanfid": MetricFamily(
         template="cleanfid{n}_full", reduction="frechet", extractor="inception_clean", output="pool3"
     ),
     "sfid": _inception("sfid{n}_full", "frechet", "spatial"),
-    "rfid": Family(template="rfid{n}_full", reduction="frechet", extractor="rinception", output="pool3"),
-    "rfid_hash": Family(
+    "rfid": MetricFamily(
+        template="rfid{n}_full", reduction="frechet", extractor="rinception", output="pool3"
+    ),
+    "rfid_hash": MetricFamily(
         template="rfid_hash{n}_full", reduction="frechet", extractor="inception_hash", output="pool3"
     ),
     "is": _inception("is{n}", "inception_score", "logits", n_real=0),
     "kid": _inception("kid{n}_full", "kid", n_real=1_000_000),
     "kid_full": _inception("kid_full_{n}", "kid_full", n_real=1_000_000),
-    "pr": Family(
+    "pr": MetricFamily(
         template="pr{n}3_vgg_full",
         reduction="precision_recall",
         extractor="vgg16",
@@ -149,12 +151,12 @@ FAMILIES: dict[str, Family] = {
         n_real=200_000,
     ),
     "pr_inc": _inception("pr{n}3_inc_10k", "precision_recall", n_real=10_000),
-    "fid_clip": Family(
+    "fid_clip": MetricFamily(
         template="fid_clip{n}_full", reduction="frechet", extractor="clip_vit_b32", output="projected"
     ),
     "fid_coco64": _inception("fid{n}_coco64", "frechet", n_fake=30_000, resolution=64),
     "fid_coco256": _inception("fid{n}_coco256", "frechet", n_fake=30_000, resolution=256),
-    "cmmd": Family(
+    "cmmd": MetricFamily(
         template="cmmd{n}",
         reduction="cmmd",
         extractor="clip_vit_l14_336",
@@ -162,35 +164,37 @@ FAMILIES: dict[str, Family] = {
         n_fake=30_000,
         n_real=30_000,
     ),
-    "cs": Family(template="cs{n}", reduction="clip_score", extractor=DEFAULT_CLIP, n_fake=10_000, n_real=0),
-    "cs_coco": Family(
+    "cs": MetricFamily(
+        template="cs{n}", reduction="clip_score", extractor=DEFAULT_CLIP, n_fake=10_000, n_real=0
+    ),
+    "cs_coco": MetricFamily(
         template="cs{n}_coco", reduction="clip_score", extractor=DEFAULT_CLIP, n_fake=30_000, n_real=0
     ),
-    "eqt_int": Family(template="eqt{n}_int", reduction="eqt_int", n_real=0),
-    "eqt_frac": Family(template="eqt{n}_frac", reduction="eqt_frac", n_real=0),
-    "ppl": Family(template="ppl{n}_wend", reduction="ppl", extractor="lpips", n_real=0),
+    "eqt_int": MetricFamily(template="eqt{n}_int", reduction="eqt_int", n_real=0),
+    "eqt_frac": MetricFamily(template="eqt{n}_frac", reduction="eqt_frac", n_real=0),
+    "ppl": MetricFamily(template="ppl{n}_wend", reduction="ppl", extractor="lpips", n_real=0),
 }
 """Word to family. The words alone stand for the counts of the papers."""
 
 ALIASES = {"clip_datacomp": "clip_vit_l14_datacomp", "random": "random:small_cnn"}
 """Short names of extractors in fd_NAME, kd_NAME and others; full names and references work too."""
-GENERIC: dict[str, Family] = {
-    "fd": Family(template="fd_{label}_{n}", reduction="frechet"),
-    "kd": Family(template="kd_{label}_{n}", reduction="kid", n_real=1_000_000),
-    "kd_full": Family(template="kd_full_{label}_{n}", reduction="kid_full", n_real=1_000_000),
-    "pr": Family(template="pr_{label}_{n}", reduction="precision_recall", n_real=200_000),
-    "cs": Family(template="cs_{label}_{n}", reduction="clip_score", n_fake=10_000, n_real=0),
+GENERIC: dict[str, MetricFamily] = {
+    "fd": MetricFamily(template="fd_{label}_{n}", reduction="frechet"),
+    "kd": MetricFamily(template="kd_{label}_{n}", reduction="kid", n_real=1_000_000),
+    "kd_full": MetricFamily(template="kd_full_{label}_{n}", reduction="kid_full", n_real=1_000_000),
+    "pr": MetricFamily(template="pr_{label}_{n}", reduction="precision_recall", n_real=200_000),
+    "cs": MetricFamily(template="cs_{label}_{n}", reduction="clip_score", n_fake=10_000, n_real=0),
 }
 """The same reductions on any other extractor: none of these is a FID, KID or published precision."""
 
 
 @dataclass(frozen=True)
 class Preset:
-    """Settings that belong together. words: what short names mean. metrics: what it measures unasked."""
+    """Settings that belong together. short_names: what other words stand for. metrics: the default ones."""
 
     ddof: int
     metrics: tuple[str, ...]
-    words: Mapping[str, str]
+    short_names: Mapping[str, str]
 
 
 PRESETS: dict[str, Preset] = {
@@ -227,14 +231,15 @@ def parse_metric(
     """
     settings = find_preset(preset)
     subset = None if ":" in name else re.fullmatch(rf"(.+)_vs_({_COUNT})", name)
-    body, n_real = (subset[1], read_count(subset[2])) if subset else (name, None)
+    body = subset[1] if subset else name
     family, count, label = _known(body, settings) or _generic(body, local)
-    spec = family.spec(count or default_count, label)
-    if n_real is not None:
-        if not spec.needs_real:
-            raise ValueError(f"metric {name} compares with no real pictures: leave _vs_{subset[2]} out")
-        spec = replace(spec, name=f"{spec.name}_vs_{format_count(n_real)}", n_real=n_real)
-    return replace(spec, ddof=settings.ddof)
+    spec = replace(family.spec(count or default_count, label), ddof=settings.ddof)
+    if subset is None:
+        return spec
+    if not spec.needs_real:
+        raise ValueError(f"metric {name} compares with no real pictures: leave _vs_{subset[2]} out")
+    n_real = read_count(subset[2])
+    return replace(spec, name=f"{spec.name}_vs_{format_count(n_real)}", n_real=n_real)
 
 
 def find_preset(preset: str | None) -> Preset:
@@ -246,7 +251,7 @@ def find_preset(preset: str | None) -> Preset:
     return PRESETS[preset]
 
 
-def _known(name: str, settings: Preset) -> tuple[Family, int | None, str] | None:
+def _known(name: str, settings: Preset) -> tuple[MetricFamily, int | None, str] | None:
     """Family and count of a metric of the papers; None for other names."""
     for key, family in FAMILIES.items():
         template = re.escape(family.template).replace(r"\{n\}", "{n}")
@@ -260,11 +265,11 @@ def _known(name: str, settings: Preset) -> tuple[Family, int | None, str] | None
             if found := re.fullmatch(pattern, name):
                 return family, read_count(found[1]), ""
         if found := re.fullmatch(rf"{key}_?({_COUNT})?", name):
-            return FAMILIES[settings.words.get(key, key)], found[1] and read_count(found[1]), ""
+            return FAMILIES[settings.short_names.get(key, key)], _optional_count(found[1]), ""
     return None
 
 
-def _generic(name: str, local: str | None) -> tuple[Family, int | None, str]:
+def _generic(name: str, local: str | None) -> tuple[MetricFamily, int | None, str]:
     """Family with its extractor, count and label of a metric on any extractor; ValueError for other names."""
     found = re.fullmatch(rf"(fd|kd_full|kd|pr|cs)({_COUNT})?_(.+)", name)
     if found is None:
@@ -282,7 +287,7 @@ def _generic(name: str, local: str | None) -> tuple[Family, int | None, str]:
         raise ValueError(_unknown(name))
     output = next(iter(KNOWN[extractor].outputs)) if extractor in KNOWN else "pooled"
     family = replace(GENERIC[kind], extractor=extractor, output="" if kind == "cs" else output)
-    return family, count and read_count(count), extractor_label(rest)
+    return family, _optional_count(count), extractor_label(rest)
 
 
 def extractor_label(reference: str) -> str:
@@ -318,6 +323,10 @@ def read_count(text: str) -> int:
     if count < 2:
         raise ValueError(f"a metric of {count} picture cannot be computed: ask for at least 2")
     return count
+
+
+def _optional_count(text: str | None) -> int | None:
+    return read_count(text) if text else None
 
 
 def format_count(count: int) -> str:

@@ -1,4 +1,4 @@
-"""The real side of a metric: pictures of a data set, and its features kept by content."""
+"""The real images of a metric, and a cache of their features by content."""
 
 from __future__ import annotations
 
@@ -17,12 +17,11 @@ from sgxl_t.datasets.base import CONTENT_VERSION, ImageSource
 from sgxl_t.files.arrays import open_arrays
 from sgxl_t.files.content import short_hash
 from sgxl_t.files.whole import whole_file
-from sgxl_t.metrics.collect import Gathered, Need
+from sgxl_t.metrics.collect import FeatureRequest, GatheredFeatures
 from sgxl_t.metrics.distances.feature_statistics import (
     MAX_WIDTH,
     METADATA,
-    Moments,
-    load_moments,
+    FeatureStatistics,
     read_metadata,
 )
 from sgxl_t.metrics.protocol import VERSION
@@ -34,8 +33,8 @@ ORDER_SEED = 0
 """Seed of the order of real pictures, so that a part of them is the same part in every result."""
 
 
-class RealSide:
-    """All pictures of a data set in one fixed random order, as stored: none mirrored, none weighted."""
+class RealImages:
+    """All images of a data set in one fixed random order, as stored: none mirrored, each counted once."""
 
     def __init__(self, source: ImageSource, reference: str) -> None:
         """reference: the name under which a person knows the data."""
@@ -62,13 +61,13 @@ class RealSide:
             )
         return count
 
-    def pictures(self, indices: Sequence[int]) -> Tensor:
+    def images(self, indices: Sequence[int]) -> Tensor:
         """uint8 [n, 3, H, W]."""
         return as_rgb(torch.stack([self.source[self.order[index]].image for index in indices]))
 
 
 class RealCache:
-    """Features of real sides in a folder, found again by what they were made of, never by a path.
+    """Features of real images in a folder, named by a hash of everything they depend on.
 
     Files appear whole or not at all. A damaged file is named in the log and made again.
     """
@@ -77,7 +76,9 @@ class RealCache:
         """folder: None keeps nothing."""
         self.folder = folder
 
-    def facts(self, real: RealSide, need: Need, extractor: Mapping[str, str]) -> dict[str, Any]:
+    def facts(
+        self, real: RealImages, request: FeatureRequest, extractor: Mapping[str, str]
+    ) -> dict[str, Any]:
         """Everything that the features depend on. extractor: its name, hash and preprocessing."""
         return {
             "version": VERSION,
@@ -86,39 +87,44 @@ class RealCache:
             "size": list(real.source.size),
             "pictures": len(real),
             **extractor,
-            "output": need.output,
-            "kind": need.kind,
-            "n": need.count,
+            "output": request.output,
+            "kind": request.kind,
+            "n": request.count,
         }
 
-    def load(self, facts: Mapping[str, Any]) -> Gathered | None:
-        """Moments or rows, or None where they must be made."""
+    def load(self, facts: Mapping[str, Any]) -> GatheredFeatures | None:
+        """Statistics or rows, or None where they must be made."""
         if self.folder is None:
             return None
         path = self._path(facts)
         if not path.is_file():
             return None
         try:
-            found, about = load_moments(path) if facts["kind"] == "moments" else _load_rows(path, facts["n"])
-            rows = found.n if isinstance(found, Moments) else len(found)
-            if about != dict(facts) or rows != facts["n"]:
+            found: GatheredFeatures
+            if facts["kind"] == "moments":
+                found, stored = FeatureStatistics.load(path)
+                count = found.n
+            else:
+                found, stored = _load_rows(path, facts["n"])
+                count = len(found)
+            if stored != dict(facts) or count != facts["n"]:
                 raise ValueError("it belongs to other data")
         except (OSError, ValueError) as error:
             log.warning("the stored real side %s is damaged (%s) and is made again", path, error)
             return None
         return found
 
-    def store(self, facts: Mapping[str, Any], found: Gathered) -> None:
-        """Keeps one, unless it is not finite. A full disk costs the next start its time, and no more."""
+    def store(self, facts: Mapping[str, Any], features: GatheredFeatures) -> None:
+        """Keeps features, unless they are not finite. On a full disk they are made again next time."""
         if self.folder is None:
             return
         path = self._path(facts)
         try:
-            if isinstance(found, Moments):
-                if not found.nonfinite:
-                    found.save(path, dict(facts))
-            elif bool(torch.isfinite(found).all()):
-                _save_rows(path, found, facts)
+            if isinstance(features, FeatureStatistics):
+                if not features.nonfinite:
+                    features.save(path, dict(facts))
+            elif bool(torch.isfinite(features).all()):
+                _save_rows(path, features, facts)
         except OSError as error:
             log.warning("the real side could not be stored in %s: %s", self.folder, error.strerror)
 
@@ -141,7 +147,7 @@ def _load_rows(path: Path, count: int) -> tuple[Tensor, dict[str, Any]]:
             raise ValueError("it lacks rows or metadata")
         header = arrays["rows"]
         if len(header.shape) != 2 or header.shape[0] != count or header.dtype != np.float32:
-            raise ValueError("its numbers are none of ours")
+            raise ValueError("its numbers are no float32 rows of that count")
         if header.shape[1] > MAX_WIDTH:
             raise ValueError(f"it has {header.shape[1]} features, more than {MAX_WIDTH}")
         about, rows = read_metadata(arrays), torch.from_numpy(arrays.read("rows"))

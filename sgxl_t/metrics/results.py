@@ -22,14 +22,14 @@ from sgxl_t.files.untrusted import Value, parse_json
 from sgxl_t.metrics.features.weights import replacing
 from sgxl_t.metrics.generated import CLASS_SAMPLING
 from sgxl_t.metrics.protocol import GENERATOR_REDUCTIONS
-from sgxl_t.metrics.real_cache import RealSide
-from sgxl_t.metrics.runner import Result
+from sgxl_t.metrics.real_cache import RealImages
+from sgxl_t.metrics.runner import MetricResult
 
-Record = dict[str, Any]
+ResultEntry = dict[str, Any]
 IDENTITY = ("metric", "model", "model_hash", "psi", "sampler_seed", "protocol", "n_fake")
-"""What tells one result from another, beside its seeds."""
+"""Keys that identify a result, together with its seeds."""
 KEYS = (*IDENTITY, "value", "n_real", "lower_is_better")
-"""What every line has; the rest says how the number came about."""
+"""Keys of every line; the others say how the number was made."""
 COLUMNS = (
     "metric",
     "value",
@@ -69,7 +69,7 @@ FACTS = {
     "prompts": "prompts",
     "metric": "metric",
 }
-"""What may set two protocols apart, in the order in which it is looked for, and how it is called."""
+"""Keys in which two protocols may differ, the most telling first, and what messages call them."""
 TEXTS = ("metric", "model", "protocol")
 OPTIONAL_TEXTS = (
     "model_hash",
@@ -89,23 +89,25 @@ COUNTS = ("n_fake", "n_real")
 MAX_RESULTS = 64 * 2**20
 
 
-def make_record(result: Result, about: Mapping[str, Any], real: RealSide | None, size: Size) -> Record:
-    """One line. about: what the generated side says of itself; size: of the generated pictures.
+def make_entry(
+    result: MetricResult, described: Mapping[str, Any], real: RealImages | None, size: Size
+) -> ResultEntry:
+    """The line of a result. described: what the generated images say of themselves; size: theirs.
 
-    Its resolution is the side of squares, or [width, height].
+    Its resolution is one number for squares, otherwise [width, height].
     """
     spec = result.spec
-    side: int | list[int] = size[0] if size[0] == size[1] else [size[1], size[0]]
+    own: int | list[int] = size[0] if size[0] == size[1] else [size[1], size[0]]
     fingerprint = real.fingerprint if real is not None and spec.needs_real else None
     facts = {
-        "extractor_hash": result.about.extractor_hash,
-        "preprocessing": result.about.preprocessing,
+        "extractor_hash": result.info.extractor_hash,
+        "preprocessing": result.info.preprocessing,
         "data_fingerprint": fingerprint,
         "n_real": result.n_real,
-        "prompts": about.get("prompts"),
-        "resolution": spec.resolution or side,
+        "prompts": described.get("prompts"),
+        "resolution": spec.resolution or own,
     }
-    record: Record = {
+    entry: ResultEntry = {
         "metric": result.metric,
         "value": result.value if math.isfinite(result.value) else None,
         "std": result.std,
@@ -115,29 +117,29 @@ def make_record(result: Result, about: Mapping[str, Any], real: RealSide | None,
         "reduction": spec.reduction,
         "lower_is_better": spec.lower_is_better,
         "ddof": spec.ddof if spec.reduction == "frechet" else None,
-        **{name: value or None for name, value in vars(result.about).items()},
+        **{name: value or None for name, value in vars(result.info).items()},
         "output": spec.output or None,
         "data": real.reference if fingerprint is not None and real is not None else None,
         "data_fingerprint": fingerprint,
-        "resolution": spec.resolution or side,
-        **about,
+        "resolution": spec.resolution or own,
+        **described,
         "code_version": sgxl_t.__version__,
         "protocol": spec.protocol(facts),
     }
     if spec.reduction in GENERATOR_REDUCTIONS:
-        record["psi"] = 1.0
+        entry["psi"] = 1.0
     if result.note:
-        record["note"] = result.note
-    return record
+        entry["note"] = result.note
+    return entry
 
 
-def over_seeds(repeats: Sequence[Sequence[Record]]) -> list[Record]:
-    """Records of the same request with several seeds, joined: mean, sample deviation and the values."""
+def over_seeds(repeats: Sequence[Sequence[ResultEntry]]) -> list[ResultEntry]:
+    """Entries of the same request with several seeds, joined: mean, sample deviation and the values."""
     if len(repeats) == 1:
         return list(repeats[0])
     joined = []
     for same in zip(*repeats, strict=True):
-        values = [record["value"] for record in same]
+        values = [entry["value"] for entry in same]
         usable = all(value is not None for value in values)
         joined.append(
             {
@@ -145,14 +147,14 @@ def over_seeds(repeats: Sequence[Sequence[Record]]) -> list[Record]:
                 "value": fmean(values) if usable else None,
                 "std": stdev(values) if usable else None,
                 "std_over": "seeds",
-                "seeds": [record["sampler_seed"] for record in same],
+                "seeds": [entry["sampler_seed"] for entry in same],
                 "values": values,
             }
         )
     return joined
 
 
-def read_records(path: str | Path) -> list[Record]:
+def read_results(path: str | Path) -> list[ResultEntry]:
     """The lines of a results file; ValueError of one sentence when it is none."""
     path = Path(path)
     if not path.is_file():
@@ -166,12 +168,12 @@ def read_records(path: str | Path) -> list[Record]:
         raise ValueError(f"{visible(path)} is no results file ({reason}): name another") from None
 
 
-def _checked(line: Value) -> Record:
-    """One line, of which everything that is compared, shown or written again is what it should be."""
+def _checked(line: Value) -> ResultEntry:
+    """One line, after checks of everything in it that is compared, shown or written again."""
     line.keys()
-    record: Record = line.raw
+    entry: ResultEntry = line.raw
     for name in KEYS:
-        if name not in record:
+        if name not in entry:
             raise line.error(f"lacks {name}")
     for name in TEXTS:
         line[name].text()
@@ -187,42 +189,42 @@ def _checked(line: Value) -> Record:
         if seed is not None:
             seed.integer(-(2**63), 2**64 - 1)
     line["lower_is_better"].boolean()
-    json.dumps(record, ensure_ascii=False, allow_nan=False).encode()  # it may be written again
-    return record
+    json.dumps(entry, ensure_ascii=False, allow_nan=False).encode()  # it may be written again
+    return entry
 
 
-def write_records(path: str | Path, records: Sequence[Record]) -> None:
+def write_results(path: str | Path, entries: Sequence[ResultEntry]) -> None:
     """Adds lines to a results file, in place of older lines of the same model, metric, psi and seed.
 
     The file is whole at any time: the old one, or the new one. Processes that write to one file take turns,
     so that the lines of all are in it.
     """
     path = Path(path)
-    new = {_identity(record) for record in records}
-    with _told(path), in_turn(path):
-        old = read_records(path) if path.exists() else []
-        kept = [record for record in old if _identity(record) not in new]
-        lines = [json.dumps(record, ensure_ascii=False, allow_nan=False) for record in (*kept, *records)]
+    new = {_identity(entry) for entry in entries}
+    with _errors_in_words(path), in_turn(path):
+        old = read_results(path) if path.exists() else []
+        kept = [entry for entry in old if _identity(entry) not in new]
+        lines = [json.dumps(entry, ensure_ascii=False, allow_nan=False) for entry in (*kept, *entries)]
         _write(path, "\n".join(lines) + "\n")
 
 
-def write_csv(path: str | Path, records: Sequence[Record]) -> None:
-    """A table of all records, one line each; the file appears whole or not."""
+def write_csv(path: str | Path, entries: Sequence[ResultEntry]) -> None:
+    """A table of all entries, one line each; the file appears whole or not."""
     text = io.StringIO()
     table = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
     table.writeheader()
-    table.writerows(records)
+    table.writerows(entries)
     _write(Path(path), text.getvalue())
 
 
-def check_comparable(records: Sequence[Record]) -> None:
+def check_comparable(entries: Sequence[ResultEntry]) -> None:
     """Raises ValueError, naming what differs, where two models have no number of one kind in common.
 
     Numbers of one kind lie on one scale: somebody would compare them.
     """
-    kinds: dict[str, dict[str, list[Record]]] = {}
-    for record in records:
-        kinds.setdefault(_kind(record), {}).setdefault(record["model"], []).append(record)
+    kinds: dict[str, dict[str, list[ResultEntry]]] = {}
+    for entry in entries:
+        kinds.setdefault(_kind(entry), {}).setdefault(entry["model"], []).append(entry)
     for models in kinds.values():
         first, *others = models.values()
         for other in others:
@@ -236,103 +238,103 @@ def check_comparable(records: Sequence[Record]) -> None:
                 )
 
 
-def comparison(records: Sequence[Record]) -> str:
+def comparison(entries: Sequence[ResultEntry]) -> str:
     """A table, metrics down and models across, the best number of each marked; checks that they compare."""
-    check_comparable(records)
-    records = _with_columns(records)
-    models = list(dict.fromkeys(record["column"] for record in records))
-    lines = list(dict.fromkeys((record["metric"], record["protocol"]) for record in records))
-    cells = {(record["metric"], record["protocol"], record["column"]): record for record in records}
+    check_comparable(entries)
+    entries = _with_columns(entries)
+    models = list(dict.fromkeys(entry["column"] for entry in entries))
+    lines = list(dict.fromkeys((entry["metric"], entry["protocol"]) for entry in entries))
+    cells = {(entry["metric"], entry["protocol"], entry["column"]): entry for entry in entries}
     rows = [["metric", *models]]
     for metric, protocol in lines:
         rows.append([visible(metric), *_shown([cells.get((metric, protocol, model)) for model in models])])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     text = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
-    return "\n".join(line.rstrip() for line in [*text, *_legend(records)])
+    return "\n".join(line.rstrip() for line in [*text, *_legend(entries)])
 
 
-def _shown(row: Sequence[Record | None]) -> list[str]:
-    known = [record["value"] for record in row if record and record["value"] is not None]
+def _shown(row: Sequence[ResultEntry | None]) -> list[str]:
+    known = [entry["value"] for entry in row if entry and entry["value"] is not None]
     best = None
     if len(known) > 1:
-        lower = next(record for record in row if record)["lower_is_better"]
+        lower = next(entry for entry in row if entry)["lower_is_better"]
         best = min(known) if lower else max(known)
     cells = []
-    for record in row:
-        if record is None:
+    for entry in row:
+        if entry is None:
             cells.append("-")
             continue
-        value = "NaN" if record["value"] is None else f"{record['value']:.6g}"
-        if record.get("std") is not None:
-            value += f" +- {record['std']:.2g}"
-        cells.append(value + (" *" if best is not None and record["value"] == best else ""))
+        value = "NaN" if entry["value"] is None else f"{entry['value']:.6g}"
+        if entry.get("std") is not None:
+            value += f" +- {entry['std']:.2g}"
+        cells.append(value + (" *" if best is not None and entry["value"] == best else ""))
     return cells
 
 
-def _legend(records: Sequence[Record]) -> list[str]:
+def _legend(entries: Sequence[ResultEntry]) -> list[str]:
     lines: list[str] = []
-    for record in {record["protocol"]: record for record in reversed(records)}.values():
-        against = f"{record['n_real']} real" if record["n_real"] else "no real"
-        parts = [f"{record['metric']}: {record['n_fake']} generated, {against} pictures"]
-        if record.get("data"):
-            parts.append(f"{record['data']} {record.get('data_fingerprint')}")
-        if record.get("extractor"):
-            weights, steps = record.get("extractor_hash"), record.get("preprocessing")
-            parts.append(f"{record['extractor']} {weights}, {steps}")
-        lines.append(visible(", ".join([*parts, f"protocol {record['protocol']}"])))
-    notes = {record["note"]: None for record in records if record.get("note")}
+    for entry in {entry["protocol"]: entry for entry in reversed(entries)}.values():
+        against = f"{entry['n_real']} real" if entry["n_real"] else "no real"
+        parts = [f"{entry['metric']}: {entry['n_fake']} generated, {against} pictures"]
+        if entry.get("data"):
+            parts.append(f"{entry['data']} {entry.get('data_fingerprint')}")
+        if entry.get("extractor"):
+            weights, steps = entry.get("extractor_hash"), entry.get("preprocessing")
+            parts.append(f"{entry['extractor']} {weights}, {steps}")
+        lines.append(visible(", ".join([*parts, f"protocol {entry['protocol']}"])))
+    notes = {entry["note"]: None for entry in entries if entry.get("note")}
     return ["", *reversed(lines), *(visible(f"note: {note}") for note in notes)]
 
 
-def _with_columns(records: Sequence[Record]) -> list[Record]:
-    """The records with the heading of their column: the model, and psi and seed where they need saying."""
+def _with_columns(entries: Sequence[ResultEntry]) -> list[ResultEntry]:
+    """The entries with the heading of their column: the model, with psi and seed where those differ."""
     seeds: dict[Any, set[Any]] = {}
-    for record in records:
-        seeds.setdefault((record["model"], record["psi"]), set()).add(record["sampler_seed"])
+    for entry in entries:
+        seeds.setdefault((entry["model"], entry["psi"]), set()).add(entry["sampler_seed"])
     result = []
-    for record in records:
-        column, psi = visible(record["model"]), record["psi"]
+    for entry in entries:
+        column, psi = visible(entry["model"]), entry["psi"]
         column += "" if psi in (None, 1.0) else f" psi {psi:g}"
-        column += "" if len(seeds[record["model"], psi]) == 1 else f" seed {record['sampler_seed']}"
-        result.append({**record, "column": column})
+        column += "" if len(seeds[entry["model"], psi]) == 1 else f" seed {entry['sampler_seed']}"
+        result.append({**entry, "column": column})
     return result
 
 
-def _kind(record: Record) -> str:
+def _kind(entry: ResultEntry) -> str:
     """Reduction, extractor and output: what numbers must share to lie on one scale."""
-    extractor = (record.get("extractor") or "").partition("/")[0]
+    extractor = (entry.get("extractor") or "").partition("/")[0]
     extractor = "local" if extractor.startswith("local:") else extractor
-    ending = record["metric"].rpartition("_")[2] if record.get("reduction") == "precision_recall" else ""
-    return f"{record.get('reduction')}/{extractor}/{record.get('output')}/{ending}"
+    ending = entry["metric"].rpartition("_")[2] if entry.get("reduction") == "precision_recall" else ""
+    return f"{entry.get('reduction')}/{extractor}/{entry.get('output')}/{ending}"
 
 
-def _same(first: Record, second: Record) -> bool:
+def _same(first: ResultEntry, second: ResultEntry) -> bool:
     """Equal protocols; the rule by which classes are drawn must agree too where both have one."""
     rules = {first.get("sampling"), second.get("sampling")} & set(CLASS_SAMPLING)
     return first["protocol"] == second["protocol"] and len(rules) < 2
 
 
-def _difference(first: Record, second: Record) -> str:
-    """The first fact that sets two protocols apart."""
+def _difference(first: ResultEntry, second: ResultEntry) -> str:
+    """The first fact in which two protocols differ."""
     for name, words in FACTS.items():
         if first.get(name) != second.get(name):
             return f"{words}: {first.get(name)} and {second.get(name)}"
     return f"protocols {first['protocol']} and {second['protocol']}"
 
 
-def _identity(record: Record) -> tuple[Any, ...]:
-    seeds = tuple(record.get("seeds") or ())
-    return (*(record[key] for key in IDENTITY), seeds)
+def _identity(entry: ResultEntry) -> tuple[Any, ...]:
+    seeds = tuple(entry.get("seeds") or ())
+    return (*(entry[key] for key in IDENTITY), seeds)
 
 
 def _write(path: Path, text: str) -> None:
-    with _told(path), replacing(path) as part:
+    with _errors_in_words(path), replacing(path) as part:
         part.write_text(text, encoding="utf-8")
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Errors of the file system as one sentence."""
+def _errors_in_words(path: Path) -> Iterator[None]:
+    """Turns errors of the file system into ValueErrors of one sentence."""
     try:
         yield
     except OSError as error:

@@ -1,38 +1,38 @@
-"""Metrics of generated pictures: which features they need, one pass for all of them, and the numbers."""
+"""Metrics of generated images: which features they need, one pass for all of them, and the numbers."""
 
 from __future__ import annotations
 
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from sgxl_t.datasets.decode import Size
-from sgxl_t.metrics.collect import Gathered, Need, collect
+from sgxl_t.metrics.collect import FeatureRequest, GatheredFeatures, ImagesByIndex, collect
 from sgxl_t.metrics.distances.equivariance import eqt, input_of
-from sgxl_t.metrics.distances.feature_statistics import Moments
-from sgxl_t.metrics.distances.frechet import covariance_root, frechet_from_moments
+from sgxl_t.metrics.distances.feature_statistics import FeatureStatistics
+from sgxl_t.metrics.distances.frechet import covariance_root, frechet_from_statistics
 from sgxl_t.metrics.distances.inception_score import inception_score
 from sgxl_t.metrics.distances.kernels import cmmd, kid, kid_full
 from sgxl_t.metrics.distances.ppl import ppl
 from sgxl_t.metrics.distances.prdc import prdc
-from sgxl_t.metrics.features.extractor_cache import COSINE, About, Shelf
-from sgxl_t.metrics.generated import Fakes, GeneratorFakes, shown_size
+from sgxl_t.metrics.features.extractor_cache import COSINE, ExtractorCache, ExtractorInfo
+from sgxl_t.metrics.generated import GeneratedImages, GeneratorImages, shown_size
 from sgxl_t.metrics.processes import NotFiniteError, Processes
 from sgxl_t.metrics.protocol import MetricSpec
-from sgxl_t.metrics.real_cache import RealCache, RealSide
+from sgxl_t.metrics.real_cache import RealCache, RealImages
 
-Reals = Mapping[int | None, RealSide]
-"""The real side by evaluation resolution; None: that of the generated pictures."""
+RealByResolution = Mapping[int | None, RealImages]
+"""Real images by evaluation resolution; None: that of the generated ones."""
 
 
 @dataclass(frozen=True)
-class Result:
+class MetricResult:
     """One number. value is NaN, and note says why, where features were not finite."""
 
     metric: str
@@ -41,66 +41,75 @@ class Result:
     std_over: str
     spec: MetricSpec
     n_real: int
-    about: About
+    info: ExtractorInfo
     note: str = ""
 
 
 def evaluate(
-    fakes: Fakes,
+    generated: GeneratedImages,
     specs: Sequence[MetricSpec],
-    reals: Reals,
-    shelf: Shelf,
+    reals: RealByResolution,
+    extractors: ExtractorCache,
     *,
     processes: Processes | None = None,
     cache: RealCache | None = None,
     batch_size: int = 32,
     folder: Path | None = None,
-    label: str = "generated",
-) -> list[Result]:
-    """All metrics from one pass over the generated pictures, equal on every process.
+) -> list[MetricResult]:
+    """All metrics from one pass over the generated images, equal on every process.
 
-    reals: by resolution of the specs; may be empty where none compares with real pictures. cache: where
-    features of real sides are kept. folder: keeps unfinished work; who has the results removes it.
-    Requests that cannot be carried out raise ValueError before any picture is made. Features that are not
+    reals: by resolution of the specs; may be empty where none compares with real images. cache: where
+    features of real images are kept. folder: keeps unfinished work; who has the results removes it.
+    Raises ValueError, before any image is made, for metrics that cannot be computed. Features that are not
     finite give NaN with a note.
     """
     processes = processes or Processes()
-    processes.agree(lambda: check_request(fakes, specs, reals, shelf))
-    viewing = [spec for spec in specs if not spec.needs_generator]
-    results: dict[str, list[Result]] = {}
-    if viewing:
-        job = _Job(fakes, viewing, reals, shelf, processes, cache or RealCache(None), batch_size, folder)
-        results = job.run(label)
+    processes.agree(lambda: check_request(generated, specs, reals, extractors))
+    on_images = [spec for spec in specs if not spec.needs_generator]
+    results: dict[str, list[MetricResult]] = {}
+    if on_images:
+        cache = cache or RealCache(None)
+        results = _ImagePass(
+            generated, on_images, reals, extractors, processes, cache, batch_size, folder
+        ).run()
     for spec in specs:
         if spec.needs_generator:
-            results[spec.name] = [_from_generator(fakes, spec, shelf, processes, batch_size)]
+            results[spec.name] = [_of_generator(generated, spec, extractors, processes, batch_size)]
     return [result for spec in specs for result in results[spec.name]]
 
 
-def check_request(fakes: Fakes, specs: Sequence[MetricSpec], reals: Reals, shelf: Shelf) -> None:
+def check_request(
+    generated: GeneratedImages,
+    specs: Sequence[MetricSpec],
+    reals: RealByResolution,
+    extractors: ExtractorCache,
+) -> None:
     """Raises ValueError for whatever would fail later; loads the extractors."""
     if not specs:
         raise ValueError("there is no metric to compute: name one, such as fid10k")
     for spec in specs:
-        fakes.check_count(spec.n_fake)
-        generated = isinstance(fakes, GeneratorFakes)
-        if spec.needs_generator and not generated:
-            raise ValueError(
-                f"{spec.name} looks into a generator and pictures are given: name a model folder"
-            )
-        if spec.reduction in ("eqt_int", "eqt_frac"):
-            input_of(fakes.generator)
-        if spec.reduction == "clip_score" and not (generated and fakes.condition.kind == "text"):
-            raise ValueError(f"{spec.name} compares pictures with their captions: name a text model")
-        _check_size(fakes.size, spec)
+        generated.check_count(spec.n_fake)
+        _check_kind(generated, spec)
+        _check_size(generated.size, spec)
         if spec.needs_real:
             if spec.resolution not in reals:
                 raise ValueError(f"{spec.name} compares with real pictures and none are given: name --data")
             reals[spec.resolution].count(spec.n_real)
-        shelf.about(spec)
-        if not spec.needs_generator and not generated:
-            side = spec.resolution
-            _check_look(fakes.size if side is None else (side, side), spec, shelf)
+        extractors.info(spec)
+        if not spec.needs_generator and not isinstance(generated, GeneratorImages):
+            size = (spec.resolution,) * 2 if spec.resolution is not None else generated.size
+            _check_extractor(size, spec, extractors)
+
+
+def _check_kind(generated: GeneratedImages, spec: MetricSpec) -> None:
+    """Raises ValueError where a metric needs a generator, a text model or an input transform."""
+    model = generated if isinstance(generated, GeneratorImages) else None
+    if spec.needs_generator and model is None:
+        raise ValueError(f"{spec.name} looks into a generator and pictures are given: name a model folder")
+    if spec.reduction in ("eqt_int", "eqt_frac") and model is not None:
+        input_of(model.generator)
+    if spec.reduction == "clip_score" and (model is None or model.condition.kind != "text"):
+        raise ValueError(f"{spec.name} compares pictures with their captions: name a text model")
 
 
 def _check_size(size: Size, spec: MetricSpec) -> None:
@@ -119,10 +128,10 @@ def _check_size(size: Size, spec: MetricSpec) -> None:
         )
 
 
-def _check_look(size: Size, spec: MetricSpec, shelf: Shelf) -> None:
-    """Raises ValueError where the network of a metric cannot take pictures of a size; most resize them."""
+def _check_extractor(size: Size, spec: MetricSpec, extractors: ExtractorCache) -> None:
+    """Raises ValueError where the network of a metric cannot take images of a size; most resize them."""
     try:
-        shelf.extract(spec)(torch.zeros(1, 3, *size, dtype=torch.uint8), [0])
+        extractors.function(spec).compute(torch.zeros(1, 3, *size, dtype=torch.uint8), [0])
     except (RuntimeError, AssertionError, ValueError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0][:160]
         raise ValueError(
@@ -131,89 +140,94 @@ def _check_look(size: Size, spec: MetricSpec, shelf: Shelf) -> None:
         ) from None
 
 
-class _Job:
-    """One pass for metrics that look at pictures."""
+@dataclass
+class _ImagePass:
+    """One pass over generated and real images for the metrics that compare them."""
 
-    def __init__(
-        self,
-        fakes: Fakes,
-        specs: Sequence[MetricSpec],
-        reals: Reals,
-        shelf: Shelf,
-        processes: Processes,
-        cache: RealCache,
-        batch_size: int,
-        folder: Path | None,
-    ) -> None:
-        self.fakes, self.specs, self.reals, self.shelf = fakes, specs, reals, shelf
-        self.processes, self.cache, self.batch_size, self.folder = processes, cache, batch_size, folder
-        self._roots: dict[tuple[Need, int], Tensor] = {}
+    generated: GeneratedImages
+    specs: Sequence[MetricSpec]
+    reals: RealByResolution
+    extractors: ExtractorCache
+    processes: Processes
+    cache: RealCache
+    batch_size: int
+    folder: Path | None
+    roots: dict[tuple[FeatureRequest, int], Tensor] = field(default_factory=dict)
+    """Roots of the covariances of real features, by ddof."""
 
-    def run(self, label: str) -> dict[str, list[Result]]:
+    def run(self) -> dict[str, list[MetricResult]]:
         """Results by name of the spec, on every process."""
-        real = self._real_sides()
-        needs = list(dict.fromkeys(self.fake_need(spec) for spec in self.specs))
-        captions = self.fakes.conditions if isinstance(self.fakes, GeneratorFakes) else None
+        real = self._real_features()
+        requests = list(dict.fromkeys(self.generated_request(spec) for spec in self.specs))
+        fake: dict[FeatureRequest, GatheredFeatures] = {}
         broken = ""
         try:
-            fake = self._collect(self.fakes.pictures, needs, self.fakes.describe(), label, captions)
+            fake = self._collect(self.generated.images, requests, self.generated.describe(), "generated")
         except NotFiniteError as error:
-            fake, broken = {}, str(error)
+            broken = str(error)
         return self.processes.from_main(
             lambda: {spec.name: self._results(spec, real, fake, broken) for spec in self.specs}
         )
 
-    def fake_need(self, spec: MetricSpec) -> Need:
-        """What a metric needs of the generated side."""
+    def generated_request(self, spec: MetricSpec) -> FeatureRequest:
+        """Features of generated images that a metric needs."""
         if spec.reduction == "clip_score":
-            return Need(f"captions {spec.extractor}", COSINE, "rows", spec.n_fake, spec.resolution)
-        kind = "moments" if spec.reduction == "frechet" else "rows"
-        return Need(spec.extractor, spec.output, kind, spec.n_fake, spec.resolution)
+            name = f"captions {spec.extractor}"
+            return FeatureRequest(name, COSINE, "rows", spec.n_fake, spec.resolution)
+        kind: Literal["moments", "rows"] = "moments" if spec.reduction == "frechet" else "rows"
+        return FeatureRequest(spec.extractor, spec.output, kind, spec.n_fake, spec.resolution)
 
-    def real_need(self, spec: MetricSpec) -> Need:
-        """What it needs of the real side, whose pictures have the right size already."""
+    def real_request(self, spec: MetricSpec) -> FeatureRequest:
+        """Features of real images that a metric needs."""
         count = self.reals[spec.resolution].count(spec.n_real)
-        return replace(self.fake_need(spec), count=count)
+        return replace(self.generated_request(spec), count=count)
 
-    def _real_sides(self) -> dict[Need, Gathered]:
-        """Features of the real sides, from the cache or made now; complete on the main process."""
-        wanted = {self.real_need(spec): spec for spec in self.specs if spec.needs_real}
-        facts = {need: self._facts(need, spec) for need, spec in wanted.items()}
-        found: dict[Need, Gathered] = {}
+    def _real_features(self) -> dict[FeatureRequest, GatheredFeatures]:
+        """Features of real images, from the cache or made now; complete on the main process."""
+        wanted = {self.real_request(spec): spec for spec in self.specs if spec.needs_real}
+        facts = {request: self._cache_facts(request, spec) for request, spec in wanted.items()}
+        found: dict[FeatureRequest, GatheredFeatures] = {}
 
-        def look() -> list[Need]:
-            for need in wanted:
-                stored = self.cache.load(facts[need])
+        def look() -> list[FeatureRequest]:
+            for request in wanted:
+                stored = self.cache.load(facts[request])
                 if stored is not None:
-                    found[need] = stored
-            return [need for need in wanted if need not in found]
+                    found[request] = stored
+            return [request for request in wanted if request not in found]
 
         missing = self.processes.from_main(look)
-        for resolution in dict.fromkeys(need.resolution for need in missing):
+        for resolution in dict.fromkeys(request.resolution for request in missing):
             real = self.reals[resolution]
-            needs = [replace(need, resolution=None) for need in missing if need.resolution == resolution]
-            made = self._collect(real.pictures, needs, {"real": real.fingerprint}, "real")
-            for need, gathered in made.items():
-                need = replace(need, resolution=resolution)
-                found[need] = gathered
+            # Real images have the resolution of the evaluation already.
+            requests = [replace(one, resolution=None) for one in missing if one.resolution == resolution]
+            made = self._collect(real.images, requests, {"real": real.fingerprint}, "real")
+            for request, features in made.items():
+                request = replace(request, resolution=resolution)
+                found[request] = features
                 if self.processes.is_main:
-                    self.cache.store(facts[need], gathered)
+                    self.cache.store(facts[request], features)
         return found
 
-    def _facts(self, need: Need, spec: MetricSpec) -> dict[str, Any]:
-        return self.cache.facts(self.reals[spec.resolution], need, asdict(self.shelf.about(spec)))
+    def _cache_facts(self, request: FeatureRequest, spec: MetricSpec) -> dict[str, Any]:
+        return self.cache.facts(self.reals[spec.resolution], request, asdict(self.extractors.info(spec)))
 
     def _collect(
-        self, pictures: Any, needs: list[Need], facts: Mapping[str, Any], label: str, captions: Any = None
-    ) -> dict[Need, Gathered]:
-        looks = {(self.fake_need(spec).extractor, self.fake_need(spec).output): spec for spec in self.specs}
-        used = {(need.extractor, need.output): looks[need.extractor, need.output] for need in needs}
-        hashes = sorted(self.shelf.about(spec).extractor_hash for spec in used.values())
+        self,
+        images: ImagesByIndex,
+        requests: Sequence[FeatureRequest],
+        facts: Mapping[str, Any],
+        label: str,
+    ) -> dict[FeatureRequest, GatheredFeatures]:
+        """`collect` with the extractors of these requests. label: "generated" or "real"."""
+        asked = {self.generated_request(spec): spec for spec in self.specs}
+        of_output = {(one.extractor, one.output): spec for one, spec in asked.items()}
+        used = {(one.extractor, one.output): of_output[one.extractor, one.output] for one in requests}
+        hashes = sorted(self.extractors.info(spec).extractor_hash for spec in used.values())
+        captions = self.generated.conditions if isinstance(self.generated, GeneratorImages) else None
         return collect(
-            pictures,
-            needs,
-            {name: self.shelf.extract(spec, captions) for (name, _), spec in used.items()},
-            {key: self.shelf.width(spec) for key, spec in used.items()},
+            images,
+            requests,
+            {name: self.extractors.function(spec, captions) for (name, _), spec in used.items()},
             processes=self.processes,
             batch_size=self.batch_size,
             folder=None if self.folder is None else self.folder / label,
@@ -222,13 +236,18 @@ class _Job:
         )
 
     def _results(
-        self, spec: MetricSpec, real: Mapping[Need, Gathered], fake: Mapping[Need, Gathered], broken: str
-    ) -> list[Result]:
-        about = self.shelf.about(spec)
+        self,
+        spec: MetricSpec,
+        real: Mapping[FeatureRequest, GatheredFeatures],
+        fake: Mapping[FeatureRequest, GatheredFeatures],
+        broken: str,
+    ) -> list[MetricResult]:
+        """The numbers of one metric. broken: why there are no generated features, or nothing."""
+        info = self.extractors.info(spec)
         n_real = self.reals[spec.resolution].count(spec.n_real) if spec.needs_real else 0
-        base = Result(spec.name, math.nan, None, "", spec, n_real, about)
-        sides = [real[self.real_need(spec)]] if spec.needs_real else []
-        sides += [fake[self.fake_need(spec)]] if not broken else []
+        base = MetricResult(spec.name, math.nan, None, "", spec, n_real, info)
+        sides = [real[self.real_request(spec)]] if spec.needs_real else []
+        sides += [fake[self.generated_request(spec)]] if not broken else []
         note = broken or next(filter(None, map(_not_finite, sides)), "")
         if note:
             return [replace(base, note=note)]
@@ -245,10 +264,10 @@ class _Job:
         """(ending of the name, value, standard deviation, over what) of every number of a metric."""
         if spec.reduction == "frechet":
             real, fake = sides
-            key = self.real_need(spec), spec.ddof
-            if key not in self._roots:
-                self._roots[key] = covariance_root(real, spec.ddof)
-            value = frechet_from_moments(real, fake, ddof=spec.ddof, real_root=self._roots[key])
+            key = self.real_request(spec), spec.ddof
+            if key not in self.roots:
+                self.roots[key] = covariance_root(real, spec.ddof)
+            value = frechet_from_statistics(real, fake, ddof=spec.ddof, real_root=self.roots[key])
             return [("", value, None, "")]
         if spec.reduction == "kid":
             return [("", *kid(*sides), "subsets")]
@@ -261,32 +280,41 @@ class _Job:
         return [("", {"kid_full": kid_full, "cmmd": cmmd}[spec.reduction](*sides), None, "")]
 
 
-def _not_finite(side: Gathered) -> str:
+def _not_finite(features: GatheredFeatures) -> str:
     """What is wrong with features, or nothing."""
-    if isinstance(side, Moments):
-        bad, count = side.nonfinite, side.n + side.nonfinite
+    if isinstance(features, FeatureStatistics):
+        bad, count = features.nonfinite, features.n + features.nonfinite
     else:
-        bad, count = len(side) - int(torch.isfinite(side).all(dim=1).sum()), len(side)
+        bad, count = len(features) - int(torch.isfinite(features).all(dim=1).sum()), len(features)
     if not bad:
         return ""
     return f"features of {bad} of {count} pictures hold NaN or infinite values: check pictures and extractor"
 
 
-def _from_generator(
-    fakes: Fakes, spec: MetricSpec, shelf: Shelf, processes: Processes, batch_size: int
-) -> Result:
-    """EQ-T and path length share their work over the processes by themselves."""
-    assert isinstance(fakes, GeneratorFakes)
-    given: dict[str, Any] = {"conditions": fakes.encoded, "seed": fakes.seed, "batch_size": batch_size}
+def _of_generator(
+    generated: GeneratedImages,
+    spec: MetricSpec,
+    extractors: ExtractorCache,
+    processes: Processes,
+    batch_size: int,
+) -> MetricResult:
+    """EQ-T or path length, which look into the generator and divide their work over the processes."""
+    assert isinstance(generated, GeneratorImages)
+    generator = generated.generator
+    given: dict[str, Any] = {
+        "conditions": generated.encoded,
+        "seed": generated.seed,
+        "batch_size": batch_size,
+    }
 
     def measure() -> float:
         if spec.reduction == "ppl":
-            return ppl(fakes.generator, shelf.lpips(), spec.n_fake, **given)
-        return eqt(fakes.generator, spec.n_fake, fractional=spec.reduction == "eqt_frac", **given)
+            return ppl(generator, extractors.lpips(), spec.n_fake, **given)
+        return eqt(generator, spec.n_fake, fractional=spec.reduction == "eqt_frac", **given)
 
     try:
         value = processes.agree(measure)
-        note = "" if math.isfinite(value) else "no error at all, so the ratio is infinite"
+        note = "" if math.isfinite(value) else "the error is zero, so the ratio is infinite"
     except NotFiniteError as error:
         value, note = math.nan, str(error)
-    return Result(spec.name, value, None, "", spec, 0, shelf.about(spec), note)
+    return MetricResult(spec.name, value, None, "", spec, 0, extractors.info(spec), note)

@@ -175,7 +175,7 @@ class Objective:
     def pl_loss(
         self,
         generator: nn.Module,
-        cond: Conditioning,
+        batch: MicroBatch,
         z: Tensor,
         rng: torch.Generator | None = None,
         *,
@@ -192,7 +192,7 @@ class Objective:
             noise = path_noise((count, network.config.img_channels, size, size), rng, z.device)
         images, lengths = generator(
             z[:count],
-            cond.rows(slice(count)),
+            batch.generated_cond.rows(slice(count)),
             update_averages=self._averages_move,
             rng=rng,
             pl_noise=noise,

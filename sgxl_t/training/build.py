@@ -17,7 +17,7 @@ from sgxl_t.conditioning.class_table import rows_by_name
 from sgxl_t.conditioning.table_file import load_class_table
 from sgxl_t.datasets.base import ImageSource
 from sgxl_t.files.whole import whole_folder
-from sgxl_t.metrics.features.extractor_cache import Shelf
+from sgxl_t.metrics.features.extractor_cache import ExtractorCache
 from sgxl_t.model_io.model_folder import load_model, read_info
 from sgxl_t.networks.backbones.feature_networks import FeatureNetwork, load_feature_network
 from sgxl_t.networks.backbones.references import local_references, trained_kinds
@@ -170,10 +170,10 @@ def check_source(config: TrainConfig, source: ImageSource) -> None:
 
 def _check_extractors(config: TrainConfig) -> None:
     """The networks of tracked metrics must be there; untrained ones always are."""
-    shelf = Shelf()
+    extractors = ExtractorCache()
     for spec in tracked_specs(config.log.metrics, config.log.track_images):
         if not spec.extractor.startswith("random:"):
-            shelf.about(spec)
+            extractors.info(spec)
 
 
 @torch.no_grad()

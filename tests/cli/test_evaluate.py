@@ -12,12 +12,13 @@ from test_main import call
 from tiny_clips import OPEN_CLIP, tiny_open_clip, tiny_whole_clip
 from tiny_models import tiny_folder
 
-from sgxl_t.cli.evaluation.evaluate_request import about_of
+from sgxl_t.cli.evaluation.evaluate_request import description
 from sgxl_t.metrics import collect
 from sgxl_t.metrics.coco import open_coco
-from sgxl_t.metrics.generated import GeneratorFakes, PictureFakes
+from sgxl_t.metrics.generated import GeneratorImages
 from sgxl_t.metrics.protocol import parse_metric
-from sgxl_t.metrics.real_cache import RealSide
+from sgxl_t.metrics.real_cache import RealImages
+from sgxl_t.metrics.stored_images import StoredImages
 
 ROOT = Path(__file__).parents[2]
 METRICS = "fd_random_30_vs_60,kd_random_20_vs_60"
@@ -106,7 +107,7 @@ def test_two_processes_give_the_numbers_of_one(capsys, models, tmp_path):
 
 def test_an_interrupted_command_goes_on(capsys, models, monkeypatch, tmp_path):
     monkeypatch.setattr(collect, "SAVE_EVERY", 8)
-    whole, asked = GeneratorFakes.pictures, []
+    whole, asked = GeneratorImages.images, []
 
     def stops(self, indices):
         if 20 in indices:
@@ -114,7 +115,7 @@ def test_an_interrupted_command_goes_on(capsys, models, monkeypatch, tmp_path):
         return whole(self, indices)
 
     arguments = ["evaluate", models["none"], "--data", "digits", "--metrics", METRICS, "--batch-size", "8"]
-    monkeypatch.setattr(GeneratorFakes, "pictures", stops)
+    monkeypatch.setattr(GeneratorImages, "images", stops)
     assert call(capsys, *arguments, "--json", "r.jsonl")[0] == 130
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "r.jsonl.partial"]
 
@@ -122,7 +123,7 @@ def test_an_interrupted_command_goes_on(capsys, models, monkeypatch, tmp_path):
         asked.extend(indices)
         return whole(self, indices)
 
-    monkeypatch.setattr(GeneratorFakes, "pictures", counts)
+    monkeypatch.setattr(GeneratorImages, "images", counts)
     assert call(capsys, *arguments, "--json", "r.jsonl")[0] == 0
     assert asked == list(range(16, 30))
     assert call(capsys, *arguments, "--json", "straight.jsonl")[0] == 0
@@ -154,7 +155,7 @@ def test_what_cannot_be_compared_is_not_even_measured(capsys, models, tmp_path, 
     folder.mkdir()
     for number in range(40):
         Image.new("RGB", (32, 32), (number, 0, 0)).save(folder / f"{number}.png")
-    monkeypatch.setattr(GeneratorFakes, "pictures", None)
+    monkeypatch.setattr(GeneratorImages, "images", None)
     code, _, err = call(capsys, "evaluate", models["none"], "large", "--data", "digits", "--metrics", METRICS)
     assert code == 2
     assert "cannot be compared (fingerprint of the data" in err
@@ -237,12 +238,12 @@ def test_results_on_coco_say_how_both_sides_came_to_their_size(tmp_path):
         (tmp_path / str(side)).mkdir()
         for number in range(2):
             Image.new("RGB", (side, side), (number, 0, 0)).save(tmp_path / str(side) / f"{number}.png")
-    fakes, real = PictureFakes(tmp_path / "128"), RealSide(open_coco(tmp_path / "300", 64), "coco")
-    about = about_of(fakes, parse_metric("fid2_coco64"), {64: real})
+    generated, real = StoredImages(tmp_path / "128"), RealImages(open_coco(tmp_path / "300", 64), "coco")
+    about = description(generated, parse_metric("fid2_coco64"), {64: real})
     assert about["crop"] == "centre square"
     assert about["resize"] == "lanczos [256, 64]"
     assert about["fake_resize"] == "lanczos 128 to 64"
-    assert about_of(fakes, parse_metric("fid2"), {None: real}) == fakes.describe()
+    assert description(generated, parse_metric("fid2"), {None: real}) == generated.describe()
 
 
 def test_a_file_gives_the_weights_of_the_clip_of_captions(capsys, models, tmp_path, monkeypatch):

@@ -11,7 +11,8 @@ from PIL import Image
 from test_main import call
 
 from sgxl_t.datasets.open import open_source, open_to_measure
-from sgxl_t.metrics.generated import PictureFakes
+from sgxl_t.metrics.features.extractor_cache import ExtractorCache
+from sgxl_t.metrics.stored_images import StoredImages
 
 METRICS = "fd_random_8_vs_8"
 
@@ -97,8 +98,8 @@ def test_sizes_are_part_of_what_is_kept_and_compared(capsys):
 )
 def test_metrics_that_need_a_size_say_so(capsys, monkeypatch, metric, size, sentence):
     pictures("a", *([size] if size else [(32, 32), (96, 96)]))
-    monkeypatch.setattr(PictureFakes, "check_count", lambda *_: None)
-    monkeypatch.setattr("sgxl_t.metrics.features.extractor_cache.Shelf.honest", lambda _, spec: spec)
+    monkeypatch.setattr(StoredImages, "check_count", lambda *_: None)
+    monkeypatch.setattr(ExtractorCache, "named_by_weights", lambda _, spec: spec)
     code, _, err = call(capsys, "evaluate", "a", "--data", "digits", "--metrics", metric)
     assert code == 2
     assert sentence in err
@@ -183,8 +184,8 @@ def test_a_second_evaluation_that_would_disturb_the_first_is_refused(
     pictures("b", (32, 32))
     second = []
 
-    def disturbed(whole=PictureFakes.pictures):
-        def pictures(self, indices):
+    def disturbed(whole=StoredImages.images):
+        def images(self, indices):
             if not second:
                 second.append(None)
                 second[0] = call(
@@ -192,9 +193,9 @@ def test_a_second_evaluation_that_would_disturb_the_first_is_refused(
                 )
             return whole(self, indices)
 
-        return pictures
+        return images
 
-    monkeypatch.setattr(PictureFakes, "pictures", disturbed())
+    monkeypatch.setattr(StoredImages, "images", disturbed())
     code, _, err = call(capsys, "evaluate", "a", "--data", "digits", "--metrics", METRICS, *option)
     assert code == 0, err
     assert second[0][0] == 2

@@ -179,13 +179,13 @@ def infinite(_generator, _synthesis, first):
         (infinite, "not finite"),
         (
             unknown_size,
-            "G_ema.synthesis.L0_24_32.in_size no square size (an object of fractions.Fraction), needed",
+            "as G_ema.synthesis.L0_24_32.in_size, where the size of a square belongs, needed",
         ),
-        (unknown_flag, ".is_torgb neither true nor false (an object of fractions.Fraction)"),
+        (unknown_flag, ".is_torgb, where true or false belongs"),
         (unknown_tensor, "holds an object of fractions.Fraction as G_ema.synthesis.L0_"),
-        (unknown_names, "G_ema.synthesis.layer_names no list of layer names"),
+        (unknown_names, "as G_ema.synthesis.layer_names, where layer names belong"),
         (unknown_part, "as G_ema.synthesis.input, which is not a network"),
-        (nested_size, "G_ema.synthesis.input.sampling_rate no number (a list)"),
+        (nested_size, "holds a list as G_ema.synthesis.input.sampling_rate, where a number belongs"),
     ],
 )
 def test_networks_that_contradict_themselves_are_refused(tmp_path, capsys, change, words):

@@ -13,7 +13,7 @@ from PIL import Image
 from sgxl_t.datasets.open import open_source
 from sgxl_t.datasets.shards.source import ShardOptions
 from sgxl_t.files import content
-from sgxl_t.metrics.real_cache import RealSide
+from sgxl_t.metrics.real_cache import RealImages
 
 
 @pytest.fixture(autouse=True)
@@ -148,7 +148,7 @@ def test_addresses_are_all_that_is_known_of_what_is_fetched_until_it_is_measured
     for values in ((1, 2), (3, 4)):
         make_shard(tmp_path / "0.tar", values)
         source = open_source(reference, resolution=16)
-        found.append((source.fingerprint(), RealSide(source, reference).fingerprint))
+        found.append((source.fingerprint(), RealImages(source, reference).fingerprint))
     assert found[0][0] == found[1][0]
     assert found[0][1] != found[1][1]
     long = "x" * 150  # names in messages end there

@@ -136,7 +136,7 @@ def test_a_pipe_among_shards_of_a_folder_is_rejected_and_counted(tmp_path):
     source = open_source(tmp_path, resolution=16, reject_limit=0.9)
     assert len(list(source.samples())) == 12
     assert source.rejects.items == [
-        ("00002.tar", "shard cannot be opened", f"{tmp_path}/00002.tar is a named pipe, no file")
+        ("00002.tar", "shard cannot be opened", f"{tmp_path}/00002.tar is a named pipe, not a file")
     ]
 
 

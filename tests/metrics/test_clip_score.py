@@ -16,7 +16,7 @@ from sgxl_t.metrics.distances.clip_score import (
     clip_score,
     matched_cosines,
 )
-from sgxl_t.metrics.features.extractor_cache import Shelf
+from sgxl_t.metrics.features.extractor_cache import ExtractorCache
 from sgxl_t.networks.backbones.local_networks import SmallCNN, SmallCNNConfig
 from sgxl_t.networks.text.clip import TextTowerConfig, local_clip
 from sgxl_t.networks.text.open_clip_model import open_clip_text_config
@@ -34,7 +34,7 @@ class Drawn:
     def check_count(self, count):
         pass
 
-    def pictures(self, indices):
+    def images(self, indices):
         self.asked += len(indices)
         rng = [torch.Generator().manual_seed(index) for index in indices]
         return torch.stack([torch.randint(256, (3, 20, 20), generator=one, dtype=torch.uint8) for one in rng])
@@ -71,7 +71,7 @@ def test_negative_cosines_count():
 
 
 def test_pictures_are_read_as_the_papers_do(clip):
-    images = Drawn().pictures(range(4)).repeat_interleave(4, 2).repeat_interleave(4, 3)
+    images = Drawn().images(range(4)).repeat_interleave(4, 2).repeat_interleave(4, 3)
     plain, smooth = (
         (F.interpolate(images / 255, size=(32, 32), mode="bicubic", antialias=antialias) - clip.mean)
         / clip.std
@@ -85,21 +85,21 @@ def test_pictures_are_read_as_the_papers_do(clip):
 
 
 def test_the_score_does_not_depend_on_the_batch_size(clip):
-    scorer, fakes = ClipScore(clip), Drawn()
-    values = [clip_score(fakes, PROMPTS, scorer, count=70, batch_size=size) for size in (1, 7, 64)]
+    scorer, generated = ClipScore(clip), Drawn()
+    values = [clip_score(generated, PROMPTS, scorer, count=70, batch_size=size) for size in (1, 7, 64)]
     assert values == pytest.approx([values[0]] * 3, abs=1e-7)
-    each = scorer.cosines(fakes.pictures(range(70)), PROMPTS[:70])
+    each = scorer.cosines(generated.images(range(70)), PROMPTS[:70])
     assert values[0] == pytest.approx(float(each.mean()), abs=1e-7)
     assert -1 < values[0] < 1
 
 
 def test_too_few_prompts_are_named_before_any_picture(clip):
-    fakes = Drawn()
+    generated = Drawn()
     with pytest.raises(ValueError, match=r"72 prompts and 100 pictures .*longer list"):
-        clip_score(fakes, PROMPTS, ClipScore(clip), count=100)
-    assert fakes.asked == 0
+        clip_score(generated, PROMPTS, ClipScore(clip), count=100)
+    assert generated.asked == 0
     with pytest.raises(ValueError, match="3 pictures came with 2 prompts"):
-        ClipScore(clip).cosines(fakes.pictures(range(3)), PROMPTS[:2])
+        ClipScore(clip).cosines(generated.images(range(3)), PROMPTS[:2])
 
 
 def test_the_default_is_the_network_of_the_papers():
@@ -128,7 +128,7 @@ def weights(tmp_path, monkeypatch):
 def test_one_file_holds_the_weights_of_an_open_clip(weights, name):
     model, folder = weights
     scorer = ClipScore(OPEN_CLIP, weights=folder / name)
-    images, prompts = Drawn().pictures(range(4)), PROMPTS[:4]
+    images, prompts = Drawn().images(range(4)), PROMPTS[:4]
     pixels = F.interpolate(images / 255, size=(32, 32), mode="bicubic")
     pixels = (pixels - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
     with torch.no_grad():
@@ -137,8 +137,10 @@ def test_one_file_holds_the_weights_of_an_open_clip(weights, name):
     torch.testing.assert_close(scorer.cosines(images, prompts), expected, rtol=0, atol=1e-6)
     assert (scorer.reference, scorer.preprocessing) == (OPEN_CLIP, "bicubic-32")
     assert not scorer.clip.training
-    shelf = Shelf(weights={"clip": folder / name})
-    torch.testing.assert_close(shelf.clip(OPEN_CLIP).cosines(images, prompts), expected, rtol=0, atol=1e-6)
+    extractors = ExtractorCache(weights={"clip": folder / name})
+    torch.testing.assert_close(
+        extractors.clip(OPEN_CLIP).cosines(images, prompts), expected, rtol=0, atol=1e-6
+    )
 
 
 def test_files_that_cannot_be_the_weights_are_one_sentence(weights, clip):
@@ -163,5 +165,5 @@ def test_files_that_cannot_be_the_weights_are_one_sentence(weights, clip):
 def test_a_local_clip_takes_nothing_from_the_file_of_another(weights, clip):
     _, folder = weights
     clip.save(folder / "local")
-    shelf = Shelf(weights={"clip": folder / "clip.bin"})
-    assert shelf.clip(f"local:{folder / 'local'}").clip.dim == 8
+    extractors = ExtractorCache(weights={"clip": folder / "clip.bin"})
+    assert extractors.clip(f"local:{folder / 'local'}").clip.dim == 8

@@ -11,8 +11,7 @@ from sgxl_t.datasets import open_source
 from sgxl_t.datasets.prepare import write_dataset
 from sgxl_t.metrics.coco import (
     COCO_METRICS,
-    CocoFakes,
-    coco_name,
+    CocoImages,
     draw_prompts,
     frozen_prompts,
     open_coco,
@@ -31,7 +30,7 @@ class Noise:
     def check_count(self, count):
         pass
 
-    def pictures(self, indices):
+    def images(self, indices):
         rng = torch.Generator().manual_seed(0)
         images = torch.randint(256, (99, 3, *self.size), generator=rng)
         return images.to(torch.uint8)[list(indices)]
@@ -103,17 +102,17 @@ def test_a_real_side_of_another_size_is_refused(val2014, tmp_path):
 
 def test_fakes_are_resized_down_kept_or_refused():
     larger = Noise(128)
-    expected = Image.fromarray(larger.pictures([5])[0].permute(1, 2, 0).numpy())
+    expected = Image.fromarray(larger.images([5])[0].permute(1, 2, 0).numpy())
     expected = np.array(expected.resize((64, 64), Image.Resampling.LANCZOS))
-    fakes = CocoFakes(larger, 64)
-    assert np.array_equal(fakes.pictures([5])[0].permute(1, 2, 0).numpy(), expected)
-    assert fakes.describe() == {"psi": 1.0, "fake_resize": "lanczos 128 to 64"}
-    same = CocoFakes(Noise(64), 64)
-    assert torch.equal(same.pictures([1, 2]), Noise(64).pictures([1, 2]))
+    generated = CocoImages(larger, 64)
+    assert np.array_equal(generated.images([5])[0].permute(1, 2, 0).numpy(), expected)
+    assert generated.describe() == {"psi": 1.0, "fake_resize": "lanczos 128 to 64"}
+    same = CocoImages(Noise(64), 64)
+    assert torch.equal(same.images([1, 2]), Noise(64).images([1, 2]))
     assert same.describe()["fake_resize"] == "none"
     with pytest.raises(ValueError, match=r"64 px are smaller than the 256 px .*force"):
-        CocoFakes(Noise(64), 256)
-    assert CocoFakes(Noise(64), 256, upscale=True).pictures([0]).shape == (1, 3, 256, 256)
+        CocoImages(Noise(64), 256)
+    assert CocoImages(Noise(64), 256, upscale=True).images([0]).shape == (1, 3, 256, 256)
 
 
 def test_prompts_are_a_function_of_the_seed_and_a_longer_list_begins_like_a_shorter_one(captions):
@@ -191,6 +190,6 @@ def test_other_weights_keep_the_evaluation_resolution_in_the_name():
 
 
 def test_names_tell_extractor_and_count():
-    assert [coco_name(side) for side in COCO_METRICS.values()] == list(COCO_METRICS)
-    assert coco_name(64, 500) == "fid500_coco64"
-    assert coco_name(256, 10_000, extractor="dinov2") == "fd_dinov2_10k_coco256"
+    assert [parse_metric(f"fid_coco{side}").name for side in COCO_METRICS.values()] == list(COCO_METRICS)
+    assert parse_metric("fid500_coco64").name == "fid500_coco64"
+    assert other_weights(parse_metric("fid10k_coco256")).name == "fd_inception_10k_coco256"

@@ -6,8 +6,16 @@ from xml.etree import ElementTree
 import pytest
 import torch
 
-from sgxl_t.metrics.curve import PSIS, CurvePoint, fid_clip_curve, pareto_front, points_of, write_curve
-from sgxl_t.metrics.distances.feature_statistics import Moments
+from sgxl_t.metrics.curve import (
+    PSIS,
+    CurvePoint,
+    RealReference,
+    fid_clip_curve,
+    pareto_front,
+    points_of,
+    write_curve,
+)
+from sgxl_t.metrics.distances.feature_statistics import FeatureStatistics
 from sgxl_t.metrics.distances.frechet import frechet_distance
 
 PROMPTS = [f"prompt {index}" for index in range(90)]
@@ -24,7 +32,7 @@ class Toy:
     def check_count(self, count):
         pass
 
-    def pictures(self, indices):
+    def images(self, indices):
         Toy.asked.append((self.psi, tuple(indices)))
         rng = [torch.Generator().manual_seed(index) for index in indices]
         images = torch.stack([torch.randn(3, 2, 2, generator=one) for one in rng]) * 40 * self.psi + 128
@@ -45,9 +53,9 @@ def cosines(images, prompts):
 
 
 def curve(**settings):
-    real = Moments(2)
-    real.update(features(Toy(1.0).pictures(range(1000, 1400))))
-    return fid_clip_curve(Toy, PROMPTS, real=real, features=features, cosines=cosines, **settings)
+    real = FeatureStatistics(2)
+    real.update(features(Toy(1.0).images(range(1000, 1400))))
+    return fid_clip_curve(Toy, PROMPTS, RealReference(real, features), cosines, **settings)
 
 
 def test_less_variety_costs_distance_and_buys_score():
@@ -65,8 +73,8 @@ def test_every_psi_is_measured_on_the_same_samples():
     points = curve(count=20, psis=(1.0, 0.5), batch_size=8)
     by_psi = {psi: [part for one, part in Toy.asked if one == psi and part[0] < 1000] for psi in (1.0, 0.5)}
     assert by_psi[1.0] == by_psi[0.5] == [tuple(range(8)), tuple(range(8, 16)), tuple(range(16, 20))]
-    real = features(Toy(1.0).pictures(range(1000, 1400)))
-    expected = frechet_distance(real, features(Toy(0.5).pictures(range(20))))
+    real = features(Toy(1.0).images(range(1000, 1400)))
+    expected = frechet_distance(real, features(Toy(0.5).images(range(20))))
     assert points[1].distance == pytest.approx(expected, rel=1e-9)
 
 

@@ -1,15 +1,17 @@
 """The Inception of FID: equal to stored numbers and to an independent one, whatever is around it."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
 import torch
 from golden_cases import FOLDER
 from PIL import Image
+from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 from sgxl_t.metrics.features import load_extractor
-from sgxl_t.metrics.features.inception import FIDInception, hash_uniform
+from sgxl_t.metrics.features.inception import hash_uniform
 
 CASES = json.loads((FOLDER / "metrics.json").read_text())
 ARRAYS = np.load(FOLDER / "metrics.npz", allow_pickle=False)
@@ -64,8 +66,8 @@ def test_golden_fid_inception_forward(inception):
 
 
 def check_against_oracle(inception, state_file, count):
-    oracle = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3")
-    network = oracle.FeatureExtractorInceptionV3(
+    """torch-fidelity's blocks are shared; its resizing, its order and its outputs are not."""
+    network = FeatureExtractorInceptionV3(
         "oracle", ["2048", "logits_unbiased"], feature_extractor_weights_path=str(state_file)
     )
     pictures = random_pictures(count)
@@ -78,12 +80,24 @@ def check_against_oracle(inception, state_file, count):
     assert per_picture.max() < 1e-5
 
 
-def test_forward_equals_an_independent_implementation(inception, state_file):
+def test_without_resizing_torch_fidelity_gives_the_same_bits(inception, state_file):
+    network = FeatureExtractorInceptionV3(
+        "oracle", ["2048", "logits_unbiased"], feature_extractor_weights_path=str(state_file)
+    ).to(memory_format=torch.channels_last)
+    pictures = random_pictures(2, 299)
+    with torch.no_grad():
+        pool3, logits = network(pictures)
+    ours = inception(pictures)
+    assert torch.equal(ours["pool3"], pool3)
+    assert torch.equal(ours["logits"], logits)
+
+
+def test_forward_equals_torch_fidelity(inception, state_file):
     check_against_oracle(inception, state_file, 4)
 
 
 @pytest.mark.slow
-def test_forward_equals_an_independent_implementation_on_64_pictures(inception, state_file):
+def test_forward_equals_torch_fidelity_on_64_pictures(inception, state_file):
     check_against_oracle(inception, state_file, 64)
 
 
@@ -150,12 +164,22 @@ def test_other_pictures_are_refused_in_a_sentence(inception, images):
         inception(images)
 
 
-def test_poolings_are_those_of_the_graph():
-    """Each of the three average blocks leaves the padding out, and the last block takes the maximum."""
-    with torch.device("meta"):
-        network = FIDInception()
-    x = torch.randn(1, 1, 3, 3).abs()
+@pytest.mark.parametrize("block", ["Mixed_5b", "Mixed_6b", "Mixed_7b", "Mixed_7c"])
+def test_poolings_are_those_of_the_graph(inception, block):
+    """The average blocks leave the padding out, and the last block takes the maximum."""
+    network = inception.network.get_submodule(block)
+    pooled = []
+    hook = network.branch_pool.register_forward_pre_hook(lambda _, inputs: pooled.append(inputs[0]))
+    x = torch.rand(1, network.branch1x1.conv.in_channels, 3, 3)
+    with torch.no_grad():
+        network(x)
+    hook.remove()
     corner = x[..., :2, :2]
-    pool = network.Mixed_7b.pool(x)[0, 0, 0, 0]
-    torch.testing.assert_close(pool, corner.mean())
-    assert network.Mixed_7c.pool(x)[0, 0, 0, 0] == corner.max()
+    expected = corner.amax((2, 3)) if block == "Mixed_7c" else corner.mean((2, 3))
+    torch.testing.assert_close(pooled[0][:, :, 0, 0], expected)
+
+
+def test_without_torch_fidelity_a_sentence_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch_fidelity", None)
+    with pytest.raises(ValueError, match=r"pip install 'sgxl-t\[metrics\]'"):
+        load_extractor("inception_hash")

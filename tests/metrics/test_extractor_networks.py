@@ -92,7 +92,7 @@ def test_clip_towers_have_the_sizes_that_are_promised(name):
     assert bool(config.get("quick_gelu")) == (tag == "openai")
     with torch.device("meta"):
         extractor = clip.ClipExtractor(name, open_clip.CLIP(**config).visual)
-    assert extractor.side == (336 if name == "clip_vit_l14_336" else 224)
+    assert extractor.resolution == (336 if name == "clip_vit_l14_336" else 224)
     width = extractor.tower.transformer.width if extractor.tower.proj is None else extractor.tower.output_dim
     assert KNOWN[name].outputs == {extractor.output: width}
 

@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import http.server
+import socket
 import threading
 from pathlib import Path
 
@@ -191,6 +192,15 @@ def test_a_url_is_fetched_once_and_only_with_its_hash(server, state_file, cache,
     load_weights(network, source)
     assert torch.equal(network.weight, TENSORS["weight"])
     assert load_file(cache / "converted" / f"{right}.safetensors").keys() == TENSORS.keys()
+
+
+def test_a_server_that_stops_answering_is_a_sentence(monkeypatch):
+    monkeypatch.setattr(weights, "TIMEOUT_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/net.pth"
+        with pytest.raises(ValueError, match=r"could not be fetched \(.*timed out\)"):
+            find_weights("inception", url, "0" * 64)
+    assert socket.getdefaulttimeout() is None
 
 
 def test_an_unreachable_server_is_a_sentence():

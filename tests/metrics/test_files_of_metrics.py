@@ -11,15 +11,15 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
-from test_records import record
+from test_results import record
 
 from sgxl_t.datasets.open import open_source
 from sgxl_t.metrics.coco import draw_prompts, read_prompts, write_prompts
-from sgxl_t.metrics.collect import Collection, Need, Partial
-from sgxl_t.metrics.distances.feature_statistics import Moments
+from sgxl_t.metrics.collect import FeatureCollection, FeatureFunction, FeatureRequest, SavedCollection
+from sgxl_t.metrics.distances.feature_statistics import FeatureStatistics
 from sgxl_t.metrics.judges.judges import Judge
-from sgxl_t.metrics.real_cache import RealCache, RealSide
-from sgxl_t.metrics.results import comparison, read_records, write_records
+from sgxl_t.metrics.real_cache import RealCache, RealImages
+from sgxl_t.metrics.results import comparison, read_results, write_results
 
 fuzzed = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 numbers = st.integers() | st.floats() | st.sampled_from([10**400, -1, 2**63, 1e999])
@@ -73,7 +73,7 @@ def test_results_are_read_or_refused(tmp_path, data):
     path, made = tmp_path / "r.jsonl", record(seeds=[1, 2], std=0.1)
     path.write_text(json.dumps(changed(data, made)) + "\n" + json.dumps(made) + "\n")
     try:
-        found = read_records(path)
+        found = read_results(path)
     except ValueError as error:
         check(error, "is no results file")
         return
@@ -81,8 +81,8 @@ def test_results_are_read_or_refused(tmp_path, data):
         assert "\x1b" not in comparison(found)
     except ValueError as error:
         check(error, "cannot be compared")
-    write_records(path, [record(model="c")])
-    assert len(read_records(path)) <= 3
+    write_results(path, [record(model="c")])
+    assert len(read_results(path)) <= 3
 
 
 @fuzzed
@@ -126,14 +126,14 @@ def test_the_place_of_what_is_wrong_is_named(tmp_path, change, reason):
     path = tmp_path / "r.jsonl"
     path.write_text(json.dumps(record()) + "\n" + json.dumps(record() | change))
     with pytest.raises(ValueError, match=rf"r\.jsonl is no results file \(line 2:? {reason}") as error:
-        read_records(path)
+        read_results(path)
     check(error.value, "name another")
 
 
 def test_lines_end_where_the_file_says(tmp_path):
     path = tmp_path / "r.jsonl"
-    write_records(path, [record(model="odd\u2028\x85\x1b[31mname", note="two\u2028lines")])
-    (found,) = read_records(path)
+    write_results(path, [record(model="odd\u2028\x85\x1b[31mname", note="two\u2028lines")])
+    (found,) = read_results(path)
     assert found["model"] == "odd\u2028\x85\x1b[31mname"
     shown = comparison([found])
     assert "odd\\u2028\\x85\\x1b[31mname" in shown
@@ -143,7 +143,7 @@ def test_lines_end_where_the_file_says(tmp_path):
 @pytest.mark.parametrize("name", ["r.jsonl", "list.jsonl", "captions.json"])
 def test_pipes_are_not_waited_for(tmp_path, name):
     os.mkfifo(tmp_path / name)
-    read = {"r.jsonl": read_records, "list.jsonl": read_prompts, "captions.json": draw_prompts}[name]
+    read = {"r.jsonl": read_results, "list.jsonl": read_prompts, "captions.json": draw_prompts}[name]
     with pytest.raises(ValueError, match=r"is no results file|is missing"):
         read(tmp_path / name)
 
@@ -179,8 +179,8 @@ def broken(kind, facts):
     ],
 )
 def test_broken_real_sides_are_named_and_made_again(tmp_path, caplog, kind):
-    cache, need = RealCache(tmp_path), Need("x", "pooled", "rows", 4)
-    facts = cache.facts(RealSide(open_source("digits", resolution=16), "digits"), need, {"extractor": "x"})
+    cache, need = RealCache(tmp_path), FeatureRequest("x", "pooled", "rows", 4)
+    facts = cache.facts(RealImages(open_source("digits", resolution=16), "digits"), need, {"extractor": "x"})
     rows = torch.ones(4, 2)
     cache.store(facts, rows)
     assert torch.equal(cache.load(facts), rows)
@@ -197,49 +197,49 @@ STATE = {"key": "", "done": 4, "pieces": ["000000002", "000000004"]}
 
 def unfinished(folder):
     """Work that was saved twice, and a collection for it that is empty."""
-    needs, widths = [Need("x", "p", "rows", 6), Need("x", "p", "moments", 6)], {("x", "p"): 2}
-    done, partial = Collection(needs, widths), Partial(folder, {})
+    requests = [FeatureRequest("x", "p", "rows", 6), FeatureRequest("x", "p", "moments", 6)]
+    function = FeatureFunction(lambda _, at: {"p": torch.arange(4.0).view(2, 2) + at[0]}, {"p": 2})
+    done, saved = FeatureCollection(requests, {"x": function}), SavedCollection(folder, {})
     for start in (0, 2):
-        features = torch.arange(4.0).view(2, 2) + start
-        done.add([start, start + 1], torch.zeros(2, 3, 8, 8), {"x": lambda *_, found=features: {"p": found}})
-        partial.save(done)
-    return Collection(needs, widths), Partial(folder, {})
+        done.add([start, start + 1], torch.zeros(2, 3, 8, 8))
+        saved.save(done)
+    return FeatureCollection(requests, {"x": function}), SavedCollection(folder, {})
 
 
 @fuzzed
 @given(st.data())
 def test_unfinished_work_goes_on_or_starts_over(tmp_path, data):
-    fresh, partial = unfinished(tmp_path / "work")
+    fresh, saved = unfinished(tmp_path / "work")
     state = tmp_path / "work" / "state.json"
     state.write_text(json.dumps(changed(data, json.loads(state.read_text()))))
-    partial.restore(fresh)
+    saved.restore(fresh)
     assert (fresh.done > 0) == state.exists()
     if not fresh.done:
         assert all(not len(rows) for rows in fresh.rows.values())
 
 
 def test_whole_unfinished_work_goes_on(tmp_path):
-    fresh, partial = unfinished(tmp_path / "work")
-    partial.restore(fresh)
+    fresh, saved = unfinished(tmp_path / "work")
+    saved.restore(fresh)
     assert fresh.done == 4
     assert [len(rows) for rows in fresh.rows.values()] == [4]
-    assert [moments.n for moments in fresh.moments.values()] == [4]
+    assert [one.n for one in fresh.statistics.values()] == [4]
 
 
 @pytest.mark.parametrize("content", [np.zeros((2, 3), np.float32), np.zeros((2, 2)), np.zeros(2, np.float32)])
 def test_unfinished_rows_of_another_shape_start_over(tmp_path, content):
-    fresh, partial = unfinished(tmp_path / "work")
+    fresh, saved = unfinished(tmp_path / "work")
     np.save(tmp_path / "work" / "rows0-000000002.npy", content)
-    partial.restore(fresh)
+    saved.restore(fresh)
     assert fresh.done == 0
     assert not (tmp_path / "work").exists()
 
 
-def test_moments_of_too_many_features_are_not_read(tmp_path, monkeypatch):
+def test_statistics_of_too_many_features_are_not_read(tmp_path, monkeypatch):
     monkeypatch.setattr("sgxl_t.metrics.distances.feature_statistics.MAX_WIDTH", 3)
-    Moments(4).save(tmp_path / "a.npz")
+    FeatureStatistics(4).save(tmp_path / "a.npz")
     with pytest.raises(ValueError, match="has 4 features, more than 3"):
-        Moments.load(tmp_path / "a.npz")
+        FeatureStatistics.load(tmp_path / "a.npz")
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,9 @@ from torch import nn
 
 from sgxl_t.metrics.distances import ppl as module
 from sgxl_t.metrics.distances.ppl import judged, ppl, trimmed_mean
-from sgxl_t.metrics.sampling_rng import latents
+from sgxl_t.metrics.sampling_rng import sample_latents
+from sgxl_t.networks.conditioning import Conditioning
+from sgxl_t.networks.text.tokens import TextTokens
 
 
 class Square(nn.Module):
@@ -15,10 +17,11 @@ class Square(nn.Module):
     z_dim = 3
 
     def mapping(self, z, c=None):
+        self.labels = c
         return z.double()[:, None]
 
-    def synthesis(self, ws, *, noise_mode, **more):
-        self.seen = noise_mode, more
+    def synthesis(self, ws, *, noise_mode, tokens=None):
+        self.seen = noise_mode, tokens
         return ws[:, 0, :1].square()[:, :, None, None].expand(-1, 1, 2, 2)
 
 
@@ -29,16 +32,20 @@ def difference(x, y):
 
 
 def test_a_step_of_a_ten_thousandth_of_the_way_over_its_square():
-    w0, w1 = (latents(5, range(8), 3, purpose).double()[:, 0] for purpose in ("z", "other end"))
+    w0, w1 = (sample_latents(5, range(8), 3, purpose).double()[:, 0] for purpose in ("z", "other end"))
     step = 1e-4 * (w1 - w0)
     slope = 127.5 * ((w0 + step).square() - w0.square()) / 1e-4
     expected = trimmed_mean(slope.square())
     generator = Square()
     assert ppl(generator, difference, 8, seed=5) == pytest.approx(expected, rel=1e-6)
-    assert generator.seen == ("const", {})
+    assert generator.seen == ("const", None)
     assert ppl(generator, difference, 8) == ppl(generator, difference, 8, seed=0)
-    ppl(generator, difference, 2, tokens=lambda indices: list(indices), batch_size=2)
-    assert generator.seen == ("const", {"text": [0, 1]})
+
+    def captions(indices):
+        return Conditioning(c=torch.tensor(indices), tokens=TextTokens(torch.tensor(indices)))
+
+    ppl(generator, difference, 2, conditions=captions, batch_size=2)
+    assert generator.seen[1].values.tolist() == generator.labels.tolist() == [0, 1]
     assert (module.EPSILON, module.MAX_SIDE) == (1e-4, 256)
 
 

@@ -8,23 +8,23 @@ import torch
 from metrics_golden import CASES, TENSORS, inputs
 
 from sgxl_t.metrics import frechet_distance
-from sgxl_t.metrics.distances.feature_statistics import Moments
-from sgxl_t.metrics.distances.frechet import covariance_root, frechet_from_moments
+from sgxl_t.metrics.distances.feature_statistics import FeatureStatistics
+from sgxl_t.metrics.distances.frechet import covariance_root, frechet_from_statistics
 
 
-def moments(x):
-    result = Moments(x.shape[1])
+def statistics(x):
+    result = FeatureStatistics(x.shape[1])
     result.update(x)
     return result
 
 
-def from_moments(x, y, *, ddof=1):
+def from_statistics(x, y, *, ddof=1):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return frechet_from_moments(moments(x), moments(y), ddof=ddof)
+        return frechet_from_statistics(statistics(x), statistics(y), ddof=ddof)
 
 
-ROUTES = pytest.mark.parametrize("distance", [frechet_distance, from_moments])
+ROUTES = pytest.mark.parametrize("distance", [frechet_distance, from_statistics])
 
 
 @pytest.mark.golden
@@ -105,7 +105,7 @@ def test_fewer_samples_than_features_is_exact_and_symmetric(distance):
     y = torch.randn(7, 40, generator=generator) + 1
     assert distance(x, y) == pytest.approx(distance(y, x), rel=1e-12)
     assert distance(x, x + 3) == pytest.approx(40 * 9, rel=1e-6)
-    assert from_moments(x, y) == pytest.approx(frechet_distance(x, y), rel=1e-10)
+    assert from_statistics(x, y) == pytest.approx(frechet_distance(x, y), rel=1e-10)
 
 
 @ROUTES
@@ -119,21 +119,21 @@ def test_large_common_offset_does_not_matter(distance):
 @pytest.mark.parametrize("count", [20, 400])
 @pytest.mark.parametrize("ddof", [0, 1])
 def test_root_of_the_covariance_is_one_and_may_be_kept(features, count, ddof):
-    real, fake = moments(features[0][:count]), moments(features[1])
+    real, fake = statistics(features[0][:count]), statistics(features[1])
     root = covariance_root(real, ddof)
     assert root.shape == (24, min(24, count - 1))
     torch.testing.assert_close(root @ root.T, real.covariance(ddof), rtol=1e-12, atol=1e-12)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        kept = frechet_from_moments(real, fake, ddof=ddof, real_root=root)
-        assert kept == frechet_from_moments(real, fake, ddof=ddof)
+        kept = frechet_from_statistics(real, fake, ddof=ddof, real_root=root)
+        assert kept == frechet_from_statistics(real, fake, ddof=ddof)
 
 
 def test_torch_fidelity_agrees(features):
     oracle = pytest.importorskip("torch_fidelity.metric_fid")
     stats = [oracle.fid_features_to_statistics(x[:, torch.arange(24) != 3]) for x in features]
     theirs = oracle.fid_statistics_to_metric(*stats, verbose=False)["frechet_inception_distance"]
-    assert from_moments(*features) == pytest.approx(theirs, rel=1e-9)
+    assert from_statistics(*features) == pytest.approx(theirs, rel=1e-9)
     assert frechet_distance(*features) == pytest.approx(theirs, rel=1e-9)
 
 
@@ -141,16 +141,16 @@ def test_torchmetrics_agrees(features):
     oracle = pytest.importorskip("torchmetrics.image.fid")
     x, y = (rows[:, torch.arange(24) != 3] for rows in features)
     theirs = oracle._compute_fid(x.mean(0), torch.cov(x.T), y.mean(0), torch.cov(y.T))
-    assert from_moments(*features) == pytest.approx(float(theirs), rel=1e-9)
+    assert from_statistics(*features) == pytest.approx(float(theirs), rel=1e-9)
 
 
 def test_fewer_rows_than_features_are_warned_of(features):
     x, y = features
     with pytest.warns(UserWarning, match="20 real and 300 generated pictures for 24 features"):
-        frechet_from_moments(moments(x[:20]), moments(y))
+        frechet_from_statistics(statistics(x[:20]), statistics(y))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        frechet_from_moments(moments(x), moments(y))
+        frechet_from_statistics(statistics(x), statistics(y))
 
 
 UNUSABLE = [
@@ -171,6 +171,6 @@ def test_unusable_features_are_named(x, y, message, distance):
 def test_other_shapes_and_roots_are_named():
     with pytest.raises(ValueError, match="shape"):
         frechet_distance(torch.zeros(4), torch.zeros(4, 2))
-    x = moments(torch.randn(9, 2, generator=torch.Generator().manual_seed(0)))
+    x = statistics(torch.randn(9, 2, generator=torch.Generator().manual_seed(0)))
     with pytest.raises(ValueError, match="covariance_root"):
-        frechet_from_moments(x, x, real_root=torch.zeros(3, 3))
+        frechet_from_statistics(x, x, real_root=torch.zeros(3, 3))

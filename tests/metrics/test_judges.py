@@ -114,7 +114,7 @@ def test_lost_sharpness_counts_at_the_larger_side_alone(judge64):
     assert soft["frechet"] > 1.4 * soft["frechet_floor"]
     assert soft["frechet_all"] > 4 * soft["frechet_all_floor"]
     assert soft["accuracy"]["all"] >= 0.98
-    with pytest.raises(ValueError, match="at=128 is no side for a judge of 64 px"):
+    with pytest.raises(ValueError, match="at=128 does not divide the 64 px of the judge"):
         judge64.report(images, attributes, at=128)
 
 

@@ -5,7 +5,7 @@ import torch
 from metrics_golden import CASES, TENSORS
 from torch import nn
 
-from sgxl_t.metrics.distances.ppl import judged, ppl, trimmed_mean
+from sgxl_t.metrics.distances.ppl import lpips_input, ppl, trimmed_mean
 from sgxl_t.metrics.sampling_rng import sample_latents
 from sgxl_t.networks.configs import ConditionSpec
 from sgxl_t.networks.generators.registry import build_generator
@@ -70,6 +70,6 @@ def test_batch_size_changes_rounding_only():
 def test_large_pictures_are_box_averaged_and_others_kept():
     large = torch.rand(1, 3, 512, 512) * 2 - 1
     expected = (large.view(1, 3, 256, 2, 256, 2).mean(dim=(3, 5)) + 1) * 127.5
-    torch.testing.assert_close(judged(large), expected)
+    torch.testing.assert_close(lpips_input(large), expected)
     small = torch.full((1, 1, 8, 8), 1.5)
-    assert torch.equal(judged(small), torch.full((1, 3, 8, 8), 2.5 * 127.5))
+    assert torch.equal(lpips_input(small), torch.full((1, 3, 8, 8), 2.5 * 127.5))

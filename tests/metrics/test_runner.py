@@ -14,13 +14,14 @@ from sgxl_t.files.content import short_hash
 from sgxl_t.metrics import collect
 from sgxl_t.metrics.distances.frechet import frechet_distance
 from sgxl_t.metrics.features import Extractor
-from sgxl_t.metrics.features.extractor_cache import Shelf
+from sgxl_t.metrics.features.extractor_cache import ExtractorCache
 from sgxl_t.metrics.features.resize import lanczos_uint8
-from sgxl_t.metrics.generated import GeneratorFakes, PictureFakes, model_hash
+from sgxl_t.metrics.generated import GeneratorImages, model_hash
 from sgxl_t.metrics.processes import Processes
 from sgxl_t.metrics.protocol import parse_metric, parse_metrics
-from sgxl_t.metrics.real_cache import RealCache, RealSide
+from sgxl_t.metrics.real_cache import RealCache, RealImages
 from sgxl_t.metrics.runner import evaluate
+from sgxl_t.metrics.stored_images import StoredImages
 
 
 class Toy(Extractor):
@@ -46,7 +47,7 @@ class Noise:
     def check_count(self, count):
         """As many as anybody wants."""
 
-    def pictures(self, indices):
+    def images(self, indices):
         self.asked += indices
         if self.fail_at in indices:
             raise KeyboardInterrupt
@@ -69,47 +70,50 @@ class Reals(ImageSource):
 
     def _read(self, index):
         self.read += 1
-        return Sample(Noise().pictures([10_000 + index])[0])
+        return Sample(Noise().images([10_000 + index])[0])
 
     def fingerprint(self):
         return short_hash(self.content, self.count)
 
 
 @pytest.fixture
-def shelf():
-    shelf = Shelf()
-    shelf._extractors["random:small_cnn"] = Toy().freeze()
-    return shelf
+def extractors():
+    extractors = ExtractorCache()
+    extractors._extractors["random:small_cnn"] = Toy().freeze()
+    return extractors
 
 
 SPECS = parse_metrics("fd_random_60,fd_random_40,kd_random_50,kd_full_random_60,pr_random_30_vs_20")
 
 
-def measure(shelf, fakes=None, reals=None, specs=SPECS, **settings):
-    real = RealSide(reals or Reals(), "reals")
-    return evaluate(fakes or Noise(), specs, {None: real}, shelf, **settings)
+def measure(extractors, generated=None, reals=None, specs=SPECS, **settings):
+    real = RealImages(reals or Reals(), "reals")
+    return evaluate(generated or Noise(), specs, {None: real}, extractors, **settings)
 
 
 def values(results):
     return {result.metric: result.value for result in results}
 
 
-def test_one_pass_feeds_all_metrics_and_equals_the_plain_computation(shelf):
-    fakes = Noise()
-    found = values(measure(shelf, fakes, batch_size=7))
-    assert sorted(fakes.asked) == list(range(60))
+def test_one_pass_feeds_all_metrics_and_equals_the_plain_computation(extractors):
+    generated = Noise()
+    found = values(measure(extractors, generated, batch_size=7))
+    assert sorted(generated.asked) == list(range(60))
     extractor, reals = Toy().freeze(), Reals()
     real = extractor(torch.stack([reals[index].image for index in range(100)]))["pooled"]
     for count in (60, 40):
-        fake = extractor(Noise().pictures(list(range(count))))["pooled"]
+        fake = extractor(Noise().images(list(range(count))))["pooled"]
         assert found[f"fd_random_{count}"] == pytest.approx(frechet_distance(real, fake), rel=1e-9)
     endings = {name.rpartition("_")[2] for name in found if name.startswith("pr_")}
     assert endings == {"precision", "recall", "density", "coverage"}
 
 
 @pytest.mark.parametrize("batch_size", [1, 64])
-def test_batch_sizes_do_not_change_the_numbers(shelf, batch_size):
-    expected, found = values(measure(shelf, batch_size=7)), values(measure(shelf, batch_size=batch_size))
+def test_batch_sizes_do_not_change_the_numbers(extractors, batch_size):
+    expected, found = (
+        values(measure(extractors, batch_size=7)),
+        values(measure(extractors, batch_size=batch_size)),
+    )
     assert found == pytest.approx(expected, rel=1e-6, abs=1e-9)
 
 
@@ -120,44 +124,44 @@ def test_shares_cover_everything_once(count, world):
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
-def test_the_real_side_is_made_once_for_equal_data(shelf, tmp_path, caplog):
+def test_the_real_side_is_made_once_for_equal_data(extractors, tmp_path, caplog):
     cache, first, again, other = RealCache(tmp_path), Reals(), Reals(), Reals("b")
-    expected = values(measure(shelf, reals=first, cache=cache))
-    assert values(measure(shelf, reals=again, cache=cache)) == pytest.approx(expected, rel=1e-12)
+    expected = values(measure(extractors, reals=first, cache=cache))
+    assert values(measure(extractors, reals=again, cache=cache)) == pytest.approx(expected, rel=1e-12)
     assert (first.read, again.read) == (100, 0)
-    measure(shelf, reals=other, cache=cache)
+    measure(extractors, reals=other, cache=cache)
     assert other.read == 100
     for path in tmp_path.iterdir():
         path.write_bytes(path.read_bytes()[:-200])
     damaged = Reals()
-    assert values(measure(shelf, reals=damaged, cache=cache)) == pytest.approx(expected, rel=1e-12)
+    assert values(measure(extractors, reals=damaged, cache=cache)) == pytest.approx(expected, rel=1e-12)
     assert damaged.read == 100
     assert "is damaged" in caplog.text
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
-def test_interrupted_work_goes_on(shelf, tmp_path, monkeypatch):
+def test_interrupted_work_goes_on(extractors, tmp_path, monkeypatch):
     monkeypatch.setattr(collect, "SAVE_EVERY", 15)
     with pytest.raises(KeyboardInterrupt):
-        measure(shelf, Noise(fail_at=47), batch_size=5, folder=tmp_path)
+        measure(extractors, Noise(fail_at=47), batch_size=5, folder=tmp_path)
     resumed = Noise()
-    found = values(measure(shelf, resumed, batch_size=5, folder=tmp_path))
+    found = values(measure(extractors, resumed, batch_size=5, folder=tmp_path))
     assert resumed.asked == list(range(45, 60))
-    assert found == pytest.approx(values(measure(shelf)), rel=1e-9, abs=1e-12)
+    assert found == pytest.approx(values(measure(extractors)), rel=1e-9, abs=1e-12)
 
 
-def test_unfinished_work_of_another_request_is_started_over(shelf, tmp_path, monkeypatch):
+def test_unfinished_work_of_another_request_is_started_over(extractors, tmp_path, monkeypatch):
     monkeypatch.setattr(collect, "SAVE_EVERY", 15)
     with pytest.raises(KeyboardInterrupt):
-        measure(shelf, Noise(fail_at=47), batch_size=5, folder=tmp_path)
-    fakes = Noise()
-    measure(shelf, fakes, specs=SPECS[:1], folder=tmp_path)
-    assert fakes.asked == list(range(60))
+        measure(extractors, Noise(fail_at=47), batch_size=5, folder=tmp_path)
+    generated = Noise()
+    measure(extractors, generated, specs=SPECS[:1], folder=tmp_path)
+    assert generated.asked == list(range(60))
 
 
-def test_features_that_are_not_finite_give_nan_and_say_how_many(shelf):
-    shelf._extractors["random:small_cnn"].mix[0] = math.nan
-    for result in measure(shelf):
+def test_features_that_are_not_finite_give_nan_and_say_how_many(extractors):
+    extractors._extractors["random:small_cnn"].mix[0] = math.nan
+    for result in measure(extractors):
         assert math.isnan(result.value)
         assert "pictures hold NaN" in result.note
 
@@ -166,9 +170,9 @@ def test_pictures_with_nan_give_nan():
     generator, condition = tiny_model("none")
     for parameter in generator.synthesis.parameters():
         parameter.data.fill_(math.nan)
-    real = {None: RealSide(open_source("digits", resolution=16), "digits")}
-    fakes = GeneratorFakes(generator, condition)
-    (result,) = evaluate(fakes, [parse_metric("fd_random_4_vs_4")], real, Shelf())
+    real = {None: RealImages(open_source("digits", resolution=16), "digits")}
+    generated = GeneratorImages(generator, condition)
+    (result,) = evaluate(generated, [parse_metric("fd_random_4_vs_4")], real, ExtractorCache())
     assert math.isnan(result.value)
     assert "4 of 4 generated pictures hold NaN" in result.note
 
@@ -181,22 +185,24 @@ def test_pictures_with_nan_give_nan():
         ("fd_random_300", "holds 3 pictures and 300 are asked for"),
     ],
 )
-def test_requests_that_cannot_work_fail_before_any_picture(shelf, tmp_path, metric, sentence):
+def test_requests_that_cannot_work_fail_before_any_picture(extractors, tmp_path, metric, sentence):
     for number in range(3):
         Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / f"{number}.png")
     with pytest.raises(ValueError, match=sentence):
-        measure(shelf, PictureFakes(tmp_path), specs=[parse_metric(metric)])
+        measure(extractors, StoredImages(tmp_path), specs=[parse_metric(metric)])
 
 
 def test_eqt_needs_an_input_transform():
     generator, condition = tiny_model("none")
     with pytest.raises(ValueError, match="input transform"):
-        evaluate(GeneratorFakes(generator, condition), [parse_metric("eqt2_int")], {}, Shelf())
+        evaluate(GeneratorImages(generator, condition), [parse_metric("eqt2_int")], {}, ExtractorCache())
 
 
 def test_eqt_of_an_alias_free_generator():
     generator, condition = tiny_model("class", "sgxl-tiny-16")
-    (result,) = evaluate(GeneratorFakes(generator, condition), [parse_metric("eqt4_int")], {}, Shelf())
+    (result,) = evaluate(
+        GeneratorImages(generator, condition), [parse_metric("eqt4_int")], {}, ExtractorCache()
+    )
     assert result.value > 5
     assert (result.metric, result.n_real) == ("eqt4_int", 0)
 
@@ -205,59 +211,61 @@ def test_a_broken_generator_has_no_equivariance():
     generator, condition = tiny_model("class", "sgxl-tiny-16")
     for parameter in generator.synthesis.parameters():
         parameter.data.fill_(math.nan)
-    (result,) = evaluate(GeneratorFakes(generator, condition), [parse_metric("eqt4_int")], {}, Shelf())
+    (result,) = evaluate(
+        GeneratorImages(generator, condition), [parse_metric("eqt4_int")], {}, ExtractorCache()
+    )
     assert math.isnan(result.value)
     assert "gave no finite number" in result.note
 
 
-def test_metrics_of_a_smaller_size_reduce_the_pictures_first(shelf):
+def test_metrics_of_a_smaller_size_reduce_the_pictures_first(extractors):
     spec = replace(parse_metric("fd_random_40"), resolution=8)
-    fakes = Noise()
-    fakes.size, small = (16, 16), fakes.pictures
+    generated = Noise()
+    generated.size, small = (16, 16), generated.images
     large = [small([index, index + 1000, index + 2000, index + 3000]) for index in range(40)]
-    fakes.pictures = lambda indices: torch.stack(
+    generated.images = lambda indices: torch.stack(
         [torch.cat([torch.cat([*large[i][:2]], 2), torch.cat([*large[i][2:]], 2)], 1) for i in indices]
     )
-    (result,) = evaluate(fakes, [spec], {8: RealSide(Reals(), "reals")}, shelf)
+    (result,) = evaluate(generated, [spec], {8: RealImages(Reals(), "reals")}, extractors)
     extractor, reals = Toy().freeze(), Reals()
     real = extractor(torch.stack([reals[index].image for index in range(100)]))["pooled"]
-    fake = extractor(lanczos_uint8(fakes.pictures(range(40)), 8))["pooled"]
+    fake = extractor(lanczos_uint8(generated.images(range(40)), 8))["pooled"]
     assert result.value == pytest.approx(frechet_distance(real, fake), rel=1e-9)
-    fakes.size = (4, 4)
+    generated.size = (4, 4)
     with pytest.raises(ValueError, match="4 px are smaller than the 8 px"):
-        evaluate(fakes, [spec], {8: RealSide(Reals(), "reals")}, shelf)
+        evaluate(generated, [spec], {8: RealImages(Reals(), "reals")}, extractors)
 
 
 def test_a_picture_is_a_function_of_its_index():
     generator, condition = tiny_model("class")
-    fakes = GeneratorFakes(generator, condition, seed=5)
-    together, alone = fakes.pictures([3, 8]), fakes.pictures([8])
+    generated = GeneratorImages(generator, condition, seed=5)
+    together, alone = generated.images([3, 8]), generated.images([8])
     assert (together[1].int() - alone[0].int()).abs().max() <= 1
-    assert torch.equal(GeneratorFakes(generator, condition, seed=8).pictures([0, 5])[1], together[1])
+    assert torch.equal(GeneratorImages(generator, condition, seed=8).images([0, 5])[1], together[1])
 
 
 def test_classes_follow_their_rule():
     generator, condition = tiny_model("class")
-    balanced = GeneratorFakes(generator, condition, class_sampling="balanced")
+    balanced = GeneratorImages(generator, condition, class_sampling="balanced")
     assert balanced.conditions(range(6)) == [0, 1, 2, 3, 0, 1]
-    uniform = GeneratorFakes(generator, condition).conditions(range(400))
+    uniform = GeneratorImages(generator, condition).conditions(range(400))
     assert all(60 < uniform.count(label) < 140 for label in range(4))
     source = open_source("digits", resolution=16)
     with pytest.raises(ValueError, match="4 classes and the data 10"):
-        GeneratorFakes(generator, condition, class_sampling="dataset", source=source)
+        GeneratorImages(generator, condition, class_sampling="dataset", source=source)
     with pytest.raises(ValueError, match="name it with --data"):
-        GeneratorFakes(generator, condition, class_sampling="dataset")
+        GeneratorImages(generator, condition, class_sampling="dataset")
 
 
 def test_captions_come_from_the_data_or_from_a_list():
     generator, condition = tiny_model("text")
     source = open_source("digits", resolution=16)
-    drawn = GeneratorFakes(generator, condition, source=source)
+    drawn = GeneratorImages(generator, condition, source=source)
     captions = {source[index].caption for index in range(len(source))}
     assert len(captions) == 10
     assert set(drawn.conditions(range(200))) == captions
     assert drawn.conditions([4]) == drawn.conditions(range(5))[4:]
-    listed = GeneratorFakes(generator, condition, captions=["a fox", "a dog"])
+    listed = GeneratorImages(generator, condition, captions=["a fox", "a dog"])
     assert listed.conditions([1]) == ["a dog"]
     with pytest.raises(ValueError, match="2 lines and 3 pictures"):
         listed.check_count(3)
@@ -273,10 +281,10 @@ def test_models_are_known_by_their_weights(tmp_path):
     assert model_hash(tmp_path) != first
 
 
-def test_subsets_of_reals_are_the_same_ones_again(shelf):
+def test_subsets_of_reals_are_the_same_ones_again(extractors):
     spec = replace(parse_metric("fd_random_40_vs_30"))
-    (first,), (again,) = (measure(shelf, specs=[spec]) for _ in range(2))
+    (first,), (again,) = (measure(extractors, specs=[spec]) for _ in range(2))
     assert first.value == again.value
     assert first.n_real == 30
     with pytest.raises(ValueError, match="at least 2"):
-        measure(shelf, reals=Reals(count=1), specs=[spec])
+        measure(extractors, reals=Reals(count=1), specs=[spec])

@@ -139,6 +139,20 @@ def test_double_latents_keep_their_precision():
     assert mapping(z_of().half()).dtype == torch.float32
 
 
+@pytest.mark.parametrize("kind", [MappingXL, MappingT])
+@KINDS
+def test_styles_beyond_one_exaggerate_and_double_latents_are_truncated_too(kind, spec):
+    mapping, z, c = made(kind, spec), z_of(), condition(spec)
+    w, center = mapping(z, c)[:, 0], mapping.center(c)
+    torch.testing.assert_close(mapping(z, c, truncation_psi=2.0)[:, 0], center + 2 * (w - center))
+    assert torch.equal(mapping(z, c, truncation_psi=1.0)[:, 0], w)
+    double = mapping(z.double(), c, truncation_psi=0.5, update_averages=True)[:, 0]
+    assert double.dtype == torch.float64
+    if kind is MappingT or spec.kind == "text":  # else centred on the average that has just moved
+        center = mapping.center(c)
+        torch.testing.assert_close(double, (center + 0.5 * (w - center)).double(), rtol=1e-4, atol=1e-4)
+
+
 def x_t(mapping, z):
     x = dense(mapping.mlp.fc1, dense(mapping.mlp.fc0, unit(z), 0.01), 0.01)
     return dense(mapping.mlp.fc2, x, 0.01, active=False)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from sgxl_t.networks.conditioning import Conditioning
 from sgxl_t.objectives import (
     Objective,
     ObjectiveConfig,
@@ -185,10 +186,11 @@ class Below:
 
 def test_guidance_is_the_weighted_sum_of_its_parts():
     eye, config = Eye(), ObjectiveConfig(cls_weight=0.5, clip_weight=0.25, stem_weight=0.125, clip_crop=4)
-    guide = Objective(config, classifier=eye, clip=eye, stem=Below()).guides
+    guide = Objective(config, classifier=eye, clip=eye, stem=Below()).guidance
     images = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
     labels, text = torch.tensor([2, 0]), torch.eye(2, 3)
-    total, parts = guide(images, labels=labels, text_features=text, rng=torch.Generator().manual_seed(6))
+    cond = Conditioning(labels=labels, guide=text)
+    total, parts = guide(images, cond, torch.Generator().manual_seed(6))
     expected = {
         "loss/classifier": F.cross_entropy(eye.logits(images / 2 + 0.5), labels),
         "loss/clip": clip_guidance(eye, images, text, crop=4, rng=torch.Generator().manual_seed(6)),
@@ -197,7 +199,7 @@ def test_guidance_is_the_weighted_sum_of_its_parts():
     torch.testing.assert_close(parts, expected)
     weights = {"loss/classifier": 0.5, "loss/clip": 0.25, "loss/stem": 0.125}
     torch.testing.assert_close(total, sum(weights[name] * value for name, value in expected.items()))
-    nothing, parts = Objective(ObjectiveConfig()).guides(images)
+    nothing, parts = Objective(ObjectiveConfig()).guidance(images, Conditioning())
     assert (nothing.item(), nothing.shape, parts) == (0.0, (), {})
 
 

@@ -5,8 +5,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from sgxl_t.networks.conditioning import Conditioning
 from sgxl_t.networks.text.tokens import TextTokens
-from sgxl_t.objectives import Objective, ObjectiveConfig
+from sgxl_t.objectives import MicroBatch, Networks, Objective, ObjectiveConfig
 from sgxl_t.objectives.path_length import path_noise
 
 SIDE = 8
@@ -22,17 +23,23 @@ class Generator(nn.Module):
         self.config = type("Config", (), {"img_channels": channels})()
         self.net = nn.Linear(4, channels)
 
-    def forward(self, z, c=None, *, update_averages=False, rng=None, pl_noise=None, text=None):
-        self.given = {"z": z, "c": c, "moved": update_averages, "rng": rng, "noise": pl_noise, "text": text}
+    def forward(self, z, cond, *, update_averages=False, rng=None, pl_noise=None):
+        self.given = {"z": z, "c": cond.c, "moved": update_averages, "rng": rng, "noise": pl_noise}
+        self.given["text"] = cond.tokens
         images = self.net(z)[:, :, None, None].expand(-1, -1, SIDE, SIDE)
         return images if pl_noise is None else (images, z[:, 0] * self.net.weight[0, 0])
 
 
 class Features(nn.Module):
-    """Two networks of a map each."""
+    """Two networks of a map each; remembers its last images and all streams."""
+
+    def __init__(self):
+        super().__init__()
+        self.streams = []
 
     def forward(self, images, rng=None):
-        self.seen, self.rng = images, rng
+        self.seen = images
+        self.streams.append(rng)
         return [[images * 2], [images.flatten(1)]]
 
 
@@ -44,7 +51,8 @@ class Heads(nn.Module):
         self.scale = nn.Parameter(torch.tensor(1.0))
         self.conditions = []
 
-    def forward(self, features, c):
+    def forward(self, features, cond):
+        c = cond.target
         self.conditions.append(c)
         means = [maps[0].float().flatten(1).mean(1, keepdim=True) * self.scale for maps in features]
         if c is None:
@@ -56,7 +64,7 @@ class Heads(nn.Module):
 @pytest.fixture
 def nets():
     torch.manual_seed(0)
-    return Generator(), Heads(), Features()
+    return Networks(Generator(), Heads(), Features())
 
 
 def z_of(count=4):
@@ -79,27 +87,24 @@ def objective(**settings):
 LEARNED, FROZEN, OTHERS = (torch.full((4, 2), float(n)) for n in (1, 2, 3))
 
 
-def g_round(goal, nets, *, real=None, kept=None, rng=None, **more):
+def g_round(goal, nets, *, shared=None, rng=None, guide=None):
     """A generator's round: LEARNED conditions the generator, FROZEN is what the heads project on."""
-    generator, heads, features = nets
-    return goal.g_loss(
-        generator, heads, features, LEARNED, z_of(), 0, rng,
-        text=tokens(), c_heads=FROZEN, real=real, kept_features=kept, **more,
-    )  # fmt: skip
+    cond = Conditioning(c=LEARNED, tokens=tokens(), target=FROZEN, guide=guide)
+    batch = MicroBatch(reals(), cond, shared_fakes=[] if shared is None else shared)
+    return goal.g_loss(nets, batch, z_of(), 0, rng)
 
 
-def d_round(goal, nets, *, real=None, c=FROZEN, rng=None, **more):
+def d_round(goal, nets, *, real=None, c=FROZEN, rng=None):
     """A discriminator's round: the generator takes LEARNED, generated images are OTHERS to the heads."""
-    generator, heads, features = nets
-    options = {"c_fake": OTHERS, "c_generator": LEARNED, "text": tokens(), **more}
-    real = reals() if real is None else real
-    return goal.d_loss(heads, features, generator, real, c, z_of(), 0, rng, **options)
+    fakes = Conditioning(c=LEARNED, tokens=tokens(), target=OTHERS)
+    batch = MicroBatch(reals() if real is None else real, Conditioning(c=LEARNED, target=c), fakes)
+    return goal.d_loss(nets, batch, z_of(), 0, rng)
 
 
 def test_heads_see_the_frozen_text_where_a_learned_one_conditions_the_generator(nets):
     """StyleGAN-T, section 3.3: the tower that learns must not move what the heads project on."""
     generator, heads, _ = nets
-    g_round(objective(loss="relativistic"), nets, real=reals())
+    g_round(objective(loss="relativistic"), nets)
     assert torch.equal(generator.given["c"], LEARNED)
     assert [torch.equal(c, FROZEN) for c in heads.conditions] == [True, True]
     heads.conditions.clear()
@@ -113,37 +118,29 @@ def test_a_round_draws_from_its_own_stream_and_hands_tokens_on(nets, settings):
     generator, heads, features = nets
     rng = torch.Generator().manual_seed(4)
     if not settings:
-        g_round(objective(), nets, rng=rng)
-        assert generator.given["rng"] is features.rng is rng
+        g_round(objective(loss="relativistic"), nets, rng=rng)
+        assert generator.given["rng"] is rng
+        assert features.streams == [rng, rng], "for generated and for real images"
         assert torch.equal(generator.given["text"][0], tokens()[0])
         assert not generator.given["moved"]
     goal = objective(**settings)
     if settings:
-        heads.forward = lambda maps, c, slopes: (
+        heads.forward = lambda maps, cond, slopes: (
             [m[0].flatten(1).mean(1, keepdim=True) for m in maps],
             [[torch.full_like(m[0], 1 / m[0][0].numel())] for m in maps],
         )
     _, stats = d_round(goal, nets, rng=rng)
-    assert generator.given["rng"] is features.rng is rng
+    assert generator.given["rng"] is features.streams[-1] is rng
     assert torch.equal(generator.given["text"][0], tokens()[0])
     assert generator.given["moved"]
     names = {"loss/d", "scores/real", "scores/fake", "signs/real", "signs/fake"}
     assert set(stats) == names | ({"loss/r1", "loss/r2"} if settings else set())
 
 
-def test_a_networks_without_tokens_is_not_asked_to_take_any(nets):
-    generator, heads, features = nets
-    generator.forward = lambda z, c, *, update_averages, rng: generator.net(z)[:, :, None, None].expand(
-        -1, -1, SIDE, SIDE
-    )
-    objective().g_loss(generator, heads, features, None, z_of(), 0)
-    objective().d_loss(heads, features, generator, reals(), None, z_of(), 0)
-
-
 def test_what_is_reported_of_a_generators_round(nets):
     generator, _, _ = nets
     kept = []
-    loss, stats = g_round(objective(), nets, kept=kept)
+    loss, stats = g_round(objective(share_fakes=True), nets, shared=kept)
     colour = generator.net(z_of()).mean(1)
     logits = torch.cat([2 * colour + 4, colour + 4])  # FROZEN adds 2 + 2
     expected = -(2 * colour + 4).mean() - (colour + 4).mean()
@@ -185,10 +182,10 @@ def test_guidance_and_its_stream_reach_the_generators_loss(nets, weight):
 
     config = ObjectiveConfig(blur_init_sigma=0.0, clip_weight=weight, clip_crop=3)
     goal = Objective(config, clip=Tower())
-    goal.guides.clip.encode_image = lambda images: images[:, :, 0, 0] + 0.1
+    goal.guidance.clip.encode_image = lambda images: images[:, :, 0, 0] + 0.1
     text, rng = torch.eye(4, 3), torch.Generator().manual_seed(9)
     before = rng.get_state()
-    loss, stats = g_round(goal, nets, rng=rng, text_features=text)
+    loss, stats = g_round(goal, nets, rng=rng, guide=text)
     assert not torch.equal(rng.get_state(), before), "the place of CLIP's crop is drawn from the stream"
     torch.testing.assert_close(loss.detach(), stats["loss/g_adversarial"] + weight * stats["loss/clip"])
     assert stats["loss/g"] == loss
@@ -218,7 +215,7 @@ def test_path_lengths_are_due_every_so_many_iterations_from_their_start_on(
 def test_a_round_of_path_lengths(nets, shrink, latents, count):
     generator, goal = nets[0], objective(pl_weight=0.5, pl_batch_shrink=shrink, pl_decay=0.25)
     rng = torch.Generator().manual_seed(7)
-    loss, stats = goal.pl_loss(generator, LEARNED, z_of(latents), rng, text=tokens())
+    loss, stats = goal.pl_loss(generator, Conditioning(c=LEARNED, tokens=tokens()), z_of(latents), rng)
     given = generator.given
     assert torch.equal(given["z"], z_of(latents)[:count])
     assert torch.equal(given["c"], LEARNED[:count])
@@ -240,7 +237,7 @@ def test_path_lengths_of_a_wrapped_generator_in_all_phases_and_of_a_black_pictur
     wrapped = nn.Module()
     wrapped.module, wrapped.forward = generator, generator.forward
     goal = objective(pl_weight=0.5, average_w="all_phases")
-    loss, _ = goal.pl_loss(wrapped, None, torch.zeros(1, 4))
+    loss, _ = goal.pl_loss(wrapped, Conditioning(), torch.zeros(1, 4))
     assert loss.item() == 0, "a mean of zero divides nothing"
     assert generator.given["moved"]
     assert generator.given["noise"].shape == (1, 1, SIDE, SIDE)

@@ -95,7 +95,7 @@ def test_no_phase_makes_gradients_of_frozen_weights(family, precision):
         objective.g_loss(networks, batch, z, 0)[0].backward()
         assert calls == [COUNT] * count
         assert all(parameter.grad.abs().sum() > 0 for parameter in generator.parameters())
-        objective.pl_loss(generator, batch.cond, z)[0].backward()
+        objective.pl_loss(generator, batch, z)[0].backward()
         assert calls == [COUNT] * count
         parts.heads.requires_grad_(True)
         calls.clear()

@@ -6,7 +6,7 @@ from golden_cases import assert_golden, descriptions, tensors
 from golden_networks import xl_generator
 
 from sgxl_t.networks.conditioning import as_conditioning
-from sgxl_t.objectives import Objective, ObjectiveConfig, spherical_distance
+from sgxl_t.objectives import MicroBatch, Objective, ObjectiveConfig, spherical_distance
 
 
 @pytest.mark.golden
@@ -52,9 +52,8 @@ def test_golden_path_length(name, wrap):
     assert "pl" in objective.phases(0, ctor["cur_nimg"])
     objective.load_state_dict({"path_length.mean": case["pl_mean_before"]})
     noise = case["pl_noise_unscaled"] / 16
-    loss, _ = objective.pl_loss(
-        wrap(generator), as_conditioning(case["gen_c"].argmax(1)), case["z"], noise=noise
-    )
+    batch = MicroBatch(None, as_conditioning(case["gen_c"].argmax(1)))
+    loss, _ = objective.pl_loss(wrap(generator), batch, case["z"], noise=noise)
     assert_golden(objective.path_length.mean, case["pl_mean_after"], name)
     assert_golden(loss, case["value/G/reg"].mean(), name)
     loss.backward()

@@ -145,7 +145,7 @@ def test_path_length_takes_part_of_the_batch_and_all_parameters(nets):
     generator, _, _ = nets
     objective = Objective(replace(PLAIN, pl_weight=2.0))
     noise = torch.full((2, 3, 8, 8), 1 / 8)
-    loss, stats = objective.pl_loss(generator, Conditioning(), latents(), noise=noise)
+    loss, stats = objective.pl_loss(generator, batch(), latents(), noise=noise)
     loss.backward()
     assert loss.item() == pytest.approx(2 * stats["loss/path_length"].item())
     assert all(p.grad is not None for p in generator.parameters())
@@ -158,7 +158,7 @@ def test_path_length_draws_its_noise_from_the_stream_handed_in(nets):
     generator, _, _ = nets
     first, second = (
         Objective(replace(PLAIN, pl_weight=1.0)).pl_loss(
-            generator, Conditioning(), latents(), torch.Generator().manual_seed(7)
+            generator, batch(), latents(), torch.Generator().manual_seed(7)
         )[0]
         for _ in range(2)
     )

@@ -4,11 +4,12 @@ import pytest
 import torch
 from tiny_models import tiny_model
 
+from sgxl_t.ops.random import latents
 from sgxl_t.sampling.centroids import compute_centroids
-from sgxl_t.sampling.latents import latents, slerp, styles, styles_between, styles_of
+from sgxl_t.sampling.latents import interpolated_styles, slerp, spec_styles, styles
 from sgxl_t.sampling.prompts import Prompts
-from sgxl_t.sampling.sample_spec import Mix, Shot, Step
-from sgxl_t.sampling.truncation import check_truncation, truncated_styles
+from sgxl_t.sampling.sample_spec import InterpolationFrame, Mix, SampleSpec
+from sgxl_t.sampling.truncation import Truncation, check_truncation, truncated_styles
 
 NAMES = pytest.mark.parametrize("name", ["sgt-tiny-16", "sgxl-tiny-16"])
 ENDS = {"class": (1, 3), "text": ("a red fox", "a blue car"), "none": (None, None)}
@@ -69,24 +70,20 @@ def test_every_row_has_its_own_way_and_dtype_stays():
     torch.testing.assert_close(longer, middle, rtol=1e-5, atol=1e-6)
 
 
-def pull(**more):
-    return {"cutoff": None, "truncation": "class", "centroids": None, **more}
-
-
 @NAMES
 @pytest.mark.parametrize("kind", ENDS)
 def test_the_way_between_two_samples(name, kind):
     generator, condition = tiny_model(kind, name)
-    first, last = Shot(ENDS[kind][0], 3, 0.9), Shot(ENDS[kind][1], 8, 0.4)
-    steps = [Step(first, last, share) for share in (0.25, 0.75)]
-    way = styles_between(generator, condition, steps, pull(cutoff=2))
-    assert torch.equal(way, styles(generator, condition, steps, pull(cutoff=2)))
+    first, last = SampleSpec(ENDS[kind][0], 3, 0.9), SampleSpec(ENDS[kind][1], 8, 0.4)
+    frames = [InterpolationFrame(first, last, share) for share in (0.25, 0.75)]
+    way = interpolated_styles(generator, condition, frames, Truncation(cutoff=2))
+    assert torch.equal(way, styles(generator, condition, frames, Truncation(cutoff=2)))
     for ws, share in zip(way, (0.25, 0.75), strict=True):
         if kind != "text":
-            ends = styles_of(generator, condition, [first, last], pull(cutoff=2))
+            ends = spec_styles(generator, condition, [first, last], Truncation(cutoff=2))
             expected = (1 - share) * ends[0] + share * ends[1]
         else:
-            z, c = latents([3, 8], generator.z_dim), condition.encode(list(ENDS[kind]))
+            z, c = latents([3, 8], generator.z_dim), condition.encode(list(ENDS[kind])).c
             z, c = (on_arc(*pair, share) if pair is c else slerp_of(pair, share) for pair in (z, c))
             psi = 0.9 + share * (0.4 - 0.9)
             options = {"truncation_psi": psi, "truncation_cutoff": 2}
@@ -99,15 +96,15 @@ def slerp_of(pair, share):
 
 
 @NAMES
-def test_shots_are_styled_one_by_one_and_mixes_take_the_layers_of_the_other(name):
+def test_specs_are_styled_one_by_one_and_mixes_take_the_layers_of_the_other(name):
     generator, condition = tiny_model("text", name)
     one, other = ENDS["text"]
-    shots = [Shot(one, 1, 0.5), Shot(other, 2, 1.0), Shot(one, 3, 0.25, Mix(other, (0, 2)))]
-    ws = styles(generator, condition, shots, pull(cutoff=1))
-    assert torch.equal(ws, styles_of(generator, condition, shots, pull(cutoff=1)))
+    specs = [SampleSpec(one, 1, 0.5), SampleSpec(other, 2, 1.0), SampleSpec(one, 3, 0.25, Mix(other, (0, 2)))]
+    ws = styles(generator, condition, specs, Truncation(cutoff=1))
+    assert torch.equal(ws, spec_styles(generator, condition, specs, Truncation(cutoff=1)))
 
     def alone(prompt, seed, psi):
-        z, c = latents([seed], generator.z_dim), condition.encode([prompt])
+        z, c = latents([seed], generator.z_dim), condition.encode([prompt]).c
         return generator.mapping(z, c, truncation_psi=psi, truncation_cutoff=1)[0]
 
     torch.testing.assert_close(ws[0], alone(one, 1, 0.5), rtol=1e-5, atol=1e-6)
@@ -117,22 +114,20 @@ def test_shots_are_styled_one_by_one_and_mixes_take_the_layers_of_the_other(name
     torch.testing.assert_close(ws[2], expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize(("psis", "options", "asked"), [
-    ((0.5, 1.0), {}, 1), ((1.0, 1.0), {}, 0), ((0.5, 1.0), {"truncation": "centroid"}, 0),
+@pytest.mark.parametrize(("psis", "mode", "asked"), [
+    ((0.5, 1.0), "class", 1), ((1.0, 1.0), "class", 0), ((0.5, 1.0), "centroid", 0),
 ])  # fmt: skip
-def test_centres_of_prompts_are_asked_for_where_truncation_needs_them(psis, options, asked):
+def test_centres_of_prompts_are_asked_for_where_truncation_needs_them(psis, mode, asked):
     generator, condition = tiny_model("text")
     prompts, calls = Prompts(condition, generator), []
     known = prompts.centers
     prompts.centers = lambda texts: calls.append(list(texts)) or known(texts)
-    settings = pull(**options)
-    if options:
-        settings["centroids"] = compute_centroids(generator, 2, draws=8)
-    shots = [Shot(text, seed, psi) for text, seed, psi in zip(ENDS["text"], (1, 2), psis, strict=True)]
-    ws = styles_of(generator, prompts, shots, settings)
+    centroids = compute_centroids(generator, 2, draws=8) if mode == "centroid" else None
+    truncation = Truncation(mode, centroids=centroids)
+    specs = [SampleSpec(text, seed, psi) for text, seed, psi in zip(ENDS["text"], (1, 2), psis, strict=True)]
+    ws = spec_styles(generator, prompts, specs, truncation)
     assert calls == [list(ENDS["text"])] * asked
-    torch.testing.assert_close(ws, styles_of(generator, condition, shots, settings))
-    assert styles_of(generator, prompts, shots, {}).shape == ws.shape
+    torch.testing.assert_close(ws, spec_styles(generator, condition, specs, truncation))
 
 
 @pytest.mark.parametrize(
@@ -141,7 +136,7 @@ def test_centres_of_prompts_are_asked_for_where_truncation_needs_them(psis, opti
 @pytest.mark.parametrize(("cutoff", "count"), [(None, 99), (0, 0), (1, 1), (99, 99), (-1, 0)])
 def test_truncated_styles_are_the_centre_and_psi_times_the_rest(kind, truncation, cutoff, count):
     generator, condition = tiny_model(kind, "sgxl-tiny-16")
-    z, c = latents([1, 2, 3], generator.z_dim), condition.encode([ENDS[kind][0]] * 3)
+    z, c = latents([1, 2, 3], generator.z_dim), condition.encode([ENDS[kind][0]] * 3).c
     average, psi = generator.mapping.w_avg, torch.tensor([0.25, 1.0, -0.5])
     center = average if kind == "none" else average[1] if truncation == "class" else average.mean(0)
     ws = generator.mapping(z, c)
@@ -155,9 +150,23 @@ def test_truncated_styles_are_the_centre_and_psi_times_the_rest(kind, truncation
     assert torch.equal(given, torch.ones_like(given))
 
 
+@pytest.mark.parametrize("mode", ["class", "global", "centroid"])
+def test_psi_beyond_one_exaggerates_and_double_latents_are_truncated_too(mode):
+    generator, condition = tiny_model("class", "sgxl-tiny-16")
+    centroids = compute_centroids(generator, 2, draws=8)
+    z, c = latents([1, 2], generator.z_dim), condition.encode([1, 3]).c
+    options = {"truncation": mode, "centroids": centroids}
+    ws, center = generator.mapping(z, c), truncated_styles(generator, z, c, psi=0.0, **options)
+    doubled = truncated_styles(generator, z, c, psi=2.0, **options)
+    torch.testing.assert_close(doubled, center + 2 * (ws - center), rtol=1e-4, atol=1e-5)
+    double = truncated_styles(generator, z.double(), c, psi=torch.full((2,), 0.5), **options)
+    assert double.dtype == torch.float64
+    torch.testing.assert_close(double.float(), (center + ws) / 2, rtol=1e-4, atol=1e-5)
+
+
 def test_styles_of_psi_one_are_the_networks_own():
     generator, condition = tiny_model("class", "sgxl-tiny-16")
-    z, c = latents([1, 2], generator.z_dim), condition.encode([1, 3])
+    z, c = latents([1, 2], generator.z_dim), condition.encode([1, 3]).c
     for psi in (1, 1.0, torch.ones(2)):
         assert torch.equal(truncated_styles(generator, z, c, psi=psi), generator.mapping(z, c))
 
@@ -176,7 +185,7 @@ def test_styles_of_psi_one_are_the_networks_own():
 def test_truncation_that_a_model_has_no_centre_for_is_refused(kind, name, truncation, words):
     generator, _ = tiny_model(kind, name)
     if words is None:
-        check_truncation(generator, truncation, None)
+        check_truncation(generator, Truncation(truncation))
         return
     with pytest.raises(ValueError, match=words):
-        check_truncation(generator, truncation, None)
+        check_truncation(generator, Truncation(truncation))

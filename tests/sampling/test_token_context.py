@@ -10,7 +10,7 @@ from tiny_models import tiny_clip, tiny_folder, tiny_model
 
 from sgxl_t.conditioning import TextCondition
 from sgxl_t.metrics.distances.ppl import ppl
-from sgxl_t.metrics.generated import GeneratorFakes
+from sgxl_t.metrics.generated import GeneratorImages
 from sgxl_t.model_io.model_folder import load_model, save_model
 from sgxl_t.networks.generators.registry import build_generator, model_config
 from sgxl_t.networks.text.tokens import TextBlend, TextTokens
@@ -136,8 +136,8 @@ def test_a_mix_reads_its_prompt_where_it_styles_the_last_layer():
 
 def test_metrics_measure_the_pictures_of_the_prompts():
     generator, condition = attending()
-    fakes = GeneratorFakes(generator, condition, captions=[FOX, CAR, FOX])
-    pictures = fakes.pictures([0, 1, 2]).permute(0, 2, 3, 1).numpy().astype(int)
+    generated = GeneratorImages(generator, condition, captions=[FOX, CAR, FOX])
+    pictures = generated.images([0, 1, 2]).permute(0, 2, 3, 1).numpy().astype(int)
     sampled = [
         np.asarray(one.image).astype(int)
         for one in Pipeline(generator, condition).pairs([FOX, CAR, FOX], [0, 1, 2])

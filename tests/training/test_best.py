@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from tiny_runs import tiny_run
 
-from sgxl_t.metrics.runner import Result
+from sgxl_t.metrics.runner import MetricResult
 from sgxl_t.model_io.model_folder import read_info
 from sgxl_t.training.callbacks.best import best_smoothed
 from sgxl_t.training.checkpoint.checkpoint import load_newest
@@ -63,7 +63,7 @@ class Crafted:
 
     def __call__(self):
         value = self.values[self.trainer.images_seen // STEP - 1]
-        return [Result("crafted", value, None, "", SimpleNamespace(), 1, None, "told to")]
+        return [MetricResult("crafted", value, None, "", SimpleNamespace(), 1, None, "told to")]
 
     def describe(self, results):
         return {one.metric: one.value for one in results if math.isfinite(one.value)}

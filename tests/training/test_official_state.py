@@ -357,7 +357,7 @@ def test_names_of_discriminator_tensors():
     assert feature_reference("tf_efficientnet_lite0_0") == "timm:tf_efficientnet_lite0.in1k"
     assert feature_reference("wide_resnet50_2") == "timm:wide_resnet50_2.tv_in1k"
     assert feature_reference("resnet18_1") == "timm:resnet18.tv_in1k"
-    with pytest.raises(ValueError, match="none that timm has"):
+    with pytest.raises(ValueError, match="not one that timm has"):
         feature_reference("vgg16")
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sgxl_t.cli.evaluation.evaluate_options import EvaluateOptions
 from sgxl_t.cli.pipes import allow_pipe_option
 from sgxl_t.files.terminal import say, say_json, say_lines
 
@@ -22,8 +23,6 @@ Examples:
   sgxl-t evaluate A --data coco256.zip --prompts coco-30k.jsonl --metrics fid_coco64,cs_coco --curve curve.csv
   sgxl-t evaluate old.jsonl new.jsonl
   accelerate launch --config_file configs/launch/cpu2.yaml -m sgxl_t.cli evaluate runs/a/best --data photos"""
-_SEED_STEP = 2**32
-"""Distance of the seeds of repeats; picture i has seed + i, so near seeds would share most pictures."""
 
 
 @click.command(epilog=EXAMPLES)
@@ -94,7 +93,7 @@ def evaluate(**options: Any) -> None:
 
     processes = join_processes()
     try:
-        _run(options, processes)
+        _run(EvaluateOptions(**options), processes)
     except (ValueError, OSError):
         # All processes have the error; one sentence from the main one is enough.
         if processes.is_main:
@@ -104,53 +103,51 @@ def evaluate(**options: Any) -> None:
         leave_processes()
 
 
-def _run(options: dict[str, Any], processes: Processes) -> None:
+def _run(options: EvaluateOptions, processes: Processes) -> None:
     from sgxl_t.cli.evaluation.evaluate_prompts import coco_list
     from sgxl_t.cli.evaluation.evaluate_request import check_outputs, open_request
 
     processes.agree(lambda: check_outputs(options))
-    if not options["targets"] and options["coco"] and options["prompts"]:
+    if not options.targets and options.coco and options.prompts:
         prompts = processes.agree(lambda: coco_list(options, processes))
         if processes.is_main:
-            say(f"{options['prompts']}: {len(prompts.prompts)} prompts, hash {prompts.hash}")
+            say(f"{options.prompts}: {len(prompts.prompts)} prompts, hash {prompts.hash}")
         return
     request = processes.agree(lambda: open_request(options, processes))
     processes.agree(request.check)
     with request.alone():
-        _measure(request, options, processes)
+        _measure(request)
 
 
-def _measure(request: Request, options: dict[str, Any], processes: Processes) -> None:
-    from sgxl_t.metrics.curve import points_of, write_curve
-    from sgxl_t.metrics.results import comparison, over_seeds, write_csv, write_records
+def _measure(request: Request) -> None:
+    """Measures every model at every psi, then writes and prints on the main process."""
+    from sgxl_t.metrics.results import over_seeds
 
-    records: list[dict[str, Any]] = list(request.known)
-    for target in range(len(request.targets)):
+    measured: list[dict[str, Any]] = []
+    for number in range(len(request.targets)):
         for psi in request.psis:
-            seeds = [options["seed"] + repeat * _SEED_STEP for repeat in range(options["repeats"])]
-            records += over_seeds([request.measure(target, psi, seed) for seed in seeds])
-
-    def write() -> None:
-        measured = records[len(request.known) :]
-        if options["curve"]:
-            points, name = points_of(measured)
-            write_curve(points, options["curve"], name=name)
-        if options["csv_file"]:
-            write_csv(options["csv_file"], records)
-        if options["json_file"] == "-":
-            _print_lines(records)
-        else:
-            if options["json_file"]:
-                write_records(options["json_file"], measured)
-            say_lines(comparison(records))
-        for line in request.summary():
-            say(line, err=options["json_file"] == "-")
-        request.forget()
-
-    processes.agree(lambda: write() if processes.is_main else None)
+            measured += over_seeds([request.measure(number, psi, seed) for seed in request.options.seeds])
+    request.processes.agree(lambda: _write(request, measured) if request.processes.is_main else None)
 
 
-def _print_lines(records: list[dict[str, Any]]) -> None:
+def _write(request: Request, measured: list[dict[str, Any]]) -> None:
+    from sgxl_t.metrics.curve import points_of, write_curve
+    from sgxl_t.metrics.results import comparison, write_csv, write_results
 
-    for record in records:
-        say_json(record, indent=None)
+    options, entries = request.options, [*request.known, *measured]
+    if options.curve:
+        points, name = points_of(measured)
+        write_curve(points, options.curve, name=name)
+    if options.csv_file:
+        write_csv(options.csv_file, entries)
+    printed = options.json_file == "-"
+    if printed:
+        for entry in entries:
+            say_json(entry, indent=None)
+    else:
+        if options.json_path:
+            write_results(options.json_path, measured)
+        say_lines(comparison(entries))
+    for line in request.summary():
+        say(line, err=printed)
+    request.forget()

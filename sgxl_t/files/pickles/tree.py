@@ -43,21 +43,21 @@ class Module:
         """A number of at most `limit`, positive or negative."""
         value = self.get(name, default)
         if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= limit:
-            raise RefusedError(f"gives {self.where}.{name} no number ({shown(value)})")
+            raise RefusedError(f"holds {shown(value)} as {self.where}.{name}, where a number belongs")
         return float(value)
 
     def whole(self, name: str, default: int | None = None) -> int:
         """A whole number."""
         value = self.number(name, default)
         if value != int(value):
-            raise RefusedError(f"gives {self.where}.{name} the broken number {value:g}")
+            raise RefusedError(f"holds {value:g} as {self.where}.{name}, where a whole number belongs")
         return int(value)
 
     def flag(self, name: str) -> bool:
         """True or false; false where it is not there."""
         value = self.get(name, False)
         if not isinstance(value, bool):
-            raise RefusedError(f"gives {self.where}.{name} neither true nor false ({shown(value)})")
+            raise RefusedError(f"holds {shown(value)} as {self.where}.{name}, where true or false belongs")
         return value
 
     def side(self, name: str) -> int:
@@ -66,7 +66,9 @@ class Module:
         sides = list(value) if isinstance(value, list | tuple) else [value]
         whole = all(type(side) is int and 0 <= side <= MAX_SIDE for side in sides)
         if len(sides) not in (1, 2) or not whole or len(set(sides)) != 1:
-            raise RefusedError(f"gives {self.where}.{name} no square size ({shown(value)})")
+            raise RefusedError(
+                f"holds {shown(value)} as {self.where}.{name}, where the size of a square belongs"
+            )
         return int(sides[0])
 
     def children(self) -> dict[str, Any]:
@@ -82,7 +84,7 @@ class Module:
         left_out = self.state.get("_non_persistent_buffers_set", set())
         if not isinstance(left_out, set):
             raise RefusedError(
-                f"gives {self.where}._non_persistent_buffers_set no set of names ({shown(left_out)})"
+                f"holds {shown(left_out)} as {self.where}._non_persistent_buffers_set, where a set belongs"
             )
         both = {**self._group("_parameters"), **self._group("_buffers")}
         found = {name: value for name, value in both.items() if value is not None and name not in left_out}
@@ -94,7 +96,7 @@ class Module:
     def _group(self, name: str) -> dict[str, Any]:
         value = self.state.get(name)
         if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
-            raise RefusedError(f"gives {self.where} no {name} ({shown(value)})")
+            raise RefusedError(f"holds {shown(value)} as {self.where}.{name}, where a group belongs")
         return value
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sgxl_t.metrics.features.weights import find_weights, load_weights
-from sgxl_t.metrics.generated import Fakes
+from sgxl_t.metrics.generated import GeneratedImages
 from sgxl_t.metrics.sampling_rng import exact, per_sample
 from sgxl_t.networks.text.clip import ClipModel, load_clip
 from sgxl_t.networks.text.open_clip_model import OpenClipModel, check_open_clip
@@ -24,10 +24,10 @@ CACHE_ENTRIES = 100_000
 
 
 class ClipScore:
-    """Cosines of pictures and prompts in the space of one CLIP.
+    """Cosines of images and prompts in the space of one CLIP.
 
-    Pictures are divided by 255, resized (bicubic, straight to CLIP's square) and normalised as its weights
-    ask for. The papers' numbers are made without antialiasing; with it they are others.
+    Images are divided by 255, resized (bicubic, straight to CLIP's square) and normalised as its weights
+    ask for. The papers' numbers are made without antialiasing, which changes them.
     """
 
     def __init__(
@@ -52,11 +52,11 @@ class ClipScore:
 
     @property
     def preprocessing(self) -> str:
-        """Id of the way pictures enter CLIP, for records."""
+        """Id of the way images enter CLIP, for results."""
         return f"bicubic{'-antialias' if self.antialias else ''}-{self.clip.image_size}"
 
     def cosines(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
-        """Cosines [N], float64, of pictures uint8 [N, 3, R, R] and their prompts; not x100, not clipped."""
+        """Cosines [N], float64, of images uint8 [N, 3, R, R] and their prompts; not x100, not clipped."""
         if len(images) != len(prompts):
             raise ValueError(f"{len(images)} pictures came with {len(prompts)} prompts: give one prompt each")
         device = self.clip.mean.device
@@ -68,7 +68,7 @@ class ClipScore:
             return matched_cosines(self.clip.encode_image(x), self._encode(prompts))
 
     def _encode(self, prompts: Sequence[str]) -> Tensor:
-        """Text features [N, dim]; each prompt passes the tower once."""
+        """Text features [N, dim]; each prompt is encoded once."""
         missing = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._texts]
         if len(self._texts) + len(missing) > CACHE_ENTRIES:
             self._texts.clear()
@@ -103,13 +103,13 @@ def clip_of_file(reference: str, weights: str | Path, sha256: str | None = None)
         name, load_weights=False, pretrained_text=False, force_quick_gelu=quick_gelu
     )
     load_weights(model, source)
-    side, known = model.visual.image_size, open_clip.get_pretrained_cfg(name, tag)
+    size, known = model.visual.image_size, open_clip.get_pretrained_cfg(name, tag)
     clip = OpenClipModel(
         model,
         open_clip.get_tokenizer(name),
         name,
         quick_gelu=quick_gelu,
-        image_size=side if isinstance(side, int) else side[0],
+        image_size=size if isinstance(size, int) else size[0],
         mean=known["mean"],
         std=known["std"],
     )
@@ -117,7 +117,12 @@ def clip_of_file(reference: str, weights: str | Path, sha256: str | None = None)
 
 
 def clip_score(
-    fakes: Fakes, prompts: Sequence[str], scorer: ClipScore, *, count: int | None = None, batch_size: int = 32
+    generated: GeneratedImages,
+    prompts: Sequence[str],
+    scorer: ClipScore,
+    *,
+    count: int | None = None,
+    batch_size: int = 32,
 ) -> float:
     """Mean cosine of the pictures 0 to count - 1 and their prompts, one number and the same on every process.
 
@@ -126,10 +131,10 @@ def clip_score(
     """
     count = len(prompts) if count is None else count
     check_prompts(prompts, count)
-    fakes.check_count(count)
+    generated.check_count(count)
 
     def cosines(indices: list[int]) -> Tensor:
-        return scorer.cosines(fakes.pictures(indices), [prompts[index] for index in indices])
+        return scorer.cosines(generated.images(indices), [prompts[index] for index in indices])
 
     return float(per_sample(cosines, count=count, batch_size=batch_size, name="clip_score").mean())
 

@@ -21,7 +21,7 @@ from sgxl_t.metrics.sampling_rng import (
 from sgxl_t.ops.random import sample_rng
 
 MAX_SHIFT = 1 / 8
-"""Largest shift along each axis, in picture sides."""
+"""Largest shift along each axis, as a share of the image."""
 
 PEAK = 2.0
 """Range of pixel values, -1 to 1."""
@@ -49,7 +49,7 @@ def eqt(
     conditions: of the samples, for a conditional generator. Latent and shift of sample i depend on seed + i
     alone, so the batch size changes the result by float rounding only.
     """
-    place = input_of(generator)
+    input_layer = input_of(generator)
     device = device_of(generator)
     network = cast(Any, generator)
 
@@ -58,8 +58,8 @@ def eqt(
         ws = network.mapping(z, condition_of(conditions, indices, device).c)
         still = network.synthesis(ws, noise_mode="const")
         shifts = [draw_shift(seed, index, still.shape[-1], fractional) for index in indices]
-        sides = torch.tensor(shifts, dtype=torch.float64) / still.shape[-1]
-        with shifted_input(place, sides):
+        shares = torch.tensor(shifts, dtype=torch.float64) / still.shape[-1]
+        with shifted_input(input_layer, shares):
             moved = network.synthesis(ws, noise_mode="const")
         return masked_errors(still, moved, shifts, fractional)
 
@@ -72,36 +72,36 @@ def eqt(
 def input_of(generator: nn.Module) -> nn.Module:
     """The module whose `transform` moves the whole picture; ValueError where there is none."""
     family = getattr(getattr(generator, "config", None), "family", "stylegan3")
-    place = getattr(getattr(generator, "synthesis", None), "input", None)
-    if family != "stylegan3" or not isinstance(getattr(place, "transform", None), Tensor):
+    input_layer = getattr(getattr(generator, "synthesis", None), "input", None)
+    if family != "stylegan3" or not isinstance(getattr(input_layer, "transform", None), Tensor):
         what = "another kind" if family == "stylegan3" else f"family {family}"
         raise ValueError(
             f"EQ-T is unsupported for a generator of {what}: it needs an input transform that moves the "
             "whole picture, so use a stylegan3 generator or leave eqt out"
         )
-    return cast(nn.Module, place)
+    return cast(nn.Module, input_layer)
 
 
-def draw_shift(seed: int, index: int, side: int, fractional: bool) -> tuple[float, float]:
-    """Shift (right, down) of one sample in pixels, uniform up to `MAX_SHIFT` of the side along each axis."""
+def draw_shift(seed: int, index: int, resolution: int, fractional: bool) -> tuple[float, float]:
+    """Shift (right, down) of one sample in pixels, uniform up to `MAX_SHIFT` of the size of the image."""
     unit = torch.rand(2, dtype=torch.float64, generator=sample_rng(seed, index, "shift"))
-    pixels = (2 * unit - 1) * MAX_SHIFT * side
+    pixels = (2 * unit - 1) * MAX_SHIFT * resolution
     right, down = (pixels if fractional else pixels.round()).tolist()
     return right, down
 
 
 @contextmanager
-def shifted_input(place: nn.Module, sides: Tensor) -> Iterator[None]:
-    """Within, sample n of a batch is drawn shifted by sides[n] = (right, down), in picture sides."""
-    kept = cast(Tensor, place.transform)
-    moves = torch.eye(3, dtype=torch.float64).repeat(len(sides), 1, 1)
-    # The input takes the inverse of what the picture shall do.
-    moves[:, :2, 2] = -sides
-    place.transform = kept @ moves.to(kept)
+def shifted_input(input_layer: nn.Module, shares: Tensor) -> Iterator[None]:
+    """Shifts image n of a batch within the block by shares[n] = (right, down), [N, 2], of its size."""
+    original = cast(Tensor, input_layer.transform)
+    moves = torch.eye(3, dtype=torch.float64).repeat(len(shares), 1, 1)
+    # The input takes the inverse of the movement of the image.
+    moves[:, :2, 2] = -shares
+    input_layer.transform = original @ moves.to(original)
     try:
         yield
     finally:
-        place.transform = kept
+        input_layer.transform = original
 
 
 def masked_errors(
@@ -109,7 +109,8 @@ def masked_errors(
 ) -> Tensor:
     """Per sample [N, 2], float64: summed squared error over the valid region and number of values there.
 
-    still, moved: pictures [N, C, H, W] of the plain and of the shifted input. shifts: (right, down) in px.
+    still, moved: images [N, C, H, W] of the plain and of the shifted input, in about [-1, 1], not clamped.
+    shifts: (right, down) in pixels.
     """
     sums = []
     for before, after, shift in zip(still, moved, shifts, strict=True):
@@ -132,13 +133,13 @@ def translate(image: Tensor, right: float, down: float, *, lanczos: bool) -> tup
 
 def _translate_last(image: Tensor, shift: float, lanczos: bool) -> tuple[Tensor, Tensor]:
     first, taps = lanczos_taps(shift) if lanczos else (-round(shift), [1.0])
-    side = image.shape[-1]
+    size = image.shape[-1]
     moved = torch.zeros_like(image)
-    valid = torch.ones(side, dtype=torch.bool, device=image.device)
+    valid = torch.ones(size, dtype=torch.bool, device=image.device)
     for offset, tap in enumerate(taps, first):
-        source = torch.arange(side, device=image.device) + offset
-        moved += tap * image[..., source.clamp(0, side - 1)]
-        valid &= (source >= 0) & (source < side)
+        source = torch.arange(size, device=image.device) + offset
+        moved += tap * image[..., source.clamp(0, size - 1)]
+        valid &= (source >= 0) & (source < size)
     return moved, valid
 
 

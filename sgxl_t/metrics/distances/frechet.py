@@ -1,4 +1,4 @@
-"""Frechet distance between two sets of features, or between their moments."""
+"""Frechet distance between two sets of features, or between their statistics."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sgxl_t.metrics.distances.feature_statistics import Moments
+from sgxl_t.metrics.distances.feature_statistics import FeatureStatistics
 
 
 def frechet_distance(x: Any, y: Any, *, ddof: int = 1) -> float:
@@ -34,15 +34,15 @@ def frechet_distance(x: Any, y: Any, *, ddof: int = 1) -> float:
     return float(difference.square().sum() + x.square().sum() + y.square().sum() - 2 * cross)
 
 
-def frechet_from_moments(
-    real: Moments, fake: Moments, *, ddof: int = 1, real_root: Tensor | None = None
+def frechet_from_statistics(
+    real: FeatureStatistics, fake: FeatureStatistics, *, ddof: int = 1, real_root: Tensor | None = None
 ) -> float:
-    """Frechet distance from the moments of two feature sets of one width D; see `frechet_distance`.
+    """Frechet distance from the statistics of two feature sets [N, D], [M, D]; see `frechet_distance`.
 
     real_root: `covariance_root(real, ddof)`, where many sets are compared with one. With S_x = A A^T the
     product S_x S_y has the eigenvalues of A^T S_y A, which is symmetric: they come out real and in less than
     half of the time. At most min(N, M) - 1 of them differ from zero; the rest would add the square roots of
-    rounding errors and is left out. Warns where a side has no more rows than features.
+    rounding errors and is left out. Warns where either has no more rows than features.
     Raises ValueError for rows that are not finite, fewer than 2 rows and widths that differ.
     """
     check_widths(real.dim, fake.dim, "real", "fake")
@@ -51,7 +51,7 @@ def frechet_from_moments(
     if root.ndim != 2 or len(root) != real.dim:
         raise ValueError(
             f"the root has shape {tuple(root.shape)} for {real.dim} features: "
-            "take covariance_root of the real side"
+            "take covariance_root of the real statistics"
         )
     if min(real.n, fake.n) <= real.dim:
         warnings.warn(
@@ -66,11 +66,11 @@ def frechet_from_moments(
     return float(difference.square().sum() + covariance_x.trace() + covariance_y.trace() - 2 * cross)
 
 
-def covariance_root(moments: Moments, ddof: int = 1) -> Tensor:
+def covariance_root(statistics: FeatureStatistics, ddof: int = 1) -> Tensor:
     """A matrix A, float64 [D, min(D, n - 1)], with A A^T equal to the covariance."""
-    covariance = moments.covariance(ddof)
-    rank = min(moments.dim, moments.n - 1)
-    if rank == moments.dim:
+    covariance = statistics.covariance(ddof)
+    rank = min(statistics.dim, statistics.n - 1)
+    if rank == statistics.dim:
         # The triangular root takes a tenth of the time of the eigenvectors; it exists for full rank only.
         root, failed = torch.linalg.cholesky_ex(covariance)
         if not failed:

@@ -27,9 +27,9 @@ def kid(
     """Kernel Inception distance (Binkowski et al. 2018): mean and standard deviation over random subsets.
 
     real, fake: arrays or tensors [N, D], [M, D]; computed in float64 on their device. Each subset holds
-    min(subset_size, N, M) rows of either side, drawn without repetition. The standard deviation is that of
+    min(subset_size, N, M) rows of either set, drawn without repetition. The standard deviation is that of
     the population. Not multiplied by 1000; slightly negative values are possible since the estimate is
-    unbiased. The draws, generated side first, are those torch-fidelity makes for the same seed.
+    unbiased. Rows are drawn, generated ones first, as torch-fidelity draws them for the same seed.
     Raises ValueError for values that are not finite, fewer than 2 rows, widths that differ and no subsets.
     """
     real, fake = feature_sets(real, fake)
@@ -40,15 +40,15 @@ def kid(
     size = min(subset_size, len(real), len(fake))
     # Unlike newer generators, this one draws the same numbers in every version of numpy.
     random = np.random.RandomState(seed)
-    draws = (
+    subsets_of_rows = (
         (random.choice(len(fake), size, replace=False), random.choice(len(real), size, replace=False))
         for _ in range(subsets)
     )
-    return kid_of_subsets(real, fake, ((ours, theirs) for theirs, ours in draws))
+    return kid_of_subsets(real, fake, ((ours, theirs) for theirs, ours in subsets_of_rows))
 
 
 def kid_of_subsets(real: Any, fake: Any, indices: Iterable[tuple[Any, Any]]) -> tuple[float, float]:
-    """`kid` over given subsets: pairs of row numbers of the real and of the generated side."""
+    """`kid` over given subsets: pairs of row numbers of real and of generated features."""
     real, fake = feature_sets(real, fake)
     values = [
         kid_full(real[torch.as_tensor(ours).long()], fake[torch.as_tensor(theirs).long()])

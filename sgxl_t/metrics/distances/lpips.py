@@ -1,4 +1,4 @@
-"""LPIPS on VGG16: how different two pictures look (Zhang et al. 2018, section 3, the "lin" variant)."""
+"""LPIPS on VGG16: how different two images look (Zhang et al. 2018, section 3, the "lin" variant)."""
 
 from __future__ import annotations
 
@@ -7,19 +7,17 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torchvision.models import vgg
 
 from sgxl_t.files.cache import cache_folder
-from sgxl_t.metrics.features.base import state_hash
+from sgxl_t.metrics.features.base import IMAGENET_MEAN, IMAGENET_STD, state_hash
 from sgxl_t.metrics.features.weights import fill, read_safetensors, read_state_dict
-from sgxl_t.networks.weights.hub import MissingWeightsError
-
-LAYOUT = (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512)
-"""Widths of the convolutions; 0 halves the picture. The last pooling of VGG16 is not needed."""
+from sgxl_t.networks.weights.missing import MissingWeightsError
 
 TAPPED = (3, 8, 15, 22, 29)
-"""Positions whose output is compared: the last rectified convolution of each of the five resolutions."""
-
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Layers of VGG16 whose output is compared: the last ReLU of each of the five resolutions."""
+WIDTHS = (64, 128, 256, 512, 512)
+"""Their channels."""
 
 FEATURES_URL = "https://download.pytorch.org/models/vgg16-397923af.pth"
 HEADS_URL = "https://github.com/richzhang/PerceptualSimilarity/raw/master/lpips/weights/v0.1/vgg.pth"
@@ -27,13 +25,6 @@ SOURCES = (
     f"put vgg16-397923af.pth ({FEATURES_URL}) and vgg.pth ({HEADS_URL}) into one folder and name it, "
     "--weights lpips=FOLDER"
 )
-
-
-class MissingLpipsError(MissingWeightsError):
-    """The weights of LPIPS are not where they should be; the message says where to get them."""
-
-    def __init__(self, path: Path) -> None:
-        ValueError.__init__(self, f"{path} holds no weights of LPIPS: {SOURCES}")
 
 
 class Lpips(nn.Module):
@@ -48,25 +39,15 @@ class Lpips(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        widths, channels = [], 3
-        for width in LAYOUT:
-            if width == 0:
-                layers.append(nn.MaxPool2d(2))
-                continue
-            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(inplace=False)]
-            channels = width
-            if len(layers) - 1 in TAPPED:
-                widths.append(width)
-        self.features = nn.Sequential(*layers)
-        for index, width in enumerate(widths):
+        self.features = vgg.make_layers(vgg.cfgs["D"])[: TAPPED[-1] + 1]
+        for index, width in enumerate(WIDTHS):
             head = nn.Sequential(nn.Identity(), nn.Conv2d(width, 1, 1, bias=False))
             self.add_module(f"lin{index}", nn.ModuleDict({"model": head}))
         for name, values in zip(("mean", "std"), _normalisation(), strict=True):
             self.register_buffer(name, values, persistent=False)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """Distances [N] of pictures x and y [N, 3, H, W] in [0, 255], sides of at least 16 px.
+        """Distances [N] of pictures x and y [N, 3, H, W] in [0, 255], at least 16 px each way.
 
         Per tapped layer: features of unit length, squared difference weighted by channel, mean over places.
         """
@@ -83,12 +64,12 @@ class Lpips(nn.Module):
                 f"pictures of shape {tuple(images.shape)} do not fit LPIPS: give [N, 3, H, W] from 16 px up"
             )
         x = (images / 255 - self.mean) / self.std
-        kept = []
+        tapped = []
         for index, layer in enumerate(self.features):
             x = layer(x)
             if index in TAPPED:
-                kept.append(x)
-        return kept
+                tapped.append(x)
+        return tapped
 
 
 def _unit(x: Tensor) -> Tensor:
@@ -102,14 +83,14 @@ def load_lpips(path: str | Path | None = None) -> Lpips:
     path: a .safetensors, .pth or .pt file with all tensors, or a folder of such files, as the two public ones
     are; none means `weights/lpips` in the cache. Tensors must fit by name and shape; only VGG16's unused
     classifier may stand beside them.
-    MissingLpipsError without a file; ValueError for a broken one or for other tensors.
+    MissingWeightsError without a file; ValueError for a broken one or for other tensors.
     """
     path = cache_folder() / "weights" / "lpips" if path is None else Path(path).expanduser()
     files = [path]
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.suffix in (".safetensors", ".pth", ".pt"))
     if not files or not all(file.is_file() for file in files):
-        raise MissingLpipsError(path)
+        raise MissingWeightsError(f"{path} holds no weights of LPIPS: {SOURCES}")
     tensors: dict[str, Tensor] = {}
     for file in files:
         read = read_safetensors if file.suffix == ".safetensors" else read_state_dict
@@ -124,4 +105,4 @@ def load_lpips(path: str | Path | None = None) -> Lpips:
 
 def _normalisation() -> tuple[Tensor, Tensor]:
     """Mean and standard deviation [3, 1, 1] that VGG16 was trained with, of pictures in [0, 1]."""
-    return torch.tensor(MEAN).view(3, 1, 1), torch.tensor(STD).view(3, 1, 1)
+    return torch.tensor(IMAGENET_MEAN).view(3, 1, 1), torch.tensor(IMAGENET_STD).view(3, 1, 1)

@@ -1,4 +1,4 @@
-"""Perceptual path length in W: how far a picture moves for a small step of the style (Karras et al. 2019)."""
+"""Perceptual path length in W: how much an image changes for a small step of w (Karras et al. 2019)."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from sgxl_t.metrics.sampling_rng import (
     per_sample,
     sample_latents,
 )
+from sgxl_t.ops.images import as_rgb
 
 EPSILON = 1e-4
 """Step along the line from one style to the other, as a share of it."""
 
-MAX_SIDE = 256
-"""Larger pictures are box-averaged by whole factors to about this side."""
+MAX_RESOLUTION = 256
+"""Larger images are box-averaged by whole factors to about this size."""
 
 Distance = Callable[[Tensor, Tensor], Tensor]
-"""Two batches of pictures [N, 3, H, W] in [0, 255], float32, to their distances [N]; see lpips.py."""
+"""Two batches of images [N, 3, H, W] in [0, 255], float32, to their distances [N]; see lpips.py."""
 
 
 def ppl(
@@ -39,9 +40,9 @@ def ppl(
 ) -> float:
     """Perceptual path length `ppl2_wend`, lower is smoother (Karras et al. 2019, section 4.1).
 
-    Per sample: the distance of the pictures of w0 and of lerp(w0, w1, 1e-4), over 1e-8, where w0 and w1
+    Per sample: the distance of the images of w0 and of lerp(w0, w1, 1e-4), over 1e-8, where w0 and w1
     belong to one condition and share the constant noise; then the mean without the extreme percents.
-    Pictures are neither cropped, clamped nor quantised.
+    Images are neither cropped, clamped nor quantised.
     distance: `load_lpips(...)`, on the generator's device. conditions: of the samples, for a conditional
     generator, with tokens for one that attends to them. The latents of sample i depend on seed + i alone.
     """
@@ -54,24 +55,20 @@ def ppl(
             network.mapping(sample_latents(seed, indices, network.z_dim, purpose).to(device), cond.c)
             for purpose in ("z", "other end")
         )
-        pictures = [
-            judged(network.synthesis(ws, noise_mode="const", tokens=cond.tokens))
+        images = [
+            lpips_input(network.synthesis(ws, noise_mode="const", tokens=cond.tokens))
             for ws in (start, torch.lerp(start, end, EPSILON))
         ]
-        return distance(*pictures) / EPSILON**2
+        return distance(*images) / EPSILON**2
 
     with exact(device):
         return trimmed_mean(per_sample(distances, count=count, batch_size=batch_size, name="ppl2_wend")[:, 0])
 
 
-def judged(images: Tensor) -> Tensor:
-    """Pictures [N, C, R, R] in [-1, 1] as the distance takes them: [0, 255], RGB, at most about 256 px."""
-    factor = images.shape[-1] // MAX_SIDE
-    if factor > 1:
-        images = F.avg_pool2d(images, factor)
-    if images.shape[1] == 1:
-        images = images.repeat(1, 3, 1, 1)
-    return (images + 1) * 127.5
+def lpips_input(images: Tensor) -> Tensor:
+    """images [N, 1 or 3, R, R] in [-1, 1] -> RGB [N, 3, S, S] in [0, 255]; S: R, at most about 256."""
+    factor = max(1, images.shape[-1] // MAX_RESOLUTION)
+    return (as_rgb(F.avg_pool2d(images, factor)) + 1) * 127.5
 
 
 def trimmed_mean(distances: Tensor) -> float:

@@ -1,4 +1,4 @@
-"""Networks that turn pictures into the features of metrics, by name."""
+"""Networks that turn images into the features of metrics, by name."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import difflib
 from pathlib import Path
 
 from sgxl_t.metrics.features.base import Extractor
-from sgxl_t.metrics.features.known import KNOWN, REFERENCE_SCHEMES, Known
-from sgxl_t.metrics.features.weights import MissingWeightsError
+from sgxl_t.metrics.features.known import KNOWN, REFERENCE_SCHEMES, KnownExtractor
+from sgxl_t.networks.weights.missing import MissingWeightsError
 
 EXTRACTOR_NAMES = tuple(KNOWN)
 
@@ -39,7 +39,7 @@ __all__ = [
     "EXTRACTOR_NAMES",
     "KNOWN",
     "Extractor",
-    "Known",
+    "KnownExtractor",
     "MissingWeightsError",
     "load_extractor",
 ]

@@ -1,4 +1,4 @@
-"""What every extractor of features is: frozen, exact to float32, and known by the hash of its weights."""
+"""What all feature extractors share: frozen, exact to float32, identified by the hash of their weights."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _FP32_SWITCHES = (
 
 
 class Extractor(nn.Module, ABC):
-    """A frozen network that turns pictures into the features of a metric.
+    """A frozen network that turns images into the features of a metric.
 
     name: of the extractor, as `load_extractor` takes it. outputs: name of each output to its width D.
     preprocessing: id of how bytes become the network's input; equal ids mean equal arithmetic.
@@ -50,7 +50,7 @@ class Extractor(nn.Module, ABC):
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """images uint8 [N, 3, H, W] in [0, 255] on the extractor's device -> each output float32 [N, D].
 
-        Runs without autocast and TF32, and without gradients. Grey pictures [N, 1, H, W] are repeated to
+        Runs without autocast and TF32, and without gradients. Gray images [N, 1, H, W] are repeated to
         three channels. ValueError for other types and shapes.
         """
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
@@ -79,7 +79,7 @@ class Extractor(nn.Module, ABC):
 
 
 class Normalise(nn.Module):
-    """Pictures [N, 3, H, W] in [0, 255] less a mean, over a deviation, both given per channel of [0, 1]."""
+    """Images [N, 3, H, W] in [0, 255]: less a mean, over a deviation, both given per channel of [0, 1]."""
 
     mean: Tensor
     std: Tensor

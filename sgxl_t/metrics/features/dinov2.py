@@ -12,10 +12,11 @@ from torch.nn import functional as F
 from sgxl_t.metrics.features.base import IMAGENET_MEAN, IMAGENET_STD, Extractor, Normalise
 from sgxl_t.metrics.features.known import KNOWN
 from sgxl_t.metrics.features.resize import bicubic_antialias
-from sgxl_t.metrics.features.weights import MissingWeightsError, WeightsFile, fill, load_weights
+from sgxl_t.metrics.features.weights import WeightsFile, fill, load_weights, missing_weights
 from sgxl_t.networks.weights import hub
+from sgxl_t.networks.weights.missing import MissingWeightsError
 
-SIDE = 224
+RESOLUTION = 224
 POSITIONS, UNUSED = "pos_embed", "mask_token"
 SCALE_OFFSET = 0.1
 
@@ -24,18 +25,18 @@ class DinoV2Extractor(Extractor):
     """The class token of DINOv2's ViT-L/14 (without registers) after its last norm (Oquab et al. 2023).
 
     Bytes go to 224 x 224 by antialiased bicubic in float, aspect not kept and nothing cropped, and are
-    normalised as ImageNet's. network: timm's transformer. side: what it was built for, in pixels.
+    normalised as ImageNet's. network: timm's transformer. resolution: what it was built for.
     """
 
-    def __init__(self, network: nn.Module, side: int = SIDE) -> None:
+    def __init__(self, network: nn.Module, resolution: int = RESOLUTION) -> None:
         known = KNOWN["dinov2"]
         super().__init__("dinov2", known.outputs, known.preprocessing)
         self.network: Any = network
-        self.side = side
+        self.resolution = resolution
         self.normalise = Normalise(IMAGENET_MEAN, IMAGENET_STD)
 
     def features(self, images: Tensor) -> dict[str, Tensor]:
-        x = self.normalise(bicubic_antialias(images, self.side))
+        x = self.normalise(bicubic_antialias(images, self.resolution))
         return {"class_token": self.network.forward_features(x)[:, 0]}
 
 
@@ -44,7 +45,7 @@ def load_dinov2(name: str, source: WeightsFile | None) -> Extractor:
     reference = KNOWN[name].reference
     architecture = reference.partition(".")[0]
     with torch.device("meta"):
-        network: Any = timm.create_model(architecture, img_size=SIDE, num_classes=0)
+        network: Any = timm.create_model(architecture, img_size=RESOLUTION, num_classes=0)
     rows = network.patch_embed.grid_size[0]
     if source is not None:
         load_weights(network, source, lambda tensors: at_grid(tensors, rows))
@@ -53,8 +54,8 @@ def load_dinov2(name: str, source: WeightsFile | None) -> Extractor:
         trained: Any = hub.fetch(
             reference, lambda: timm.create_model(reference, pretrained=True, num_classes=0)
         )
-    except hub.MissingWeightsError as error:
-        raise MissingWeightsError(name) from error
+    except MissingWeightsError as error:
+        raise missing_weights(name) from error
     fill(network, at_grid(trained.state_dict(), rows), reference)
     return DinoV2Extractor(network)
 
@@ -66,9 +67,9 @@ def at_grid(tensors: dict[str, Tensor], rows: int) -> dict[str, Tensor]:
     """
     tensors = {name: value for name, value in tensors.items() if name != UNUSED}
     positions = tensors.get(POSITIONS)
-    side = round((positions.shape[1] - 1) ** 0.5) if positions is not None and positions.ndim == 3 else 0
-    if positions is not None and side and side**2 == positions.shape[1] - 1:
-        patches = positions[:, 1:].float().transpose(1, 2).unflatten(2, (side, side))
+    own = round((positions.shape[1] - 1) ** 0.5) if positions is not None and positions.ndim == 3 else 0
+    if positions is not None and own and own**2 == positions.shape[1] - 1:
+        patches = positions[:, 1:].float().transpose(1, 2).unflatten(2, (own, own))
         patches = resize_positions(patches, rows).flatten(2).transpose(1, 2)
         tensors[POSITIONS] = torch.cat([positions[:, :1].float(), patches], dim=1)
     return tensors

@@ -1,16 +1,15 @@
-"""The networks that a set of metrics looks through, each loaded once."""
+"""The networks behind a set of metrics, each loaded once."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from sgxl_t.metrics.collect import Extract
+from sgxl_t.metrics.collect import FeatureFunction
 from sgxl_t.metrics.distances.clip_score import ClipScore
 from sgxl_t.metrics.distances.lpips import Lpips, load_lpips
 from sgxl_t.metrics.features import KNOWN, Extractor, load_extractor
@@ -19,23 +18,25 @@ from sgxl_t.metrics.features.weights import find_weights
 from sgxl_t.metrics.protocol import MetricSpec, other_weights
 
 COSINE = "cosine"
-"""The one output of CLIP as a judge of pictures beside their captions."""
+"""Output of a CLIP that compares images with their captions."""
 CLIP = "clip"
-"""Name under which a file gives the weights of the CLIP of captions, where open_clip knows it."""
+"""Name in --weights for the CLIP of CLIP scores, where it is one of open_clip's."""
+CaptionsOf = Callable[[Sequence[int]], Sequence[str]]
+"""Sample indices to the captions of these images."""
 PUBLISHED = ("inception", "inception_clean", "vgg16")
-"""Extractors whose metrics have names of their own, which only the published file may use."""
+"""Extractors whose metrics (fid, is, pr ...) are called so with the published weights only."""
 
 
 @dataclass(frozen=True)
-class About:
-    """What a result says about its extractor."""
+class ExtractorInfo:
+    """What a result states about its extractor; empty where there is none."""
 
     extractor: str = ""
     extractor_hash: str = ""
     preprocessing: str = ""
 
 
-class Shelf:
+class ExtractorCache:
     """Extractors by name on one device. weights, sha256: file or URL, and its hash, by extractor name."""
 
     def __init__(
@@ -52,8 +53,9 @@ class Shelf:
         self._clip_hashes: dict[str, str] = {}
         self._lpips: Lpips | None = None
 
-    def honest(self, spec: MetricSpec) -> MetricSpec:
-        """The spec under a name that its weights deserve; loads nothing but the weights file's hash."""
+    def named_by_weights(self, spec: MetricSpec) -> MetricSpec:
+        """The spec, renamed where its extractor has other weights than the published ones: fid becomes
+        fd_inception. Reads the weights file for its hash and loads nothing."""
         if spec.extractor not in PUBLISHED:
             return spec
         named, sha256 = self._file(spec.extractor)
@@ -76,7 +78,7 @@ class Shelf:
         return self.weights.get(named), self.sha256.get(named)
 
     def clip(self, reference: str) -> ClipScore:
-        """The judge of captions."""
+        """The CLIP that compares images with captions."""
         if reference not in self._clips:
             weights, sha256 = self._file(CLIP) if reference.startswith("open_clip:") else (None, None)
             scorer = ClipScore(reference, weights=weights, sha256=sha256)
@@ -86,35 +88,32 @@ class Shelf:
         return self._clips[reference]
 
     def lpips(self) -> Lpips:
-        """The distance of path lengths."""
+        """The image distance of path lengths."""
         if self._lpips is None:
             self._lpips = load_lpips(self.weights.get("lpips")).to(self.device)
         return self._lpips
 
-    def about(self, spec: MetricSpec) -> About:
-        """Name, hash and preprocessing of what a metric looks through; loads it."""
+    def info(self, spec: MetricSpec) -> ExtractorInfo:
+        """Name, hash and preprocessing of the extractor of a metric; loads it."""
         if spec.reduction == "clip_score":
             scorer = self.clip(spec.extractor)
-            return About(spec.extractor, self._clip_hashes[spec.extractor], scorer.preprocessing)
+            return ExtractorInfo(spec.extractor, self._clip_hashes[spec.extractor], scorer.preprocessing)
         if spec.reduction == "ppl":
-            return About("lpips", self.lpips().weight_hash, "box mean to about 256, [0, 255]")
+            return ExtractorInfo("lpips", self.lpips().weight_hash, "box mean to about 256, [0, 255]")
         if not spec.extractor:
-            return About()
+            return ExtractorInfo()
         found = self.extractor(spec.extractor)
-        return About(found.name, found.weight_hash, found.preprocessing)
+        return ExtractorInfo(found.name, found.weight_hash, found.preprocessing)
 
-    def width(self, spec: MetricSpec) -> int:
-        """Numbers per picture."""
-        return 1 if spec.reduction == "clip_score" else self.extractor(spec.extractor).outputs[spec.output]
-
-    def extract(self, spec: MetricSpec, captions: Any = None) -> Extract:
-        """Pictures to features. captions: indices to captions, for CLIP scores."""
+    def function(self, spec: MetricSpec, captions: CaptionsOf | None = None) -> FeatureFunction:
+        """From images to the features of a metric. captions: by sample index, for CLIP scores."""
         if spec.reduction == "clip_score":
             scorer = self.clip(spec.extractor)
 
             def cosines(images: Tensor, indices: Sequence[int]) -> dict[str, Tensor]:
+                assert captions is not None
                 return {COSINE: scorer.cosines(images, captions(indices))[:, None]}
 
-            return cosines
+            return FeatureFunction(cosines, {COSINE: 1})
         network = self.extractor(spec.extractor)
-        return lambda images, indices: network(images.to(self.device))
+        return FeatureFunction(lambda images, _: network(images.to(self.device)), network.outputs)

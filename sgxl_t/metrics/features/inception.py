@@ -1,4 +1,4 @@
-"""The Inception of FID: TensorFlow's graph of 2015-12-05 on torchvision's blocks.
+"""The Inception of FID: TensorFlow's graph of 2015-12-05, of torch-fidelity's blocks.
 
 Heusel et al. 2017 (FID), Salimans et al. 2016 (IS), Nash et al. 2021 (spatial features of sFID), Parmar et
 al. 2022 (antialiased input). It differs from torchvision's network in its poolings and its 1008 outputs, and
@@ -8,19 +8,19 @@ takes weights under torchvision's names.
 from __future__ import annotations
 
 import zlib
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-from torchvision.models import inception as blocks
+from torchvision.models import Inception3
 
 from sgxl_t.metrics.features.base import COUNTERS, Extractor
 from sgxl_t.metrics.features.known import KNOWN
 from sgxl_t.metrics.features.resize import bicubic_antialias, tf1_bilinear
-from sgxl_t.metrics.features.weights import MissingWeightsError, WeightsFile, fill, load_weights
+from sgxl_t.metrics.features.weights import WeightsFile, fill, load_weights, missing_weights
 
-SIDE = 299
+RESOLUTION = 299
 CLASSES = 1008
 SPATIAL_CHANNELS = 7
 """Leading channels of Mixed_6d whose 17 x 17 map are the spatial features: 7 * 17 * 17 = 2023."""
@@ -32,70 +32,34 @@ _TO_SPATIAL = (
 _TO_POOL3 = ("Mixed_6e", "Mixed_7a", "Mixed_7b", "Mixed_7c")
 
 
-def _average(x: Tensor) -> Tensor:
-    """3 x 3 mean over the pixels there are, as TensorFlow pads."""
-    return F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)
+def _fid_blocks() -> Any:
+    """torch-fidelity's blocks: torchvision's with the poolings of TensorFlow's graph.
 
-
-class _InceptionA(blocks.InceptionA):
-    def _forward(self, x: Tensor) -> list[Tensor]:
-        narrow = self.branch5x5_2(self.branch5x5_1(x))
-        double = self.branch3x3dbl_3(self.branch3x3dbl_2(self.branch3x3dbl_1(x)))
-        return [self.branch1x1(x), narrow, double, self.branch_pool(_average(x))]
-
-
-class _InceptionC(blocks.InceptionC):
-    def _forward(self, x: Tensor) -> list[Tensor]:
-        single = self.branch7x7_3(self.branch7x7_2(self.branch7x7_1(x)))
-        double = self.branch7x7dbl_3(self.branch7x7dbl_2(self.branch7x7dbl_1(x)))
-        double = self.branch7x7dbl_5(self.branch7x7dbl_4(double))
-        return [self.branch1x1(x), single, double, self.branch_pool(_average(x))]
-
-
-class _InceptionE(blocks.InceptionE):
-    def pool(self, x: Tensor) -> Tensor:
-        return _average(x)
-
-    def _forward(self, x: Tensor) -> list[Tensor]:
-        single = self.branch3x3_1(x)
-        double = self.branch3x3dbl_2(self.branch3x3dbl_1(x))
-        return [
-            self.branch1x1(x),
-            self.branch3x3_2a(single),
-            self.branch3x3_2b(single),
-            self.branch3x3dbl_3a(double),
-            self.branch3x3dbl_3b(double),
-            self.branch_pool(self.pool(x)),
-        ]
-
-
-class _LastInceptionE(_InceptionE):
-    """The graph's last block takes the maximum, an oddity that FID has kept."""
-
-    def pool(self, x: Tensor) -> Tensor:
-        return F.max_pool2d(x, 3, stride=1, padding=1)
+    Their averages leave the padding out, and the last block takes the maximum, an oddity that FID has kept.
+    """
+    try:
+        from torch_fidelity import feature_extractor_inceptionv3
+    except ImportError as error:
+        raise ValueError(
+            "the Inception network comes with torch-fidelity, which cannot be imported "
+            f"({error}): pip install 'sgxl-t[metrics]', or measure with fd_local:FOLDER"
+        ) from error
+    return feature_extractor_inceptionv3
 
 
 class FIDInception(nn.Module):
-    """Pictures [N, 3, 299, 299] in [-1, 1) to pool3 [N, 2048], spatial [N, 2023] and logits [N, 1008].
+    """Images [N, 3, 299, 299] in [-1, 1) to pool3 [N, 2048], spatial [N, 2023] and logits [N, 1008].
 
     classifier: without it there are no logits. The logits leave out the bias, as the inception score asks.
     """
 
     def __init__(self, *, classifier: bool = True) -> None:
         super().__init__()
-        conv = blocks.BasicConv2d
-        kinds = [
-            conv,
-            _InceptionA,
-            blocks.InceptionB,
-            _InceptionC,
-            blocks.InceptionD,
-            _InceptionE,
-            nn.Identity,
-        ]
-        whole = blocks.Inception3(CLASSES, aux_logits=False, inception_blocks=kinds, init_weights=False)
-        whole.Mixed_7c = _LastInceptionE(2048)
+        fid = _fid_blocks()
+        kinds = [fid.BasicConv2d, fid.InceptionA, fid.InceptionB, fid.InceptionC, fid.InceptionD]
+        kinds += [fid.InceptionE_1, nn.Identity]
+        whole = Inception3(CLASSES, aux_logits=False, inception_blocks=kinds, init_weights=False)
+        whole.Mixed_7c = fid.InceptionE_2(2048)
         for name in (*_TO_SPATIAL, *_TO_POOL3):
             self.add_module(name, getattr(whole, name))
         self.fc = whole.fc if classifier else None
@@ -126,9 +90,9 @@ class InceptionExtractor(Extractor):
 
     def features(self, images: Tensor) -> dict[str, Tensor]:
         if self.name == "inception_clean":
-            x = bicubic_antialias(images, SIDE).clamp(0, 255)
+            x = bicubic_antialias(images, RESOLUTION).clamp(0, 255)
         else:
-            x = tf1_bilinear(images, SIDE)
+            x = tf1_bilinear(images, RESOLUTION)
         outputs = self.network((x - 128) / 128)
         return {name: outputs[name] for name in self.outputs}
 
@@ -143,7 +107,7 @@ def load_inception(name: str, source: WeightsFile | None) -> Extractor:
     if name == "inception_hash":
         fill(network, hash_weights(network), name)
     elif source is None:
-        raise MissingWeightsError(name)
+        raise missing_weights(name)
     else:
         load_weights(network, source, _without_classifier if name == "rinception" else dict)
     return InceptionExtractor(name, network)
@@ -168,7 +132,7 @@ def hash_uniform(seed: int, count: int) -> np.ndarray:
 
 
 def hash_weights(network: nn.Module) -> dict[str, Tensor]:
-    """Pseudo weights of convolutions, batch norms and one classifier `fc`, float32, by their names alone.
+    """Pseudo weights of convolutions, batch norms and one classifier `fc`, float32, made from their names.
 
     Seeded by the CRC-32 of each name. Convolutions and the classifier keep the variance of their input;
     means, gains and offsets are spread a little, so that every mistake in using them shows.

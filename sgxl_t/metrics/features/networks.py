@@ -1,4 +1,4 @@
-"""Any feature network as an extractor, where the well-known weights are absent or do not fit the pictures."""
+"""Any feature network as an extractor, where the well-known weights are missing or do not suit the images."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from sgxl_t.networks.backbones.feature_networks import FeatureNetwork, load_feat
 class NetworkExtractor(Extractor):
     """The pooled features of a network by reference, as `load_feature_network` takes it.
 
-    Pictures go to the side the network was trained on by antialiased bicubic in float, then to [0, 1].
+    Images are resized to what the network was trained on, antialiased bicubic in float, then to [0, 1].
     """
 
     def __init__(self, reference: str) -> None:
         network = load_feature_network(reference)
-        side = network.input_size
-        resized = "own-side" if side is None else f"bicubic-antialias-{side}"
+        size = network.input_size
+        resized = "own-side" if size is None else f"bicubic-antialias-{size}"
         super().__init__(reference, {"pooled": network.embed_dim}, f"{resized}-own-mean")
         self.network: FeatureNetwork = network
 
     def features(self, images: Tensor) -> dict[str, Tensor]:
-        side = self.network.input_size
-        x = images.float() if side is None else bicubic_antialias(images, side).clamp(0, 255)
+        size = self.network.input_size
+        x = images.float() if size is None else bicubic_antialias(images, size).clamp(0, 255)
         return {"pooled": self.network.pooled(x / 255)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sgxl_t.metrics.features.base import Extractor
-from sgxl_t.metrics.features.clip import load_clip_tower
+from sgxl_t.metrics.features.clip import load_clip_extractor
 from sgxl_t.metrics.features.dinov2 import load_dinov2
 from sgxl_t.metrics.features.inception import load_inception
 from sgxl_t.metrics.features.known import KNOWN
@@ -20,9 +20,9 @@ LOADERS: dict[str, Loader] = {
     "rinception": load_inception,
     "inception_hash": load_inception,
     "vgg16": load_vgg16,
-    "clip_vit_b32": load_clip_tower,
-    "clip_vit_l14_datacomp": load_clip_tower,
-    "clip_vit_l14_336": load_clip_tower,
+    "clip_vit_b32": load_clip_extractor,
+    "clip_vit_l14_datacomp": load_clip_extractor,
+    "clip_vit_l14_336": load_clip_extractor,
     "dinov2": load_dinov2,
 }
 """Every name of KNOWN with what builds it from its name and its weights file, or none."""

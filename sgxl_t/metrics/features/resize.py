@@ -8,10 +8,10 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-Size = int | tuple[int, int]
+TargetSize = int | tuple[int, int]
 
 
-def tf1_bilinear(images: Tensor, size: Size) -> Tensor:
+def tf1_bilinear(images: Tensor, size: TargetSize) -> Tensor:
     """images [N, C, H, W], bytes or floats -> float32 [N, C, *size] by TensorFlow 1's ResizeBilinear.
 
     size: height and width, or one number for both. Output pixel i reads input position i * in / out, without
@@ -38,7 +38,7 @@ def _positions(length: int, count: int, device: torch.device) -> tuple[Tensor, T
     return low, (low + 1).clamp_max(length - 1), source - low
 
 
-def bicubic_antialias(images: Tensor, size: Size) -> Tensor:
+def bicubic_antialias(images: Tensor, size: TargetSize) -> Tensor:
     """images [N, C, H, W], bytes or floats -> float32 [N, C, *size] by antialiased bicubic (a = -0.5).
 
     As Pillow's BICUBIC on float pictures, and JAX's. Nothing is rounded or clipped: values may overshoot the
@@ -51,12 +51,12 @@ def bicubic_antialias(images: Tensor, size: Size) -> Tensor:
     return F.interpolate(images, (height, width), mode="bicubic", align_corners=False, antialias=True)
 
 
-def bicubic_uint8(images: Tensor, size: Size) -> Tensor:
+def bicubic_uint8(images: Tensor, size: TargetSize) -> Tensor:
     """images uint8 [N, C, H, W] -> uint8 [N, C, *size], exactly Pillow's BICUBIC; on the CPU inside."""
     return _pillow(images, size, Image.Resampling.BICUBIC)
 
 
-def lanczos_uint8(images: Tensor, size: Size) -> Tensor:
+def lanczos_uint8(images: Tensor, size: TargetSize) -> Tensor:
     """images uint8 [N, C, H, W] -> uint8 [N, C, *size], exactly Pillow's LANCZOS; on the CPU inside.
 
     Data sets are prepared with it, and so are generated pictures that are measured at a smaller size.
@@ -64,7 +64,7 @@ def lanczos_uint8(images: Tensor, size: Size) -> Tensor:
     return _pillow(images, size, Image.Resampling.LANCZOS)
 
 
-def _pillow(images: Tensor, size: Size, method: Image.Resampling) -> Tensor:
+def _pillow(images: Tensor, size: TargetSize, method: Image.Resampling) -> Tensor:
     height, width = _pair(size)
     if images.dtype != torch.uint8:
         raise ValueError(f"images of {images.dtype} were given: Pillow's resizing takes uint8 in [0, 255]")
@@ -77,5 +77,5 @@ def _pillow(images: Tensor, size: Size, method: Image.Resampling) -> Tensor:
     return result.reshape(*images.shape[:-2], height, width).to(images.device)
 
 
-def _pair(size: Size) -> tuple[int, int]:
+def _pair(size: TargetSize) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else size

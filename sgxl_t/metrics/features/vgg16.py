@@ -9,9 +9,9 @@ from torchvision.models.vgg import VGG, vgg16
 from sgxl_t.metrics.features.base import IMAGENET_MEAN, IMAGENET_STD, Extractor, Normalise
 from sgxl_t.metrics.features.known import KNOWN
 from sgxl_t.metrics.features.resize import tf1_bilinear
-from sgxl_t.metrics.features.weights import MissingWeightsError, WeightsFile, load_weights
+from sgxl_t.metrics.features.weights import WeightsFile, load_weights, missing_weights
 
-SIDE = 224
+RESOLUTION = 224
 FC2 = 5
 """Layers of the classifier up to the ReLU after its second linear layer."""
 
@@ -31,7 +31,7 @@ class VGG16Extractor(Extractor):
         self.normalise = Normalise(IMAGENET_MEAN, IMAGENET_STD)
 
     def features(self, images: Tensor) -> dict[str, Tensor]:
-        x = self.normalise(tf1_bilinear(images, SIDE))
+        x = self.normalise(tf1_bilinear(images, RESOLUTION))
         x = self.network.avgpool(self.network.features(x)).flatten(1)
         return {"fc2": self.network.classifier[:FC2](x)}
 
@@ -39,7 +39,7 @@ class VGG16Extractor(Extractor):
 def load_vgg16(name: str, source: WeightsFile | None) -> Extractor:
     """VGG16 with torchvision's ImageNet weights, or others under the same names."""
     if source is None:
-        raise MissingWeightsError(name)
+        raise missing_weights(name)
     with torch.device("meta"):
         network = vgg16()
     load_weights(network, source)

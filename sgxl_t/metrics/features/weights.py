@@ -1,4 +1,4 @@
-"""Weights of extractors: found or fetched, checked, read without running code, and kept as safetensors."""
+"""Weights of extractors: found or fetched, checked, read without running code, cached as safetensors."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import contextlib
 import hashlib
 import http.client
 import re
+import socket
+import sys
 import urllib.error
-import urllib.request
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,32 +19,27 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from sgxl_t.files.cache import cache_folder
 from sgxl_t.files.tensors import write_tensors
 from sgxl_t.files.whole import whole_file
 from sgxl_t.metrics.features.base import COUNTERS
 from sgxl_t.metrics.features.known import KNOWN
-from sgxl_t.networks.weights import hub
+from sgxl_t.networks.weights.missing import MissingWeightsError
 
-CHUNK = 2**20
 TIMEOUT_SECONDS = 30.0
 """Longest wait for a server's next bytes."""
 
 
-class MissingWeightsError(hub.MissingWeightsError):
-    """The weights of a named extractor cannot be had; the message says which file, from where, where to."""
-
-    def __init__(self, name: str) -> None:
-        known = KNOWN[name]
-        fetch = "connect to the hub once, " if known.reference else ""
-        ValueError.__init__(
-            self,
-            f"the weights of {name} are missing: {fetch}put {known.file} ({known.origin}) into "
-            f"{cache_folder() / 'weights'}, or name the file with --weights {name}=FILE; without it, "
-            "fd_local:FOLDER measures with a network made by `sgxl-t features train`",
-        )
+def missing_weights(name: str) -> MissingWeightsError:
+    """The error for a named extractor without weights: which file, from where, and where to put it."""
+    known = KNOWN[name]
+    fetch = "connect to the hub once, " if known.reference else ""
+    return MissingWeightsError(
+        f"the weights of {name} are missing: {fetch}put {known.file} ({known.origin}) into "
+        f"{cache_folder() / 'weights'}, or name the file with --weights {name}=FILE; without it, "
+        "fd_local:FOLDER measures with a network made by `sgxl-t features train`"
+    )
 
 
 @dataclass(frozen=True)
@@ -90,42 +86,51 @@ def _in_place(name: str, wanted: str) -> WeightsFile | None:
 
 
 def _checked(path: Path, wanted: str) -> WeightsFile:
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = _sha256(path)
     if wanted and found != wanted:
         raise ValueError(f"{path} has the SHA-256 {found} instead of {wanted}: fetch the file again")
     return WeightsFile(path, found)
 
 
 def _download(url: str, wanted: str) -> WeightsFile:
-    """Fetches into the cache; a file is there whole and checked, or not at all."""
+    """Fetches a file into the cache, where it appears whole and with the right hash, or not at all."""
     if not wanted:
         raise ValueError(f"{url} cannot be trusted without its hash: add #sha256= and its 64 hex digits")
     name = re.sub("[^A-Za-z0-9._-]", "_", url.rpartition("/")[2].partition("?")[0]) or "weights"
     path = cache_folder() / "downloads" / f"{wanted[:16]}-{name}"
     if path.is_file():
         return _checked(path, wanted)
-    digest = hashlib.sha256()
-    with replacing(path) as part:
+    with replacing(path) as part, _timeout(TIMEOUT_SECONDS):
         try:
-            with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as answer, part.open("wb") as file:
-                total = int(answer.headers.get("Content-Length") or 0) or None
-                with tqdm(total=total, unit="B", unit_scale=True, desc=name, disable=None) as bar:
-                    while chunk := answer.read(CHUNK):
-                        digest.update(chunk)
-                        file.write(chunk)
-                        bar.update(len(chunk))
+            torch.hub.download_url_to_file(url, str(part), progress=sys.stderr.isatty())
         except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise ValueError(
                 f"{url} could not be fetched ({reason}): fetch it another way and give the file"
             ) from error
-        if digest.hexdigest() != wanted:
+        found = _sha256(part)
+        if found != wanted:
             raise ValueError(
-                f"{url} has the SHA-256 {digest.hexdigest()} instead of {wanted}: nothing was kept, "
+                f"{url} has the SHA-256 {found} instead of {wanted}: nothing was kept, "
                 "check the address and the hash"
             )
     return WeightsFile(path, wanted)
+
+
+@contextlib.contextmanager
+def _timeout(seconds: float) -> Iterator[None]:
+    """New connections fail when nothing arrives for so long; torch.hub has no option for it."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextlib.contextmanager

@@ -60,24 +60,22 @@ class AttributeNet(nn.Module):
         self.heads = nn.ModuleDict({name: nn.Linear(dim, count) for name, count in classes.items()})
 
     def forward(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Features [N, dim] and per attribute the logits [N, count]."""
+        """Features [N, dim] and per attribute the logits [N, count] of images uint8 [N, 3, R, R]."""
         features = self.trunk(images)
         return features, {name: head(F.gelu(features)) for name, head in self.heads.items()}
 
 
 class JudgeClip(nn.Module):
-    """Joint space of pictures and captions with a bag-of-words text tower.
+    """Joint space of images and captions; a caption is a bag of words.
 
-    vocabulary: known words; others are passed over. Both towers give unit vectors [N, dim].
+    vocab: known words; others are ignored. Both encoders give unit vectors [N, dim].
     """
 
-    def __init__(
-        self, widths: Sequence[int], dim: int, vocabulary: Sequence[str], stem_stride: int = 1
-    ) -> None:
+    def __init__(self, widths: Sequence[int], dim: int, vocab: Sequence[str], stem_stride: int = 1) -> None:
         super().__init__()
         self.image = JudgeCnn(widths, dim, stem_stride)
-        self.vocabulary = {word: index for index, word in enumerate(vocabulary)}
-        self.words = nn.EmbeddingBag(len(vocabulary), dim, mode="sum")
+        self.vocab = {word: index for index, word in enumerate(vocab)}
+        self.words = nn.EmbeddingBag(len(vocab), dim, mode="sum")
         self.text = nn.Sequential(nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
         self.log_scale = nn.Parameter(torch.tensor(2.5))
 
@@ -88,8 +86,7 @@ class JudgeClip(nn.Module):
     def encode_text(self, captions: Sequence[str]) -> Tensor:
         """Captions to unit vectors [N, dim]; the order of words does not matter."""
         bags = [
-            [self.vocabulary[word] for word in words(caption) if word in self.vocabulary]
-            for caption in captions
+            [self.vocab[word] for word in split_words(caption) if word in self.vocab] for caption in captions
         ]
         starts = torch.tensor([0] + [len(bag) for bag in bags[:-1]]).cumsum(0)
         flat = torch.tensor([index for bag in bags for index in bag], dtype=torch.int64)
@@ -97,12 +94,12 @@ class JudgeClip(nn.Module):
         return F.normalize(self.text(self.words(flat.to(device), starts.to(device))), dim=-1)
 
     def loss(self, images: Tensor, captions: Sequence[str]) -> Tensor:
-        """Symmetric contrastive loss of matched pairs; used by the script that makes the judges."""
+        """Symmetric contrastive loss of images uint8 [N, 3, R, R] and their captions, to make the judges."""
         similarity = self.log_scale.exp() * self.encode_image(images) @ self.encode_text(captions).T
         target = torch.arange(len(similarity), device=similarity.device)
         return (F.cross_entropy(similarity, target) + F.cross_entropy(similarity.T, target)) / 2
 
 
-def words(caption: str) -> list[str]:
+def split_words(caption: str) -> list[str]:
     """Lower-case words of a caption in order."""
     return re.findall(r"[a-z0-9']+", caption.lower())

@@ -1,4 +1,4 @@
-"""Judges of the embedded data: small networks that read what generated pictures show.
+"""Judges of the embedded data: small networks that recognise what generated images show.
 
 They ship in the package as trained by `scripts/train_judges.py`. No network that trains a generator
 (features, guidance, class table, text encoder) shares their weights, architecture or random seeds.
@@ -31,16 +31,16 @@ JUDGE_FILES = {
 }
 """Data set reference and resolution to the file of the judge; the first of a data set is its default."""
 TRAINING_COUNT = 4000
-"""Training pictures on the real side of distances, at most."""
+"""Training images that distances compare with, at most."""
 CAPTIONS = 256
 """Captions to choose from in retrieval, at most."""
 SMALL_COUNT = 1000
-"""Pictures on each side of the headline distance, at most; all there are take part in `frechet_all`."""
+"""Images of each kind in the headline distance, at most; `frechet_all` takes all there are."""
 _BATCH = 256
 
 
 class Judge:
-    """Reads attributes of pictures and compares them with real ones. Images are uint8 [N, 3, R, R].
+    """Recognises attributes of images and compares them with real ones. Images are uint8 [N, 3, R, R].
 
     R is the judge's resolution, a multiple of it, which is reduced by averaging, or a part of it, which is
     enlarged bicubically. attributes: names in order with their number of values; `requested` is int64
@@ -82,11 +82,11 @@ class Judge:
         return self
 
     def features(self, images: Tensor) -> Tensor:
-        """The judge's own features [N, dim]."""
+        """The judge's own features, float32 [N, dim], of images uint8 [N, 3, R, R]."""
         return torch.cat([self.net(part)[0].cpu() for part in self._parts(images)])
 
     def read(self, images: Tensor) -> Tensor:
-        """What the pictures show: int64 [N, len(attributes)]."""
+        """What images uint8 [N, 3, R, R] show: int64 [N, len(attributes)]."""
         answers = [
             torch.stack([logits.argmax(1).cpu() for logits in self.net(part)[1].values()], dim=1)
             for part in self._parts(images)
@@ -96,7 +96,10 @@ class Judge:
     def accuracy(
         self, images: Tensor, requested: Tensor, attributes: Sequence[str] | None = None
     ) -> dict[str, float]:
-        """Share of pictures read as requested, by attribute and for `all` of these attributes together."""
+        """Share of images recognised as requested, by attribute and for `all` of these attributes together.
+
+        images: uint8 [N, 3, R, R]. requested: int64 [N, len(attributes)].
+        """
         names = list(self.attributes) if attributes is None else list(attributes)
         columns = self._columns(names)
         requested = requested.reshape(len(images), -1).cpu()
@@ -110,26 +113,29 @@ class Judge:
         return {"all": float(right.all(1).double().mean()), **dict(zip(names, shares, strict=True))}
 
     def retrieval_at_1(self, images: Tensor, requested: Tensor, captions: Sequence[str]) -> float:
-        """Share of pictures whose own caption is the nearest of at most 256 with distinct attributes."""
+        """Share of images whose own caption is the nearest of at most 256 with distinct attributes.
+
+        images: uint8 [N, 3, R, R]. requested: int64 [N, len(attributes)]. captions: one per image.
+        """
         first: dict[tuple[int, ...], int] = {}
         for index, row in enumerate(requested.reshape(len(images), -1).tolist()):
             first.setdefault(tuple(row), index)
         chosen = list(first.values())[:CAPTIONS]
-        pictures, texts = self._embed(images[chosen], [captions[index] for index in chosen])
-        nearest = (pictures @ texts.T).argmax(1)
+        pictured, texts = self._embed(images[chosen], [captions[index] for index in chosen])
+        nearest = (pictured @ texts.T).argmax(1)
         return float((nearest == torch.arange(len(chosen))).double().mean())
 
     def clip_score(self, images: Tensor, captions: Sequence[str]) -> float:
-        """Mean cosine of pictures and their captions in the judge's own CLIP."""
-        pictures, texts = self._embed(images, captions)
-        return float((pictures * texts).sum(1).double().mean())
+        """Mean cosine of images uint8 [N, 3, R, R] and their captions in the judge's own CLIP."""
+        pictured, texts = self._embed(images, captions)
+        return float((pictured * texts).sum(1).double().mean())
 
     def _embed(self, images: Tensor, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Unit vectors [N, dim] of pictures and captions."""
+        """Unit vectors [N, dim] of images and of captions."""
         if self.clip is None:
             raise ValueError(f"the judge of {self.reference} knows no captions: leave them out")
-        pictures = torch.cat([self.clip.encode_image(part).cpu() for part in self._parts(images)])
-        return pictures, self.clip.encode_text(list(captions)).cpu()
+        pictured = torch.cat([self.clip.encode_image(part).cpu() for part in self._parts(images)])
+        return pictured, self.clip.encode_text(list(captions)).cpu()
 
     def report(
         self,
@@ -140,38 +146,38 @@ class Judge:
         attributes: Sequence[str] | None = None,
         at: int | None = None,
     ) -> dict[str, Any]:
-        """All figures of generated pictures, each beside its value on real ones.
+        """All numbers of generated images uint8 [N, 3, R, R], each beside its value on real ones.
 
-        The requests should follow the `test` split (its labels or captions), since the pictures are compared
-        with real ones as a whole. Real pictures have the side of the generated ones, at most the judge's, and
-        go the same way into the judge. at: another side for both, at most the judge's; generated pictures are
-        brought to it first, bicubically where they are smaller. Pictures of 32 px at 64 thus meet real ones
-        of 64 px, and the sharpness that they lack counts against them.
+        requested: int64 [N, len(attributes)], and captions should follow the `test` split, since the images
+        are compared with real ones as a whole. Real images have the resolution of the generated ones, at
+        most the judge's, and are resized for the judge in the same way. at: another resolution for both, at
+        most the judge's; generated images are resized to it first, bicubically where they are smaller. Images
+        of 32 px with at=64 are thus compared with real ones of 64 px, and their lack of sharpness counts.
 
-        Keys: judge, its data set and hash; resolution, the side of the real pictures; images; accuracy and
-        accuracy_real (see `accuracy`); frechet, between the first frechet_images pictures and as many
-        training pictures, and frechet_floor, the same for test pictures; frechet_all and frechet_all_floor,
-        with frechet_all_images pictures against up to 4,000 training pictures; precision, recall and
-        recall_real on as many as that on both sides; with captions retrieval_at_1 and retrieval_at_1_real.
+        Keys: judge, its data set and hash; resolution, of the real images; images; accuracy and
+        accuracy_real (see `accuracy`); frechet, between the first frechet_images images and as many
+        training images, and frechet_floor, the same for test images; frechet_all and frechet_all_floor,
+        with frechet_all_images images against up to 4,000 training images; precision, recall and
+        recall_real on as many of each; with captions retrieval_at_1 and retrieval_at_1_real.
         """
         if at is not None:
             if at < 1 or self.resolution % at:
                 raise ValueError(
-                    f"at={at} is no side for a judge of {self.resolution} px: use that or a part of it, "
-                    "or load the judge of another resolution"
+                    f"at={at} does not divide the {self.resolution} px of the judge: use that or a part "
+                    "of it, or load the judge of another resolution"
                 )
             images = resized(images, at)
-        side = min(images.shape[-1], self.resolution)
-        real, shown, real_captions = self._test_pictures(side)
+        resolution = min(images.shape[-1], self.resolution)
+        real, shown, real_captions = self._test_images(resolution)
         shown = shown[:, self._columns(self.attributes if attributes is None else attributes)]
-        training = self._training_features(side)
+        training = self._training_features(resolution)
         count = min(len(images), len(real))
         features, floor = self.features(images)[:count], self.features(real)[:count]
         precision, recall = precision_recall(training[:count], features)
         few = min(count, SMALL_COUNT)
         result = {
             "judge": f"{self.reference} {self.hash}",
-            "resolution": side,
+            "resolution": resolution,
             "images": len(images),
             "accuracy": self.accuracy(images, requested, attributes),
             "accuracy_real": self.accuracy(real, shown, attributes),
@@ -190,18 +196,18 @@ class Judge:
             result["retrieval_at_1_real"] = self.retrieval_at_1(real, shown, real_captions)
         return result
 
-    def _training_features(self, side: int) -> Tensor:
-        """Features of training pictures, shuffled so that any leading part is a fair sample."""
-        if side not in self._training:
-            features = self.features(read_source(self.reference, side, "train", TRAINING_COUNT)[0])
+    def _training_features(self, resolution: int) -> Tensor:
+        """Features of training images, shuffled so that any leading part is a fair sample."""
+        if resolution not in self._training:
+            features = self.features(read_source(self.reference, resolution, "train", TRAINING_COUNT)[0])
             order = torch.randperm(len(features), generator=torch.Generator().manual_seed(0))
-            self._training[side] = features[order]
-        return self._training[side]
+            self._training[resolution] = features[order]
+        return self._training[resolution]
 
-    def _test_pictures(self, side: int) -> tuple[Tensor, Tensor, list[str]]:
-        if side not in self._test:
-            self._test[side] = read_source(self.reference, side, "test")
-        return self._test[side]
+    def _test_images(self, resolution: int) -> tuple[Tensor, Tensor, list[str]]:
+        if resolution not in self._test:
+            self._test[resolution] = read_source(self.reference, resolution, "test")
+        return self._test[resolution]
 
     def _columns(self, names: Iterable[str]) -> list[int]:
         known = list(self.attributes)
@@ -217,10 +223,11 @@ class Judge:
         return (resized(part.to(device), self.resolution) for part in images.split(_BATCH))
 
 
-def resized(images: Tensor, side: int) -> Tensor:
-    """Pictures uint8 [N, 3, R, R] at another side: averaged from a multiple of it, bicubic from a part of it.
+def resized(images: Tensor, resolution: int) -> Tensor:
+    """Images uint8 [N, 3, R, R] at another resolution, which divides R (averaged) or is a multiple of it
+    (bicubic).
 
-    ValueError for other pictures and sides.
+    ValueError for other images and resolutions.
     """
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
         raise ValueError(
@@ -228,40 +235,40 @@ def resized(images: Tensor, side: int) -> Tensor:
             "judges read uint8 pictures [N, 3, R, R]"
         )
     own = images.shape[-1]
-    if images.shape[-2] != own or (own % side and side % own):
+    if images.shape[-2] != own or (own % resolution and resolution % own):
         raise ValueError(
-            f"pictures of {images.shape[-2]} x {own} px cannot be judged at {side} px: "
+            f"pictures of {images.shape[-2]} x {own} px cannot be judged at {resolution} px: "
             "use that size, a multiple or a part of it"
         )
-    if own == side:
+    if own == resolution:
         return images
-    if own > side:
-        return F.avg_pool2d(images.float(), own // side).round().to(torch.uint8)
+    if own > resolution:
+        return F.avg_pool2d(images.float(), own // resolution).round().to(torch.uint8)
     # Bicubic, since the judge of 32 px misreads three in a hundred real scenes of 16 px enlarged bilinearly.
-    large = F.interpolate(images.float(), (side, side), mode="bicubic", align_corners=False)
+    large = F.interpolate(images.float(), (resolution, resolution), mode="bicubic", align_corners=False)
     return large.round().clamp(0, 255).to(torch.uint8)
 
 
 def load_judge(reference: str, resolution: int | None = None) -> Judge:
-    """The packaged judge of a data set: its default one, or the one for pictures of `resolution` px.
+    """The packaged judge of a data set: its default one, or the one for images of `resolution` px.
 
-    That is the smallest whose side is at least the resolution, or the largest where none is. ValueError for a
+    That is the smallest whose resolution is at least this one, or the largest where none is. ValueError for a
     data set that has none.
     """
     if reference not in JUDGE_FILES:
         raise ValueError(f"there is no judge for {reference!r}: judges exist for {', '.join(JUDGE_FILES)}")
-    sides = JUDGE_FILES[reference]
+    known = JUDGE_FILES[reference]
     if resolution is None:
-        side = next(iter(sides))
+        chosen = next(iter(known))
     else:
-        side = min((known for known in sides if known >= resolution), default=max(sides))
-    return Judge(Path(str(files("sgxl_t.metrics.judges") / "assets" / sides[side])))
+        chosen = min((one for one in known if one >= resolution), default=max(known))
+    return Judge(Path(str(files("sgxl_t.metrics.judges") / "assets" / known[chosen])))
 
 
 def read_source(
     reference: str, resolution: int, split: str, limit: int | None = None, *, seed: int | None = None
 ) -> tuple[Tensor, Tensor, list[str]]:
-    """Pictures uint8 [N, 3, R, R], attributes int64 [N, A] and captions of an embedded data set.
+    """Images uint8 [N, 3, R, R], attributes int64 [N, A] and captions of an embedded data set.
 
     seed: another seed of the drawings than the data set's own, where it has drawings.
     """
@@ -274,8 +281,8 @@ def read_source(
         attributes = [source.attributes(index) for index in range(count)]
     else:
         attributes = [(sample.label,) for sample in samples]
-    pictures = torch.stack([sample.image for sample in samples])
-    return pictures, torch.tensor(attributes), [sample.caption or "" for sample in samples]
+    images = torch.stack([sample.image for sample in samples])
+    return images, torch.tensor(attributes), [sample.caption or "" for sample in samples]
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -64,7 +64,7 @@ def read_discriminator(module: Module, condition: ConditionSpec, *, limit: int) 
         channels = _check_mixing(frozen, config.projected, len(names), module.where)
         _check_heads(ours, config, condition, channels, module.where)
     except (ArithmeticError, RuntimeError, ValueError):
-        raise RefusedError(f"gives {module.where} sizes that cannot be built") from None
+        raise RefusedError(f"stores sizes in {module.where} that cannot be built") from None
     state = {name: _as_ours(tensor.read()) for name, tensor in ours.items()}
     projection = {name: tensor.read().float() for name, tensor in frozen.items()}
     projection |= {f"{index}.scale": torch.ones(LEVELS) for index in range(len(names))}

@@ -84,7 +84,9 @@ def _counter(counters: Module, name: str) -> float:
         return counters.number(name, limit=MAX_COUNT)
     number = float(value.read().flatten()[0].item()) if value.shape in ((), (1,)) else math.nan
     if not abs(number) <= MAX_COUNT:
-        raise RefusedError(f"gives {counters.where}.{name} no number (a tensor of shape {list(value.shape)})")
+        raise RefusedError(
+            f"holds a tensor of shape {list(value.shape)} as {counters.where}.{name}, where a number belongs"
+        )
     return number
 
 

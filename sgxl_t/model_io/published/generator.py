@@ -30,7 +30,7 @@ def read_generator(module: Module, *, limit: int) -> Generator:
     """
     if module.kind not in CLASSES:
         raise RefusedError(
-            f"holds a {module.kind[:60]!r} as {module.where}, which is a generator of neither release"
+            f"holds a {module.kind[:60]!r} as {module.where}, which is not a generator of either release"
         )
     synthesis, mapping = module.child("synthesis"), module.child("mapping")
     layers = read_layers(synthesis)
@@ -81,12 +81,12 @@ def _condition(mapping: Module) -> ConditionSpec:
     """Classes when the averages of w are kept per class; else none, whatever table lies unused beside it."""
     average = mapping.own_tensors().get("w_avg")
     if average is None or len(average.shape) not in (1, 2):
-        raise RefusedError(f"gives {mapping.where} no averages of w")
+        raise RefusedError(f"holds no averages of w in {mapping.where}")
     if len(average.shape) == 1:
         return ConditionSpec()
     table = mapping.child("embed").own_tensors().get("weight")
     if table is None or len(table.shape) != 2:
-        raise RefusedError(f"gives {mapping.where} no class table")
+        raise RefusedError(f"holds no class table in {mapping.where}")
     return ConditionSpec(kind="class", dim=table.shape[1], num_classes=average.shape[0])
 
 
@@ -98,7 +98,7 @@ def _with_mapping(config: GeneratorConfig, mapping: Module, condition: Condition
     }
     shapes = {name: value.shape for name, value in weights.items() if value is not None}
     if "fc0" not in shapes or any(len(shape) != 2 for shape in shapes.values()):
-        raise RefusedError(f"gives {mapping.where} no layers from z to w")
+        raise RefusedError(f"holds no layers from z to w in {mapping.where}")
     projected = shapes["embed_proj"][0] if condition.kind == "class" and "embed_proj" in shapes else 0
     sizes = replace(
         config.stylegan3,
@@ -114,4 +114,4 @@ def _check_input(source: Module, config: GeneratorConfig, bandwidth: float) -> N
     sizes = config.stylegan3
     side, rate = source.side("size"), source.number("sampling_rate")
     if side != rate + 2 * sizes.margin_size or abs(source.number("bandwidth") - bandwidth) > 1e-6 * bandwidth:
-        raise RefusedError(f"gives {source.where} another size or bandwidth than its first layer takes")
+        raise RefusedError(f"stores a size or bandwidth in {source.where} that its first layer does not take")

@@ -94,7 +94,7 @@ def read_text_tower(module: Module, *, limit: int) -> ClipModel | None:
         tokenizer = open_clip.SimpleTokenizer(context_length=config.context_length)
         if tokenizer.vocab_size != config.vocab_size:
             raise RefusedError(
-                f"gives {clip.where} {config.vocab_size} words where CLIP's vocabulary has "
+                f"stores {config.vocab_size} words in {clip.where} where CLIP's vocabulary has "
                 f"{tokenizer.vocab_size}"
             )
         with torch.device("meta"):

@@ -65,21 +65,23 @@ def read_layers(synthesis: Module) -> list[StoredLayer]:
     """The layers in the order of `layer_names`, which is the only authority on it."""
     names = synthesis.get("layer_names")
     if not isinstance(names, list) or not 3 <= len(names) <= MAX_LAYERS:
-        raise RefusedError(f"gives {synthesis.where}.layer_names no list of layer names ({shown(names)})")
+        raise RefusedError(f"holds {shown(names)} as {synthesis.where}.layer_names, where layer names belong")
     return [_read_layer(synthesis, name) for name in names]
 
 
 def _read_layer(synthesis: Module, name: object) -> StoredLayer:
     match = re.fullmatch(r"L([0-9]{1,4})_[0-9]{1,5}_[0-9]{1,5}", name) if isinstance(name, str) else None
     if match is None:
-        raise RefusedError(f"gives {synthesis.where} the layer name {shown(name)}")
+        raise RefusedError(f"holds the layer name {shown(name)} in {synthesis.where}")
     layer = synthesis.child(match[0])
     tensors = layer.own_tensors()
     shape = tensors["weight"].shape if "weight" in tensors else ()
     if len(shape) != 4 or shape[2] != shape[3]:
-        raise RefusedError(f"gives {layer.where}.weight the shape {list(shape)} instead of a square kernel")
+        raise RefusedError(
+            f"holds {layer.where}.weight with shape {list(shape)}, where a square kernel belongs"
+        )
     if layer.has("conv_kernel") and layer.whole("conv_kernel") != shape[2]:
-        raise RefusedError(f"gives {layer.where} another conv_kernel than its weight has")
+        raise RefusedError(f"stores a conv_kernel in {layer.where} that its weight does not have")
     down = tensors.get("down_filter")
     spec = LayerSpec(
         index=int(match[1]),
@@ -102,7 +104,7 @@ def _read_layer(synthesis: Module, name: object) -> StoredLayer:
         conv_clamp=layer.number("conv_clamp") if layer.has("conv_clamp") else None,
     )
     if spec.name != match[0]:
-        raise RefusedError(f"calls a layer {match[0]} that is {spec.name} by its sizes")
+        raise RefusedError(f"calls a layer {match[0]} whose sizes make it {spec.name}")
     return StoredLayer(spec, _derived(layer))
 
 
@@ -114,7 +116,9 @@ def _derived(layer: Module) -> dict[str, tuple[int, ...]]:
             value = layer.get(name)
             values = tuple(value) if isinstance(value, list | tuple) else (value,)
             if not all(type(number) is int for number in values):
-                raise RefusedError(f"gives {layer.where}.{name} no whole numbers ({shown(value)})")
+                raise RefusedError(
+                    f"holds {shown(value)} as {layer.where}.{name}, where whole numbers belong"
+                )
             found[name] = values
     return found
 
@@ -133,7 +137,7 @@ def fit_config(synthesis: Module, layers: list[StoredLayer]) -> GeneratorConfig:
                 return config
     except (ArithmeticError, TypeError, ValueError):
         # Bands that are negative or beyond all measure.
-        raise RefusedError(f"gives {synthesis.where} bands that cannot be built") from None
+        raise RefusedError(f"stores bands in {synthesis.where} that cannot be built") from None
     raise RefusedError("has layers that no stem with heads of the alias-free schedule gives")
 
 
@@ -148,7 +152,7 @@ def _stem_sizes(synthesis: Module, stored: list[LayerSpec]) -> Iterator[StyleGAN
         or first.out_cutoff <= 0
         or not 1 <= critical < len(stored) - 1
     ):
-        raise RefusedError(f"gives {synthesis.where} sizes that no generator has")
+        raise RefusedError(f"stores sizes in {synthesis.where} that no generator has")
     plain = StyleGAN3Config()
     width = max(layer.in_channels for layer in stored)
     bases = [65536, *(2**power for power in range(20, 6, -1))]

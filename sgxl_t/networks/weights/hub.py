@@ -14,25 +14,14 @@ from huggingface_hub.utils import get_session
 
 from sgxl_t.files.memory import is_out_of_memory
 from sgxl_t.files.terminal import say
+from sgxl_t.networks.weights.missing import MissingWeightsError
 
 T = TypeVar("T")
 
 PROBE_SECONDS = 4.0
 """Longest wait for the hub's first answer; its own retries would take about half a minute per file."""
 
-
 LOCAL_WEIGHTS = "train local ones with `sgxl-t features train --data D` and name them local:FOLDER"
-
-
-class MissingWeightsError(ValueError):
-    """Pretrained weights are neither in the cache nor reachable; the message says what to do."""
-
-    def __init__(self, reference: str, *, files: str = "weights", way_out: str = LOCAL_WEIGHTS) -> None:
-        """files: what is missing. way_out: what else than the hub gives them."""
-        super().__init__(
-            f"{files} of {reference} are neither in the local cache nor could they be fetched: connect "
-            f"to the hub once (or copy its cache and set HF_HOME), or {way_out}"
-        )
 
 
 @cache
@@ -60,8 +49,9 @@ def fetch(
     Only the loading belongs into `load`: names are checked before, so that a failure in it is a failure to
     fetch. It runs in the hub library's offline mode first, which finds cached files and fails at once
     otherwise; then, where the hub answers, a second time.
-    files, way_out: as in MissingWeightsError, which is raised where the files cannot be had.
+    files: what is fetched. way_out: what else than the hub gives it.
     address: where the files come from if that is not the hub and so knows no offline mode.
+    MissingWeightsError where the files cannot be had.
     """
     if address is not None:
         announce(files, reference, address)
@@ -81,7 +71,10 @@ def fetch(
             if is_out_of_memory(error):
                 raise
             failure = error
-    raise MissingWeightsError(reference, files=files, way_out=way_out) from failure
+    raise MissingWeightsError(
+        f"{files} of {reference} are neither in the local cache nor could they be fetched: connect "
+        f"to the hub once (or copy its cache and set HF_HOME), or {way_out}"
+    ) from failure
 
 
 def offline() -> bool:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sgxl_t.conditioning.generate import generate
 from sgxl_t.datasets.base import Batch
-from sgxl_t.metrics.runner import Result
+from sgxl_t.metrics.runner import MetricResult
 from sgxl_t.model_io.model_folder import save_model
 from sgxl_t.objectives.objective import Stats
 from sgxl_t.ops.random import training_rng
@@ -166,7 +166,7 @@ class Recorder:
         pictures = generate(trainer.ema.network, condition, self._grid_given, self._grid_z)
         grid = save_grid(pictures, path, columns=trainer.config.log.grid_columns)
         metrics: dict[str, Any] = {}
-        results: list[Result] = []
+        results: list[MetricResult] = []
         line: dict[str, float] = {}
         if self.tracked:
             results = self.tracked()
@@ -190,7 +190,7 @@ class Recorder:
             self._take({"images": trainer.images_seen, **line})
         write_run_report(trainer.folder)
 
-    def _judge(self, results: list[Result], path: Path, write: Callable[[Path], None]) -> None:
+    def _judge(self, results: list[MetricResult], path: Path, write: Callable[[Path], None]) -> None:
         """Keeps best/ by the first tracked metric; logs it and what the monitor makes of it."""
         trainer, first = self.trainer, results[0]
         improved = self.best.take(trainer.images_seen, first.value, write)

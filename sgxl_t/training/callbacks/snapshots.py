@@ -14,11 +14,11 @@ from torchvision.utils import make_grid
 
 from sgxl_t.datasets.base import ImageSource
 from sgxl_t.files.whole import whole_file
-from sgxl_t.metrics.features.extractor_cache import Shelf
-from sgxl_t.metrics.generated import GeneratorFakes
+from sgxl_t.metrics.features.extractor_cache import ExtractorCache
+from sgxl_t.metrics.generated import GeneratorImages
 from sgxl_t.metrics.plateau import PlateauMonitor
-from sgxl_t.metrics.real_cache import RealCache, RealSide
-from sgxl_t.metrics.runner import Result, evaluate
+from sgxl_t.metrics.real_cache import RealCache, RealImages
+from sgxl_t.metrics.runner import MetricResult, evaluate
 from sgxl_t.training.config.config import tracked_specs
 from sgxl_t.training.loop.data import open_tracked
 
@@ -60,31 +60,32 @@ class TrackedMetrics:
             condition = trainer.condition_ema.network
         compared, name = open_tracked(config, trainer.source)
         self.specs = tracked_specs(config.log.metrics, config.log.track_images)
-        self.shelf = Shelf(device=trainer.runtime.device)
-        self.real = RealSide(compared, name)
+        self.extractors = ExtractorCache(device=trainer.runtime.device)
+        self.real = RealImages(compared, name)
         self.cache = RealCache(trainer.folder / "real_side")
-        self.fakes = GeneratorFakes(
+        self.generated = GeneratorImages(
             trainer.ema.network,
             condition,
             seed=config.seed,
             class_sampling="dataset",
             source=compared,
-            about={"model": trainer.folder.name},
+            facts={"model": trainer.folder.name},
         )
 
-    def __call__(self) -> list[Result]:
+    def __call__(self) -> list[MetricResult]:
         """All metrics of the average generator as it is now; NaN, with a note, where they cannot be given."""
         return evaluate(
-            self.fakes, self.specs, {None: self.real}, self.shelf, cache=self.cache, batch_size=64
+            self.generated, self.specs, {None: self.real}, self.extractors, cache=self.cache, batch_size=64
         )
 
-    def describe(self, results: list[Result]) -> dict[str, Any]:
+    def describe(self, results: list[MetricResult]) -> dict[str, Any]:
         """Numbers with their protocol, for a model folder."""
-        first = self.shelf.about(self.specs[0])
+        first = self.extractors.info(self.specs[0])
         counts = ", ".join(f"{one.metric}: {one.spec.n_fake} against {one.n_real}" for one in results)
         protocol = (
-            f"generated against pictures of {self.real.reference} ({counts}), psi 1, seed {self.fakes.seed}, "
-            f"{first.extractor} {first.extractor_hash}, data {self.real.fingerprint}"
+            f"generated against pictures of {self.real.reference} ({counts}), psi 1, "
+            f"seed {self.generated.seed}, {first.extractor} {first.extractor_hash}, "
+            f"data {self.real.fingerprint}"
         )
         numbers = {one.metric: one.value for one in results if math.isfinite(one.value)}
         return {**numbers, "protocol": protocol}

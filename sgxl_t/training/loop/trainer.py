@@ -136,15 +136,14 @@ class Trainer:
         rng = training_rng(self.seed, phase, batch.position)
         z = torch.randn(len(batch.images), self.g.raw.z_dim, generator=rng)
         z = z.to(self.runtime.device, non_blocking=True)
+        if phase != "d" or not self.config.objective.share_fakes:
+            with torch.set_grad_enabled(phase != "d"):
+                batch = self.device_batches.encoded(batch)
         if phase == "d":
-            if not self.config.objective.share_fakes:
-                with torch.no_grad():
-                    batch = self.device_batches.encoded(batch)
             networks = Networks(self.g.raw, self.d.engine, self.features)
             return self.objective.d_loss(networks, batch, z, self.images_seen, rng)
-        batch = self.device_batches.encoded(batch)
         if phase == "pl":
-            return self.objective.pl_loss(self.g.engine, batch.cond, z, rng)
+            return self.objective.pl_loss(self.g.engine, batch, z, rng)
         networks = Networks(self.g.engine, self.d.raw, self.features)
         return self.objective.g_loss(networks, batch, z, self.images_seen, rng)
 

@@ -208,7 +208,7 @@ class _Rehearsal:
             with torch.set_grad_enabled(name != "d"):
                 batch = replace(batch, cond=self._encode(batch.cond))
         if name == "pl":
-            return objective.pl_loss(sketches.generator, batch.cond, z, rng)[0]
+            return objective.pl_loss(sketches.generator, batch, z, rng)[0]
         networks = Networks(sketches.generator, sketches.discriminator.heads, sketches.discriminator.features)
         if name == "d":
             batch = replace(batch, shared_fakes=list(self.shared))  # measured twice, so taken out twice

@@ -6,19 +6,19 @@ import multiprocessing
 
 import pytest
 
-from sgxl_t.metrics.features.extractor_cache import About
+from sgxl_t.metrics.features.extractor_cache import ExtractorInfo
 from sgxl_t.metrics.protocol import parse_metric
 from sgxl_t.metrics.results import (
     COLUMNS,
     check_comparable,
     comparison,
-    make_record,
+    make_entry,
     over_seeds,
-    read_records,
+    read_results,
     write_csv,
-    write_records,
+    write_results,
 )
-from sgxl_t.metrics.runner import Result
+from sgxl_t.metrics.runner import MetricResult
 
 
 class Real:
@@ -27,11 +27,13 @@ class Real:
 
 def record(metric="fid10k", value=5.0, *, model="a", weights="cafe", data="0123456789abcdef", **about):
     spec = parse_metric(metric)
-    result = Result(spec.name, value, None, "", spec, 100, About(spec.extractor, weights, "tf1-bilinear-299"))
+    result = MetricResult(
+        spec.name, value, None, "", spec, 100, ExtractorInfo(spec.extractor, weights, "tf1-bilinear-299")
+    )
     real = Real()
     real.fingerprint = data
     said = {"model": model, "model_hash": model * 16, "psi": 1.0, "sampler_seed": 0, "sampling": "uniform"}
-    return make_record(result, {**said, **about}, real, (64, 64))
+    return make_entry(result, {**said, **about}, real, (64, 64))
 
 
 def test_a_record_says_how_its_number_was_made():
@@ -87,24 +89,24 @@ def test_repeats_give_mean_and_spread():
 
 def test_files_keep_other_lines_and_replace_the_same_ones(tmp_path):
     path = tmp_path / "results.jsonl"
-    write_records(path, [record(), record(model="b")])
-    write_records(path, [record(value=3.0)])
-    assert [(line["model"], line["value"]) for line in read_records(path)] == [("b", 5.0), ("a", 3.0)]
-    write_csv(tmp_path / "results.csv", read_records(path))
+    write_results(path, [record(), record(model="b")])
+    write_results(path, [record(value=3.0)])
+    assert [(line["model"], line["value"]) for line in read_results(path)] == [("b", 5.0), ("a", 3.0)]
+    write_csv(tmp_path / "results.csv", read_results(path))
     with (tmp_path / "results.csv").open() as file:
         assert [row["model"] for row in csv.DictReader(file)] == ["b", "a"]
     assert sorted(file.name for file in tmp_path.iterdir()) == ["results.csv", "results.jsonl"]
 
 
 def _write_one(path, model):
-    write_records(path, [record(model=model)])
+    write_results(path, [record(model=model)])
 
 
 def test_processes_that_write_to_one_file_leave_the_lines_of_all(tmp_path):
     path, names = tmp_path / "results.jsonl", [f"m{number}" for number in range(24)]
     with multiprocessing.get_context("fork").Pool(6) as pool:
         pool.starmap(_write_one, [(path, name) for name in names], chunksize=1)
-    assert sorted(line["model"] for line in read_records(path)) == sorted(names)
+    assert sorted(line["model"] for line in read_results(path)) == sorted(names)
     assert [file.name for file in tmp_path.iterdir()] == ["results.jsonl"]
 
 
@@ -113,5 +115,5 @@ def test_other_files_are_no_results(tmp_path, content):
     path = tmp_path / "other.jsonl"
     path.write_text(content)
     with pytest.raises(ValueError, match="no results file"):
-        write_records(path, [record()])
+        write_results(path, [record()])
     assert path.read_text() == content
