@@ -7,7 +7,7 @@ from tiny_models import tiny_model
 from sgxl_t.ops.random import latents
 from sgxl_t.sampling.centroids import compute_centroids
 from sgxl_t.sampling.latents import interpolated_styles, slerp, spec_styles, styles
-from sgxl_t.sampling.prompts import Prompts
+from sgxl_t.sampling.prompt_cache import PromptCache
 from sgxl_t.sampling.sample_spec import InterpolationFrame, Mix, SampleSpec
 from sgxl_t.sampling.truncation import Truncation, check_truncation, truncated_styles
 
@@ -119,7 +119,7 @@ def test_specs_are_styled_one_by_one_and_mixes_take_the_layers_of_the_other(name
 ])  # fmt: skip
 def test_centres_of_prompts_are_asked_for_where_truncation_needs_them(psis, mode, asked):
     generator, condition = tiny_model("text")
-    prompts, calls = Prompts(condition, generator), []
+    prompts, calls = PromptCache(condition, generator), []
     known = prompts.centers
     prompts.centers = lambda texts: calls.append(list(texts)) or known(texts)
     centroids = compute_centroids(generator, 2, draws=8) if mode == "centroid" else None
