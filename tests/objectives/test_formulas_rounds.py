@@ -215,7 +215,8 @@ def test_path_lengths_are_due_every_so_many_iterations_from_their_start_on(
 def test_a_round_of_path_lengths(nets, shrink, latents, count):
     generator, goal = nets[0], objective(pl_weight=0.5, pl_batch_shrink=shrink, pl_decay=0.25)
     rng = torch.Generator().manual_seed(7)
-    loss, stats = goal.pl_loss(generator, Conditioning(c=LEARNED, tokens=tokens()), z_of(latents), rng)
+    batch = MicroBatch(reals(), Conditioning(c=LEARNED, tokens=tokens()))
+    loss, stats = goal.pl_loss(generator, batch, z_of(latents), rng)
     given = generator.given
     assert torch.equal(given["z"], z_of(latents)[:count])
     assert torch.equal(given["c"], LEARNED[:count])
@@ -237,7 +238,7 @@ def test_path_lengths_of_a_wrapped_generator_in_all_phases_and_of_a_black_pictur
     wrapped = nn.Module()
     wrapped.module, wrapped.forward = generator, generator.forward
     goal = objective(pl_weight=0.5, average_w="all_phases")
-    loss, _ = goal.pl_loss(wrapped, Conditioning(), torch.zeros(1, 4))
+    loss, _ = goal.pl_loss(wrapped, MicroBatch(reals(), Conditioning()), torch.zeros(1, 4))
     assert loss.item() == 0, "a mean of zero divides nothing"
     assert generator.given["moved"]
     assert generator.given["noise"].shape == (1, 1, SIDE, SIDE)
