@@ -59,7 +59,7 @@ def _class_condition(
     if table_file is not None:
         return ClassCondition(names, load_class_table(table_file, names))
     if isinstance(features, str):
-        from sgxl_t.networks.backbones.feature_networks import load_feature_network
+        from sgxl_t.networks.frozen import load_feature_network
 
         features = load_feature_network(features)
     return ClassCondition(names, None if features is None else class_table(source, features))
@@ -74,6 +74,6 @@ def _required(encoder: TextEncoder | str | None) -> TextEncoder:
 
 
 def _encoder(encoder: TextEncoder | str) -> TextEncoder:
-    from sgxl_t.networks.text.text_towers import load_text_encoder
+    from sgxl_t.networks.frozen import load_text_encoder
 
     return load_text_encoder(encoder) if isinstance(encoder, str) else encoder

@@ -185,7 +185,7 @@ def _load_condition(info: ModelInfo) -> Condition:
         return NoCondition()
     if info.condition.kind == "class":
         return ClassCondition(info.class_names, dim=info.condition.dim)
-    from sgxl_t.networks.text.text_towers import load_stored_text
+    from sgxl_t.networks.frozen import load_stored_text
 
     folder = info.folder / TEXT_ENCODER
     if not folder.is_dir():

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from sgxl_t.networks.backbones.precision import Precision
+from sgxl_t.ops.diff_augment import parse_policy
 
 ConditionKind = Literal["class", "text", "none"]
 
@@ -115,6 +116,12 @@ class StyleGANTConfig:
     as the paper. Starts without effect, so a trained network can go on with it."""
 
 
+def check_channels(img_channels: int) -> None:
+    """ValueError unless images can have so many channels: 3 (colour) or 1 (gray)."""
+    if img_channels not in (1, 3):
+        raise ValueError(f"img_channels={img_channels} is not possible: use 3 for colour or 1 for gray")
+
+
 @dataclass(frozen=True, kw_only=True)
 class GeneratorConfig:
     """Everything that rebuilds a generator."""
@@ -131,6 +138,16 @@ class GeneratorConfig:
     """Sizes used when family is stylegan3."""
     stylegan_t: StyleGANTConfig = field(default_factory=StyleGANTConfig)
     """Sizes used when family is stylegan_t."""
+
+    def check(self) -> None:
+        """Ranges of a run's generator; ValueError with the value, the rule and the way out."""
+        resolution = self.img_resolution
+        if resolution < 8 or resolution & (resolution - 1):
+            raise ValueError(
+                f"generator.img_resolution={resolution} is no power of two of at least 8: "
+                "use 16, 32, 64, 128, 256, 512 or 1024"
+            )
+        check_channels(self.img_channels)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,3 +232,10 @@ class DiscriminatorConfig:
     def __post_init__(self) -> None:
         if not self.features:
             object.__setattr__(self, "features", DEFAULT_FEATURES.get(self.family, ()))
+
+    def check(self) -> None:
+        """Ranges; ValueError with the value, the rule and the way out."""
+        parse_policy(self.diff_augment)
+        kernel = self.projected.csm_kernel
+        if kernel < 1 or kernel % 2 == 0:
+            raise ValueError(f"discriminator.projected.csm_kernel={kernel} has no middle: use 1 or 3")

@@ -85,13 +85,8 @@ class _Meter:
         """Times of the parts in every variant, in turns with the matrix product."""
         request, began = self.request, load()
         parts = LayerParts(spec, self.config.stylegan3.w_dim, self.batch, DTYPES[self.dtype], request.device)
-<<<<<<< HEAD
-        names = [(backend, part) for backend in backends for part in PARTS]
-        calls = [partial(parts.run, part, variant_backend(backend, always=False)) for backend, part in names]
-=======
         names = [(variant, part) for variant in variants for part in PARTS]
-        calls = [partial(parts.run, part, backend(variant, always=False)) for variant, part in names]
->>>>>>> sampling
+        calls = [partial(parts.run, part, variant_backend(variant, always=False)) for variant, part in names]
         runs: list[Callable[[], object]] = [self.product.run, *calls]
         label = f"{spec.name} batch {self.batch} {self.dtype}"
         hide = None if request.progress else True

@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sgxl_t.networks.backbones.feature_networks import FeatureNetwork, load_feature_network
+from sgxl_t.networks.backbones.feature_networks import FeatureNetwork
 from sgxl_t.networks.conditioning import Conditioning
 from sgxl_t.networks.configs import ConditionSpec, DiscriminatorConfig
 from sgxl_t.networks.discriminators.discriminator_t import DinoHeads, TokenFeatures
 from sgxl_t.networks.discriminators.discriminator_xl import ProjectedHeads
 from sgxl_t.networks.discriminators.projector import ProjectedFeatures
+from sgxl_t.networks.frozen import load_feature_network
 
 
 @dataclass(frozen=True)

@@ -35,8 +35,8 @@ class TokenFeatures(nn.Module):
                 "name a ViT or use discriminator family projected"
             )
         self.network = network.requires_grad_(False).eval()
-        self.taps = config.dino.taps or tuple(dict.fromkeys(network.tower.default_taps))
-        network.tower.check_taps(self.taps)
+        self.taps = config.dino.taps or tuple(dict.fromkeys(network.backbone.default_taps))
+        network.backbone.check_taps(self.taps)
         network.precision = config.precision
         network.trim(self.taps)
         self.policy = config.diff_augment
@@ -119,7 +119,7 @@ def _input_side(network: FeatureNetwork, asked: int | None, img_resolution: int)
             f"discriminator.dino.input_size={side}: {network.reference} takes images of {network.input_size} "
             "pixels alone, leave it out"
         )
-    patch = network.tower.patch_size
+    patch = network.backbone.patch_size
     if side < 1 or side % patch:
         nearest = max(round(side / patch), 1) * patch
         raise ValueError(

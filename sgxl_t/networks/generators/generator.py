@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from sgxl_t.networks.condition_input import check_condition
 from sgxl_t.networks.conditioning import Conditioning, as_conditioning
-from sgxl_t.networks.configs import ConditionSpec, GeneratorConfig
+from sgxl_t.networks.configs import ConditionSpec, GeneratorConfig, check_channels
 from sgxl_t.networks.generators.mapping_t import MappingT
 from sgxl_t.networks.generators.mapping_xl import MappingXL
 from sgxl_t.networks.generators.schedule_xl import check_schedule
@@ -29,13 +29,6 @@ def check_generator(config: GeneratorConfig) -> None:
         check_schedule(config)
     elif config.family != "stylegan_t":
         raise ValueError(f"generator family {config.family!r} is unknown: use stylegan3 or stylegan_t")
-
-
-def check_channels(img_channels: int) -> int:
-    """The number itself if it is 3 (colour) or 1 (gray), else ValueError."""
-    if img_channels not in (1, 3):
-        raise ValueError(f"img_channels={img_channels} is not possible: use 3 for colour or 1 for gray")
-    return img_channels
 
 
 class Generator(nn.Module):
