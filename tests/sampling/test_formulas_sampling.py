@@ -191,3 +191,12 @@ def test_truncation_that_a_model_has_no_centre_for_is_refused(kind, name, trunca
         return
     with pytest.raises(ValueError, match=words):
         check_truncation(generator, Truncation(truncation))
+
+
+def test_a_cutoff_counts_the_models_styles():
+    generator, _ = tiny_model("class")
+    for cutoff in (None, 0, 1, generator.num_ws):
+        check_truncation(generator, Truncation(cutoff=cutoff))
+    for cutoff in (-1, generator.num_ws + 1):
+        with pytest.raises(ValueError, match=f"so use 0 to {generator.num_ws}"):
+            check_truncation(generator, Truncation(cutoff=cutoff))
