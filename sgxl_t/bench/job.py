@@ -18,7 +18,7 @@ from sgxl_t.bench.memory import Memory
 from sgxl_t.bench.request import BenchRequest
 from sgxl_t.bench.runner import Runner
 from sgxl_t.bench.timing import alternate, loops_for, timed
-from sgxl_t.bench.variants import backend, obstacle, runner_class
+from sgxl_t.bench.variants import obstacle, runner_class, variant_backend
 
 SHORTEST, SHORTEST_QUICK, SHORTEST_CUDA = 60.0, 15.0, 20.0
 """Milliseconds of one turn, at least; a GPU's events are exact."""
@@ -111,7 +111,7 @@ class Job:
         kind = runner_class(variant, self.mode, dtype)
         if kind is None:
             return None
-        form = backend(variant, always=self.case.operator)
+        form = variant_backend(variant, always=self.case.operator)
         runner = kind(self.work, self.mode, DTYPES[dtype], self.clock, form)
         label = f"{self.label} {dtype} {variant}"
         try:
@@ -160,5 +160,5 @@ def shortest_turn(request: BenchRequest, clock: str) -> float:
 
 
 def first_line(error: Exception) -> str:
-    """Of an error's words, the first line."""
+    """The first line of an error's message."""
     return (str(error).splitlines() or [type(error).__name__])[0]

@@ -22,7 +22,7 @@ def variants(device: torch.device) -> list[str]:
     return [*names, CUDA_GRAPH] if device.type == "cuda" else names
 
 
-def backend(name: str, *, always: bool) -> Backend:
+def variant_backend(name: str, *, always: bool) -> Backend:
     """Context of a variant. always: also where it is known to be slower, as an operator's row promises."""
     parts = name.split("+")
     conv = next((known for known in get_args(ConvBackend) if known in parts), None)

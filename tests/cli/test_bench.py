@@ -19,7 +19,7 @@ from sgxl_t.bench.memory import measure_memory
 from sgxl_t.bench.request import BenchRequest, check
 from sgxl_t.bench.runner import Runner
 from sgxl_t.bench.timing import REPEATS, loops_for, quartiles
-from sgxl_t.bench.variants import backend, runner_class, variants
+from sgxl_t.bench.variants import runner_class, variant_backend, variants
 from sgxl_t.networks.generators import synthesis_xl
 from sgxl_t.networks.generators.registry import model_config
 from sgxl_t.networks.generators.schedule_xl import all_layers
@@ -255,9 +255,9 @@ def test_variants_choose_the_forms_they_name():
     assert variants(CPU)[0] == "default"
     assert "triton" not in variants(CPU)
     assert "cuda-graph" in variants(torch.device("cuda"))
-    with backend("compiled+winograd", always=False)():
+    with variant_backend("compiled+winograd", always=False)():
         assert (current().conv, current().filter) == ("winograd", "compiled")
-    with backend("default", always=True)():
+    with variant_backend("default", always=True)():
         assert (current().conv, current().filter) == ("direct", "band")
     assert runner_class("winograd", "forward", "bfloat16") is None
     assert runner_class("cuda-graph", "forward_backward", "float32") is None

@@ -11,13 +11,13 @@ from sgxl_t.bench.machine import Product
 from sgxl_t.bench.stages import stages
 from sgxl_t.bench.stages.layer_parts import LayerParts
 from sgxl_t.bench.stages.schedule import cost, stages_of
-from sgxl_t.bench.variants import backend
+from sgxl_t.bench.variants import variant_backend
 from sgxl_t.networks.configs import ConditionSpec
 from sgxl_t.networks.generators import synthesis_xl
 from sgxl_t.networks.generators.registry import build_generator
 
 CPU = torch.device("cpu")
-PLAIN = backend("default", always=False)
+PLAIN = variant_backend("default", always=False)
 
 
 @pytest.fixture(autouse=True)
@@ -98,7 +98,8 @@ def test_parts_are_the_calls_of_the_layer(dtype):
     whole, filtered = parts.run("whole", PLAIN), parts.run("filter", PLAIN)
     assert torch.equal(whole, filtered)
     assert parts.run("conv", PLAIN).shape == (2, 32, spec.in_size + 2, spec.in_size + 2)
-    assert torch.equal(whole, parts.run("whole", backend("winograd", always=False)))  # narrow: left alone
+    # Narrow layers keep the direct convolution.
+    assert torch.equal(whole, parts.run("whole", variant_backend("winograd", always=False)))
     assert parts.x.dtype == whole.dtype
 
 

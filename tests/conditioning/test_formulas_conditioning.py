@@ -35,10 +35,12 @@ class Pool(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.batches = []
+        self.batches, self.brightest = [], 0.0
 
     def pooled(self, images):
         assert images.shape[1:] == (3, 8, 8)
+        assert 0 <= images.min() <= images.max() <= 1
+        self.brightest = max(self.brightest, float(images.max()))
         self.batches.append(len(images))
         value = images.double().mean((1, 2, 3))
         return torch.stack([value, value.square(), torch.ones_like(value)], dim=1)
@@ -52,7 +54,7 @@ def standardised(rows):
     return ((rows - rows.mean(0)) / rows.std(0, correction=0)).float()
 
 
-def test_rows_are_standardised_means_of_each_class():
+def test_rows_are_standardised_means_of_each_class(caplog):
     values = {label: [b / 255 for one, b in PICTURES if one == label] for label in range(3)}
     rows = [[sum(v) / len(v), sum(x * x for x in v) / len(v)] for v in values.values()]
     network = Pool()
@@ -60,6 +62,10 @@ def test_rows_are_standardised_means_of_each_class():
     torch.testing.assert_close(table[:, :2], standardised(rows))
     assert torch.equal(table[:, 2], torch.zeros(3))
     assert network.batches == [3, 3, 1]
+    assert network.brightest == 1
+    assert not caplog.records
+    table = class_table(Listed(PICTURES[:6]), Pool())  # a class of three, two of one
+    torch.testing.assert_close(table[:, 0], standardised([[0.4], [0.4], [0.8]])[:, 0])
 
 
 def test_the_first_pictures_of_a_class_count():
@@ -91,11 +97,11 @@ def test_classes_without_pictures_and_features_without_spread_are_zero(caplog):
 
 
 class Nearly(Pool):
-    """Features that differ between classes by a ten-millionth and by a ten-thousandth of their size."""
+    """A large feature that differs by a ten-millionth of its size between classes, a small one by more."""
 
     def pooled(self, images):
         value = images.double().mean((1, 2, 3))
-        return torch.stack([1 + 1e-7 * value, 1 + 1e-4 * value], dim=1)
+        return torch.stack([1e3 * (1 + 1e-7 * value), 1e-3 * (1 + 1e-4 * value)], dim=1)
 
 
 def test_a_spread_below_a_millionth_of_the_feature_counts_as_none():
@@ -105,6 +111,10 @@ def test_a_spread_below_a_millionth_of_the_feature_counts_as_none():
 
 
 def test_data_without_labels_are_refused():
+    unlabelled = Listed(PICTURES)
+    unlabelled.class_names = None
+    with pytest.raises(ValueError, match="the data set has no class labels"):
+        class_table(unlabelled, Pool())
     with pytest.raises(ValueError, match="no picture of the data has a label"):
         class_table(Listed([(None, 3)]), Pool())
 

@@ -136,7 +136,8 @@ def test_latents_of_another_width_are_refused(shape):
 def test_double_latents_keep_their_precision():
     mapping = made(MappingXL, ConditionSpec())
     assert mapping(z_of().double()).dtype == torch.float64
-    assert mapping(z_of().half()).dtype == torch.float32
+    half = z_of().half()
+    assert torch.equal(mapping(half), mapping(half.float())), "half latents are normalised in float32"
 
 
 @pytest.mark.parametrize("kind", [MappingXL, MappingT])
@@ -215,6 +216,7 @@ def test_a_stem_of_256_pixels_by_the_formulas_of_the_paper():
     assert [layer.is_critically_sampled for layer in layers] == [False] * 8 + [True] * 3
     assert [layer.kernel for layer in layers] == [3] * 10 + [1]
     assert {layer.conv_clamp for layer in layers} == {256.0}
+    assert all_layers(GeneratorConfig(img_resolution=256, img_channels=1))[1][-1].out_channels == 1
     for before, layer in zip([layers[0], *layers], layers, strict=False):
         assert layer.in_size == before.out_size
         assert layer.in_channels == before.out_channels
@@ -237,6 +239,10 @@ LAYER = LayerSpec(
         ({"out_sampling_rate": 16, "out_size": 36}, 32, 2, 2, (12, 12), (9, 8)),
         ({"in_sampling_rate": 32, "out_sampling_rate": 16}, 64, 2, 4, (12, 24), (82, 81)),
         ({"lrelu_upsampling": 1}, 32, 2, 1, (12, 1), (-6, -7)),
+        (
+            {"lrelu_upsampling": 1, "in_sampling_rate": 32, "out_sampling_rate": 16, "out_size": 20},
+            32, 1, 2, (1, 12), (6, 6),
+        ),
         ({"filter_size": 4}, 64, 4, 2, (16, 8), (-12, -15)),
         (
             {"is_torgb": True, "kernel": 1, "out_sampling_rate": 16, "out_size": 32},

@@ -94,10 +94,12 @@ def g_round(goal, nets, *, shared=None, rng=None, guide=None):
     return goal.g_loss(nets, batch, z_of(), 0, rng)
 
 
-def d_round(goal, nets, *, real=None, c=FROZEN, rng=None):
+def d_round(goal, nets, *, real=None, c=FROZEN, shared=(), rng=None):
     """A discriminator's round: the generator takes LEARNED, generated images are OTHERS to the heads."""
     fakes = Conditioning(c=LEARNED, tokens=tokens(), target=OTHERS)
-    batch = MicroBatch(reals() if real is None else real, Conditioning(c=LEARNED, target=c), fakes)
+    batch = MicroBatch(
+        reals() if real is None else real, Conditioning(c=LEARNED, target=c), fakes, list(shared)
+    )
     return goal.d_loss(nets, batch, z_of(), 0, rng)
 
 
@@ -111,6 +113,11 @@ def test_heads_see_the_frozen_text_where_a_learned_one_conditions_the_generator(
     d_round(objective(), nets)
     assert torch.equal(generator.given["c"], LEARNED)
     assert [float(c[0, 0]) for c in heads.conditions] == [3.0, 2.0], "generated, then real images"
+    goal, shared = objective(share_fakes=True), []
+    g_round(goal, nets, shared=shared)
+    heads.conditions.clear()
+    d_round(goal, nets, shared=shared)
+    assert [float(c[0, 0]) for c in heads.conditions] == [3.0, 2.0]
 
 
 @pytest.mark.parametrize("settings", [{}, {"gradient_penalty": 1.0}])
@@ -170,6 +177,29 @@ def test_what_is_reported_of_a_discriminators_round(nets):
     torch.testing.assert_close(stats, {name: value.detach() for name, value in parts.items()})
     d_round(objective(), nets, real=reals().bfloat16())
     assert features.seen.dtype == torch.bfloat16, "generated images take the dtype of the real ones"
+
+
+@pytest.mark.parametrize("penalty", [0.0, 0.5])
+def test_two_generated_images_beside_four_real_ones(nets, penalty):
+    generator, heads, _ = nets
+
+    def read(maps, cond, *, slopes=False):
+        x = maps[0][0]  # twice the image
+        score = x.square().mean((1, 2, 3))[:, None] + cond.target[:, :1]
+        return ([score], [[2 * x / x[0].numel()], [torch.zeros_like(maps[1][0])]]) if slopes else [score]
+
+    heads.forward = read
+    batch = MicroBatch(reals(), Conditioning(target=FROZEN), Conditioning(target=OTHERS[:2]))
+    loss, stats = objective(gradient_penalty=penalty).d_loss(nets, batch, z_of(2), 0)
+    fake, real = 2 * generator(z_of(2), Conditioning()).detach(), 2 * reals()
+    scores = [x.square().mean((1, 2, 3)) + offset for x, offset in ((fake, 3), (real, 2))]
+    expected = F.relu(1 + scores[0]).mean() + F.relu(1 - scores[1]).mean()
+    torch.testing.assert_close(stats["loss/d"], expected)
+    if penalty:
+        r2, r1 = ((4 * x / x[0].numel()).square().sum((1, 2, 3)).mean() for x in (fake, real))
+        torch.testing.assert_close((stats["loss/r1"], stats["loss/r2"]), (r1, r2))
+        expected = expected + penalty / 2 * (r1 + r2)
+    torch.testing.assert_close(loss.detach(), expected)
 
 
 @pytest.mark.parametrize("weight", [0.5, 2.0])

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from sgxl_t.sampling.prompts import Prompts
 from tiny_models import tiny_model
 
 from sgxl_t.ops.random import latents
 from sgxl_t.sampling.centroids import compute_centroids
 from sgxl_t.sampling.latents import interpolated_styles, slerp, spec_styles, styles
+from sgxl_t.sampling.prompt_cache import PromptCache
 from sgxl_t.sampling.sample_spec import InterpolationFrame, Mix, SampleSpec
 from sgxl_t.sampling.truncation import Truncation, check_truncation, truncated_styles
 
@@ -16,7 +16,7 @@ ENDS = {"class": (1, 3), "text": ("a red fox", "a blue car"), "none": (None, Non
 
 
 def on_arc(first, last, share):
-    """Shoemake's formula, for vectors of one length."""
+    """Shoemake's formula."""
     first, last = first.double(), last.double()
     angle = torch.acos((first * last).sum() / first.norm() / last.norm())
     return (torch.sin((1 - share) * angle) * first + torch.sin(share * angle) * last) / torch.sin(angle)
@@ -65,9 +65,9 @@ def test_every_row_has_its_own_way_and_dtype_stays():
     for row in range(3):
         expected = on_arc(first[row], last[row], float(share[row]))
         torch.testing.assert_close(between[row], expected.float())
-    longer = slerp(first, 2 * last, torch.full((3, 1), 0.5))
-    middle = (first + 2 * last) / (2 * torch.cos(torch.acos((first * last).sum(1, keepdim=True)) / 2))
-    torch.testing.assert_close(longer, middle, rtol=1e-5, atol=1e-6)
+    longer = slerp(first, last * torch.tensor([[1.0], [2.0], [3.0]]), share)
+    for row in range(3):
+        torch.testing.assert_close(longer[row], on_arc(first[row], (row + 1) * last[row], share[row]).float())
 
 
 @NAMES
@@ -119,7 +119,7 @@ def test_specs_are_styled_one_by_one_and_mixes_take_the_layers_of_the_other(name
 ])  # fmt: skip
 def test_centres_of_prompts_are_asked_for_where_truncation_needs_them(psis, mode, asked):
     generator, condition = tiny_model("text")
-    prompts, calls = Prompts(condition, generator), []
+    prompts, calls = PromptCache(condition, generator), []
     known = prompts.centers
     prompts.centers = lambda texts: calls.append(list(texts)) or known(texts)
     centroids = compute_centroids(generator, 2, draws=8) if mode == "centroid" else None
@@ -169,6 +169,8 @@ def test_styles_of_psi_one_are_the_networks_own():
     z, c = latents([1, 2], generator.z_dim), condition.encode([1, 3]).c
     for psi in (1, 1.0, torch.ones(2)):
         assert torch.equal(truncated_styles(generator, z, c, psi=psi), generator.mapping(z, c))
+    without = truncated_styles(generator, z, c, psi=1.0, truncation="centroid")
+    assert torch.equal(without, generator.mapping(z, c)), "no centre is needed"
 
 
 @pytest.mark.parametrize(
@@ -189,3 +191,12 @@ def test_truncation_that_a_model_has_no_centre_for_is_refused(kind, name, trunca
         return
     with pytest.raises(ValueError, match=words):
         check_truncation(generator, Truncation(truncation))
+
+
+def test_a_cutoff_counts_the_models_styles():
+    generator, _ = tiny_model("class")
+    for cutoff in (None, 0, 1, generator.num_ws):
+        check_truncation(generator, Truncation(cutoff=cutoff))
+    for cutoff in (-1, generator.num_ws + 1):
+        with pytest.raises(ValueError, match=f"so use 0 to {generator.num_ws}"):
+            check_truncation(generator, Truncation(cutoff=cutoff))
