@@ -8,12 +8,12 @@ from typing import Any
 from zlib import crc32
 
 import torch
-from sgxl_t.networks.conditioning import Conditioning
 from torch.nn import functional as F
 
 from sgxl_t.conditioning.build import register_condition
 from sgxl_t.conditioning.condition import Condition
 from sgxl_t.datasets.base import Batch, ImageSource
+from sgxl_t.networks.conditioning import Conditioning
 from sgxl_t.networks.configs import ConditionSpec
 from sgxl_t.training.train import main
 
