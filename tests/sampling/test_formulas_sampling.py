@@ -91,6 +91,21 @@ def test_the_way_between_two_samples(name, kind):
         torch.testing.assert_close(ws, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_whole_numbers_of_psi_move_evenly_too():
+    generator, condition = tiny_model("text")
+    first, last = ("a red fox", 3), ("a blue car", 8)
+    ways = [
+        interpolated_styles(
+            generator,
+            condition,
+            [InterpolationFrame(SampleSpec(*first, one), SampleSpec(*last, zero), 0.25)],
+            Truncation(),
+        )
+        for one, zero in ((1, 0), (1.0, 0.0))
+    ]
+    assert torch.equal(*ways)
+
+
 def slerp_of(pair, share):
     return slerp(pair[:1], pair[1:], torch.tensor([[share]]))[0]
 
