@@ -26,6 +26,7 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/codespell sgxl_t docs configs data *.md
 
 # Which changes of a formula no test notices: docs/experiments/mutation.md.
 mutation: $(READY)

@@ -26,7 +26,7 @@ from torchvision.transforms.functional import pil_to_tensor
 
 from sgxl_t.datasets.open import open_source
 from sgxl_t.metrics.judges.judges import load_judge
-from sgxl_t.networks.backbones.feature_networks import load_feature_network
+from sgxl_t.networks.frozen import load_feature_network
 from sgxl_t.sampling.pipeline import Pipeline
 from sgxl_t.training.local_features.train import train_features
 

@@ -26,7 +26,8 @@ import torch
 from torch import Tensor
 
 from sgxl_t.bench.timing import clock_name, timed
-from sgxl_t.networks.backbones.feature_networks import FeatureNetwork, load_feature_network
+from sgxl_t.networks.backbones.feature_networks import FeatureNetwork
+from sgxl_t.networks.frozen import load_feature_network
 
 NETWORKS = {
     "DeiT-base distilled": "deit_base_distilled_patch16_224",
@@ -70,7 +71,7 @@ def forms_of(name: str, device: str) -> dict[str, Read]:
     for network in (plain, half, learning):
         network.trim()
     half.precision = "bf16"
-    for parameter in learning.tower.parameters():
+    for parameter in learning.backbone.parameters():
         parameter.requires_grad_(True)
     forms: dict[str, Read] = {REFERENCE: plain.maps, "bfloat16": half.maps}
     if plain.kind == "cnn":
@@ -81,13 +82,13 @@ def forms_of(name: str, device: str) -> dict[str, Read]:
 def channels_first(network: FeatureNetwork) -> Read:
     """The same network in torch's usual layout."""
     twin = copy.deepcopy(network).to(memory_format=torch.contiguous_format)
-    return lambda images: twin.tower.maps((images - twin.mean) / twin.std)
+    return lambda images: twin.backbone.maps((images - twin.mean) / twin.std)
 
 
 def to_the_end(network: FeatureNetwork) -> Read:
     """The same maps from a network that runs on to its class scores."""
-    model: Any = network.tower.model
-    taps = list(getattr(network.tower, "levels", network.tower.default_taps))
+    model: Any = network.backbone.model
+    taps = list(getattr(network.backbone, "levels", network.backbone.default_taps))
 
     def read(images: Tensor) -> list[Tensor]:
         last, maps = model.forward_intermediates(network.normalise(images), indices=taps)

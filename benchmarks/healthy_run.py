@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 
 from sgxl_t.training.callbacks.report import curve
-from sgxl_t.training.callbacks.tracking import read_stats
+from sgxl_t.training.callbacks.stats_file import read_stats
 
 POINTS = 80
 """Points of a chart at most, so that files stay small."""

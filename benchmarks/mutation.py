@@ -52,7 +52,7 @@ TARGETS = {
     "objectives/penalty.py": OBJECTIVES,
     "objectives/weights.py": OBJECTIVES,
     "training/loop/ema.py": [],
-    "training/loop/trainer.py": [],
+    "training/loop/learning_rate.py": [],
     "networks/generators/mapping_xl.py": ["networks/test_mapping_xl.py", "networks/test_generator_xl.py"],
     "networks/generators/mapping_t.py": ["networks/test_generator_t.py"],
     "networks/generators/schedule_xl.py": ["networks/test_schedule_xl.py", "networks/test_superres.py"],
@@ -64,7 +64,7 @@ TARGETS = {
 }
 """Tests of each file, in tests/; the test_formulas_* of the same room always belong to them."""
 HOUSEKEEPING = ("device", "non_blocking", "strict")
-FUNCTIONS = {"training/loop/trainer.py": {"_set_learning_rates"}}
+FUNCTIONS = {"training/loop/learning_rate.py": {"learning_rate_factor"}}
 """Functions to mutate where the rest of a file is no formula."""
 
 

@@ -28,7 +28,7 @@ MODES = {
 
 def speed(folder: Path, features: Path, *, processes: int, threads: int, mode: str, options) -> float:
     """Median images per second over the ticks of one short run."""
-    from sgxl_t.training.callbacks.tracking import read_stats
+    from sgxl_t.training.callbacks.stats_file import read_stats
 
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += [

@@ -22,13 +22,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sgxl_t.training.checkpoint.state import restore_state
+from sgxl_t.training.build_trainer import build_trainer
 from sgxl_t.training.config.config import TrainConfig
 from sgxl_t.training.config.config_file import parse_config
-from sgxl_t.training.loop.data import open_loader
 from sgxl_t.training.loop.trainer import Trainer
-from sgxl_t.training.memory.dry_run import stages_of
 from sgxl_t.training.parallel.runtime import Runtime
+from sgxl_t.training.progressive.planner import plan_run
 
 NETWORKS = ("generator", "features", "heads", "guides", "losses", "backward", "conditions", "glue")
 OUTSIDE = ("data", "statistics", "average", "records", "rest")
@@ -66,25 +65,25 @@ class Clock:
 
 def attach(clock: Clock, trainer: Trainer) -> None:
     """Puts the clock around the parts of a trainer."""
-    objective, features = trainer.objective, trainer.features
+    state, objective = trainer.state, trainer.objective
 
     def wrap(owner: Any, name: str, part: str) -> None:
         setattr(owner, name, clock.around(part, getattr(owner, name)))
 
     # The instance's own `forward` is what a module calls.
-    for network, part in ((trainer.g.raw, "generator"), (features, "features"), (trainer.d.raw, "heads")):
+    for network, part in ((state.g.raw, "generator"), (state.features, "features"), (state.d.raw, "heads")):
         wrap(network, "forward", part)
     for name in ("g_loss", "d_loss", "pl_loss"):
         wrap(objective, name, "losses")
     objective.guidance = clock.around("guides", objective.guidance)  # type: ignore[assignment]
-    for role in trainer.roles().values():
-        wrap(role, "backward", "backward")
-        wrap(role, "step", "optimiser")
+    for network in state.networks.values():
+        wrap(network, "backward", "backward")
+        wrap(network, "step", "optimiser")
     for name in ("encode_frozen", "encode"):
-        wrap(trainer.condition, name, "conditions")
+        wrap(state.condition, name, "conditions")
     wrap(trainer, "_average", "average")
     wrap(trainer, "next_batches", "data")
-    wrap(trainer.recorder, "collect", "records")
+    wrap(trainer.callbacks, "loss", "records")
     for name in ("_flat", "_fill", "_put_together"):
         wrap(trainer.statistics, name, "statistics")
     wrap(trainer, "_learn", "glue")
@@ -93,17 +92,17 @@ def attach(clock: Clock, trainer: Trainer) -> None:
 
 def measure(config: TrainConfig, *, warmup: int, updates: int) -> dict[str, float]:
     """Share of every part in the time of an update, 0 to 1, and `seconds` of one; medians over updates."""
-    trainer = Trainer(config, Runtime(deterministic=False), config.folder())
-    restore_state(trainer)
-    trainer.loader = open_loader(trainer)
+    trainer = build_trainer(config, Runtime(deterministic=False), config.folder())
+    trainer.begin()
+    trainer.data.open(trainer.state)
     clock = Clock()
     attach(clock, trainer)
     rows: list[dict[str, float]] = []
     for _ in range(warmup + updates):
         clock.spent.clear()
-        trainer.update(trainer.next_batches(trainer.loader))
+        trainer.update(trainer.next_batches())
         rows.append(dict(clock.spent))
-    trainer.loader.close()
+    trainer.data.close()
     # Updates differ (path lengths), so their sums are compared, of two at a time.
     pairs = list(zip(rows[warmup::2], rows[warmup + 1 :: 2], strict=False))
     sums = [{part: a.get(part, 0.0) + b.get(part, 0.0) for part in COLUMNS} for a, b in pairs]
@@ -118,7 +117,8 @@ def configuration(reference: str, folder: Path) -> tuple[str, TrainConfig]:
     arguments += ["--log.progress", "false", "--conditioning.feature_seconds", "4"]
     config = parse_config([*arguments, *(["--stage", stage] if stage else [])])
     if config.stages:
-        ((_, config, _),) = stages_of(config)
+        (one,) = plan_run(config).wanted()
+        config = one.config
         # It begins without the stage below it, whose weights do not matter here.
         config = replace(config, stem=None, start=None, run_dir=str(folder))
         config = replace(config, objective=replace(config.objective, stem_weight=0.0))

@@ -20,9 +20,8 @@ import torch
 
 from sgxl_t.networks.text.open_clip_model import OpenClipModel
 from sgxl_t.training import build
+from sgxl_t.training.build_trainer import build_trainer
 from sgxl_t.training.config.config_file import parse_config
-from sgxl_t.training.loop.data import open_loader
-from sgxl_t.training.loop.trainer import Trainer
 from sgxl_t.training.parallel.runtime import Runtime
 
 CLIP = "ViT-L-14"
@@ -64,9 +63,10 @@ def main() -> None:
                 *("--log.track_images", "0"),
             ]
         )
-        trainer = Trainer(config, Runtime(deterministic=False), Path(folder))
+        trainer = build_trainer(config, Runtime(deterministic=False), Path(folder))
         built, began = peak_gib(), time.perf_counter()
-        trainer.update(trainer.next_batches(open_loader(trainer)))
+        trainer.data.open(trainer.state)
+        trainer.update(trainer.next_batches())
     print(
         json.dumps(
             {

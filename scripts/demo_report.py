@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sgxl_t.training.callbacks.report import curves, page, picture, table, write_page
-from sgxl_t.training.callbacks.tracking import read_stats
+from sgxl_t.training.callbacks.stats_file import read_stats
 
 
 def write_demo_report(out: Path, scores: dict[str, Any]) -> Path:

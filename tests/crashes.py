@@ -12,11 +12,11 @@ from types import SimpleNamespace
 
 import torch
 
-from sgxl_t.training.callbacks.tracking import read_stats
+from sgxl_t.training.callbacks.stats_file import read_stats
 from sgxl_t.training.checkpoint.checkpoint import load_newest
 
 _SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload(["sgxl_t.training.loop.trainer", "sgxl_t.training.train"])
+_SERVER.set_forkserver_preload(["sgxl_t.training.build_trainer", "sgxl_t.training.train"])
 
 TIMED = {"images_per_second", "memory_gib", "loader_share"}
 """Numbers of a tick that no two runs have in common."""

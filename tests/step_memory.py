@@ -10,19 +10,18 @@ import torch
 
 
 def main():
+    from sgxl_t.training.build_trainer import build_trainer
     from sgxl_t.training.config.config_file import parse_config
-    from sgxl_t.training.loop.data import open_loader
-    from sgxl_t.training.loop.trainer import Trainer
     from sgxl_t.training.parallel.runtime import Runtime
 
     target, *arguments = sys.argv[1:]
     config = parse_config(arguments)
     runtime = Runtime(deterministic=False)
     with torch.profiler.profile(profile_memory=True) as profiler:
-        trainer = Trainer(config, runtime, config.folder())
-        loader = trainer.loader = open_loader(trainer)
-        trainer.update(trainer.next_batches(loader))
-        rounds = trainer.next_batches(loader)
+        trainer = build_trainer(config, runtime, config.folder())
+        trainer.data.open(trainer.state)
+        trainer.update(trainer.next_batches())
+        rounds = trainer.next_batches()
         with torch.profiler.record_function("measured update"):
             trainer.update(rounds)
     if runtime.is_main:

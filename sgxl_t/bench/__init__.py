@@ -1,1 +1,2 @@
-"""Measurements of this machine: our operators and networks against plain ones, or against another version."""
+"""`sgxl-t bench`: speed and memory of operators and networks on this machine, against plain ones or another
+version."""

@@ -160,5 +160,5 @@ def shortest_turn(request: BenchRequest, clock: str) -> float:
 
 
 def first_line(error: Exception) -> str:
-    """Of an error's words, the first line."""
+    """The first line of an error's message."""
     return (str(error).splitlines() or [type(error).__name__])[0]

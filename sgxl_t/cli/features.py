@@ -61,6 +61,7 @@ def train(
     """Train networks on D: classifiers from labels, a CLIP from captions, or from pictures alone."""
     from sgxl_t.datasets import open_source
     from sgxl_t.sampling.pipeline import choose_device
+    from sgxl_t.training.local_features.config import FeaturesConfig
     from sgxl_t.training.local_features.train import train_features
 
     source = open_source(data, resolution=resolution, shards=shard_options(allow_pipe))
@@ -71,7 +72,7 @@ def train(
             out,
             kinds=[kind.strip() for kind in kinds.split(",")] if kinds is not None else None,
             seconds=seconds,
-            steps=steps,
+            config=FeaturesConfig(steps=steps),
             seed=seed,
             device=choose_device(device),
         )
@@ -130,7 +131,7 @@ def inspect(folder: str, as_json: bool) -> None:
 def describe(folder: Path) -> dict[str, Any]:
     """What the network in a folder is, with all its tensors checked."""
     from sgxl_t.networks.backbones.local_networks import load_local
-    from sgxl_t.networks.text.clip import load_clip
+    from sgxl_t.networks.frozen import load_clip
     from sgxl_t.networks.weights.stored import read_config
 
     config = read_config(folder).group()

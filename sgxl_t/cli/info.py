@@ -141,7 +141,7 @@ def _feature_network(folder: Path) -> dict[str, Any]:
 
 def _run(folder: Path) -> dict[str, Any]:
     from sgxl_t.training.callbacks.health import read_health, warnings_on
-    from sgxl_t.training.callbacks.tracking import newest_numbers, read_stats
+    from sgxl_t.training.callbacks.stats_file import newest_numbers, read_stats
 
     config = _settings(folder / "config.yaml")
     condition, data, schedule = (config.get(key) for key in ("cond", "data", "schedule"))
@@ -180,14 +180,14 @@ def _settings(path: Path) -> Value:
 def _chain(folder: Path) -> dict[str, Any]:
     from dataclasses import asdict
 
-    from sgxl_t.training.progressive.chain_state import draw_chain, read_chain
+    from sgxl_t.training.progressive.stages_state import draw_stages, read_stages
 
-    chain = read_chain(folder)
+    chain = read_stages(folder)
     going = next((stage for stage in chain.stages if stage.state != "finished"), None)
     return {
         "holds": "chain",
         "path": str(folder),
-        "drawing": draw_chain(folder, chain),
+        "drawing": draw_stages(folder, chain),
         "next_stage": "none, all are finished" if going is None else going.title,
         "models": ["best"] if (folder / "best" / "config.json").is_file() else [],
         "stages": {stage.folder: asdict(stage) for stage in chain.stages},

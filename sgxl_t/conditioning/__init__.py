@@ -1,4 +1,7 @@
-"""Class and text: encode a condition; say which projections, guidance and phases it brings."""
+"""What images are conditioned on: labels, captions or nothing, encoded once per batch for all networks.
+
+Also what each condition brings along: class tables, guidance, phases of training.
+"""
 
 from sgxl_t.conditioning.build import build_condition
 from sgxl_t.conditioning.class_condition import ClassCondition

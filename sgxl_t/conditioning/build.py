@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from sgxl_t.conditioning.class_table import class_table
 from sgxl_t.conditioning.condition import Condition, NoCondition
 from sgxl_t.conditioning.table_file import load_class_table
 from sgxl_t.conditioning.text_condition import TextCondition
-from sgxl_t.networks.configs import ConditionKind
+from sgxl_t.files.choices import add_choice
 
 if TYPE_CHECKING:
     from sgxl_t.datasets.base import ImageSource
@@ -18,8 +19,28 @@ if TYPE_CHECKING:
     from sgxl_t.networks.text.text_encoder import TextEncoder
 
 
+BuildCondition = Callable[["ImageSource | None", Path | None], Condition]
+CONDITIONS: dict[str, BuildCondition] = {}
+"""Conditions that are registered beside class, text and none."""
+
+
+def register_condition(name: str) -> Callable[[BuildCondition], BuildCondition]:
+    """Decorator: a function of (source, folder) becomes the condition `name`, for `--cond`.
+
+    It is given the data of a new run, or the model folder in which `Condition.save` left what it needs; the
+    other is None. The spec of the condition that it returns says `registered=name`.
+    """
+
+    def register(build: BuildCondition) -> BuildCondition:
+        add_choice("sgxl_t.networks.configs", "ConditionName", name)
+        CONDITIONS[name] = build
+        return build
+
+    return register
+
+
 def build_condition(
-    kind: ConditionKind,
+    kind: str,
     source: ImageSource,
     *,
     clip: TextEncoder | str | None = None,
@@ -29,7 +50,7 @@ def build_condition(
     text_tokens: bool = False,
     table_file: str | Path | None = None,
 ) -> Condition:
-    """The condition for `kind` on the data of a run.
+    """The condition for `kind` (class, text, none or a registered one) on the data of a run.
 
     clip: a loaded text encoder or its reference (see `load_text_encoder`); needed for text. trainable_text:
         the generator's copy of it learns too. own_text: what that copy starts from, if it was trained before.
@@ -48,7 +69,11 @@ def build_condition(
         source.require(captions=True)
         own = None if own_text is None else _encoder(own_text)
         return TextCondition(_required(clip), trainable=trainable_text, own=own, tokens=text_tokens)
-    raise ValueError(f"there is no condition {kind!r}: use class, text or none")
+    if kind in CONDITIONS:
+        return CONDITIONS[kind](source, None)
+    raise ValueError(
+        f"there is no condition {kind!r}: use {', '.join((*CONDITIONS, 'class', 'text'))} or none"
+    )
 
 
 def _class_condition(
@@ -59,7 +84,7 @@ def _class_condition(
     if table_file is not None:
         return ClassCondition(names, load_class_table(table_file, names))
     if isinstance(features, str):
-        from sgxl_t.networks.backbones.feature_networks import load_feature_network
+        from sgxl_t.networks.frozen import load_feature_network
 
         features = load_feature_network(features)
     return ClassCondition(names, None if features is None else class_table(source, features))
@@ -74,6 +99,6 @@ def _required(encoder: TextEncoder | str | None) -> TextEncoder:
 
 
 def _encoder(encoder: TextEncoder | str) -> TextEncoder:
-    from sgxl_t.networks.text.text_towers import load_text_encoder
+    from sgxl_t.networks.frozen import load_text_encoder
 
     return load_text_encoder(encoder) if isinstance(encoder, str) else encoder

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -82,6 +83,9 @@ class Condition(nn.Module, ABC):
         it, target, guide and labels are left out where a text encoder of the generator's own makes c.
         """
         return self.encode_frozen(conditions) if frozen is None else frozen
+
+    def save(self, folder: Path) -> None:
+        """Writes what a registered condition needs into a model folder, to be built from it again."""
 
     def init_tables(self, *networks: nn.Module) -> int:
         """Copies pretrained vectors into every class table of the networks; returns how many were filled."""

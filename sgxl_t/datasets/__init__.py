@@ -1,4 +1,4 @@
-"""Data sets: bytes to uint8 images with labels and captions."""
+"""Data sets: from bytes to uint8 images with labels and captions. `open_source` opens all of them by name."""
 
 from sgxl_t.datasets.base import Batch, ImageSource, Sample, collate
 from sgxl_t.datasets.loading.loader import batches

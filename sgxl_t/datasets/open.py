@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from sgxl_t.datasets.base import (
@@ -22,6 +23,24 @@ from sgxl_t.datasets.rejects import Rejects
 from sgxl_t.datasets.shards.discover import TYPED, find_shards
 from sgxl_t.datasets.shards.source import ShardOptions, ShardSource
 from sgxl_t.datasets.shards.tar.opening import is_local
+
+OpenSource = Callable[[str, SourceOptions], ImageSource]
+SOURCES: dict[str, OpenSource] = {}
+"""Registered data sets by name."""
+
+
+def register_source(name: str) -> Callable[[OpenSource], OpenSource]:
+    """Decorator: a function of (detail, options) opens what is called `name` or `name:detail`.
+    ValueError for a name that is taken.
+    """
+    if name in ("digits", "emoji-scenes", *SOURCES):
+        raise ValueError(f"a data set {name!r} exists: choose another name")
+
+    def register(opens: OpenSource) -> OpenSource:
+        SOURCES[name] = opens
+        return opens
+
+    return register
 
 
 def open_source(
@@ -111,6 +130,8 @@ def _open(
         return EmojiScenes(
             detail or None, resolution=options.resolution, split=options.split, mirror=options.mirror
         )
+    if kind in SOURCES:
+        return SOURCES[kind](detail, options)
     path = Path(reference)
     if is_local(reference) and is_tar_of_tars(path):
         return TarOfTarsSource(path, options)

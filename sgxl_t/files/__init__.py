@@ -1,1 +1,1 @@
-"""Files on disk: written whole, opened safely, read without trust, shown without harm."""
+"""Files on disk: written whole or not at all, opened safely, read without trust, and shown without harm."""

@@ -1,4 +1,5 @@
-"""What is reported: distances between feature sets, and small judges for the embedded data."""
+"""What is reported about generated images: metrics by name with their protocols, from one pass over the
+images."""
 
 from sgxl_t.metrics.distances.frechet import frechet_distance
 from sgxl_t.metrics.distances.prdc import precision_recall

@@ -6,9 +6,11 @@ import difflib
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any
+
+from torch import Tensor
 
 from sgxl_t.metrics.features import EXTRACTOR_NAMES, KNOWN
 
@@ -17,21 +19,9 @@ DEFAULT_CLIP = "open_clip:ViT-g-14/laion2b_s12b_b42k"
 VERSION = 1
 """Raise whenever the same name gives another number; results of different versions are not compared."""
 
-Reduction = Literal[
-    "frechet",
-    "kid",
-    "kid_full",
-    "inception_score",
-    "precision_recall",
-    "cmmd",
-    "clip_score",
-    "eqt_int",
-    "eqt_frac",
-    "ppl",
-]
 GENERATOR_REDUCTIONS = ("eqt_int", "eqt_frac", "ppl")
 """These look into the generator; all others compare images."""
-LOWER_IS_BETTER = ("frechet", "kid", "kid_full", "cmmd", "ppl")
+LOWER_IS_BETTER = {"frechet", "kid", "kid_full", "cmmd", "ppl"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +30,8 @@ class MetricSpec:
 
     name: str
     """Canonical name with the count of generated pictures, such as fid50k_full."""
-    reduction: Reduction
-    """What turns features into a number."""
+    reduction: str
+    """What turns features into a number: frechet, kid, precision_recall, ..., or a registered metric."""
     extractor: str = ""
     """Name for `load_extractor`; empty where no features are compared."""
     output: str = ""
@@ -98,7 +88,7 @@ class MetricFamily:
     """
 
     template: str
-    reduction: Reduction
+    reduction: str
     extractor: str = ""
     output: str = ""
     n_fake: int = 50_000
@@ -124,7 +114,7 @@ class MetricFamily:
         )
 
 
-def _inception(template: str, reduction: Reduction, output: str = "pool3", **more: Any) -> MetricFamily:
+def _inception(template: str, reduction: str, output: str = "pool3", **more: Any) -> MetricFamily:
     return MetricFamily(template=template, reduction=reduction, extractor="inception", output=output, **more)
 
 
@@ -175,6 +165,39 @@ FAMILIES: dict[str, MetricFamily] = {
     "ppl": MetricFamily(template="ppl{n}_wend", reduction="ppl", extractor="lpips", n_real=0),
 }
 """Word to family. The words alone stand for the counts of the papers."""
+
+Reduce = Callable[[Tensor, Tensor], float]
+REDUCTIONS: dict[str, Reduce] = {}
+"""Registered metrics by name."""
+
+
+def register_metric(
+    word: str,
+    *,
+    extractor: str,
+    output: str = "pooled",
+    n_real: int | None = None,
+    lower_is_better: bool = True,
+) -> Callable[[Reduce], Reduce]:
+    """Decorator: a function of real and generated features, float32 [N, D] each, becomes the metric `word`.
+
+    It is then known with counts (`word2k`) and `_vs_N` wherever metrics are named. extractor, output: whose
+    features. n_real: real pictures at most; None takes all. ValueError for a word that is taken.
+    """
+    if word in (*FAMILIES, *GENERIC) or not re.fullmatch(r"[a-z][a-z_]*", word):
+        raise ValueError(f"{word!r} is taken or not of small letters and _ alone: choose another name")
+
+    def register(reduce: Reduce) -> Reduce:
+        FAMILIES[word] = MetricFamily(
+            template=f"{word}{{n}}", reduction=word, extractor=extractor, output=output, n_real=n_real
+        )
+        REDUCTIONS[word] = reduce
+        if lower_is_better:
+            LOWER_IS_BETTER.add(word)
+        return reduce
+
+    return register
+
 
 ALIASES = {"clip_datacomp": "clip_vit_l14_datacomp", "random": "random:small_cnn"}
 """Short names of extractors in fd_NAME, kd_NAME and others; full names and references work too."""

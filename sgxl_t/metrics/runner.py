@@ -24,7 +24,7 @@ from sgxl_t.metrics.distances.prdc import prdc
 from sgxl_t.metrics.features.extractor_cache import COSINE, ExtractorCache, ExtractorInfo
 from sgxl_t.metrics.generated import GeneratedImages, GeneratorImages, shown_size
 from sgxl_t.metrics.processes import NotFiniteError, Processes
-from sgxl_t.metrics.protocol import MetricSpec
+from sgxl_t.metrics.protocol import REDUCTIONS, MetricSpec
 from sgxl_t.metrics.real_cache import RealCache, RealImages
 
 RealByResolution = Mapping[int | None, RealImages]
@@ -277,7 +277,7 @@ class _ImagePass:
             return [(f"_{name}", value, None, "") for name, value in asdict(prdc(*sides)).items()]
         if spec.reduction == "clip_score":
             return [("", float(sides[0].double().mean()), None, "")]
-        return [("", {"kid_full": kid_full, "cmmd": cmmd}[spec.reduction](*sides), None, "")]
+        return [("", {"kid_full": kid_full, "cmmd": cmmd, **REDUCTIONS}[spec.reduction](*sides), None, "")]
 
 
 def _not_finite(features: GatheredFeatures) -> str:

@@ -1,1 +1,2 @@
-"""Model folders, their cards, and the files of the published releases."""
+"""Model folders (a generator with what its condition needs), their cards, and the files of the published
+releases."""

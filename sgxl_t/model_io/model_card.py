@@ -37,8 +37,9 @@ def model_card(
         "---",
     ]
     size, gray = config.img_resolution, " in gray" if config.img_channels == 1 else ""
+    family = FAMILIES.get(config.family, config.family)
     facts = {
-        "Generator": f"{FAMILIES[config.family]}, {size} x {size} pixels{gray}, {parameters:,} parameters",
+        "Generator": f"{family}, {size} x {size} pixels{gray}, {parameters:,} parameters",
         "Condition": _condition(spec),
         "Data": provenance.get("data", "not stated"),
         "Feature networks": provenance.get("features", "not stated"),

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import sgxl_t
+from sgxl_t.conditioning.build import CONDITIONS
 from sgxl_t.conditioning.class_condition import ClassCondition
 from sgxl_t.conditioning.condition import Condition, NoCondition
 from sgxl_t.conditioning.text_condition import TextCondition
@@ -87,6 +88,7 @@ def save_model(
             write_json(aside / LABELS, {"names": list(condition.names)})
         if isinstance(condition, TextCondition):
             condition.encoder.save_text(aside / TEXT_ENCODER)
+        condition.save(aside)
         if metrics is not None:
             write_json(aside / METRICS, dict(metrics))
         card = model_card(folder.resolve().name, generator.config, condition.spec, count, provenance, metrics)
@@ -181,11 +183,18 @@ def _read_labels(folder: Path, spec: ConditionSpec) -> tuple[str, ...]:
 
 
 def _load_condition(info: ModelInfo) -> Condition:
+    if info.condition.registered:
+        if info.condition.registered not in CONDITIONS:
+            raise ValueError(
+                f"{info.folder} has the condition {visible(info.condition.registered)!r}, which is not "
+                "registered here: import the module that registers it first"
+            )
+        return CONDITIONS[info.condition.registered](None, info.folder)
     if info.condition.kind == "none":
         return NoCondition()
     if info.condition.kind == "class":
         return ClassCondition(info.class_names, dim=info.condition.dim)
-    from sgxl_t.networks.text.text_towers import load_stored_text
+    from sgxl_t.networks.frozen import load_stored_text
 
     folder = info.folder / TEXT_ENCODER
     if not folder.is_dir():

@@ -6,8 +6,14 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from sgxl_t.networks.backbones.precision import Precision
+from sgxl_t.ops.diff_augment import parse_policy
 
 ConditionKind = Literal["class", "text", "none"]
+"""Form in which a condition enters a network."""
+ConditionName = Literal["class", "text", "none"]
+GeneratorFamily = Literal["stylegan3", "stylegan_t"]
+DiscriminatorFamily = Literal["projected", "dino"]
+"""Choices of a run; `register_condition`, `register_generator` and `register_discriminator` add to them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +34,13 @@ class ConditionSpec:
     """Factor on text features where they enter a network."""
     token_dim: int = 0
     """Width of the tokens that a text condition brings beside `c`; 0 where it brings none."""
+    registered: str = ""
+    """Name of a registered condition; empty for class, text and none themselves."""
+
+    @property
+    def cond(self) -> str:
+        """What a run calls it."""
+        return self.registered or self.kind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,11 +128,17 @@ class StyleGANTConfig:
     as the paper. Starts without effect, so a trained network can go on with it."""
 
 
+def check_channels(img_channels: int) -> None:
+    """ValueError unless images can have so many channels: 3 (colour) or 1 (gray)."""
+    if img_channels not in (1, 3):
+        raise ValueError(f"img_channels={img_channels} is not possible: use 3 for colour or 1 for gray")
+
+
 @dataclass(frozen=True, kw_only=True)
 class GeneratorConfig:
     """Everything that rebuilds a generator."""
 
-    family: Literal["stylegan3", "stylegan_t"] = "stylegan3"
+    family: GeneratorFamily = "stylegan3"
     """Which synthesis network makes the picture."""
     img_resolution: int = 32
     """Side of the square output in pixels; a power of two."""
@@ -131,6 +150,16 @@ class GeneratorConfig:
     """Sizes used when family is stylegan3."""
     stylegan_t: StyleGANTConfig = field(default_factory=StyleGANTConfig)
     """Sizes used when family is stylegan_t."""
+
+    def check(self) -> None:
+        """Ranges of a run's generator; ValueError with the value, the rule and the way out."""
+        resolution = self.img_resolution
+        if resolution < 8 or resolution & (resolution - 1):
+            raise ValueError(
+                f"generator.img_resolution={resolution} is no power of two of at least 8: "
+                "use 16, 32, 64, 128, 256, 512 or 1024"
+            )
+        check_channels(self.img_channels)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,7 +222,7 @@ DEFAULT_FEATURES = {
 class DiscriminatorConfig:
     """Everything that rebuilds a discriminator around its frozen feature networks."""
 
-    family: Literal["projected", "dino"] = "projected"
+    family: DiscriminatorFamily = "projected"
     """Which heads look at the features."""
     features: tuple[str, ...] = ()
     """Frozen feature networks by reference; dino takes one transformer, projected any number. Empty takes
@@ -215,3 +244,10 @@ class DiscriminatorConfig:
     def __post_init__(self) -> None:
         if not self.features:
             object.__setattr__(self, "features", DEFAULT_FEATURES.get(self.family, ()))
+
+    def check(self) -> None:
+        """Ranges; ValueError with the value, the rule and the way out."""
+        parse_policy(self.diff_augment)
+        kernel = self.projected.csm_kernel
+        if kernel < 1 or kernel % 2 == 0:
+            raise ValueError(f"discriminator.projected.csm_kernel={kernel} has no middle: use 1 or 3")

@@ -1,4 +1,5 @@
-"""What is minimised: adversarial losses, guidance and path length, on one documented scale."""
+"""What is minimised: adversarial losses, guidance, path length and gradient penalties, put together per phase
+of an update."""
 
 from sgxl_t.objectives.adversarial import hinge_d_loss, hinge_g_loss, relativistic_loss
 from sgxl_t.objectives.guidance import classifier_guidance, clip_guidance, spherical_distance

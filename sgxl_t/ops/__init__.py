@@ -1,1 +1,4 @@
-"""Functions on tensors; imports nothing of the package's other floors."""
+"""Functions on tensors: filters, convolutions, augmentation, random streams.
+
+They know of no network, and each is checked against a plain form in `reference`.
+"""

@@ -1,0 +1,2 @@
+"""From prompts or classes and seeds to images: the pipeline, latents and truncation, mixing, interpolation,
+centroids."""

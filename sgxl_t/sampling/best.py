@@ -42,6 +42,7 @@ def open_scorer(condition: Condition, clip: ClipModel | str | None, device: torc
             "the model was stored without the image tower of its CLIP, so nothing ranks its images: name a "
             "CLIP with --clip, such as open_clip:ViT-B-32/openai or local:FOLDER of `sgxl-t features train`"
         )
+    assert isinstance(chosen, ClipModel | str)
     scorer = ClipScore(chosen)
     scorer.clip.to(device)
     return scorer

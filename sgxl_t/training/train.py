@@ -17,11 +17,12 @@ from sgxl_t.training.checkpoint.run_folder import held, prepare_folder
 from sgxl_t.training.config.config import TrainConfig
 from sgxl_t.training.config.config_file import parse_config
 from sgxl_t.training.parallel.exit_codes import DIVERGED, INTERRUPTED, USER_ERROR, WRITE_FAILED
-from sgxl_t.training.parallel.main_process import ElsewhereError, main_writes
+from sgxl_t.training.parallel.main_process import ElsewhereError, on_main_process
 from sgxl_t.training.parallel.watchdog import watched
 
 if TYPE_CHECKING:
     from sgxl_t.training.parallel.runtime import Runtime
+    from sgxl_t.training.progressive.planner import RunPlan
 
 log = logging.getLogger("sgxl_t")
 
@@ -49,7 +50,13 @@ def _main(arguments: list[str]) -> int:
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
         config = parse_config([argument for argument in arguments if argument not in DRY_RUN])
-        return dry_run(config) if set(arguments) & set(DRY_RUN) else run(config)
+        if set(arguments) & set(DRY_RUN):
+            from sgxl_t.training.memory.dry_run import print_report
+            from sgxl_t.training.progressive.planner import plan_run
+
+            print_report(plan_run(config).wanted())
+            return 0
+        return run(config)
     except ElsewhereError as error:
         if str(error):
             say(f"error: {error}", err=True)
@@ -71,18 +78,10 @@ def _code_of(error: Exception) -> int:
     return WRITE_FAILED if isinstance(error, RunFolderError) or is_full(error) else USER_ERROR
 
 
-def dry_run(config: TrainConfig) -> int:
-    """Prints what every launch mode would need of each process."""
-    from sgxl_t.training.checkpoint.origin import with_origin
-    from sgxl_t.training.memory.dry_run import print_report
-
-    print_report(with_origin(config))
-    return 0
-
-
 def run(config: TrainConfig) -> int:
     """Trains until the configured length, an interrupt, or the time limit; returns the exit code."""
     from sgxl_t.training.parallel.runtime import Runtime, is_lost_connection
+    from sgxl_t.training.progressive.planner import plan_run
 
     runtime = Runtime(deterministic=config.deterministic)
     try:
@@ -91,7 +90,7 @@ def run(config: TrainConfig) -> int:
         minutes = config.schedule.watchdog_minutes
         folder, watch = config.folder(), {"rank": runtime.rank, "world_size": runtime.world_size}
         with watched(folder, minutes, **watch), held(folder, runtime):
-            finished = _train(config, runtime)
+            finished = _train(plan_run(config), runtime)
             runtime.wait()  # a process that leaves early can take the others' connections with it
     except RuntimeError as error:
         if runtime.world_size == 1 or not is_lost_connection(error):
@@ -103,30 +102,27 @@ def run(config: TrainConfig) -> int:
     return 0 if finished else INTERRUPTED
 
 
-def _train(config: TrainConfig, runtime: Runtime) -> bool:
-    from sgxl_t.training.checkpoint.origin import with_origin
+def _train(plan: RunPlan, runtime: Runtime) -> bool:
+    if plan.has_stages:
+        from sgxl_t.training.progressive.run_stages import run_stages
 
-    config = with_origin(config)
-    if config.stages:
-        from sgxl_t.training.progressive.chain import run_chain
+        return run_stages(plan, runtime)
+    from sgxl_t.training.build_trainer import build_trainer
+    from sgxl_t.training.checks import open_checked
 
-        return run_chain(config, runtime)
-    from sgxl_t.training.build import open_checked
-    from sgxl_t.training.loop.trainer import Trainer
-
-    rounds = config.rounds(runtime.world_size)
-    folder = config.folder()
-    source = open_checked(config, runtime)
-    with main_writes(runtime, folder, "its configuration"):
+    config, folder = plan.stages[0].config, plan.folder
+    rounds, settings = config.rounds(runtime.world_size), config.network_settings()
+    source = open_checked(settings, config.data, config.log, plan.written, folder, runtime)
+    with on_main_process(runtime, folder, "its configuration"):
         if runtime.is_main:
-            prepare_folder(folder, config)
+            prepare_folder(folder, plan.written)
     log.info(
         "%d process(es) take part, %d round(s) of %d images each",
         runtime.world_size,
         rounds,
         config.round_images(runtime.world_size),
     )
-    return Trainer(config, runtime, folder, source).train()
+    return build_trainer(config, runtime, folder, source).train()
 
 
 if __name__ == "__main__":

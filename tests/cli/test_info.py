@@ -33,14 +33,14 @@ def test_run_folder_is_described_also_with_a_cut_last_line(capsys, tmp_path):
 
 
 def a_chain(folder):
-    from sgxl_t.training.progressive.chain_state import ChainState, StageState
+    from sgxl_t.training.progressive.stages_state import StagesState, StageState
 
     (folder / "config.yaml").write_text("cond: class\n")
     stem = StageState(resolution=16, folder="stage_016", layers=11, new_layers=11, planned_kimg=8.0, kimg=6.0)
     stem.state, stem.ended_by, stem.metrics = "finished", "plateau", {"fd_random": 1.25}
     head = StageState(resolution=32, folder="stage_032", layers=16, new_layers=8, planned_kimg=4.0)
     head.state = "running"
-    ChainState([stem, head]).write(folder)
+    StagesState([stem, head]).write(folder)
     (folder / "stage_032").mkdir()
     (folder / "stage_032" / "stats.jsonl").write_text('{"images": 1000}\n')
 

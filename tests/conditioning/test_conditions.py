@@ -142,7 +142,7 @@ def test_trained_text_tower_conditions_the_generator_and_never_the_targets():
 
 
 def test_trained_tower_that_is_saved_is_the_one_sampling_uses(tmp_path):
-    from sgxl_t.networks.text.clip import load_clip
+    from sgxl_t.networks.frozen import load_clip
 
     condition = TextCondition(tiny_clip(), trainable=True)
     with torch.no_grad():

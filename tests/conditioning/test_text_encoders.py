@@ -10,8 +10,8 @@ from tiny_text_towers import t5_folder
 from sgxl_t.conditioning import TextCondition, build_condition
 from sgxl_t.datasets.open import open_source
 from sgxl_t.model_io.model_folder import load_model, save_model
+from sgxl_t.networks.frozen import load_text_encoder
 from sgxl_t.networks.generators.registry import build_generator
-from sgxl_t.networks.text.text_towers import load_text_encoder
 
 CAPTIONS = ["a red fox", "a small blue car", "a red fox"]
 

@@ -21,14 +21,13 @@ from sgxl_t.networks.backbones.local_networks import (
     load_local,
     save_local,
 )
-from sgxl_t.networks.text.clip import load_clip
+from sgxl_t.networks.frozen import load_clip, load_stored_text, load_text_encoder
 from sgxl_t.networks.text.text_encoder import JoinedEncoders
-from sgxl_t.networks.text.text_towers import load_stored_text, load_text_encoder
 from sgxl_t.training.callbacks.health import read_health, warnings_on
 from sgxl_t.training.callbacks.report import write_run_report
-from sgxl_t.training.callbacks.tracking import newest_numbers, read_stats
+from sgxl_t.training.callbacks.stats_file import newest_numbers, read_stats
 from sgxl_t.training.checkpoint.checkpoint import load_newest, save_checkpoint
-from sgxl_t.training.progressive.chain_state import ChainState, StageState, draw_chain, read_chain
+from sgxl_t.training.progressive.stages_state import StagesState, StageState, draw_stages, read_stages
 
 DEEP = [0]
 for _ in range(200):
@@ -54,7 +53,7 @@ def _folder(root):
     (root / "health.jsonl").write_text(json.dumps(entry) + "\n")
     stage = StageState(resolution=16, folder="stage_016", layers=4, new_layers=4, planned_kimg=8.0)
     stage.metrics = {"fd": 1.5}
-    ChainState([stage]).write(root)
+    StagesState([stage]).write(root)
     return root
 
 
@@ -62,7 +61,7 @@ def _read_run(root):
     newest_numbers(read_stats(root / "stats.jsonl"))
     warnings_on(read_health(root) or [])
     write_run_report(root)
-    draw_chain(root, read_chain(root))
+    draw_stages(root, read_stages(root))
 
 
 @pytest.fixture(scope="module")

@@ -27,9 +27,8 @@ from sgxl_t.networks.backbones.local_networks import (
     load_local,
     save_local,
 )
-from sgxl_t.networks.text.clip import load_clip
+from sgxl_t.networks.frozen import load_clip, load_stored_text, load_text_encoder
 from sgxl_t.networks.text.text_encoder import JoinedEncoders
-from sgxl_t.networks.text.text_towers import load_stored_text, load_text_encoder
 from sgxl_t.networks.weights.stored_tensors import MAX_HEADER, opened, stored_shapes
 
 SPARE = 256 * 2**20

@@ -24,8 +24,8 @@ from sgxl_t.metrics.features import (
 from sgxl_t.metrics.features.base import full_precision, state_hash
 from sgxl_t.metrics.features.resize import bicubic_antialias, bicubic_uint8
 from sgxl_t.metrics.features.vgg16 import VGG16Extractor
-from sgxl_t.networks.backbones.feature_networks import load_feature_network
 from sgxl_t.networks.backbones.local_networks import SmallCNN, SmallCNNConfig, save_local
+from sgxl_t.networks.frozen import load_feature_network
 from sgxl_t.networks.weights import hub
 
 CASES = json.loads((FOLDER / "metrics.json").read_text())

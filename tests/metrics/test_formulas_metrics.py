@@ -46,6 +46,7 @@ def test_a_step_of_a_ten_thousandth_of_the_way_over_its_square():
 
     ppl(generator, difference, 2, conditions=captions, batch_size=2)
     assert generator.seen[1].values.tolist() == generator.labels.tolist() == [0, 1]
+    assert (module.EPSILON, module.MAX_RESOLUTION) == (1e-4, 256)
 
 
 @pytest.mark.parametrize(("side", "expected"), [(256, 256), (511, 511), (512, 256), (767, 383), (768, 256)])

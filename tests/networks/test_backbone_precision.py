@@ -7,11 +7,11 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from sgxl_t.networks.backbones import precision as backbone_precision
-from sgxl_t.networks.backbones.feature_networks import load_feature_network
 from sgxl_t.networks.backbones.precision import SlowInHalfOnCpu, float32_backbones
 from sgxl_t.networks.configs import ConditionSpec, DiscriminatorConfig, ProjectedConfig
 from sgxl_t.networks.discriminators.discriminator import build_discriminator
 from sgxl_t.networks.discriminators.projector import ProjectedFeatures
+from sgxl_t.networks.frozen import load_feature_network
 
 HALF = torch.bfloat16
 BOUNDS = {

@@ -13,7 +13,7 @@ from golden_cases import assert_golden, descriptions, state_of, tensors
 from official_names_t import BACKBONE, heads_name_t
 from torch import Tensor, nn
 
-from sgxl_t.networks.backbones.feature_networks import FeatureNetwork, load_feature_network
+from sgxl_t.networks.backbones.feature_networks import FeatureNetwork
 from sgxl_t.networks.configs import ConditionSpec, DinoConfig, DiscriminatorConfig
 from sgxl_t.networks.discriminators.discriminator import build_discriminator
 from sgxl_t.networks.discriminators.discriminator_t import (
@@ -24,6 +24,7 @@ from sgxl_t.networks.discriminators.discriminator_t import (
     area_resize,
     readout,
 )
+from sgxl_t.networks.frozen import load_feature_network
 from sgxl_t.ops.diff_augment import diff_augment
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
@@ -129,10 +130,10 @@ def test_golden_t_vit_hooks() -> None:
     case = tensors(name)
     features = TokenFeatures(transformer(name, state_of(name)), CONFIG, img_resolution=32)
     x = case["x"].clone().requires_grad_()
-    found = [readout(tokens) for tokens in features.network.tower.tokens(x, (2, 5, 8, 11))]
+    found = [readout(tokens) for tokens in features.network.backbone.tokens(x, (2, 5, 8, 11))]
     for index, value in enumerate(found):
         assert_golden(value, case[f"feat/{index}"], name)
-    for index, tokens in enumerate(features.network.tower.tokens(case["x2"], (2, 5, 8, 11))):
+    for index, tokens in enumerate(features.network.backbone.tokens(case["x2"], (2, 5, 8, 11))):
         assert_golden(readout(tokens), case[f"feat2/{index}"], name)
     sum((value * case[f"cot/{index}"]).sum() for index, value in enumerate(found)).backward()
     assert_golden(x.grad, case["grad_in/x"], name, "grad")
@@ -377,7 +378,7 @@ def test_transformers_of_other_makes(name: str, trained_on: int, prefix: int, as
     """Built without weights: registers are dropped, larger images cropped or resized to what is asked for."""
     network = load_feature_network(f"random:{name}")
     assert (network.kind, network.input_size, network.embed_dim) == ("vit", trained_on, 384)
-    assert (network.tower.prefix_tokens, network.tower.default_taps) == (prefix, (2, 5, 8, 11))
+    assert (network.backbone.prefix_tokens, network.backbone.default_taps) == (prefix, (2, 5, 8, 11))
     config = replace(CONFIG, dino=DinoConfig(input_size=asked))
     built = build_discriminator(config, ConditionSpec(), 2 * asked, networks=[network])
     images = torch.rand(2, 3, 2 * asked, 2 * asked, requires_grad=True)

@@ -8,12 +8,13 @@ import torch
 from golden_cases import FOLDER, assert_golden, descriptions, state_of, tensors
 from torch import nn
 
-from sgxl_t.networks.backbones.feature_networks import FeatureNetwork, load_feature_network
-from sgxl_t.networks.backbones.image_backbones import Tower
+from sgxl_t.networks.backbones.feature_networks import FeatureNetwork
+from sgxl_t.networks.backbones.image_backbones import ImageBackbone
 from sgxl_t.networks.configs import ConditionSpec, DinoConfig, DiscriminatorConfig, ProjectedConfig
 from sgxl_t.networks.discriminators import projector
 from sgxl_t.networks.discriminators.discriminator import build_discriminator
 from sgxl_t.networks.discriminators.discriminator_xl import MultiScaleHeads, ProjectedHead, ProjectedHeads
+from sgxl_t.networks.frozen import load_feature_network
 from sgxl_t.ops.diff_augment import diff_augment
 
 CLASSES = ConditionSpec(kind="class", dim=12, num_classes=5)
@@ -86,7 +87,7 @@ def test_golden_xl_multiscale_cond():
     check_training(case, name, heads)
 
 
-class Stub(Tower):
+class Stub(ImageBackbone):
     """Four convolutions in place of a backbone."""
 
     kind = "cnn"
@@ -131,7 +132,7 @@ def stored_discriminator(name):
         if kind == "discriminators":
             trained[f"networks.{index}.{rest}"] = value
         elif rest.startswith("pretrained"):
-            frozen[f"networks.{index}.tower.{rest.removeprefix('pretrained.')}"] = value
+            frozen[f"networks.{index}.backbone.{rest.removeprefix('pretrained.')}"] = value
         else:
             frozen[f"projections.{index}.{rest}"] = value
     frozen |= {f"projections.{index}.scale": torch.ones(4) for index in range(len(networks))}

@@ -6,8 +6,9 @@ import pytest
 import timm
 import torch
 
-from sgxl_t.networks.backbones.feature_networks import FeatureNetwork, load_feature_network, resize
+from sgxl_t.networks.backbones.feature_networks import FeatureNetwork, resize
 from sgxl_t.networks.backbones.local_networks import SmallCNN, SmallCNNConfig, save_local
+from sgxl_t.networks.frozen import load_feature_network
 from sgxl_t.networks.weights import hub
 from sgxl_t.networks.weights.hub import MissingWeightsError
 
@@ -28,7 +29,7 @@ def test_efficientnet_lite0_gives_the_four_stages_of_the_paper():
     assert network.mean.flatten().tolist() == network.std.flatten().tolist() == [0.5] * 3
     maps = network.maps(IMAGES)
     assert [tuple(x.shape[1:]) for x in maps] == [(24, 16, 16), (40, 8, 8), (112, 4, 4), (320, 2, 2)]
-    model = network.tower.model
+    model = network.backbone.model
     x = model.bn1(model.conv_stem(IMAGES * 2 - 1))
     ends = {1: 0, 2: 1, 4: 2, 6: 3}  # last block of each stage
     for index, stage in enumerate(model.blocks):
@@ -122,7 +123,7 @@ def test_taps_outside_the_transformer_are_refused(taps):
 def test_network_stops_at_the_last_tap():
     network = load_feature_network("random:test_vit")
     ran = []
-    for index, block in enumerate(network.tower.model.blocks):
+    for index, block in enumerate(network.backbone.model.blocks):
         block.register_forward_hook(lambda *_, index=index: ran.append(index))
     network.tokens(torch.rand(1, 3, 160, 160), (0, 2))
     assert ran == [0, 1, 2]

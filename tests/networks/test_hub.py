@@ -7,7 +7,7 @@ from huggingface_hub import constants
 from tiny_models import tiny_clip, tiny_folder
 
 from sgxl_t.model_io.model_folder import load_model
-from sgxl_t.networks.backbones.feature_networks import load_feature_network
+from sgxl_t.networks.frozen import load_feature_network
 from sgxl_t.networks.weights import hub
 from sgxl_t.sampling.hub import hub_folder
 

@@ -8,8 +8,7 @@ import torch
 from tiny_text_towers import register, roberta_folder, shrunken
 from torch.nn import functional as F
 
-from sgxl_t.networks.text.clip import load_clip
-from sgxl_t.networks.text.text_towers import load_stored_text, load_text_encoder
+from sgxl_t.networks.frozen import load_clip, load_stored_text, load_text_encoder
 from sgxl_t.networks.weights import hub
 
 CAPTIONS = ["a red fox", "A small, blue car!"]

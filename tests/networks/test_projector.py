@@ -7,10 +7,11 @@ from golden_cases import assert_golden, descriptions, state_of, tensors
 from timm.models.deit import VisionTransformerDistilled
 from torch import nn
 
-from sgxl_t.networks.backbones.feature_networks import FeatureNetwork, load_feature_network
+from sgxl_t.networks.backbones.feature_networks import FeatureNetwork
 from sgxl_t.networks.configs import DiscriminatorConfig, ProjectedConfig
 from sgxl_t.networks.discriminators.projector import ProjectedFeatures, RandomProjector
 from sgxl_t.networks.discriminators.vit_adapter import VitAdapter, adapter_channels
+from sgxl_t.networks.frozen import load_feature_network
 
 
 @pytest.mark.golden
@@ -50,7 +51,7 @@ def test_golden_xl_vit_adapter():
     model.load_state_dict(model_state)
     adapter.load_state_dict(adapter_state)
     network = FeatureNetwork("timm:tiny", model, input_size=64, mean=(0.0,) * 3, std=(1.0,) * 3)
-    assert network.tower.default_taps == tuple(ctor["hooks"])
+    assert network.backbone.default_taps == tuple(ctor["hooks"])
     x = case["x"].clone().requires_grad_()
     maps = adapter(network.maps(x))
     for level, y in enumerate(maps):

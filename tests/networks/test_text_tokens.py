@@ -8,8 +8,8 @@ from tiny_text_towers import register, roberta_folder, shrunken, siglip_folder, 
 from torch.nn import functional as F
 
 from sgxl_t.networks.conditioning import rows
+from sgxl_t.networks.frozen import load_text_encoder
 from sgxl_t.networks.text.text_encoder import JoinedEncoders
-from sgxl_t.networks.text.text_towers import load_text_encoder
 from sgxl_t.networks.text.tokens import TextTokens, leading
 
 CAPTIONS = ["a red fox", "", "a small blue car on a beach in snow"]

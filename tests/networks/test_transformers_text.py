@@ -9,8 +9,8 @@ from safetensors.torch import load_file, save_file
 from tiny_text_towers import TOKENS, siglip_folder, t5_folder, write_tokenizer
 from torch.nn import functional as F
 
+from sgxl_t.networks.frozen import load_stored_text, load_text_encoder
 from sgxl_t.networks.text import transformers_text
-from sgxl_t.networks.text.text_towers import load_stored_text, load_text_encoder
 from sgxl_t.networks.weights import hub
 
 CAPTIONS = ["a red fox", "a small blue car on a beach, in snow!", "Zebra"]

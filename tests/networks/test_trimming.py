@@ -9,10 +9,11 @@ import timm
 import torch
 from open_clip.timm_model import TimmModel
 
-from sgxl_t.networks.backbones.feature_networks import FeatureNetwork, load_feature_network
+from sgxl_t.networks.backbones.feature_networks import FeatureNetwork
 from sgxl_t.networks.backbones.local_networks import SmallCNN, SmallCNNConfig, SmallViT, SmallViTConfig
 from sgxl_t.networks.configs import ConditionSpec, DinoConfig, DiscriminatorConfig, ProjectedConfig
 from sgxl_t.networks.discriminators.discriminator import build_discriminator
+from sgxl_t.networks.frozen import load_feature_network
 
 IMAGES = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 CNNS = ["tf_efficientnet_lite0", "mobilenetv3_small_050", "resnet10t", "convnext_atto"]
@@ -49,16 +50,16 @@ def network_of(make):
 
 def unused(network, outputs):
     """Parameters that the outputs do not depend on. Undoes the freezing to see."""
-    for parameter in network.tower.parameters():
+    for parameter in network.backbone.parameters():
         parameter.requires_grad_(True)
     torch.stack([x.square().mean() for x in outputs()]).sum().backward()
-    return [name for name, parameter in network.tower.named_parameters() if parameter.grad is None]
+    return [name for name, parameter in network.backbone.named_parameters() if parameter.grad is None]
 
 
 def modules_run(network, outputs):
     """Names of the modules inside the tower that a call goes through, and how often."""
     ran = {}
-    for name, module in network.tower.named_modules():
+    for name, module in network.backbone.named_modules():
         module.register_forward_hook(lambda *_, name=name: ran.__setitem__(name, ran.get(name, 0) + 1))
     outputs()
     return ran
@@ -82,12 +83,12 @@ def test_a_cnn_keeps_and_runs_nothing_behind_its_last_stage(name):
 def test_a_transformer_keeps_and_runs_nothing_behind_its_last_tap(kind):
     network = network_of(TRANSFORMERS[kind])
     before = network.tokens(IMAGES, (0, 2))
-    blocks = network.tower.depth
+    blocks = network.backbone.depth
     weights = sum(p.numel() for p in network.parameters())
     network.trim((0, 2))
     for x, y in zip(network.tokens(IMAGES, (0, 2)), before, strict=True):
         assert torch.equal(x, y)
-    assert network.tower.depth == 3 < blocks
+    assert network.backbone.depth == 3 < blocks
     assert sum(p.numel() for p in network.parameters()) < weights
     assert unused(network, lambda: network.tokens(IMAGES, (0, 2))) == []
 
@@ -132,7 +133,7 @@ def test_a_discriminator_holds_what_it_runs(family):
     )
     features = build_discriminator(config, ConditionSpec(), 32).features
     (network,) = [module for module in features.modules() if isinstance(module, FeatureNetwork)]
-    assert network.tower.depth == (2 if family == "dino" else 4)
+    assert network.backbone.depth == (2 if family == "dino" else 4)
     assert unused(network, lambda: features(IMAGES)[0]) == []
     torch.testing.assert_close(
         load_feature_network("random:small_vit").tokens(IMAGES, (1,))[0], network.tokens(IMAGES, (1,))[0]

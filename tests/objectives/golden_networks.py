@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from sgxl_t.model_io.published.generator_t import generator_state_from_official_t
 from sgxl_t.model_io.published.names import generator_from_official
 from sgxl_t.networks.backbones.feature_networks import FeatureNetwork
-from sgxl_t.networks.backbones.image_backbones import Tower
+from sgxl_t.networks.backbones.image_backbones import ImageBackbone
 from sgxl_t.networks.configs import (
     ConditionSpec,
     DinoConfig,
@@ -92,7 +92,7 @@ def augmentation_draws(case: dict[str, Tensor], *prefixes: str) -> dict[str, Ten
     return {name: torch.cat([case[prefix + name] for prefix in prefixes]) for name in names}
 
 
-class StubCnn(Tower):
+class StubCnn(ImageBackbone):
     """Four convolutions without activation, as in the stored projected discriminator."""
 
     kind = "cnn"

@@ -12,11 +12,12 @@ from tiny_clips import tiny_whole_clip
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from sgxl_t.networks.backbones.feature_networks import FeatureNetwork, load_feature_network
+from sgxl_t.networks.backbones.feature_networks import FeatureNetwork
 from sgxl_t.networks.backbones.local_networks import SmallCNN, SmallCNNConfig
 from sgxl_t.networks.conditioning import Conditioning
 from sgxl_t.networks.configs import ConditionSpec, DinoConfig, DiscriminatorConfig, ProjectedConfig
 from sgxl_t.networks.discriminators.discriminator import build_discriminator
+from sgxl_t.networks.frozen import load_feature_network
 from sgxl_t.objectives import MicroBatch, Networks, Objective, ObjectiveConfig
 
 SIDE, COUNT = 32, 4
@@ -128,7 +129,7 @@ def test_the_backward_pass_costs_what_the_forward_pass_does(name, precision):
     images = torch.rand(1, 3, side, side, requires_grad=True)
     forward, backward = flops(network, images)
     assert backward == pytest.approx(forward, rel=0.02)
-    for parameter in network.tower.parameters():  # what the bound is to tell apart
+    for parameter in network.backbone.parameters():  # what the bound is to tell apart
         parameter.requires_grad_(True)
     assert flops(network, images)[1] > 1.9 * forward
 
@@ -160,4 +161,4 @@ def test_every_block_attends_through_the_fused_operation(make):
         patched = mock.patch.object(F, "scaled_dot_product_attention", side_effect=attend)
         with torch.set_grad_enabled(gradients), patched as fused:
             network.maps(torch.rand(2, 3, 32, 32))
-        assert fused.call_count == network.tower.depth
+        assert fused.call_count == network.backbone.depth

@@ -9,11 +9,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from sgxl_t.networks.backbones.feature_networks import FeatureNetwork, load_feature_network
+from sgxl_t.networks.backbones.feature_networks import FeatureNetwork
 from sgxl_t.networks.conditioning import as_conditioning
 from sgxl_t.networks.configs import ConditionSpec, DinoConfig, DiscriminatorConfig, ProjectedConfig
 from sgxl_t.networks.discriminators.discriminator import build_discriminator
 from sgxl_t.networks.discriminators.slopes import logits_and_slopes
+from sgxl_t.networks.frozen import load_feature_network
 from sgxl_t.objectives import (
     MicroBatch,
     Networks,

@@ -7,10 +7,9 @@ from tiny_runs import tiny_run
 from sgxl_t.model_io.model_folder import load_model
 from sgxl_t.networks.text.clip import ClipModel
 from sgxl_t.sampling.pipeline import Pipeline
+from sgxl_t.training.build_trainer import build_trainer
 from sgxl_t.training.checkpoint.checkpoint import load_newest
-from sgxl_t.training.checkpoint.state import restore_state
 from sgxl_t.training.config.config_file import parse_config
-from sgxl_t.training.loop.trainer import Trainer
 from sgxl_t.training.parallel.runtime import Runtime
 from sgxl_t.training.train import main
 
@@ -60,20 +59,20 @@ def test_a_run_goes_on_bit_for_bit_and_its_attention_learns(mode, tmp_path, tiny
 def test_one_seed_starts_with_the_pictures_of_a_plain_run(tmp_path, tiny_features):
     off = {**ON, "generator__stylegan_t__attention_resolutions": "[]"}
     trainers = [
-        Trainer(
+        build_trainer(
             parse_config(tiny_run(tmp_path / name, tiny_features, **settings)),
             Runtime(deterministic=True),
             tmp_path / name,
         )
         for name, settings in (("on", ON), ("off", off))
     ]
-    z = torch.randn(4, trainers[0].g.raw.z_dim)
+    z = torch.randn(4, trainers[0].state.g.raw.z_dim)
     given = ["a red fox", "an owl at night", "a small cat", "a large dog on grass"]
     pictures = []
     for trainer in trainers:
-        pictures.append(trainer.g.raw(z, trainer.condition.encode(given), noise_mode="const"))
+        pictures.append(trainer.state.g.raw(z, trainer.state.condition.encode(given), noise_mode="const"))
     assert torch.equal(*pictures)
-    ours, theirs = (trainer.d.raw.state_dict() for trainer in trainers)
+    ours, theirs = (trainer.state.d.raw.state_dict() for trainer in trainers)
     assert all(torch.equal(ours[name], value) for name, value in theirs.items())
 
 
@@ -81,13 +80,13 @@ def test_a_plain_run_is_the_start_of_one_that_attends(tmp_path, tiny_features):
     off = {**ON, "generator__stylegan_t__attention_resolutions": "[]"}
     main(tiny_run(tmp_path / "plain", tiny_features, **off))
     arguments = tiny_run(tmp_path / "on", tiny_features, start=tmp_path / "plain", **ON)
-    trainer = Trainer(parse_config(arguments), Runtime(deterministic=True), tmp_path / "on")
-    restore_state(trainer)
+    trainer = build_trainer(parse_config(arguments), Runtime(deterministic=True), tmp_path / "on")
+    trainer.begin()
     generator, condition, _ = load_model(tmp_path / "plain" / "last")
     z, given = torch.randn(2, generator.z_dim), ["a red fox", "a dog"]
     with torch.no_grad():
         before = generator(z, condition.encode(given), noise_mode="const")
-        after = trainer.ema.network(z, trainer.condition.encode(given), noise_mode="const")
+        after = trainer.state.ema.network(z, trainer.state.condition.encode(given), noise_mode="const")
     assert torch.equal(before, after)
     main(arguments)
     assert all(value.abs().sum() > 0 for value in scales(final(tmp_path / "on")).values())

@@ -12,8 +12,9 @@ from tiny_runs import tiny_run
 from sgxl_t.metrics.runner import MetricResult
 from sgxl_t.model_io.model_folder import read_info
 from sgxl_t.training.callbacks.best import best_smoothed
+from sgxl_t.training.callbacks.callback import Callback, Callbacks
 from sgxl_t.training.checkpoint.checkpoint import load_newest
-from sgxl_t.training.loop import trainer as trainer_module
+from sgxl_t.training.checkpoint.run_checkpoints import RunCheckpoints
 from sgxl_t.training.train import main
 
 NAN = math.nan
@@ -53,26 +54,25 @@ def test_the_best_stays_or_is_one_of_the_two_newest():
             assert best_smoothed(values[:count]) in possible, values[:count]
 
 
-class Crafted:
+class Crafted(Callback):
     """In place of the tracked metrics: one value per snapshot."""
 
     values = ()
 
-    def __init__(self, trainer):
-        self.trainer = trainer
+    def __init__(self, *_given, **_named):
+        pass
 
-    def __call__(self):
-        value = self.values[self.trainer.images_seen // STEP - 1]
-        return [MetricResult("crafted", value, None, "", SimpleNamespace(), 1, None, "told to")]
-
-    def describe(self, results):
-        return {one.metric: one.value for one in results if math.isfinite(one.value)}
+    def on_snapshot(self, snapshot):
+        value = self.values[snapshot.images_seen // STEP - 1]
+        snapshot.results = [MetricResult("crafted", value, None, "", SimpleNamespace(), 1, None, "told to")]
+        snapshot.metrics = {"crafted": value} if math.isfinite(value) else {}
+        snapshot.numbers |= snapshot.metrics
 
 
 @pytest.fixture
 def crafted(tmp_path, tiny_features, monkeypatch):
     """A run that measures given values at its snapshots, one an update; resumes where one is there."""
-    monkeypatch.setattr("sgxl_t.training.callbacks.recorder.TrackedMetrics", Crafted)
+    monkeypatch.setattr("sgxl_t.training.build_trainer.TrackedMetrics", Crafted)
 
     def go(name, values, *, until=None, **settings):
         monkeypatch.setattr(Crafted, "values", values)
@@ -139,15 +139,15 @@ class Killed(BaseException):
 def test_after_a_kill_between_snapshot_and_checkpoint_as_well(crafted, monkeypatch, at, interval):
     settings = {"schedule__checkpoint_kimg": interval * STEP / 1000}
     straight = crafted("straight", PROMOTED, **settings)
-    snapshot = trainer_module.Recorder.snapshot
+    snapshot = Callbacks.snapshot
 
-    def killed(self):
-        snapshot(self)
-        if self.trainer.images_seen == at * STEP:
+    def killed(self, state):
+        snapshot(self, state)
+        if state.images_seen == at * STEP:
             raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(trainer_module.Recorder, "snapshot", killed)
+        patch.setattr(Callbacks, "snapshot", killed)
         with pytest.raises(Killed):
             crafted("parts", PROMOTED, **settings)
     assert chosen(crafted("parts", PROMOTED, **settings)) == 3
@@ -160,7 +160,7 @@ def test_what_a_lost_part_of_a_run_called_best_is_forgotten(crafted, monkeypatch
     assert chosen(first) == 0
     before = content(first)
     with monkeypatch.context() as patch:
-        patch.setattr("sgxl_t.training.loop.trainer.save_state", lambda _: (_ for _ in ()).throw(Killed))
+        patch.setattr(RunCheckpoints, "save", lambda *_: (_ for _ in ()).throw(Killed))
         with pytest.raises(Killed):
             crafted("run", (5, 6, 1), until=3)
     assert chosen(first) == 1

@@ -14,12 +14,12 @@ from sgxl_t.datasets.open import open_source
 from sgxl_t.model_io.model_folder import load_model, save_model
 from sgxl_t.networks.generators.registry import build_generator
 from sgxl_t.networks.generators.superres import stage_parameter_names
-from sgxl_t.training.callbacks.tracking import newest_numbers, read_stats
+from sgxl_t.training.callbacks.stats_file import newest_numbers, read_stats
 from sgxl_t.training.checkpoint.checkpoint import load_newest
 from sgxl_t.training.config.config_file import parse_config
 from sgxl_t.training.parallel.exit_codes import INTERRUPTED
 from sgxl_t.training.progressive.judgement import answers, judge_stage
-from sgxl_t.training.progressive.stages import plan_stages
+from sgxl_t.training.progressive.planner import plan_run
 from sgxl_t.training.train import main
 
 IMAGENET = Path(__file__).parents[2] / "configs" / "class" / "imagenet.yaml"
@@ -109,7 +109,7 @@ def test_the_same_command_goes_on_in_the_stage_that_was_interrupted(
 
     # The checkpoint after the first update is there, and the process ends in the second one.
     def second(self, rounds):
-        if self.config.generator.img_resolution == stopped and self.iteration:
+        if self.state.g.raw.img_resolution == stopped and self.state.iteration:
             raise RuntimeError("the power went")
         update(self, rounds)
 
@@ -175,10 +175,10 @@ def test_time_ends_a_chain_between_updates_with_the_code_of_an_interruption(tmp_
 
 def test_a_stage_ends_by_the_plateau_rule_and_says_so(tmp_path, tiny_features, monkeypatch, caplog):
     from sgxl_t.metrics.plateau import PlateauConfig, PlateauMonitor
-    from sgxl_t.training.callbacks import snapshots
+    from sgxl_t.training.callbacks import plateau
 
     monkeypatch.setattr(
-        snapshots, "PlateauMonitor", lambda: PlateauMonitor(PlateauConfig(window=5, gain=0.99, hold=1))
+        plateau, "PlateauMonitor", lambda: PlateauMonitor(PlateauConfig(window=5, gain=0.99, hold=1))
     )
     caplog.set_level("INFO")
     settings = {"log__track_images": 16, "schedule__plateau": "true", "schedule__snapshot_kimg": 0.008}
@@ -278,7 +278,7 @@ def test_stages_take_their_own_settings_and_the_papers_where_they_say_nothing(tm
         "- {resolution: 256, up_factor: 4, head_layers: 6}\n"
     )
     base = parse_config(["--config", str(path), "--run-dir", str(tmp_path / "run")])
-    stem, first, second, jump = (stage.config for stage in plan_stages(base))
+    stem, first, second, jump = (stage.config for stage in plan_run(base).stages)
     assert (stem.batch.images, first.batch.images) == (32, base.batch.images)
     assert [one.objective.cls_weight for one in (stem, first, second, jump)] == [0.0, 0.5, 1.0, 1.0]
     assert [one.objective.pl_weight for one in (stem, first, second)] == [0.25, 0.0, 0.0]
@@ -291,7 +291,7 @@ def test_stages_take_their_own_settings_and_the_papers_where_they_say_nothing(tm
 
 def test_all_stages_of_a_text_chain_read_captions_with_one_encoder(tmp_path):
     arguments = ["--cond", "text", "--generator.family", "stylegan3", "--run-dir", str(tmp_path)]
-    stem, head = (stage.config for stage in plan_stages(parse_config([*arguments, "--stages", TWO])))
+    stem, head = (stage.config for stage in plan_run(parse_config([*arguments, "--stages", TWO])).stages)
     assert stem.conditioning.text_encoder == "auto:clip"
     assert head.conditioning.text_encoder == f"local:{tmp_path / 'stage_016' / 'features' / 'clip'}"
     with pytest.raises(ValueError, match="encoder other than the stem's"):
@@ -312,4 +312,4 @@ def test_a_chain_may_begin_on_a_model_from_elsewhere(finished, tmp_path, tiny_fe
 
 def test_the_papers_chain_has_39_layers(tmp_path):
     config = parse_config(["--config", str(IMAGENET), "--run-dir", str(tmp_path)])
-    assert [stage.layers for stage in plan_stages(config)] == [11, 16, 21, 26, 31, 36, 39]
+    assert [stage.layers for stage in plan_run(config).stages] == [11, 16, 21, 26, 31, 36, 39]

@@ -12,7 +12,9 @@ from sgxl_t.ops import backend
 from sgxl_t.training.checkpoint.checkpoint import load_newest
 from sgxl_t.training.config.compute_config import ComputeConfig, chosen_backend
 from sgxl_t.training.config.config_file import parse_config
+from sgxl_t.training.memory.dry_run import planned
 from sgxl_t.training.memory.estimate import estimate_step
+from sgxl_t.training.progressive.planner import plan_run
 from sgxl_t.training.train import main
 
 SIZES = {
@@ -177,7 +179,8 @@ def test_a_run_goes_on_with_other_choices(tmp_path, tiny_features):
 def test_the_estimate_follows_the_choice(tmp_path, tiny_features):
     def maps(**more):
         arguments = tiny_run(tmp_path / "run", tiny_features, generator__stylegan_t__channel_max=64, **more)
-        return {phase.name: phase.apart for phase in estimate_step(parse_config(arguments), 8).phases}
+        (run,) = plan_run(parse_config(arguments)).stages
+        return {phase.name: phase.apart for phase in estimate_step(planned(run), 8).phases}
 
     sizes = {"generator__stylegan_t__channel_base": 1024, "discriminator__diff_augment": ""}
     plain, saving = maps(**sizes), maps(**sizes, compute__checkpoint_from=8)

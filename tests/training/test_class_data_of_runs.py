@@ -9,7 +9,8 @@ from PIL import Image
 from tiny_runs import tiny_run
 
 from sgxl_t.datasets.open import open_source
-from sgxl_t.training.build import build_parts, check_source
+from sgxl_t.training.build import build_parts
+from sgxl_t.training.checks import check_source, open_checked
 from sgxl_t.training.config.config_file import parse_config
 from sgxl_t.training.parallel.runtime import Runtime
 from sgxl_t.training.train import main
@@ -30,7 +31,9 @@ def parts_of(folder, features, **settings):
         folder, features, generator="stylegan3", conditioning__class_features="auto:cnn", **settings
     )
     config = parse_config(arguments)
-    return build_parts(config, Runtime(deterministic=False), folder)
+    settings, runtime = config.network_settings(), Runtime(deterministic=False)
+    source = open_checked(settings, config.data, config.log, config.to_dict(), folder, runtime)
+    return build_parts(settings, config.data.source, source, folder, runtime, progress=False)
 
 
 def test_a_table_from_a_file_starts_both_networks_and_trains_no_features(tmp_path, tiny_features):
@@ -89,4 +92,5 @@ def test_a_classifier_that_fits_or_does_not_guide_passes(tmp_path, tiny_features
     place = labelled(tmp_path / "d", [0, 1, 2])
     named = {"data__source": place, "objective__cls_weight": 1, **settings}
     config = parse_config(tiny_run(tmp_path / "run", tiny_features, **named))
-    check_source(config, open_source(config.data.source, resolution=16))
+    source = open_source(config.data.source, resolution=16)
+    check_source(config.network_settings(), config.data, config.log, source)

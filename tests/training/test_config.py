@@ -32,7 +32,7 @@ def test_flags_win_over_the_file_and_dashes_are_underscores(tmp_path):
 
 def test_a_written_configuration_repeats_itself(tmp_path):
     config = parse_config(["--cond", "text", "--batch.images", "96"])
-    write_config(config, tmp_path / "config.yaml")
+    write_config(config.to_dict(), tmp_path / "config.yaml")
     assert parse_config(["--config", str(tmp_path / "config.yaml")]) == config
 
 

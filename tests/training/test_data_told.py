@@ -6,8 +6,9 @@ import pytest
 from PIL import Image
 
 from sgxl_t.networks.configs import GeneratorConfig
-from sgxl_t.training.build import check_source
-from sgxl_t.training.config.config import DataConfig, TrainConfig
+from sgxl_t.training.checks import check_source
+from sgxl_t.training.config.config import TrainConfig
+from sgxl_t.training.config.parts import DataConfig
 from sgxl_t.training.loop.data import open_data
 
 
@@ -47,5 +48,6 @@ def test_the_log_has_the_lines_of_prepare_and_info(tmp_path, caplog):
 )
 def test_a_run_without_labels_or_captions_is_told_the_rule(tmp_path, condition, names, message):
     config = config_of(files(tmp_path / "d", *names), cond=condition)
+    source = open_data(config.data, GeneratorConfig(img_resolution=16))
     with pytest.raises(ValueError, match=message):
-        check_source(config, open_data(config.data, GeneratorConfig(img_resolution=16)))
+        check_source(config.network_settings(), config.data, config.log, source)

@@ -7,10 +7,10 @@ import torch
 from tiny_runs import tiny_run
 
 from sgxl_t.objectives.objective import Objective
-from sgxl_t.training.callbacks.tracking import read_stats
+from sgxl_t.training.callbacks.stats_file import read_stats
 from sgxl_t.training.checkpoint.checkpoint import load_newest
 from sgxl_t.training.parallel.exit_codes import DIVERGED
-from sgxl_t.training.parallel.trained_network import Role
+from sgxl_t.training.parallel.trained_network import TrainedNetwork
 from sgxl_t.training.train import main
 
 
@@ -93,7 +93,7 @@ def role_of(parameter, scaler=None):
     network = torch.nn.Module()
     network.weight = parameter
     optimizer = torch.optim.Adam([{"params": [parameter], "lr": 0.1, "first_lr": 0.1}], fused=True)
-    return Role(network, network, optimizer, mean=lambda value: value, scaler=scaler)
+    return TrainedNetwork(network, network, optimizer, mean=lambda value: value, scaler=scaler)
 
 
 def test_a_loss_scale_that_is_too_high_is_halved_and_the_step_left_out():

@@ -9,9 +9,9 @@ from click.testing import CliRunner
 from sgxl_t.cli.features import features
 from sgxl_t.datasets import ImageSource, Sample
 from sgxl_t.networks.backbones.local_networks import SmallCNNConfig, SmallViTConfig, load_local
-from sgxl_t.networks.text.clip import load_clip
+from sgxl_t.networks.frozen import load_clip
 from sgxl_t.training.local_features.config import FeaturesConfig
-from sgxl_t.training.local_features.data import read_pictures
+from sgxl_t.training.local_features.data import read_images
 from sgxl_t.training.local_features.train import one_cycle, train_features
 
 WORDS = ("red", "green", "blue")
@@ -44,7 +44,7 @@ def small(**changes):
 
 
 def train(source, folder, steps=12, **options):
-    return train_features(source, folder, steps=steps, progress=False, config=small(), **options)
+    return train_features(source, folder, progress=False, config=small(steps=steps), **options)
 
 
 def test_labels_make_classifiers(tmp_path):
@@ -122,7 +122,7 @@ def test_the_result_is_a_function_of_the_seed(tmp_path):
 
 def test_a_time_limit_ends_the_training(tmp_path):
     report = train_features(
-        Colours(), tmp_path, kinds=("cnn",), seconds=0.05, steps=10**6, progress=False, config=small()
+        Colours(), tmp_path, kinds=("cnn",), seconds=0.05, progress=False, config=small(steps=10**6)
     )
     assert 1 <= report["cnn"]["steps"] < 10**6
 
@@ -143,18 +143,19 @@ def test_an_interruption_leaves_the_old_network(tmp_path, monkeypatch):
 
 def test_sizes_follow_the_configuration(tmp_path):
     config = FeaturesConfig(
+        steps=1,
         batch=24,
         max_side=8,
         cnn=SmallCNNConfig(image_size=8, channels=(4, 4, 4, 4), num_classes=3),
         vit=SmallViTConfig(image_size=8, width=8, heads=2, depth=2, num_classes=3),
     )
-    train_features(Colours(captions=False), tmp_path, steps=1, progress=False, config=config)
+    train_features(Colours(captions=False), tmp_path, progress=False, config=config)
     assert load_local(tmp_path / "cnn")[0].channels == (4, 4, 4, 4)
     assert load_local(tmp_path / "vit")[0].depth == 2
 
 
 def test_pictures_are_read_once_each_and_reduced():
-    pictures = read_pictures(
+    pictures = read_images(
         Colours(count=70), FeaturesConfig(max_side=8), seed=3, progress=False, device=torch.device("cpu")
     )
     assert pictures.images.shape == (70, 8, 8, 3)
@@ -166,7 +167,7 @@ def test_pictures_are_read_once_each_and_reduced():
 
 
 def test_changed_pictures_stay_near_the_plain_ones():
-    pictures = read_pictures(Colours(), FeaturesConfig(), seed=0, progress=False, device=torch.device("cpu"))
+    pictures = read_images(Colours(), FeaturesConfig(), seed=0, progress=False, device=torch.device("cpu"))
     index = pictures.train[:16]
     plain = pictures.plain(index)
     for changed in (pictures.shifted, pictures.view):
@@ -189,7 +190,7 @@ def test_the_learning_rate_rises_and_falls():
         ({"kinds": ("resnet",)}, "name one or more of cnn, vit, clip"),
         ({"kinds": ()}, "name one or more"),
         ({"seconds": 0.0}, "above zero"),
-        ({"steps": 0}, "above zero"),
+        ({"config": FeaturesConfig(steps=0)}, "above zero"),
     ],
 )
 def test_wrong_requests_give_one_sentence(options, words, tmp_path):

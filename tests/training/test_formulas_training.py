@@ -1,14 +1,12 @@
 """Moving averages and learning rates have the values that their formulas give."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 from torch import nn
 
 from sgxl_t.training.config.config import EmaConfig
 from sgxl_t.training.loop.ema import Ema, ema_decay
-from sgxl_t.training.loop.trainer import Trainer
+from sgxl_t.training.loop.learning_rate import learning_rate_factor
 
 
 @pytest.mark.parametrize(
@@ -76,12 +74,4 @@ def test_the_ramp_counts_images_before_the_update_and_networks_may_have_no_buffe
     ],
 )
 def test_learning_rates_fall_linearly_over_the_last_half(share, images_seen, factor):
-    given = []
-    network = SimpleNamespace(scale_rates=given.append)
-    trainer = SimpleNamespace(
-        images_seen=images_seen,
-        config=SimpleNamespace(optimizer=SimpleNamespace(final_lr_share=share)),
-        roles=lambda: {"g": network, "d": network},
-    )
-    Trainer._set_learning_rates(trainer, 1000)
-    assert given == pytest.approx([factor, factor])
+    assert learning_rate_factor(images_seen, 1000, share) == pytest.approx(factor)

@@ -12,7 +12,7 @@ from launches import torchrun
 from safetensors import SafetensorError
 from tiny_runs import tiny_run
 
-from sgxl_t.training.callbacks import recorder, snapshots, tracking
+from sgxl_t.training.callbacks import best, sample_grid, tracked_metrics, tracking
 from sgxl_t.training.checkpoint import checkpoint
 from sgxl_t.training.checkpoint.disk import WriteError, error_number, is_full, refusal
 from sgxl_t.training.parallel.exit_codes import WRITE_FAILED
@@ -102,10 +102,10 @@ def no_room_for_tensors(*_given, **_named):
 
 WRITES = {
     "a checkpoint": (checkpoint, "write_tensors", no_room_for_tensors),
-    "a snapshot": (recorder, "save_model", no_room_for_tensors),
-    "the numbers of a tick": (tracking.Tracker, "scalars", no_room),
-    "its records": (recorder, "save_grid", no_room),
-    "the report": (tracking.Tracker, "close", no_room),
+    "a snapshot": (best, "save_model", no_room_for_tensors),
+    "the numbers of a tick": (tracking.Tracker, "on_numbers", no_room),
+    "its records": (sample_grid, "save_grid", no_room),
+    "the report": (tracking.Tracker, "on_end", no_room),
 }
 
 
@@ -133,7 +133,7 @@ def test_tensorboard_that_cannot_write(tmp_path, tiny_features, capsys, monkeypa
 
 
 def test_a_first_checkpoint_that_finds_no_room(tmp_path, tiny_features, capsys, monkeypatch):
-    monkeypatch.setattr(snapshots.TrackedMetrics, "__call__", lambda _self: [])
+    monkeypatch.setattr(tracked_metrics.TrackedMetrics, "on_snapshot", lambda *_: None)
     monkeypatch.setattr(checkpoint, "_fingerprint", no_room)
     settings = {"schedule__snapshot_kimg": 100, "schedule__checkpoint_kimg": 0.008}
     error = fails(capsys, tiny_run(tmp_path / "run", tiny_features, **settings))

@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,12 +14,12 @@ from sgxl_t.cli.info import describe
 from sgxl_t.conditioning import ClassCondition
 from sgxl_t.conditioning.condition import NoCondition
 from sgxl_t.training.callbacks.health import Health, Pool, read_health, rules_of, warnings_on
-from sgxl_t.training.callbacks.health_numbers import AverageWatch, Variety
+from sgxl_t.training.callbacks.health_numbers import EmaFollowed, Variety
 from sgxl_t.training.callbacks.report import write_run_report
-from sgxl_t.training.callbacks.tracking import newest_numbers, read_stats
-from sgxl_t.training.config.config import EmaConfig
+from sgxl_t.training.callbacks.stats_file import newest_numbers, read_stats
 from sgxl_t.training.config.config_file import parse_config
-from sgxl_t.training.loop import trainer
+from sgxl_t.training.config.parts import EmaConfig
+from sgxl_t.training.loop import data
 from sgxl_t.training.loop.ema import Ema
 from sgxl_t.training.train import main
 
@@ -63,7 +64,7 @@ class Course:
     def __init__(self, folder, cond="class", *, kimg=0, **settings):
         self.folder, self.kimg = folder, kimg
         arguments = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
-        self.rules = rules_of(parse_config(["--cond", cond, *arguments]))
+        self.rules = rules_of(parse_config(["--cond", cond, *arguments]).health_settings())
         stats = [line for line in read_stats(folder / "stats.jsonl") if line["images"] <= kimg * 1000]
         self.health = Health(folder, self.rules, images_seen=kimg * 1000, stats=stats)
 
@@ -241,7 +242,7 @@ def test_an_average_follows_or_stands():
     network = nn.Sequential(nn.Linear(4, 300), nn.Linear(300, 4))
     network[1].requires_grad_(False)
     follows, stands = (Ema(network, EmaConfig(half_life_kimg=1, rampup=None)) for _ in range(2))
-    watches = [AverageWatch([(average, network)]) for average in (follows, stands)]
+    watches = [EmaFollowed([(average, network)]) for average in (follows, stands)]
     assert [watch.followed() for watch in watches] == [None, None]
     with torch.no_grad():
         network[0].weight += 1
@@ -250,13 +251,13 @@ def test_an_average_follows_or_stands():
         mine.lerp_(current.detach(), 0.25)
     assert watches[0].followed() == pytest.approx(0.25, rel=1e-3)
     assert watches[1].followed() == 0
-    watches[0].start()
+    watches[0].on_start(SimpleNamespace(images_seen=0))
     assert watches[0].followed() is None
 
 
 def test_a_network_that_rests_whole_has_no_way():
     network = nn.Linear(2, 2).requires_grad_(False)
-    assert AverageWatch([(Ema(network, EmaConfig()), network)]).followed() is None
+    assert EmaFollowed([(Ema(network, EmaConfig()), network)]).followed() is None
 
 
 class Painter(nn.Module):
@@ -372,12 +373,12 @@ def test_a_generator_that_stands_still_is_named_within_two_kimg(tmp_path, tiny_f
 
 
 def test_a_slow_loader_is_named(tmp_path, tiny_features, monkeypatch):
-    def slowly(trainer, open_loader=trainer.open_loader):
-        for batch in open_loader(trainer):
+    def slowly(*given, batches=data.batches, **named):
+        for batch in batches(*given, **named):
             time.sleep(0.5)
             yield batch
 
-    monkeypatch.setattr(trainer, "open_loader", slowly)
+    monkeypatch.setattr(data, "batches", slowly)
     settings = {"schedule__kimg": 0.024, "schedule__checkpoint_kimg": 1, "log__track_images": 0}
     main(tiny_run(tmp_path / "run", tiny_features, **settings))
     assert "Raise data.num_workers, which is 0" in warned(tmp_path / "run")["loader_bound"]

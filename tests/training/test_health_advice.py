@@ -11,8 +11,8 @@ from tiny_runs import COMMON
 from sgxl_t.networks.configs import ConditionSpec, GeneratorConfig
 from sgxl_t.networks.generators.registry import build_generator
 from sgxl_t.training.callbacks.health import rules_of
-from sgxl_t.training.config.config import EmaConfig
 from sgxl_t.training.config.config_file import parse_config
+from sgxl_t.training.config.parts import EmaConfig
 
 KEY = re.compile(r"\b(?:generator|discriminator|objective|optimizer|data|ema|conditioning)(?:\.[a-z]\w*)+")
 SPECS = {
@@ -32,7 +32,7 @@ def settings(cond, family, **changes):
 
 
 def advice(config):
-    return {rule.name: rule.advice for rule in rules_of(config)}
+    return {rule.name: rule.advice for rule in rules_of(config.health_settings())}
 
 
 def named(config):

@@ -111,7 +111,7 @@ def test_best_is_back_after_a_kill_between_two_renames(tmp_path, tiny_features, 
     best.rename(best.with_name(".best.old-12ab34cd"))
     best.with_name(".best.writing-12ab34cd").mkdir()
     (tmp_path / "run" / "checkpoints" / ".kimg_1.writing-12ab34cd").mkdir()
-    monkeypatch.setattr(run_folder, "environment", lambda _config: {})
-    prepare_folder(tmp_path / "run", parse_config(arguments))
+    monkeypatch.setattr(run_folder, "environment", lambda _seed: {})
+    prepare_folder(tmp_path / "run", parse_config(arguments).to_dict())
     assert (best / "generator.safetensors").read_bytes() == weights
     assert not [*(tmp_path / "run").glob(".*"), *(tmp_path / "run" / "checkpoints").glob(".*")]

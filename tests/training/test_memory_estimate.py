@@ -18,16 +18,16 @@ import pytest
 import torch
 from launches import torchrun
 
-from sgxl_t.networks.backbones import precision as backbone_precision
+from sgxl_t.ops.device_kind import is_cpu
+from sgxl_t.training.build_trainer import build_trainer
 from sgxl_t.training.config.config_file import parse_config
-from sgxl_t.training.loop.data import open_loader
-from sgxl_t.training.loop.trainer import Trainer
 from sgxl_t.training.memory import launch_modes as memory_modes
-from sgxl_t.training.memory.dry_run import Launch, report, stages_of
+from sgxl_t.training.memory.dry_run import Launch, planned, report
 from sgxl_t.training.memory.estimate import estimate_step
 from sgxl_t.training.memory.launch_modes import LAUNCH_FILES, NAMES, share
 from sgxl_t.training.memory.shapes import Shapes, bytes_of, tensors_of
 from sgxl_t.training.parallel.runtime import Runtime
+from sgxl_t.training.progressive.planner import plan_run
 from sgxl_t.training.train import main
 
 ROOT = Path(__file__).parents[2]
@@ -84,6 +84,12 @@ def configuration(folder, settings, **more):
     return parse_config([part for name, value in values.items() for part in (f"--{name}", str(value))])
 
 
+def alone(config):
+    """A run without stages as estimates take it."""
+    (run,) = plan_run(config).stages
+    return planned(run)
+
+
 def allocated(work):
     """Bytes above where it began, at the peak of `work()`."""
     gc.collect()
@@ -102,7 +108,7 @@ def measure(trainer, phases):
     """Peak of an update of these phases; its pictures are there before it begins."""
     trainer.objective.phases = lambda *_: phases
     try:
-        rounds = trainer.next_batches(trainer.loader)
+        rounds = trainer.next_batches()
         return allocated(lambda: trainer.update(rounds))
     finally:
         del trainer.objective.phases
@@ -118,24 +124,24 @@ LONG = ("class in one round of bfloat16", "text in one round, frozen networks in
     ids=lambda name: name.replace(" ", "-"),
 )
 def measured(request, tmp_path_factory, tiny_features):
-    """The estimate, the trainer after a whole update, and its peaks by phase."""
+    """The estimate, the trainer after a whole update, its rounds and its configuration."""
     settings, rounds, precision = RUNS[request.param]
     clip = {"conditioning.text_encoder": f"local:{tiny_features / 'clip'}"}
     config = configuration(
         tmp_path_factory.mktemp("run"), {**settings, **clip, "batch.per_device": 8 // rounds}
     )
-    estimate = estimate_step(config, 8 // rounds, one_round=rounds == 1, precision=precision)
-    trainer = Trainer(config, Runtime(deterministic=False), config.folder())
+    estimate = estimate_step(alone(config), 8 // rounds, one_round=rounds == 1, precision=precision)
+    trainer = build_trainer(config, Runtime(deterministic=False), config.folder())
     if precision == "bf16":
         trainer.runtime.autocast = lambda: torch.autocast("cpu", dtype=torch.bfloat16)
-    trainer.loader = open_loader(trainer)
-    trainer.update(trainer.next_batches(trainer.loader))
-    return estimate, trainer, rounds
+    trainer.data.open(trainer.state)
+    trainer.update(trainer.next_batches())
+    return estimate, trainer, rounds, config
 
 
 def test_what_stays_is_counted_to_the_byte(measured):
-    estimate, trainer, _ = measured
-    for name, role in trainer.roles().items():
+    estimate, trainer, _, config = measured
+    for name, role in trainer.state.networks.items():
         size, parameters = estimate.networks[name], list(role.raw.parameters())
         assert size.weights == bytes_of(parameters)
         assert size.trained == bytes_of(role.trainable)
@@ -144,34 +150,37 @@ def test_what_stays_is_counted_to_the_byte(measured):
             state[moment] for state in role.optimizer.state.values() for moment in ("exp_avg", "exp_avg_sq")
         ]
         assert 2 * size.trained == bytes_of(moments)
-    averages = [trainer.ema.network, *([trainer.condition_ema.network] if trainer.condition_ema else [])]
-    assert estimate.averages == bytes_of(t for network in averages for t in tensors_of(network))
-    frozen = tensors_of(trainer.features)
-    if trainer.config.cond == "text":
-        frozen += tensors_of(trainer.condition.original)
+    averages = [
+        trainer.state.ema.network,
+        *([trainer.state.condition_ema.network] if trainer.state.condition_ema else []),
+    ]
+    assert estimate.ema == bytes_of(t for network in averages for t in tensors_of(network))
+    frozen = tensors_of(trainer.state.features)
+    if config.cond == "text":
+        frozen += tensors_of(trainer.state.condition.original)
     else:
-        frozen.append(trainer.condition.table)
+        frozen.append(trainer.state.condition.table)
     assert sum(estimate.frozen.values()) == bytes_of(frozen)
 
 
 def test_guiding_networks_compute_as_the_discriminators_do(measured):
-    _, trainer, _ = measured
+    _, trainer, _, config = measured
     guides = trainer.objective.guidance
-    asked = trainer.config.discriminator.precision
+    asked = config.discriminator.precision
     assert {guide.precision for guide in (guides.classifier, guides.clip) if guide is not None} <= {asked}
-    assert (guides.clip is not None) == (trainer.config.cond == "text")
+    assert (guides.clip is not None) == (config.cond == "text")
 
 
 def test_an_estimate_of_a_gpu_takes_no_detours_of_a_cpu():
     for gpu in (False, True):
         with Shapes(gpu=gpu).running():
-            assert backbone_precision.is_cpu(torch.device("cpu")) is not gpu
+            assert is_cpu(torch.device("cpu")) is not gpu
 
 
 def test_each_phase_takes_what_was_estimated(measured):
-    estimate, trainer, rounds = measured
+    estimate, trainer, rounds, config = measured
     assert {phase.name for phase in estimate.phases} == set(trainer.objective.phases(0, 0))
-    shared = trainer.config.objective.share_fakes
+    shared = config.objective.share_fakes
     for phase in estimate.phases:
         if shared and phase.name == "d":
             continue  # it cannot be run alone; the whole update below has it
@@ -183,10 +192,10 @@ def test_each_phase_takes_what_was_estimated(measured):
 
 
 def test_a_whole_update_takes_what_was_estimated(measured):
-    estimate, trainer, rounds = measured
+    estimate, trainer, rounds, _ = measured
     names = tuple(phase.name for phase in estimate.phases)
     part = share(estimate, "single", 1, rounds)
-    standing = part.weights + part.frozen + part.averages + part.moments
+    standing = part.weights + part.frozen + part.ema + part.optimizer
     batch = rounds * estimate.batch
     peak = measure(trainer, names)
     assert part.total - standing - batch == pytest.approx(peak, rel=TOLERANCE)
@@ -221,7 +230,7 @@ def test_a_process_of_two_takes_what_was_estimated(mode, tmp_path, tiny_features
     script = ROOT / "tests" / "step_memory.py"
     answer = torchrun([str(target), *arguments], mode=mode, script=script, timeout=900)
     assert answer.returncode == 0, answer.stderr
-    part = share(estimate_step(config, 2), PROCESSES[mode], 2, config.rounds(2))
+    part = share(estimate_step(alone(config), 2), PROCESSES[mode], 2, config.rounds(2))
     assert part.total == pytest.approx(int(target.read_text()), rel=TOLERANCE)
 
 
@@ -250,17 +259,17 @@ def test_the_largest_configuration_is_estimated_within_small_memory(tmp_path):
 
 def test_every_stage_has_a_table_unless_one_is_named():
     file = str(ROOT / "configs" / "class" / "imagenet.yaml")
-    stages = list(stages_of(parse_config(["--config", file])))
-    assert [label for label, _, _ in stages] == ["16", "32", "64", "128", "256", "512", "1024"]
-    assert [below.img_resolution for _, _, below in stages[1:]] == [16, 32, 64, 128, 256, 512]
-    (only,) = stages_of(parse_config(["--config", file, "--stage", "64"]))
-    assert only[0] == "64"
+    stages = plan_run(parse_config(["--config", file])).wanted()
+    assert [stage.label for stage in stages] == ["16", "32", "64", "128", "256", "512", "1024"]
+    assert [planned(stage).below.img_resolution for stage in stages[1:]] == [16, 32, 64, 128, 256, 512]
+    (only,) = plan_run(parse_config(["--config", file, "--stage", "64"])).wanted()
+    assert only.label == "64"
 
 
 @pytest.mark.slow
 def test_the_estimate_of_a_thousand_million_weights_is_the_same_each_time():
     config = parse_config(["--config", str(ROOT / "configs" / "text" / "full.yaml"), "--stages", "[]"])
-    first, second = (estimate_step(config, 8, precision="bf16") for _ in range(2))
+    first, second = (estimate_step(alone(config), 8, precision="bf16") for _ in range(2))
     assert first == second
     assert 0.9e9 < first.parameters < 1.1e9
     single, ddp, *zero, offload = (
@@ -274,7 +283,7 @@ def test_the_estimate_of_a_thousand_million_weights_is_the_same_each_time():
 @pytest.mark.slow
 def test_second_order_penalties_are_refused_with_zero_3_alone(tmp_path):
     config = configuration(tmp_path, {"cond": "class", "objective.pl_weight": 2})
-    text = report(config, Launch(2, "no", launched=True))
+    text = report(plan_run(config).wanted(), Launch(2, "no", launched=True))
     refused = [line for line in text.splitlines() if "refused" in line]
     assert len(refused) == 2
     assert all(line.startswith("ZeRO-3") and "pl_weight=2" in line for line in refused)
@@ -297,7 +306,9 @@ def test_a_mistake_ends_with_one_sentence(tmp_path, capsys):
 
 def test_data_that_is_not_here_is_said_to_be_guessed(tmp_path, capsys):
     settings = {"cond": "class", "data.source": tmp_path / "missing.zip"}
-    text = report(configuration(tmp_path / "run", settings), Launch(2, "no", launched=True))
+    text = report(
+        plan_run(configuration(tmp_path / "run", settings)).wanted(), Launch(2, "no", launched=True)
+    )
     assert "its classes are taken to be 1000" in text
 
 

@@ -7,11 +7,9 @@ import pytest
 import torch
 from tiny_runs import tiny_run
 
-from sgxl_t.training.checkpoint.state import restore_state
+from sgxl_t.training.build_trainer import build_trainer
 from sgxl_t.training.config.config_file import parse_config
 from sgxl_t.training.loop import trainer as trainer_module
-from sgxl_t.training.loop.data import open_loader
-from sgxl_t.training.loop.trainer import Trainer
 from sgxl_t.training.parallel.runtime import Runtime
 
 BATCH = 8
@@ -28,7 +26,7 @@ def one_draw_per_batch(seed, role, position):
 
 
 def weights_after_an_update(folder, features, per_device, end_size, monkeypatch):
-    monkeypatch.setattr(trainer_module, "stream", one_draw_per_batch)
+    monkeypatch.setattr(trainer_module, "training_rng", one_draw_per_batch)
     arguments = tiny_run(
         folder,
         features,
@@ -39,16 +37,17 @@ def weights_after_an_update(folder, features, per_device, end_size, monkeypatch)
         discriminator__diff_augment="",
         objective__cls_weight=0.5,
     )
-    trainer = Trainer(parse_config(arguments), Runtime(deterministic=False), folder)
-    restore_state(trainer)
-    for role in trainer.roles().values():
+    trainer = build_trainer(parse_config(arguments), Runtime(deterministic=False), folder)
+    trainer.begin()
+    trainer.data.open(trainer.state)
+    for network in trainer.state.networks.values():
         # Adam's first step is the gradient's sign, which rounding turns where the gradient is zero.
-        role.optimizer = torch.optim.SGD(role.trainable, lr=0.1, fused=True)
-    trainer.update(trainer.next_batches(open_loader(trainer)))
+        network.optimizer = torch.optim.SGD(network.trainable, lr=0.1, fused=True)
+    trainer.update(trainer.next_batches())
     return {
         f"{name}/{key}": value.detach().clone()
-        for name, role in trainer.roles().items()
-        for key, value in role.raw.state_dict().items()
+        for name, network in trainer.state.networks.items()
+        for key, value in network.raw.state_dict().items()
         if not key.endswith("w_avg")  # of classes: the moves of rounds add up, which is equal to first order
     }
 

@@ -48,11 +48,14 @@ from sgxl_t.networks.discriminators.vit_adapter import VitAdapter
 from sgxl_t.networks.generators.registry import build_generator, model_config
 from sgxl_t.networks.generators.superres import stage_parameter_names
 from sgxl_t.networks.text.clip import TextTowerConfig, local_clip
-from sgxl_t.training.build import _rest
+from sgxl_t.training.callbacks.callback import Callbacks
 from sgxl_t.training.checkpoint.checkpoint import load_newest
-from sgxl_t.training.checkpoint.state import restore_state
+from sgxl_t.training.checkpoint.run_checkpoints import RunCheckpoints
+from sgxl_t.training.checkpoint.start import NewRun
 from sgxl_t.training.config.config_file import parse_config
-from sgxl_t.training.parallel.trained_network import Role
+from sgxl_t.training.networks import freeze_parts
+from sgxl_t.training.parallel.trained_network import TrainedNetwork
+from sgxl_t.training.train_state import TrainState
 
 BACKBONES = {
     "deit_base_distilled_patch16_224": ("vit", "timm:deit_base_distilled_patch16_224.fb_in1k"),
@@ -279,26 +282,28 @@ def test_trainer_goes_on_from_an_imported_state(files, tmp_path, narrow, capsys)
     assert (config.objective.blur_init_sigma, config.objective.blur_fade_kimg) == (2.0, 300.0)
 
     fresh = {"g": tiny_model("class", "sgxl-tiny-16")[0], "d": discriminator.heads}
-    roles = {
-        name: Role(one, one, torch.optim.Adam(one.parameters()), mean=lambda value: value)
+    networks = {
+        name: TrainedNetwork(one, one, torch.optim.Adam(one.parameters()), mean=lambda value: value)
         for name, one in fresh.items()
     }
     loaded = {}
-    trainer = SimpleNamespace(
-        folder=folder,
-        config=config,
+    state = TrainState(
+        **networks,
+        text=None,
         ema=SimpleNamespace(network=tiny_model("class", "sgxl-tiny-16")[0]),
-        features=SimpleNamespace(load_projection_state=loaded.update),
-        roles=lambda: roles,
+        condition=None,
         condition_ema=None,
-        source=SimpleNamespace(fingerprint=lambda: "0" * 16),
+        features=SimpleNamespace(load_projection_state=loaded.update),
         objective=SimpleNamespace(load_state_dict=lambda state: loaded.update(objective=state)),
+        first_seed=0,
     )
-    restore_state(trainer)
-    assert trainer.images_seen == 123_000
-    assert trainer.iteration == 1921
+    source, runtime = SimpleNamespace(fingerprint=lambda: "0" * 16), SimpleNamespace(world_size=1)
+    checkpoints = RunCheckpoints(folder, runtime, source, {}, keep=1, begin=None)
+    checkpoints.restore(state, Callbacks([], runtime, folder))
+    assert state.images_seen == 123_000
+    assert state.iteration == 1921
     assert loaded["objective"]["path_length.mean"] == 0.75
-    equal(trainer.ema.network.state_dict(), average.state_dict())
+    equal(state.ema.network.state_dict(), average.state_dict())
     equal(
         fresh["g"].state_dict(),
         generator_from_official(numbers(path, "G"), average.condition),
@@ -314,13 +319,15 @@ def test_heads_train_alone_as_in_the_release(files, tmp_path, narrow, capsys):
     config = parse_config(["--config", str(folder / "run.yaml"), "--run-dir", str(folder)])
     assert config.objective.blur_init_sigma == 0
     generator = build_generator(config.generator, ConditionSpec(), seed=0)
-    _rest(config, generator)
+    freeze_parts(generator, config.network_settings().frozen)
     trained = [name for name, value in generator.named_parameters() if value.requires_grad]
     assert trained == stage_parameter_names(generator, train_input=True)
     assert any(name.startswith("synthesis.input.") for name in trained)
     assert not any(name.startswith("mapping.") for name in trained)
     with pytest.raises(ValueError, match="freeze_stem=true keeps what a checkpoint brings"):
-        restore_state(SimpleNamespace(folder=tmp_path / "none", config=config))
+        NewRun(
+            folder=tmp_path / "none", source=None, seed=0, features=(), resumes_only=config.freeze_stem
+        ).begin(None, None)
     with pytest.raises(ValueError, match="freeze_stem=true needs one stylegan3 generator with a head"):
         replace(config, generator=tiny_model("none", "sgxl-tiny-16")[0].config).check()
 

@@ -14,7 +14,7 @@ from sgxl_t.training.checkpoint.checkpoint import load_newest
 from sgxl_t.training.config.config_file import parse_config
 from sgxl_t.training.loop.trainer import Trainer
 from sgxl_t.training.progressive.judgement import answers, judge_stage
-from sgxl_t.training.progressive.stages import plan_stages
+from sgxl_t.training.progressive.planner import plan_run
 from sgxl_t.training.train import main
 
 PHASES = (
@@ -105,7 +105,7 @@ def test_blur_does_not_begin_again_and_averages_go_on(tmp_path, tiny_features):
     sigmas, ramps = zip(
         *(
             (stage.config.objective.blur_init_sigma, stage.config.ema.rampup)
-            for stage in plan_stages(parse_config(arguments))
+            for stage in plan_run(parse_config(arguments)).stages
         ),
         strict=True,
     )
@@ -120,7 +120,7 @@ def test_an_interrupted_run_of_phases_ends_like_an_unbroken_one(
     folder, update = tmp_path / "run", Trainer.update
 
     def second(self, rounds):
-        if self.folder.name == f"stage_{stopped}" and self.iteration:
+        if self.checkpoints.folder.name == f"stage_{stopped}" and self.state.iteration:
             raise RuntimeError("the power went")
         update(self, rounds)
 
@@ -185,7 +185,7 @@ def test_the_judge_reads_what_captions_ask_for_and_pairs_never_shown(finished):
 @pytest.mark.parametrize("size", ["lite", "full"])
 def test_the_papers_phases_follow_each_other(size, tmp_path):
     path = Path(__file__).parents[2] / "configs" / "text" / f"{size}.yaml"
-    stages = plan_stages(parse_config(["--config", str(path), "--run-dir", str(tmp_path)]))
+    stages = plan_run(parse_config(["--config", str(path), "--run-dir", str(tmp_path)])).stages
     configs = [stage.config for stage in stages]
     assert [stage.resolution for stage in stages] == [64, 64, 64, 256, 512]
     assert [config.freeze_generator for config in configs] == [False, True, False, False, False]

@@ -14,7 +14,7 @@ from crashes import final_state
 from PIL import Image
 from tiny_runs import tiny_run
 
-from sgxl_t.training.callbacks.tracking import read_stats
+from sgxl_t.training.callbacks.stats_file import read_stats
 from sgxl_t.training.parallel.exit_codes import INTERRUPTED
 from sgxl_t.training.train import main
 

@@ -9,14 +9,13 @@ from tiny_runs import tiny_run
 
 from sgxl_t.conditioning.class_table import rows_by_name
 from sgxl_t.model_io.model_folder import load_model
-from sgxl_t.training import build
+from sgxl_t.training.build_trainer import build_trainer
 from sgxl_t.training.checkpoint.checkpoint import load_newest
-from sgxl_t.training.checkpoint.origin import with_origin
 from sgxl_t.training.checkpoint.start import grouped
-from sgxl_t.training.checkpoint.state import restore_state
 from sgxl_t.training.config.config_file import parse_config
-from sgxl_t.training.loop.trainer import Trainer
+from sgxl_t.training.local_features import resolve
 from sgxl_t.training.parallel.runtime import Runtime
+from sgxl_t.training.progressive.planner import plan_run
 from sgxl_t.training.train import main
 
 QUIET = {"log__track_images": 0, "deterministic": "true"}
@@ -39,11 +38,15 @@ def text(tmp_path_factory, tiny_features):
 
 
 def begun(folder, features, **settings):
-    """A trainer as it stands before its first update."""
-    config = with_origin(parse_config(tiny_run(folder, features, **{**QUIET, **settings})))
-    trainer = Trainer(config, Runtime(deterministic=True), folder)
-    restore_state(trainer)
-    return trainer
+    """The state of a run before its first update."""
+    config = configured(folder, features, **settings)
+    trainer = build_trainer(config, Runtime(deterministic=True), folder)
+    trainer.begin()
+    return trainer.state
+
+
+def configured(folder, features, **settings):
+    return plan_run(parse_config(tiny_run(folder, features, **{**QUIET, **settings}))).stages[0].config
 
 
 def same(one, other):
@@ -52,13 +55,13 @@ def same(one, other):
 
 def test_a_model_folder_gives_generator_and_average(classes, tmp_path, tiny_features, caplog):
     caplog.set_level("INFO")
-    trainer = begun(tmp_path / "run", tiny_features, start=classes / "best")
+    state = begun(tmp_path / "run", tiny_features, start=classes / "best")
     stored = load_model(classes / "best")[0].state_dict()
-    assert same(trainer.g.raw.state_dict(), stored)
-    assert same(trainer.ema.network.state_dict(), stored)
-    assert not same(trainer.d.raw.state_dict(), load_newest(classes / "checkpoints")[1]["network_d"])
-    assert trainer.g.moments() == {}
-    assert trainer.images_seen == 0
+    assert same(state.g.raw.state_dict(), stored)
+    assert same(state.ema.network.state_dict(), stored)
+    assert not same(state.d.raw.state_dict(), load_newest(classes / "checkpoints")[1]["network_d"])
+    assert state.g.optimizer_state() == {}
+    assert state.images_seen == 0
     said = [line for line in caplog.messages if line.startswith("starts from")]
     assert said == [
         f"starts from {classes / 'best'}, a model folder: {len(stored)} tensors of generator and average; "
@@ -80,8 +83,9 @@ def test_a_run_from_a_model_folder_trains_and_resumes(classes, tmp_path, tiny_fe
 def test_the_sizes_are_the_folders(family, classes, tmp_path, tiny_features, caplog):
     caplog.set_level("INFO")
     settings = {"start": classes / "best", "generator": family, "generator__z_dim": 12}
-    trainer = begun(tmp_path / "run", tiny_features, **settings)
-    assert trainer.config.generator == load_model(classes / "best")[2].generator
+    begun(tmp_path / "run", tiny_features, **settings)
+    config = configured(tmp_path / "run", tiny_features, **settings)
+    assert config.generator == load_model(classes / "best")[2].generator
     assert "the run trains the generator of start=" in caplog.text
 
 
@@ -89,13 +93,13 @@ def test_captions_are_read_with_the_folders_encoder(text, tmp_path, tiny_feature
     other = tmp_path / "features" / "clip"
     shutil.copytree(tiny_features / "clip", other)
     named = {"conditioning__text_encoder": f"local:{other}", "cond": "text", "start": text / "last"}
-    trainer = begun(tmp_path / "run", tiny_features, **named)
+    state = begun(tmp_path / "run", tiny_features, **named)
     _, condition, _ = load_model(text / "last")
     with torch.no_grad():
-        trainer.condition.original.text_parameters()[0].add_(1)  # the frozen one is another
-        assert torch.equal(trainer.condition.encode(["a red fox"]).c, condition.encode(["a red fox"]).c)
-        assert not torch.equal(trainer.condition.encode_frozen(["a dog"]).c, condition.encode(["a dog"]).c)
-    assert not trainer.condition.learns
+        state.condition.original.text_parameters()[0].add_(1)  # the frozen one is another
+        assert torch.equal(state.condition.encode(["a red fox"]).c, condition.encode(["a red fox"]).c)
+        assert not torch.equal(state.condition.encode_frozen(["a dog"]).c, condition.encode(["a dog"]).c)
+    assert not state.condition.learns
 
 
 def test_a_side_that_is_larger_is_named(classes, tmp_path, tiny_features, caplog):
@@ -107,27 +111,27 @@ def test_a_side_that_is_larger_is_named(classes, tmp_path, tiny_features, caplog
 
 def test_nothing_stays_fresh_where_all_fits(classes, tmp_path, tiny_features, caplog):
     caplog.set_level("INFO")
-    trainer = begun(tmp_path / "run", tiny_features, start=classes)
+    state = begun(tmp_path / "run", tiny_features, start=classes)
     parts = load_newest(classes / "checkpoints")[1]
-    assert same(trainer.d.raw.state_dict(), parts["network_d"])
-    assert same(trainer.d.moments(), parts["optimizer_d"])
+    assert same(state.d.raw.state_dict(), parts["network_d"])
+    assert same(state.d.optimizer_state(), parts["optimizer_d"])
     assert "fresh: nothing" in caplog.text
 
 
 def test_heads_stay_fresh_before_other_features(classes, tmp_path, tiny_features, caplog):
     caplog.set_level("INFO")
-    trainer = begun(
+    state = begun(
         tmp_path / "run", tiny_features, start=classes, discriminator__features='["random:small_cnn"]'
     )
     parts = load_newest(classes / "checkpoints")[1]
-    assert same(trainer.g.raw.state_dict(), parts["network_g"])
-    assert not same(trainer.d.raw.state_dict(), parts["network_d"])
+    assert same(state.g.raw.state_dict(), parts["network_g"])
+    assert not same(state.d.raw.state_dict(), parts["network_d"])
     assert "fresh: discriminator, which sees through other feature networks" in caplog.text
 
 
 def test_local_features_are_taken_over_with_the_run(classes, tmp_path, tiny_features, monkeypatch, caplog):
     caplog.set_level("INFO")
-    monkeypatch.setattr(build, "train_features", None)
+    monkeypatch.setattr(resolve, "train_features", None)
     run = tmp_path / "run_of_auto"
     shutil.copytree(classes, run)
     shutil.copytree(tiny_features / "cnn", run / "features" / "cnn")
@@ -151,11 +155,11 @@ def test_classes_find_their_rows_by_name(classes, tmp_path, tiny_features, caplo
     caplog.set_level("INFO")
     stored = load_model(classes / "best")[0].mapping.embed.weight
     data = write_classes(tmp_path / "data", ["3", "new", "7"])
-    trainer = begun(tmp_path / "run", tiny_features, start=classes / "best", data__source=data)
+    state = begun(tmp_path / "run", tiny_features, start=classes / "best", data__source=data)
     expected = torch.stack([stored[3], stored[7], stored.mean(dim=0)])
-    assert trainer.source.class_names == ("3", "7", "new")
-    assert torch.equal(trainer.g.raw.mapping.embed.weight, expected)
-    assert torch.equal(trainer.ema.network.mapping.embed.weight, expected)
+    assert state.condition.names == ("3", "7", "new")
+    assert torch.equal(state.g.raw.mapping.embed.weight, expected)
+    assert torch.equal(state.ema.network.mapping.embed.weight, expected)
     assert "optimiser states, 1 of 3 classes" in caplog.text
 
 
@@ -184,7 +188,7 @@ def refusal(tmp_path, tiny_features, capsys, monkeypatch):
         def trained(*_, **__):
             raise AssertionError("features were trained")
 
-        monkeypatch.setattr(build, "train_features", trained)
+        monkeypatch.setattr(resolve, "train_features", trained)
         with pytest.raises(SystemExit) as caught:
             main(tiny_run(tmp_path / "run", tiny_features, **{**AUTO, **settings}))
         error = capsys.readouterr().err

@@ -20,12 +20,11 @@ from sgxl_t.datasets.loading.loader import batches
 from sgxl_t.datasets.loading.options import BatchOptions
 from sgxl_t.datasets.open import open_source
 from sgxl_t.ops.images import from_uint8
+from sgxl_t.training.build_trainer import build_trainer
 from sgxl_t.training.config.config_file import parse_config
 from sgxl_t.training.loop import data
-from sgxl_t.training.loop.data import open_loader
 from sgxl_t.training.loop.device_batch import DeviceBatches
 from sgxl_t.training.loop.ema import Ema
-from sgxl_t.training.loop.trainer import Trainer
 from sgxl_t.training.parallel.runtime import Runtime
 
 PACKAGE = Path(sgxl_t.__file__).parent
@@ -119,9 +118,9 @@ class Waits(TorchFunctionMode):
 
 def trainer_of(folder, features, settings):
     config = parse_config(tiny_run(folder, features, **settings))
-    trainer = Trainer(config, Runtime(deterministic=False), folder)
-    trainer.loader = open_loader(trainer)
-    trainer.update(trainer.next_batches(trainer.loader))  # makes what is made once
+    trainer = build_trainer(config, Runtime(deterministic=False), folder)
+    trainer.data.open(trainer.state)
+    trainer.update(trainer.next_batches())  # makes what is made once
     return trainer
 
 
@@ -129,13 +128,13 @@ def trainer_of(folder, features, settings):
 def test_an_update_reads_nothing_back_from_the_device(name, tmp_path, tiny_features):
     trainer = trainer_of(tmp_path, tiny_features, RUNS[name])
     for _ in range(2):
-        rounds = trainer.next_batches(trainer.loader)
+        rounds = trainer.next_batches()
         with ReadBacks() as operations, Waits() as calls:
             trainer.update(rounds)
         for found in (operations.found, calls.read):
             assert {key: count for key, count in found.items() if key not in ON_A_CPU_ALONE} == {}
         assert not [key for key in calls.copied if key[0].startswith("training/")]
-    assert trainer.iteration == 3
+    assert trainer.state.iteration == 3
 
 
 def test_a_read_back_would_be_seen():
@@ -153,7 +152,7 @@ def test_a_read_back_would_be_seen():
 
 def test_pictures_come_as_bytes_and_become_floats_where_they_are_used(tmp_path, tiny_features):
     trainer = trainer_of(tmp_path, tiny_features, RUNS["class"])
-    first, second = trainer.next_batches(trainer.loader)
+    first, second = trainer.next_batches()
     assert first.images.dtype == torch.uint8
     assert first.images.shape == second.images.shape == (4, 3, 16, 16)
     torch.testing.assert_close(first.real, from_uint8(first.images), rtol=0, atol=0)
@@ -183,12 +182,12 @@ def test_loader_processes_have_the_next_update_ready(tmp_path, tiny_features, mo
     )
     settings = {"cond": "class", "batch__per_device": 1}
     trainer = trainer_of(tmp_path, tiny_features, settings)
-    assert given == [trainer.rounds] == [8]
+    assert given == [trainer.settings.rounds] == [8]
     assert workers.loader_options(2, 8)["prefetch_factor"] == 4
     assert workers.loader_options(3, 8)["prefetch_factor"] == 3
     assert workers.loader_options(4, 0)["prefetch_factor"] == 2
     monkeypatch.setattr(data, "AHEAD_BYTES", 5 * 3 * 16 * 16)
-    open_loader(trainer)
+    trainer.data.open(trainer.state)
     assert given == [8, 5]
 
 

@@ -12,11 +12,11 @@ from tiny_runs import tiny_run
 from sgxl_t.metrics.plateau import PlateauConfig, PlateauMonitor
 from sgxl_t.networks.backbones.feature_networks import FeatureNetwork
 from sgxl_t.training.callbacks.best import best_smoothed
-from sgxl_t.training.callbacks.snapshots import PlateauWatch
-from sgxl_t.training.callbacks.tracking import read_stats
+from sgxl_t.training.callbacks.plateau import PlateauRule
+from sgxl_t.training.callbacks.stats_file import read_stats
 from sgxl_t.training.checkpoint.checkpoint import load_newest
-from sgxl_t.training.config.config import tracked_specs
 from sgxl_t.training.config.config_file import parse_config
+from sgxl_t.training.config.parts import tracked_specs
 from sgxl_t.training.train import main
 
 EVERY = {"schedule__snapshot_kimg": 0.008, "schedule__kimg": 0.032}
@@ -60,7 +60,7 @@ def test_features_that_are_not_finite_do_not_end_a_run(tmp_path, tiny_features, 
 def _soon(monkeypatch):
     """A monitor that is content with five evaluations and any gain below 99 %."""
     config = PlateauConfig(window=5, gain=0.99, hold=1, noise_base=9, noise_limit=10, divergence=1e9)
-    monkeypatch.setattr("sgxl_t.training.callbacks.snapshots.PlateauMonitor", lambda: PlateauMonitor(config))
+    monkeypatch.setattr("sgxl_t.training.callbacks.plateau.PlateauMonitor", lambda: PlateauMonitor(config))
 
 
 @pytest.mark.usefixtures("_soon")
@@ -91,25 +91,27 @@ def test_the_monitor_of_a_resumed_run_equals_that_of_a_straight_one(tmp_path, ti
 
 
 def test_snapshots_off_the_interval_and_ramps_are_no_evaluations():
-    watch = PlateauWatch(interval_kimg=1)
-    watch.update(1000, 5.0, ramp=True)
+    rule = PlateauRule(1, ramp_kimg=1.5, ends=True)
+    rule.update(1000, 5.0)
     for images in (2000, 2500, 3000):
-        watch.update(images, 4.0, ramp=False)
-    watch.update(4000, math.nan, ramp=False)
-    assert watch.monitor.state_dict()["kimg"] == [2.0, 3.0]
-    assert not watch.stop
+        rule.update(images, 4.0)
+    rule.update(4000, math.nan)
+    assert rule.monitor.state_dict()["kimg"] == [2.0, 3.0]
+    assert not rule.stop
+    assert rule.ended_by is None
 
 
 @pytest.mark.usefixtures("_soon")
-def test_verdicts_are_told_once_also_after_a_resume(caplog):
+def test_verdicts_are_told_once_also_after_a_resume(tmp_path, caplog):
     caplog.set_level("INFO")
-    watch = PlateauWatch(interval_kimg=1)
+    rule = PlateauRule(1, ramp_kimg=0, ends=True)
     for kimg in (1, 2):
-        watch.update(kimg * 1000, 4.0, ramp=False)
-    resumed = PlateauWatch(interval_kimg=1)
-    resumed.load_state_dict(watch.state_dict())
+        rule.update(kimg * 1000, 4.0)
+    resumed = PlateauRule(1, ramp_kimg=0, ends=True)
+    resumed.load_state_dict(rule.state_dict(), tmp_path)
     for kimg in range(3, 9):
-        resumed.update(kimg * 1000, 4.0, ramp=False)
+        resumed.update(kimg * 1000, 4.0)
+    assert resumed.ended_by == "plateau"
     assert caplog.messages == [
         "plateau: waiting, no trend before 5 snapshots",
         "plateau: plateau, gain 0.00% per 5 snapshots, noise 0.0%, stop",

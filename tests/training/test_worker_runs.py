@@ -23,8 +23,8 @@ def kill_one_in(monkeypatch, updates):
     whole = Trainer.loss
 
     def loss(self, phase, *given):
-        if self.iteration in updates and phase == "d":
-            updates.remove(self.iteration)
+        if self.state.iteration in updates and phase == "d":
+            updates.remove(self.state.iteration)
             child = multiprocessing.active_children()[0]
             os.kill(child.pid, signal.SIGKILL)
             child.join()

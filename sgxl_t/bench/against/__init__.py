@@ -1,1 +1,1 @@
-"""Another version of the package as the reference."""
+"""Another version of the package as the reference of a measurement (`sgxl-t bench --against`)."""

@@ -1,1 +1,1 @@
-"""What is measured: operators, layers, generators."""
+"""What is measured: operators, layers and generators, each beside a plain form of itself."""

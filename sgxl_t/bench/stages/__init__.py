@@ -1,1 +1,1 @@
-"""Cost against work: every stage of a generator by itself."""
+"""Cost against work of every layer on the way to a model (`sgxl-t bench --stages`)."""

@@ -37,16 +37,16 @@ def measure_stages(request: BenchRequest, tell: Callable[[str], None]) -> Iterat
             distinct.setdefault(cost(spec), (stage.resolution, spec))
     clock = clock_name(torch.device(request.device), torch.get_num_threads())
     for dtype in [dtype for dtype in DTYPES if dtype in (request.dtypes or DTYPES)]:
-        backends = [name for name in request.variants if _runs(name, dtype, request, tell)]
+        variants = [name for name in request.variants if _runs(name, dtype, request, tell)]
         product = matrix_product(DTYPES[dtype], torch.device(request.device), clock, small=request.quick)
         for batch in request.batches or (1,):
             found: dict[Cost, dict[str, LayerTimes]] = {}
             for key, (resolution, spec) in distinct.items():
                 meter = _Meter(request, config, dtype, batch, clock, product)
-                found[key] = meter.measure(spec, backends)
+                found[key] = meter.measure(spec, variants)
                 yield from (layer_row(request, resolution, times) for times in found[key].values())
-            for backend in backends:
-                yield from _sums(request, stages, {key: times[backend] for key, times in found.items()})
+            for variant in variants:
+                yield from _sums(request, stages, {key: times[variant] for key, times in found.items()})
 
 
 def _sums(
@@ -81,12 +81,12 @@ class _Meter:
     clock: str
     product: Product
 
-    def measure(self, spec: LayerSpec, backends: Sequence[str]) -> dict[str, LayerTimes]:
-        """Times of the parts in every backend, in turns with the matrix product."""
+    def measure(self, spec: LayerSpec, variants: Sequence[str]) -> dict[str, LayerTimes]:
+        """Times of the parts in every variant, in turns with the matrix product."""
         request, began = self.request, load()
         parts = LayerParts(spec, self.config.stylegan3.w_dim, self.batch, DTYPES[self.dtype], request.device)
-        names = [(backend, part) for backend in backends for part in PARTS]
-        calls = [partial(parts.run, part, variant_backend(backend, always=False)) for backend, part in names]
+        names = [(variant, part) for variant in variants for part in PARTS]
+        calls = [partial(parts.run, part, variant_backend(variant, always=False)) for variant, part in names]
         runs: list[Callable[[], object]] = [self.product.run, *calls]
         label = f"{spec.name} batch {self.batch} {self.dtype}"
         hide = None if request.progress else True
@@ -95,17 +95,17 @@ class _Meter:
             product, *times = alternate(sides, request.repeats, bar.update)
         found = dict(zip(names, times, strict=True))
         return {
-            backend: LayerTimes(
+            variant: LayerTimes(
                 spec=spec,
                 dtype=self.dtype,
-                variant=backend,
+                variant=variant,
                 batch=self.batch,
                 clock=self.clock,
                 load=began,
-                **{part: found[backend, part] for part in PARTS},
+                **{part: found[variant, part] for part in PARTS},
                 gemm=[self.product.gflop / ms * 1000 for ms in product],
             )
-            for backend in backends
+            for variant in variants
         }
 
     def _side(self, run: Callable[[], object]) -> Callable[[], float]:

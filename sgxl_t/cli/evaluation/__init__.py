@@ -1,1 +1,1 @@
-"""`sgxl-t evaluate`."""
+"""`sgxl-t evaluate`: from its options to a table of numbers with their protocols."""

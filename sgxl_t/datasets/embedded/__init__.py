@@ -1,1 +1,2 @@
-"""The data sets that the package brings along: digits and emoji-scenes."""
+"""The data sets that come with the package: handwritten digits, and emoji scenes that are drawn when asked
+for."""

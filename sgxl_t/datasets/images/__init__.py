@@ -1,1 +1,1 @@
-"""Folders and archives of image files, and where their labels and captions are found."""
+"""Folders and archives of image files, and the places where their labels and captions are looked for."""

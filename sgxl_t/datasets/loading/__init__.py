@@ -1,1 +1,2 @@
-"""Endless batches that are a pure function of (seed, rank, images seen)."""
+"""Endless batches for training, each a function of seed, rank and images seen, so that a run resumes at the
+same image."""

@@ -1,1 +1,2 @@
-"""Webdataset shards in the layout of img2dataset: `jpg|png|webp` + `txt` + `json` per sample in tar files."""
+"""Webdataset shards in the layout of img2dataset: tar files with `jpg|png|webp`, `txt` and `json` per sample.
+Found, filtered, ordered by seed, and read as streams."""

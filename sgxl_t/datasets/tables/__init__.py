@@ -1,1 +1,1 @@
-"""Tables of captions and labels: CSV, JSON, parquet."""
+"""Tables that hold captions and labels: CSV, JSON, parquet, and the columns that are looked for in them."""

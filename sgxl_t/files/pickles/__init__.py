@@ -1,1 +1,1 @@
-"""Pickles read as data: nothing that they contain is run."""
+"""Pickles read as data, within bounds: nothing that they contain is run."""

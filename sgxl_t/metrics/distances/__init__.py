@@ -1,1 +1,1 @@
-"""What is computed from features, images and styles: one metric per file."""
+"""The numbers themselves, from features, images or styles: one metric per file."""

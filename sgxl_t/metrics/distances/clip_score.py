@@ -14,7 +14,8 @@ from torch.nn import functional as F
 from sgxl_t.metrics.features.weights import find_weights, load_weights
 from sgxl_t.metrics.generated import GeneratedImages
 from sgxl_t.metrics.sampling_rng import exact, per_sample
-from sgxl_t.networks.text.clip import ClipModel, load_clip
+from sgxl_t.networks.frozen import load_clip
+from sgxl_t.networks.text.clip import ClipModel
 from sgxl_t.networks.text.open_clip_model import OpenClipModel, check_open_clip
 
 DEFAULT_CLIP = "open_clip:ViT-g-14/laion2b_s12b_b42k"

@@ -1,4 +1,4 @@
-"""Networks that turn images into the features of metrics, by name."""
+"""Networks that metrics look through, by name, with the files that their weights come from."""
 
 from __future__ import annotations
 

@@ -6,7 +6,8 @@ from torch import Tensor
 
 from sgxl_t.metrics.features.base import Extractor
 from sgxl_t.metrics.features.resize import bicubic_antialias
-from sgxl_t.networks.backbones.feature_networks import FeatureNetwork, load_feature_network
+from sgxl_t.networks.backbones.feature_networks import FeatureNetwork
+from sgxl_t.networks.frozen import load_feature_network
 
 
 class NetworkExtractor(Extractor):

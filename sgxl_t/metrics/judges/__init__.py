@@ -1,1 +1,1 @@
-"""Small networks that read what generated images of the embedded data show."""
+"""Small networks that read what generated images of the embedded data show, and have trained nothing else."""

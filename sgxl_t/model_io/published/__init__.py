@@ -1,1 +1,2 @@
-"""StyleGAN-XL's and StyleGAN-T's pickles to model folders, without running anything that they contain."""
+"""Pickles of the StyleGAN-XL and StyleGAN-T releases to model folders, without running anything that they
+contain."""

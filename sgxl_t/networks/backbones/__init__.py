@@ -1,1 +1,1 @@
-"""Frozen networks that look at images: by reference, pretrained, random or trained locally."""
+"""Frozen networks that look at images, named by reference: pretrained, random, or trained on own images."""

@@ -1,4 +1,4 @@
-"""Frozen pretrained networks by reference: what discriminators, class tables and guidance look through."""
+"""Frozen networks that read images: discriminators, class tables and guidance look through them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sgxl_t.networks.backbones.image_backbones import Tower, tower_of
+from sgxl_t.networks.backbones.image_backbones import ImageBackbone, backbone_of
 from sgxl_t.networks.backbones.local_networks import (
     SmallCNN,
     SmallCNNConfig,
@@ -22,8 +22,8 @@ from sgxl_t.networks.backbones.local_networks import (
     load_local,
 )
 from sgxl_t.networks.backbones.precision import Precision, as_outside, reading
-from sgxl_t.networks.backbones.trimming import trim_tower
-from sgxl_t.networks.weights.hub import fetch
+from sgxl_t.networks.backbones.trimming import trim_backbone
+from sgxl_t.networks.weights.hub import Weights, fetch, sizes_from_cache
 
 RANDOM_SEED = 0
 """Seed of `random:` weights, so that every process and every resumed run has the same ones."""
@@ -36,7 +36,7 @@ class FeatureNetwork(nn.Module):
     reference: what it was loaded from. kind: "cnn" or "vit". channels: of the four maps, shallow to deep.
     input_size: side it was trained on, or none. fixed_size: whether it takes no other side.
     embed_dim: width of the pooled features. has_logits: whether it has a classifier.
-    precision: of its products (see `backbone_precision.py`); features leave it as what follows computes.
+    precision: of its products (see `precision.py`); features leave it as what follows computes.
     """
 
     mean: Tensor
@@ -51,16 +51,16 @@ class FeatureNetwork(nn.Module):
         mean: Sequence[float] = (0.5, 0.5, 0.5),
         std: Sequence[float] = (0.5, 0.5, 0.5),
     ) -> None:
-        """model: a timm network, an open_clip image tower, a local network or a `Tower`.
+        """model: a timm network, an open_clip image tower, a local network or an `ImageBackbone`.
 
         mean, std: per colour channel, of images in [0, 1]. ValueError where the network offers no features.
         """
         super().__init__()
         self.reference = reference
-        self.tower: Tower = tower_of(model)
-        self.kind: Literal["cnn", "vit"] = self.tower.kind
-        self.channels, self.embed_dim = self.tower.channels, self.tower.embed_dim
-        self.fixed_size, self.has_logits = self.tower.fixed_size, self.tower.has_logits
+        self.backbone: ImageBackbone = backbone_of(model)
+        self.kind: Literal["cnn", "vit"] = self.backbone.kind
+        self.channels, self.embed_dim = self.backbone.channels, self.backbone.embed_dim
+        self.fixed_size, self.has_logits = self.backbone.fixed_size, self.backbone.has_logits
         self.input_size = input_size
         self.precision: Precision = "auto"
         self.trimmed = False
@@ -91,7 +91,7 @@ class FeatureNetwork(nn.Module):
         tokens at the ends of its four quarters, all on one grid.
         """
         with self.reading(images01):
-            maps = self.tower.maps(self.normalise(images01))
+            maps = self.backbone.maps(self.normalise(images01))
         return [as_outside(x, images01) for x in maps]
 
     def tokens(self, images01: Tensor, taps: Sequence[int]) -> list[Tensor]:
@@ -105,14 +105,14 @@ class FeatureNetwork(nn.Module):
                 f"features {self.reference} is a CNN and has no tokens: name a vision transformer"
             )
         with self.reading(images01):
-            tokens = self.tower.tokens(self.normalise(images01), taps)
+            tokens = self.backbone.tokens(self.normalise(images01), taps)
         return [as_outside(x, images01) for x in tokens]
 
     def pooled(self, images01: Tensor) -> Tensor:
         """images01 [N, 3, H, W] in [0, 1], any size -> [N, embed_dim]."""
         self._check_whole()
         with self.reading(images01):
-            pooled = self.tower.pooled(self.normalise(self.fit(images01)))
+            pooled = self.backbone.pooled(self.normalise(self.fit(images01)))
         return as_outside(pooled, images01)
 
     def logits(self, images01: Tensor) -> Tensor:
@@ -126,7 +126,7 @@ class FeatureNetwork(nn.Module):
                 f"features {self.reference} has no classifier: name a network that was trained with labels"
             )
         with self.reading(images01):
-            logits = self.tower.logits(self.normalise(self.fit(images01)))
+            logits = self.backbone.logits(self.normalise(self.fit(images01)))
         return as_outside(logits, images01)
 
     def trim(self, taps: Sequence[int] | None = None) -> None:
@@ -134,7 +134,7 @@ class FeatureNetwork(nn.Module):
 
         For a network of a discriminator's own; others that read the same weights load them anew.
         """
-        trim_tower(self.tower, taps)
+        trim_backbone(self.backbone, taps)
         self.trimmed, self.has_logits = True, False
 
     def _check_whole(self) -> None:
@@ -165,24 +165,11 @@ def resize(images: Tensor, side: int) -> Tensor:
     return F.interpolate(images, size=(side, side), mode="bilinear", align_corners=False)
 
 
-def load_feature_network(reference: str) -> FeatureNetwork:
-    """The frozen network that `reference` names, on the CPU in float32.
-
-    timm:NAME[.TAG] pretrained by timm; open_clip:MODEL/TAG the image tower of a CLIP; local:FOLDER trained by
-    `sgxl-t features train`; random:NAME untrained weights that depend on the name alone, NAME being timm's or
-    small_cnn or small_vit. ValueError, in one sentence, for unknown names and for weights that cannot be had.
-    """
-    scheme, _, name = reference.partition(":")
-    if scheme not in _LOADERS or not name:
-        raise ValueError(
-            f"feature network {reference!r} is not understood: use timm:NAME, open_clip:MODEL/TAG, "
-            "local:FOLDER or random:NAME"
-        )
-    return _LOADERS[scheme](reference, name)
-
-
-def _load_timm(reference: str, name: str) -> FeatureNetwork:
+def load_timm(reference: str, name: str, weights: Weights) -> FeatureNetwork:
+    """timm:NAME[.TAG], pretrained by timm."""
     _check_timm_name(reference, name)
+    if weights == "none":
+        return _from_timm(reference, timm.create_model(name, pretrained=False))
     base, _, tag = name.partition(".")
     tags = [entry.partition(".")[2] for entry in timm.list_pretrained(f"{base}.*")]
     if not tags or (tag and tag not in tags):
@@ -194,6 +181,49 @@ def _load_timm(reference: str, name: str) -> FeatureNetwork:
     address = None if known is None or known.hf_hub_id else str(known.url)
     model = fetch(reference, lambda: timm.create_model(name, pretrained=True), address=address)
     return _from_timm(reference, model)
+
+
+def load_open_clip_images(reference: str, name: str, weights: Weights) -> FeatureNetwork:
+    """open_clip:MODEL/TAG, the image tower of a CLIP."""
+    model_name, _, tag = name.rpartition("/")
+    if (model_name, tag) not in open_clip.list_pretrained():
+        tags = [known for model, known in open_clip.list_pretrained() if model == (model_name or name)]
+        hint = f"its tags are {', '.join(tags)}" if tags else "see open_clip.list_pretrained()"
+        raise ValueError(f"{reference} names no pretrained model of open_clip as MODEL/TAG: {hint}")
+    clip: Any
+    if weights == "none":
+        with sizes_from_cache(reference):
+            clip = open_clip.create_model(model_name, load_weights=False, pretrained_text=False)
+    else:
+        clip = fetch(reference, lambda: open_clip.create_model(model_name, pretrained=tag))
+    config = open_clip.get_model_preprocess_cfg(clip)
+    side = clip.visual.image_size
+    side = side if isinstance(side, int) else side[0]
+    return FeatureNetwork(reference, clip.visual, input_size=side, mean=config["mean"], std=config["std"])
+
+
+def load_local_images(reference: str, name: str, weights: Weights) -> FeatureNetwork:
+    """local:FOLDER, trained by `sgxl-t features train`."""
+    network, _ = load_local(name, weights)
+    return from_local(reference, network)
+
+
+def load_random(reference: str, name: str, weights: Weights) -> FeatureNetwork:
+    """random:NAME, timm's or small_cnn or small_vit: untrained weights that depend on the name alone."""
+    if name not in _SMALL:
+        _check_timm_name(reference, name)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(RANDOM_SEED)
+        if name in _SMALL:
+            return from_local(reference, _SMALL[name]())
+        return _from_timm(reference, timm.create_model(name, pretrained=False))
+
+
+def from_local(reference: str, network: SmallCNN | SmallViT) -> FeatureNetwork:
+    """A local network, which may be untrained, as a frozen feature network."""
+    return FeatureNetwork(
+        reference, network, input_size=network.input_size, mean=network.mean, std=network.std
+    )
 
 
 def _from_timm(reference: str, model: Any) -> FeatureNetwork:
@@ -211,47 +241,7 @@ def _check_timm_name(reference: str, name: str) -> None:
     raise ValueError(f"{reference} names no network of timm: {hint}")
 
 
-def _load_open_clip(reference: str, name: str) -> FeatureNetwork:
-    model_name, _, tag = name.rpartition("/")
-    if (model_name, tag) not in open_clip.list_pretrained():
-        tags = [known for model, known in open_clip.list_pretrained() if model == (model_name or name)]
-        hint = f"its tags are {', '.join(tags)}" if tags else "see open_clip.list_pretrained()"
-        raise ValueError(f"{reference} names no pretrained model of open_clip as MODEL/TAG: {hint}")
-    clip: Any = fetch(reference, lambda: open_clip.create_model(model_name, pretrained=tag))
-    config = open_clip.get_model_preprocess_cfg(clip)
-    side = clip.visual.image_size
-    side = side if isinstance(side, int) else side[0]
-    return FeatureNetwork(reference, clip.visual, input_size=side, mean=config["mean"], std=config["std"])
-
-
-def _load_local(reference: str, name: str) -> FeatureNetwork:
-    network, _ = load_local(name)
-    return _from_local(reference, network)
-
-
-def _from_local(reference: str, network: SmallCNN | SmallViT) -> FeatureNetwork:
-    return FeatureNetwork(
-        reference, network, input_size=network.input_size, mean=network.mean, std=network.std
-    )
-
-
-def _load_random(reference: str, name: str) -> FeatureNetwork:
-    if name not in _SMALL:
-        _check_timm_name(reference, name)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(RANDOM_SEED)
-        if name in _SMALL:
-            return _from_local(reference, _SMALL[name]())
-        return _from_timm(reference, timm.create_model(name, pretrained=False))
-
-
 _SMALL: dict[str, Callable[[], SmallCNN | SmallViT]] = {
     "small_cnn": lambda: SmallCNN(SmallCNNConfig()),
     "small_vit": lambda: SmallViT(SmallViTConfig()),
-}
-_LOADERS: dict[str, Callable[[str, str], FeatureNetwork]] = {
-    "timm": _load_timm,
-    "open_clip": _load_open_clip,
-    "local": _load_local,
-    "random": _load_random,
 }

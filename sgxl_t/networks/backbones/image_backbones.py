@@ -1,6 +1,6 @@
-"""Image towers of timm, open_clip and local networks behind one face: maps, tokens at taps, pooled, logits.
+"""Networks of timm, open_clip and local ones behind one interface: maps, tokens at taps, pooled, logits.
 
-Towers see normalised images and never stop or resize by themselves; `feature_networks.py` wraps them.
+They take normalised images and never resize them; `feature_networks.py` wraps them.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ LEVELS = 4
 """Feature maps taken from every network, shallow to deep."""
 
 
-class Tower(nn.Module, ABC):
-    """What every tower offers; subclasses fill in what their network has."""
+class ImageBackbone(nn.Module, ABC):
+    """What every image backbone offers; subclasses fill in what their network has."""
 
     kind: Literal["cnn", "vit"]
     channels: tuple[int, ...]
@@ -72,7 +72,7 @@ class Tower(nn.Module, ABC):
         raise AssertionError("FeatureNetwork asks only networks with has_logits for them")
 
 
-class TimmCNN(Tower):
+class TimmCNN(ImageBackbone):
     """Any timm network with four feature levels and `forward_intermediates`; the last four are taken.
 
     For tf_efficientnet_lite0 these are the ends of blocks 1, 2, 4 and 6 (24, 40, 112 and 320 channels at
@@ -111,7 +111,7 @@ class TimmCNN(Tower):
         return self.model(x)
 
 
-class TransformerTower(Tower):
+class TransformerBackbone(ImageBackbone):
     """Shared readout of vision transformers; subclasses embed patches and list their blocks."""
 
     kind = "vit"
@@ -175,7 +175,7 @@ class TransformerTower(Tower):
         return height // self.patch_size, width // self.patch_size
 
 
-class TimmViT(TransformerTower):
+class TimmViT(TransformerBackbone):
     """timm's VisionTransformer and its kin with the same parts (DeiT, also distilled, DINO, DINOv2).
 
     Any image size that divides into patches: position embeddings are resized bilinearly, those of prefix
@@ -251,7 +251,7 @@ class TimmRotaryViT(TimmViT):
         return list(angles) if self.model.rope_mixed else [angles] * len(self.blocks)
 
 
-class OpenClipViT(TransformerTower):
+class OpenClipViT(TransformerBackbone):
     """The plain vision transformer of open_clip; pooled features are its projected image features."""
 
     def __init__(self, visual: Any) -> None:
@@ -278,13 +278,13 @@ class OpenClipViT(TransformerTower):
         return self.visual(x)
 
 
-class TimmClipTower(Tower):
+class TimmClipBackbone(ImageBackbone):
     """A timm trunk inside an open_clip model: maps and tokens of the trunk, pooled features of the tower."""
 
     def __init__(self, visual: Any) -> None:
         super().__init__()
         self.visual = visual
-        self.trunk = tower_of(visual.trunk)
+        self.trunk = backbone_of(visual.trunk)
         self.kind, self.channels = self.trunk.kind, self.trunk.channels
         self.patch_size, self.fixed_size = self.trunk.patch_size, self.trunk.fixed_size
         with torch.no_grad():
@@ -310,7 +310,7 @@ class TimmClipTower(Tower):
         return self.visual(x)
 
 
-class LocalTower(Tower):
+class LocalBackbone(ImageBackbone):
     """A small network that a user trained."""
 
     def __init__(self, model: SmallCNN | SmallViT) -> None:
@@ -353,18 +353,18 @@ def resize_positions(positions: Tensor, prefix: int, old: tuple[int, int], new: 
     return torch.cat([positions[:, :prefix], grid.flatten(2).transpose(1, 2)], dim=1)
 
 
-def tower_of(model: Any) -> Tower:
-    """The tower that reads `model`: a timm network, an open_clip image tower or a Tower itself."""
-    if isinstance(model, Tower):
+def backbone_of(model: Any) -> ImageBackbone:
+    """The backbone around `model`: a timm network, an open_clip image tower or an ImageBackbone itself."""
+    if isinstance(model, ImageBackbone):
         return model
     if isinstance(model, (SmallCNN, SmallViT)):
-        return LocalTower(model)
+        return LocalBackbone(model)
     if isinstance(model, VisionTransformer):
         return TimmViT(model)
     if isinstance(model, Eva):
         return TimmRotaryViT(model)
     if hasattr(model, "trunk"):
-        return TimmClipTower(model)
+        return TimmClipBackbone(model)
     if hasattr(model, "conv1") and hasattr(model, "transformer"):
         return OpenClipViT(model)
     return TimmCNN(model)

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from sgxl_t.files.config_json import config_from_value
 from sgxl_t.files.terminal import visible
 from sgxl_t.files.untrusted import Value
+from sgxl_t.networks.weights.hub import Weights
 from sgxl_t.networks.weights.stored import load_fitting, read_config, write_stored
 
 MEAN = STD = (0.5, 0.5, 0.5)
@@ -293,7 +294,9 @@ def save_local(folder: Path | str, network: SmallCNN | SmallViT, meta: dict[str,
     write_stored(Path(folder), config, network.state_dict())
 
 
-def load_local(folder: Path | str) -> tuple[SmallCNN | SmallViT, dict[str, Any]]:
+def load_local(
+    folder: Path | str, weights: Weights = "pretrained"
+) -> tuple[SmallCNN | SmallViT, dict[str, Any]]:
     """The stored network, frozen and in eval mode, and its meta data.
 
     ValueError in one sentence when the folder holds none, or a missing, truncated or misshapen part.
@@ -306,7 +309,7 @@ def load_local(folder: Path | str) -> tuple[SmallCNN | SmallViT, dict[str, Any]]
             f"{folder} holds a local {visible(kind)}, not a feature network: name {folder.parent}/cnn or vit"
         )
     config, network_class = local_config(kind, stored["config"])
-    network = load_fitting(lambda: network_class(config), folder)
+    network = load_fitting(lambda: network_class(config), folder, weights=weights)
     meta = stored.get("meta")
     return network.eval().requires_grad_(False), {} if meta is None else meta.group()
 

@@ -18,6 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from sgxl_t.ops.device_kind import is_cpu
+
 Precision = Literal["auto", "fp32", "bf16"]
 """auto: as the launch, where that does not lose; fp32: never lowered; bf16: also in a float32 launch."""
 
@@ -95,11 +97,6 @@ def as_outside(features: Tensor, images: Tensor) -> Tensor:
     if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
         return features
     return features.to(torch.promote_types(features.dtype, images.dtype))
-
-
-def is_cpu(device: torch.device) -> bool:
-    """Whether operations run on a CPU; an estimate of a GPU's memory has it otherwise."""
-    return device.type == "cpu"
 
 
 @cache

@@ -8,34 +8,34 @@ from typing import Any
 from torch import nn
 
 from sgxl_t.networks.backbones.image_backbones import (
-    LocalTower,
+    ImageBackbone,
+    LocalBackbone,
     OpenClipViT,
-    TimmClipTower,
+    TimmClipBackbone,
     TimmCNN,
     TimmViT,
-    Tower,
 )
 
 
-def trim_tower(tower: Tower, taps: Sequence[int] | None) -> None:
-    """Leaves a tower with what `tokens` at these taps needs; none: with what `maps` needs.
+def trim_backbone(backbone: ImageBackbone, taps: Sequence[int] | None) -> None:
+    """Leaves a backbone with what `tokens` at these taps needs; none: with what `maps` needs.
 
-    Its pooled features and logits cannot be had any more. Towers of other makes stay whole.
+    Its pooled features and logits cannot be had any more. Other kinds of backbones stay whole.
     """
-    last = max(tower.default_taps if taps is None else taps, default=0)
-    if isinstance(tower, TimmCNN):
-        _prune(tower.model, tower.levels)
-    elif isinstance(tower, TimmViT):
-        _prune(tower.model, [last])
-        tower.blocks = tower.model.blocks
-    elif isinstance(tower, OpenClipViT):
-        _trim_open_clip(tower, last)
-    elif isinstance(tower, TimmClipTower):
-        trim_tower(tower.trunk, taps)
-        tower.visual.head = nn.Identity()
-    elif isinstance(tower, LocalTower):
-        _trim_local(tower, last)
-    tower.has_logits = False
+    last = max(backbone.default_taps if taps is None else taps, default=0)
+    if isinstance(backbone, TimmCNN):
+        _prune(backbone.model, backbone.levels)
+    elif isinstance(backbone, TimmViT):
+        _prune(backbone.model, [last])
+        backbone.blocks = backbone.model.blocks
+    elif isinstance(backbone, OpenClipViT):
+        _trim_open_clip(backbone, last)
+    elif isinstance(backbone, TimmClipBackbone):
+        trim_backbone(backbone.trunk, taps)
+        backbone.visual.head = nn.Identity()
+    elif isinstance(backbone, LocalBackbone):
+        _trim_local(backbone, last)
+    backbone.has_logits = False
 
 
 def _prune(model: Any, levels: list[int]) -> None:
@@ -44,14 +44,14 @@ def _prune(model: Any, levels: list[int]) -> None:
         model.prune_intermediate_layers(levels, prune_norm=True, prune_head=True)
 
 
-def _trim_open_clip(tower: OpenClipViT, last: int) -> None:
-    visual = tower.visual
-    tower.blocks = visual.transformer.resblocks = visual.transformer.resblocks[: last + 1]
+def _trim_open_clip(backbone: OpenClipViT, last: int) -> None:
+    visual = backbone.visual
+    backbone.blocks = visual.transformer.resblocks = visual.transformer.resblocks[: last + 1]
     visual.ln_post, visual.proj, visual.attn_pool = nn.Identity(), None, None
 
 
-def _trim_local(tower: LocalTower, last: int) -> None:
-    model: Any = tower.model
+def _trim_local(backbone: LocalBackbone, last: int) -> None:
+    model: Any = backbone.model
     model.classifier = model.projection = None
     if model.kind == "vit":
         model.blocks = model.blocks[: last + 1]

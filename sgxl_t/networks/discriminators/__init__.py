@@ -1,1 +1,1 @@
-"""Discriminators of both papers: frozen features, trainable heads."""
+"""Discriminators of both papers: frozen features of images, and the heads on them that learn."""

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from sgxl_t.networks.backbones.feature_networks import FeatureNetwork, load_feature_network
+from sgxl_t.files.choices import add_choice
+from sgxl_t.networks.backbones.feature_networks import FeatureNetwork
 from sgxl_t.networks.conditioning import Conditioning
 from sgxl_t.networks.configs import ConditionSpec, DiscriminatorConfig
 from sgxl_t.networks.discriminators.discriminator_t import DinoHeads, TokenFeatures
 from sgxl_t.networks.discriminators.discriminator_xl import ProjectedHeads
 from sgxl_t.networks.discriminators.projector import ProjectedFeatures
+from sgxl_t.networks.frozen import load_feature_network
 
 
 @dataclass(frozen=True)
@@ -67,13 +69,43 @@ def build_discriminator(
         networks = [load_feature_network(reference) for reference in config.features]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        if config.family == "dino":
-            return _dino(config, condition, img_resolution, networks)
-        features = ProjectedFeatures(networks, config, seed=seed)
-        heads = ProjectedHeads(
-            config, condition, features.level_channels, features.level_sizes(img_resolution)
-        )
+        features, heads = DISCRIMINATORS[config.family](config, condition, img_resolution, networks, seed)
     return Discriminator(config, features, heads)
+
+
+BuildDiscriminator = Callable[
+    [DiscriminatorConfig, ConditionSpec, int, Sequence[FeatureNetwork], int], tuple[Any, Any]
+]
+DISCRIMINATORS: dict[str, BuildDiscriminator] = {}
+"""Family to what makes its features and heads."""
+
+
+def register_discriminator(family: str) -> Callable[[BuildDiscriminator], BuildDiscriminator]:
+    """Decorator: a function of (config, condition, img_resolution, networks, seed) that returns (features,
+    heads) becomes a family.
+
+    features(images [N, 3, R, R] in [-1, 1], rng) is frozen, heads(features, condition) gives a list of logits
+    [N, P].
+    """
+
+    def register(build: BuildDiscriminator) -> BuildDiscriminator:
+        add_choice("sgxl_t.networks.configs", "DiscriminatorFamily", family)
+        DISCRIMINATORS[family] = build
+        return build
+
+    return register
+
+
+def _projected(
+    config: DiscriminatorConfig,
+    condition: ConditionSpec,
+    img_resolution: int,
+    networks: Sequence[FeatureNetwork],
+    seed: int,
+) -> tuple[ProjectedFeatures, ProjectedHeads]:
+    features = ProjectedFeatures(networks, config, seed=seed)
+    sizes = features.level_sizes(img_resolution)
+    return features, ProjectedHeads(config, condition, features.level_channels, sizes)
 
 
 def _dino(
@@ -81,11 +113,15 @@ def _dino(
     condition: ConditionSpec,
     img_resolution: int,
     networks: Sequence[FeatureNetwork],
-) -> Discriminator:
+    seed: int,
+) -> tuple[TokenFeatures, DinoHeads]:
     if len(networks) != 1:
         raise ValueError(
             f"features={[network.reference for network in networks]}: the dino family takes exactly one "
             "vision transformer"
         )
     features = TokenFeatures(networks[0], config, img_resolution)
-    return Discriminator(config, features, DinoHeads(config, condition, features.channels, features.n_heads))
+    return features, DinoHeads(config, condition, features.channels, features.n_heads)
+
+
+DISCRIMINATORS |= {"projected": _projected, "dino": _dino}

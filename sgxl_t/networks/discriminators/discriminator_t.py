@@ -14,6 +14,7 @@ from sgxl_t.networks.backbones.feature_networks import FeatureNetwork
 from sgxl_t.networks.condition_input import condition_vectors, make_class_table
 from sgxl_t.networks.conditioning import Conditioning, as_conditioning
 from sgxl_t.networks.configs import ConditionSpec, DinoConfig, DiscriminatorConfig
+from sgxl_t.networks.discriminators.features import FrozenFeatures
 from sgxl_t.networks.discriminators.slopes import Slopes, logits_and_slopes
 from sgxl_t.networks.discriminators.spectral import SpectralConv1d
 from sgxl_t.networks.layers import FullyConnected, full_precision
@@ -23,8 +24,9 @@ SLOPE = 0.2
 """Slope of the heads' leaky ReLU; unlike the generator's it has no gain."""
 
 
-class TokenFeatures(nn.Module):
-    """Images to token maps of one frozen transformer: augment, crop or resize, read out."""
+class TokenFeatures(FrozenFeatures):
+    """Images to token maps of one frozen transformer: augment, crop or resize, read out. Tokens reach the
+    heads as they are, so that there is nothing to measure or to keep."""
 
     def __init__(self, network: FeatureNetwork, config: DiscriminatorConfig, img_resolution: int) -> None:
         """network: a vision transformer. img_resolution: of the images that the generator makes."""
@@ -35,8 +37,8 @@ class TokenFeatures(nn.Module):
                 "name a ViT or use discriminator family projected"
             )
         self.network = network.requires_grad_(False).eval()
-        self.taps = config.dino.taps or tuple(dict.fromkeys(network.tower.default_taps))
-        network.tower.check_taps(self.taps)
+        self.taps = config.dino.taps or tuple(dict.fromkeys(network.backbone.default_taps))
+        network.backbone.check_taps(self.taps)
         network.precision = config.precision
         network.trim(self.taps)
         self.policy = config.diff_augment
@@ -50,20 +52,6 @@ class TokenFeatures(nn.Module):
     def train(self, mode: bool = True) -> TokenFeatures:
         """Stays in eval mode whatever is asked: the features must not move."""
         return super().train(False)
-
-    def calibrate(self, images: Tensor) -> None:
-        """Nothing to measure: tokens reach the heads as they are."""
-
-    def projection_state(self) -> dict[str, Tensor]:
-        """Empty: nothing stands between the network and the heads that a run would have to keep."""
-        return {}
-
-    def load_projection_state(self, state: dict[str, Tensor]) -> None:
-        """Takes back what `projection_state` gave; RuntimeError where there is anything else."""
-        if state:
-            raise RuntimeError(
-                f"the dino family keeps no projection, yet one was stored: {sorted(state)[:3]}"
-            )
 
     def forward(self, images: Tensor, rng: torch.Generator | None = None) -> list[list[Tensor]]:
         """images [N, 3, R, R] in [-1, 1] -> one list of maps [N, C, L]: per tap, embedded patches last."""
@@ -119,7 +107,7 @@ def _input_side(network: FeatureNetwork, asked: int | None, img_resolution: int)
             f"discriminator.dino.input_size={side}: {network.reference} takes images of {network.input_size} "
             "pixels alone, leave it out"
         )
-    patch = network.tower.patch_size
+    patch = network.backbone.patch_size
     if side < 1 or side % patch:
         nearest = max(round(side / patch), 1) * patch
         raise ValueError(

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from sgxl_t.networks.backbones.feature_networks import FeatureNetwork, resize
 from sgxl_t.networks.configs import DiscriminatorConfig, ProjectedConfig
+from sgxl_t.networks.discriminators.features import FrozenFeatures
 from sgxl_t.networks.discriminators.vit_adapter import VitAdapter, adapter_channels
 from sgxl_t.ops.diff_augment import diff_augment
 
@@ -117,7 +118,7 @@ class Projection(nn.Module):
         return [x * factor.to(x.dtype) for x, factor in zip(maps, self.scale.unbind(), strict=True)]
 
 
-class ProjectedFeatures(nn.Module):
+class ProjectedFeatures(FrozenFeatures):
     """Images to mixed feature maps of every network. Holds nothing trainable and stays in eval mode.
 
     Per network: DiffAugment at the images' own size, [-1, 1] to [0, 1], resizing, normalisation, feature

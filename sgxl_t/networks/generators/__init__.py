@@ -1,1 +1,2 @@
-"""Generators of both papers: mapping, synthesis, the layers of each, and growing."""
+"""Generators of both papers: mapping and synthesis, their layers, named sizes, and growing by heads on a
+stem."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from sgxl_t.files.choices import add_choice
 from sgxl_t.networks.condition_input import check_condition
 from sgxl_t.networks.conditioning import Conditioning, as_conditioning
-from sgxl_t.networks.configs import ConditionSpec, GeneratorConfig
+from sgxl_t.networks.configs import ConditionSpec, GeneratorConfig, check_channels
 from sgxl_t.networks.generators.mapping_t import MappingT
 from sgxl_t.networks.generators.mapping_xl import MappingXL
 from sgxl_t.networks.generators.schedule_xl import check_schedule
@@ -27,15 +29,41 @@ def check_generator(config: GeneratorConfig) -> None:
     check_channels(config.img_channels)
     if config.family == "stylegan3":
         check_schedule(config)
-    elif config.family != "stylegan_t":
-        raise ValueError(f"generator family {config.family!r} is unknown: use stylegan3 or stylegan_t")
+    elif config.family not in GENERATORS:
+        raise ValueError(f"generator family {config.family!r} is unknown: use {' or '.join(GENERATORS)}")
 
 
-def check_channels(img_channels: int) -> int:
-    """The number itself if it is 3 (colour) or 1 (gray), else ValueError."""
-    if img_channels not in (1, 3):
-        raise ValueError(f"img_channels={img_channels} is not possible: use 3 for colour or 1 for gray")
-    return img_channels
+BuildGenerator = Callable[[GeneratorConfig, ConditionSpec], tuple[Any, Any]]
+GENERATORS: dict[str, BuildGenerator] = {}
+"""Family to what makes its synthesis and mapping network."""
+
+
+def register_generator(family: str) -> Callable[[BuildGenerator], BuildGenerator]:
+    """Decorator: a function of sizes and condition that returns (synthesis, mapping) becomes a family.
+
+    The synthesis maps ws [N, num_ws, w_dim] to images and has `num_ws`; MappingT and MappingXL go with any.
+    """
+
+    def register(build: BuildGenerator) -> BuildGenerator:
+        add_choice("sgxl_t.networks.configs", "GeneratorFamily", family)
+        GENERATORS[family] = build
+        return build
+
+    return register
+
+
+def _stylegan3(config: GeneratorConfig, condition: ConditionSpec) -> tuple[SynthesisXL, MappingXL]:
+    synthesis = SynthesisXL(config)
+    return synthesis, MappingXL(config, condition, synthesis.num_ws)
+
+
+def _stylegan_t(config: GeneratorConfig, condition: ConditionSpec) -> tuple[SynthesisT, MappingT]:
+    w_dim = config.z_dim + (0 if condition.kind == "none" else condition.dim)
+    synthesis = SynthesisT(config, w_dim, condition.token_dim)
+    return synthesis, MappingT(config, condition, synthesis.num_ws)
+
+
+GENERATORS |= {"stylegan3": _stylegan3, "stylegan_t": _stylegan_t}
 
 
 class Generator(nn.Module):
@@ -55,15 +83,8 @@ class Generator(nn.Module):
         check_condition(condition)
         self.config, self.condition = config, condition
         self.z_dim, self.img_resolution = config.z_dim, config.img_resolution
-        if config.family == "stylegan3":
-            self.w_dim = config.stylegan3.w_dim
-            self.synthesis = SynthesisXL(config)
-            self.mapping = MappingXL(config, condition, self.synthesis.num_ws)
-        else:
-            self.w_dim = config.z_dim + (0 if condition.kind == "none" else condition.dim)
-            self.synthesis = SynthesisT(config, self.w_dim, condition.token_dim)
-            self.mapping = MappingT(config, condition, self.synthesis.num_ws)
-        self.num_ws = self.synthesis.num_ws
+        self.synthesis, self.mapping = GENERATORS[config.family](config, condition)
+        self.num_ws, self.w_dim = self.synthesis.num_ws, self.mapping.w_dim
 
     def recompute_from(self, resolution: int | None) -> None:
         """Layers of the synthesis whose results have at least this resolution save only their inputs and are

@@ -1,1 +1,1 @@
-"""Text encoders: CLIP, T5 and SigLIP, pretrained or trained locally."""
+"""Text encoders: CLIP, T5 and SigLIP by reference, or small ones trained on own captions."""

@@ -22,6 +22,7 @@ from sgxl_t.networks.backbones.precision import Precision, reading
 from sgxl_t.networks.text.text_encoder import TextEncoder
 from sgxl_t.networks.text.tokens import TextTokens, leading
 from sgxl_t.networks.text.vocab import WordTokenizer
+from sgxl_t.networks.weights.hub import Weights
 from sgxl_t.networks.weights.stored import RESTORE, load_fitting, read_config, write_stored
 
 NOT_TEXT = ("visual", "logit_scale", "logit_bias", "text_decoder")
@@ -76,7 +77,7 @@ class ClipModel(TextEncoder):
     dim: width of the shared space. image_size: side of the pictures the image tower takes, in pixels.
     model: an open_clip model whose `visual` is the image tower, or None. tokenizer: captions to int64 [N, L].
     text_config: sizes of a plain CLIP text tower, None for another make.
-    precision: of the image tower's products (see `backbone_precision.py`); texts follow the launch.
+    precision: of the image tower's products (see `precision.py` of the backbones); texts follow the launch.
     Frozen and in eval mode as loaded; the text tower learns once its parameters take gradients again.
     """
 
@@ -177,9 +178,9 @@ class ClipModel(TextEncoder):
 
     def text_copy(self) -> ClipModel:
         beside = (getattr(self.model, name, None) for name in NOT_TEXT)
-        # What the copy finds in this table it takes as it is: the tokenizer, and nothing for all but text.
-        taken: dict[int, Any] = {id(part): None for part in beside if part is not None}
-        tower = copy.deepcopy(self, taken | {id(self.tokenizer): self.tokenizer})
+        # deepcopy takes what it finds in its memo: None for all parts but text, and the tokenizer itself.
+        memo: dict[int, Any] = {id(part): None for part in beside if part is not None}
+        tower = copy.deepcopy(self, memo | {id(self.tokenizer): self.tokenizer})
         tower.image_size, tower.reference, tower._hash = 0, None, None
         return tower
 
@@ -237,26 +238,11 @@ def local_clip(text: TextTowerConfig, tokenizer: Tokenizer, image: SmallCNN | Sm
     return ClipModel(model, tokenizer, text, dim=text.embed_dim, image_size=side)
 
 
-def load_clip(reference: str, *, text_only: bool = False) -> ClipModel:
-    """A CLIP by reference, frozen and in eval mode: `open_clip:MODEL/TAG` or `local:FOLDER`.
+def load_local_clip(folder: Path, *, text_only: bool = False, weights: Weights = "pretrained") -> ClipModel:
+    """A CLIP that `ClipModel.save` or `write_text` stored; ValueError in one sentence for anything else.
 
-    text_only: without the image tower. ValueError in one sentence when it is unknown, cannot be fetched, or
-    its folder is broken or holds a text tower alone where both are asked for.
+    text_only: without the image tower; needed where the folder holds none.
     """
-    kind, _, name = reference.partition(":")
-    clip: ClipModel
-    if kind == "local" and name:
-        clip = _load_local(Path(name), text_only)
-    elif kind == "open_clip" and name:
-        from sgxl_t.networks.text.open_clip_model import load_open_clip
-
-        clip = load_open_clip(reference, text_only=text_only)
-    else:
-        raise ValueError(f"{reference!r} names no CLIP: write open_clip:MODEL/TAG or local:FOLDER")
-    return clip.eval().requires_grad_(False)
-
-
-def _load_local(folder: Path, text_only: bool) -> ClipModel:
     stored = read_config(folder)
     kind = stored["kind"].text()
     if kind not in ("clip", "text"):
@@ -272,7 +258,7 @@ def _load_local(folder: Path, text_only: bool) -> ClipModel:
     def build() -> ClipModel:
         return local_clip(text, tokenizer, None if image is None else _image_tower(image, text.embed_dim))
 
-    return load_fitting(build, folder, part="model", wanted=_of_text if text_only else None)
+    return load_fitting(build, folder, part="model", wanted=_of_text if text_only else None, weights=weights)
 
 
 def _stored_tokenizer(name: Value, text: TextTowerConfig, folder: Path) -> Any:

@@ -16,8 +16,9 @@ from sgxl_t.files.terminal import visible
 from sgxl_t.files.untrusted import Value
 from sgxl_t.networks.backbones.local_networks import MEAN, STD
 from sgxl_t.networks.text.clip import STAND_IN, ClipModel, TextTowerConfig, Tokenizer, without_image
+from sgxl_t.networks.text.full_captions import FullCaptions
 from sgxl_t.networks.text.transformers_files import check_files
-from sgxl_t.networks.weights.hub import fetch
+from sgxl_t.networks.weights.hub import Weights, fetch, sizes_from_cache
 from sgxl_t.networks.weights.stored import load_fitting, write_stored
 from sgxl_t.networks.weights.stored_tensors import check_room
 
@@ -65,7 +66,9 @@ class OpenClipModel(ClipModel):
             self.tokenizer.save_pretrained(str(folder / TOKENIZER))
 
 
-def load_open_clip(reference: str, *, text_only: bool = False, folder: Path | None = None) -> OpenClipModel:
+def load_open_clip(
+    reference: str, *, text_only: bool = False, folder: Path | None = None, weights: Weights = "pretrained"
+) -> OpenClipModel:
     """`open_clip:MODEL/TAG` from the hub or its cache.
 
     folder: takes WEIGHTS from there instead, and the tokenizer where it holds tokenizer.json.
@@ -73,9 +76,14 @@ def load_open_clip(reference: str, *, text_only: bool = False, folder: Path | No
     """
     name, _, tag = reference.partition(":")[2].rpartition("/")
     config, quick_gelu = check_open_clip(name, tag)
-    tokenizer = _tokenizer(reference, name, config, folder)
+    tokenizer = _tokenizer(reference, name, config, folder, weights)
     model: Any
-    if folder is None:
+    if weights == "none":
+        with sizes_from_cache(reference):
+            model = open_clip.create_model(
+                name, load_weights=False, pretrained_text=False, force_quick_gelu=quick_gelu
+            )
+    elif folder is None:
         # The tag knows which activation its weights were trained with; the model name alone does not.
         model = fetch(
             reference, lambda: open_clip.create_model(name, pretrained=tag, force_quick_gelu=quick_gelu)
@@ -97,21 +105,21 @@ def load_open_clip(reference: str, *, text_only: bool = False, folder: Path | No
     return clip
 
 
-def load_open_clip_text(folder: Path, stored: Value) -> OpenClipModel:
+def load_open_clip_text(folder: Path, stored: Value, weights: Weights = "pretrained") -> OpenClipModel:
     """The text tower that `OpenClipModel.write_text` stored."""
     name, quick_gelu = stored["model"].text(), stored["quick_gelu"].boolean()
     if name not in open_clip.list_models():
         raise stored["model"].error(f"names no model of open_clip ({visible(name)[:60]})")
     config = open_clip.get_model_config(name)
     place = folder / TOKENIZER
-    tokenizer = _tokenizer(f"open_clip:{name}", name, config, place if place.is_dir() else None)
+    tokenizer = _tokenizer(f"open_clip:{name}", name, config, place if place.is_dir() else None, weights)
     files = "the description of the text tower"
 
     def build() -> nn.Module:
         model = fetch(f"open_clip:{name}", lambda: _untrained(name, quick_gelu), files=files)
         return without_image(model)
 
-    return OpenClipModel(load_fitting(build, folder), tokenizer, name, quick_gelu=quick_gelu)
+    return OpenClipModel(load_fitting(build, folder, weights=weights), tokenizer, name, quick_gelu=quick_gelu)
 
 
 def _untrained(name: str, quick_gelu: bool) -> Any:
@@ -182,13 +190,18 @@ def open_clip_text_config(name: str, tag: str) -> TextTowerConfig | None:
     return plain_text_config(*check_open_clip(name, tag))
 
 
-def _tokenizer(reference: str, name: str, config: dict[str, Any], folder: Path | None) -> Any:
-    """The tokenizer that the model was trained with. folder: holds the files of one that a hub offers."""
+def _tokenizer(
+    reference: str, name: str, config: dict[str, Any], folder: Path | None, weights: Weights
+) -> Any:
+    """The tokenizer that the model was trained with. folder: holds the files of one that a hub offers, which
+    a model without weights does not need."""
     text = config["text_cfg"]
     source = text.get("hf_tokenizer_name")
     context_length = text.get("context_length", open_clip.tokenizer.DEFAULT_CONTEXT_LENGTH)
     if not source:
         return open_clip.SimpleTokenizer(context_length=context_length, **text.get("tokenizer_kwargs", {}))
+    if weights == "none":
+        return FullCaptions(context_length)
     placed = folder is not None and (folder / "tokenizer.json").is_file()
     if placed and folder is not None:
         check_files(folder, f"place the tokenizer's files of {source} there")

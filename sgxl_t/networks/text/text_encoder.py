@@ -1,4 +1,4 @@
-"""Captions to unit vectors: what every text tower is to the rest, whoever made it, and several as one."""
+"""Captions to unit vectors: the interface of every text encoder, and several encoders as one."""
 
 from __future__ import annotations
 
@@ -8,19 +8,34 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sgxl_t.networks.backbones.precision import Precision
 from sgxl_t.networks.text.tokens import TextTokens
 from sgxl_t.networks.weights.stored import CONFIG, write_json
 
-if TYPE_CHECKING:
-    from sgxl_t.networks.text.clip import ClipModel
-
 MOST_COUNTED = 10_000
+
+
+class ImageGuide(Protocol):
+    """A CLIP with an image tower, as guidance of a generator sees it."""
+
+    image_size: int
+    """Side of the images that its tower takes, in pixels."""
+    precision: Precision
+
+    def encode_image(self, images01: Tensor) -> Tensor:
+        """Images [N, 3, H, W] in [0, 1], resized and normalised by itself, to unit vectors [N, dim]."""
+
+    def encode_text(self, texts: Sequence[str], /) -> Tensor:
+        """Captions to unit vectors [N, dim] of the same space."""
+
+    def to(self, *args: Any, **kwargs: Any) -> Any:
+        """As `nn.Module.to`."""
 
 
 class TextEncoder(nn.Module, ABC):
@@ -138,7 +153,7 @@ class TextEncoder(nn.Module, ABC):
         return self.reference is not None
 
     @property
-    def guide(self) -> ClipModel | None:
+    def guide(self) -> ImageGuide | None:
         """The CLIP whose image tower can guide a generator; None without one."""
         return None
 
@@ -233,7 +248,7 @@ class JoinedEncoders(TextEncoder):
         return any(part.pretrained for part in self.encoders)
 
     @property
-    def guide(self) -> ClipModel | None:
+    def guide(self) -> ImageGuide | None:
         return next((part.guide for part in self.encoders if part.guide is not None), None)
 
     @property

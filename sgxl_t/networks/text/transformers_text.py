@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from sgxl_t.files.memory import is_out_of_memory, taking_memory
 from sgxl_t.files.terminal import visible
 from sgxl_t.files.untrusted import UntrustedValueError
+from sgxl_t.networks.text.full_captions import FullHubCaptions
 from sgxl_t.networks.text.text_encoder import TextEncoder
 from sgxl_t.networks.text.tokens import TextTokens, leading
 from sgxl_t.networks.text.transformers_files import (
@@ -27,7 +28,7 @@ from sgxl_t.networks.text.transformers_files import (
     checked_folder,
     weight_files,
 )
-from sgxl_t.networks.weights.hub import fetch, hub_reachable, offline
+from sgxl_t.networks.weights.hub import Weights, fetch, hub_reachable, offline, sizes_from_cache
 from sgxl_t.networks.weights.stored import CONFIG, read_json, write_json
 from sgxl_t.networks.weights.stored_tensors import LARGER_MACHINE, check_room
 
@@ -140,7 +141,9 @@ class TransformersText(TextEncoder):
         return " ".join(text.split()) if self.lower else text
 
 
-def load_transformers_text(name: str, cleaning: dict[str, Any] | None = None) -> TransformersText:
+def load_transformers_text(
+    name: str, cleaning: dict[str, Any] | None = None, weights: Weights = "pretrained"
+) -> TransformersText:
     """A tower by its id on the hub, or from a folder with the files of one.
 
     cleaning: how captions are cleaned, where a stored copy says so. ValueError in one sentence when files are
@@ -149,6 +152,8 @@ def load_transformers_text(name: str, cleaning: dict[str, Any] | None = None) ->
     import transformers
 
     reference = f"transformers:{name}"
+    if weights == "none":
+        return _without_weights(reference, name)
     folder = checked_folder(reference, name)
     family = _family(reference, _read(reference, folder, lambda: _settings(name, folder)))
     network = getattr(transformers, family.network)
@@ -186,6 +191,22 @@ def load_transformers_text(name: str, cleaning: dict[str, Any] | None = None) ->
     )
     tower.reference = reference
     return tower
+
+
+def _without_weights(reference: str, name: str) -> TransformersText:
+    """From the config.json alone, which has to be here already."""
+    import transformers
+
+    common: dict[str, Any] = {"local_files_only": True}
+    with sizes_from_cache(reference):
+        settings, _ = transformers.PretrainedConfig.get_config_dict(name, **common)
+        family = FAMILIES[str(settings.get("model_type"))]
+        network = getattr(transformers, family.network)
+        config = network.config_class.from_pretrained(name, **common)
+    model: nn.Module = network(config)
+    if config.dtype is not None and config.dtype != torch.float16:
+        model.to(config.dtype)
+    return TransformersText(model, FullHubCaptions(), family, lower=False, bare=False)
 
 
 def _family(reference: str, config: Path) -> Family:

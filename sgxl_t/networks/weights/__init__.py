@@ -1,1 +1,1 @@
-"""Weights of networks on disk and on hubs."""
+"""Where weights of networks come from: files on disk and hubs, read as tensors and never as code."""

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from huggingface_hub import constants
 from huggingface_hub.utils import get_session
@@ -17,6 +17,10 @@ from sgxl_t.files.terminal import say
 from sgxl_t.networks.weights.missing import MissingWeightsError
 
 T = TypeVar("T")
+
+Weights = Literal["pretrained", "none"]
+"""What a network is loaded with. pretrained: the weights that its reference names. none: any numbers, for an
+estimate that needs sizes alone; nothing is fetched and no weights are read."""
 
 PROBE_SECONDS = 4.0
 """Longest wait for the hub's first answer; its own retries would take about half a minute per file."""
@@ -75,6 +79,19 @@ def fetch(
         f"{files} of {reference} are neither in the local cache nor could they be fetched: connect "
         f"to the hub once (or copy its cache and set HF_HOME), or {way_out}"
     ) from failure
+
+
+@contextmanager
+def sizes_from_cache(reference: str) -> Iterator[None]:
+    """Nothing is fetched inside: a description that the cache lacks is a ValueError."""
+    try:
+        with _hub_library(offline=True):
+            yield
+    except Exception as error:  # every loader has its own kinds
+        raise ValueError(
+            f"the sizes of {reference} are in its config.json, which is not here ({type(error).__name__}): "
+            "start a run with it once, or place its files and name their folder"
+        ) from error
 
 
 def offline() -> bool:

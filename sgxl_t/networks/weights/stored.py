@@ -15,6 +15,7 @@ from sgxl_t.files.memory import taking_memory
 from sgxl_t.files.regular import NotRegularError
 from sgxl_t.files.tensors import write_tensors
 from sgxl_t.files.untrusted import Value
+from sgxl_t.networks.weights.hub import Weights
 from sgxl_t.networks.weights.stored_tensors import LARGER_MACHINE, read_fitting
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -61,15 +62,23 @@ def read_config(folder: Path) -> Value:
 
 
 def load_fitting(
-    build: Callable[[], N], folder: Path, *, part: str = "", wanted: Callable[[str], bool] | None = None
+    build: Callable[[], N],
+    folder: Path,
+    *,
+    part: str = "",
+    wanted: Callable[[str], bool] | None = None,
+    weights: Weights = "pretrained",
 ) -> N:
-    """The network that `build` makes, with exactly the stored tensors in it.
+    """The network that `build` makes, with exactly the stored tensors in it; without them for no weights.
 
     It is first built on `meta`, which takes no memory, and compared with the header of the file, so that no
     size in a config.json takes memory which the tensors beside it do not ask for.
     part: attribute of the network that is stored; the whole where none is given. wanted: which of the stored
     names count. ValueError that says what differs.
     """
+
+    if weights == "none":
+        return build()
 
     def stored(network: nn.Module) -> nn.Module:
         return getattr(network, part) if part else network

@@ -1,1 +1,1 @@
-"""Convolutions with modulated weights, and what makes them fast."""
+"""Convolutions whose weights are modulated by styles, and equal ways to compute them faster."""

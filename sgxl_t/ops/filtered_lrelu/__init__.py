@@ -1,1 +1,2 @@
-"""Alias-free leaky ReLU: one operator, its plan, and the backends that compute it."""
+"""Alias-free leaky ReLU (upsample, activate, downsample): one operator, its plan, and the backends that
+compute it."""

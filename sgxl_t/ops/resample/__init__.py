@@ -1,1 +1,1 @@
-"""FIR filters, and resampling by them."""
+"""Low-pass filters by design, and resampling and blurring of images by them."""

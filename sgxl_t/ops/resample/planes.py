@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from sgxl_t.ops.device_kind import is_cpu
 from sgxl_t.ops.resample.band import Band
 
 _CPU_BYTES_PER_THREAD = 1 << 21
@@ -65,7 +66,7 @@ def working_dtype(x: Tensor) -> torch.dtype:
 def split(x: Tensor, largest_plane: int) -> list[Chunk]:
     """Chunks of x [N, C, H, W] whose tensors of `largest_plane` pixels per plane stay small."""
     samples, channels = x.shape[:2]
-    if x.device.type == "cpu":
+    if is_cpu(x.device):
         plane_bytes = largest_plane * working_dtype(x).itemsize
         planes = max(_CPU_BYTES_PER_THREAD * torch.get_num_threads() // plane_bytes, _MIN_CPU_PLANES)
     else:

@@ -1,1 +1,1 @@
-"""Sampling mode: compiled code, CUDA graphs, kept values, batches that fit."""
+"""Sampling mode: cached values, compiled code, CUDA graphs, and batches that fit into memory."""

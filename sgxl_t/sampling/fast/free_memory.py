@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from sgxl_t.networks.generators.generator import Generator
+from sgxl_t.networks.generators.synthesis_t import SynthesisT
 from sgxl_t.networks.generators.synthesis_xl import SynthesisXL
 
 MAPS = 12
@@ -43,12 +44,15 @@ def image_bytes(generator: Generator) -> int:
         specs = [layer.spec for layer in synthesis.layers()]
         sizes = [spec.in_channels * spec.in_size**2 for spec in specs]
         sizes += [spec.out_channels * spec.out_size**2 for spec in specs]
-    else:
+    elif isinstance(synthesis, SynthesisT):
         sizes = [
             max(layer.weight.shape[:2]) * layer.resolution**2
             for block in synthesis.blocks()
             for layer in block.noisy_layers()
         ]
+    else:  # a registered family: its widest layer, as if it had the size of the picture
+        widths = [max(weight.shape[:2]) for weight in synthesis.parameters() if weight.ndim == 4]
+        sizes = [max(widths, default=generator.config.img_channels) * generator.img_resolution**2]
     return MAPS * max(sizes) * 4
 
 

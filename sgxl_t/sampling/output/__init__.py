@@ -1,1 +1,1 @@
-"""Images on disk: files, grids, sheets, animations, and the recipe that each file holds."""
+"""Images as files: PNGs that say what they were made from, grids, sheets, strips, animations."""

@@ -98,16 +98,8 @@ class ImageWriter:
         cells = self._cells(iter(images), rows, recipes, written, grid_cells)
         if self.sheet is not None:
             known = [_together(part, recipes, best_of) for part in self._parts(rows)]
-            rows_per_page = self.sheet_rows
-            pages = write_sheets(
-                cells,
-                labels,
-                titles,
-                self.sheet,
-                resolution=resolution,
-                rows_per_page=rows_per_page,
-                recipes=known,
-            )
+            layout = {"resolution": resolution, "rows_per_page": self.sheet_rows}
+            pages = write_sheets(cells, labels, titles, self.sheet, recipes=known, **layout)
             written.sheet = [str(page) for page in pages]
         for _ in cells:  # those that no page took
             pass
@@ -125,7 +117,7 @@ class ImageWriter:
         written: Written,
         grid_cells: list[GeneratedImage | None],
     ) -> Iterator[GeneratedImage | None]:
-        """The images, each saved, noted and kept as asked, with None where a row is shorter than others."""
+        """The images, each saved, noted and collected as asked; None where a row is shorter than others."""
         names, width = self._names(rows, recipes), len(column_titles(rows))
         for row in rows:
             for spec, image in zip(row.specs, islice(images, len(row.specs)), strict=True):
@@ -171,7 +163,7 @@ def _together(rows: Sequence[GridRow], recipes: Recipes, best_of: int) -> Recipe
 
 @dataclass
 class Written:
-    """What an album has written. images: file, condition, seed, psi, and score where there is one."""
+    """What was written. pictures: file, condition, seed, psi, and score of each, where there is one."""
 
     pictures: list[dict[str, Any]] = field(default_factory=list)
     grid: str | None = None

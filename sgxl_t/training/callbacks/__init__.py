@@ -1,1 +1,2 @@
-"""What happens beside the updates: numbers, grids, metrics, health, the best model, the report."""
+"""What watches a run beside its updates: sample grids, tracked metrics, the best model, health, the
+report."""

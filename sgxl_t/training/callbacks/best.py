@@ -1,4 +1,4 @@
-"""Which snapshot's model is best/: the one at the lowest median of three values, not the luckiest."""
+"""The models last/ and best/ of a run; best/ has the lowest median of three values, not the luckiest."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from sgxl_t.files.whole import whole_folder
-from sgxl_t.model_io.model_folder import CONFIG, WEIGHTS
+from sgxl_t.model_io.model_folder import CONFIG, WEIGHTS, save_model
+from sgxl_t.training.callbacks.callback import Callback, Snapshot
 
 log = logging.getLogger("sgxl_t")
 
-BEST = "best"
+BEST, LAST = "best", "last"
 WAITING = "waiting"
 """Its `best/` is the newest model, which becomes the run's best/ if the next value speaks for it."""
 _SMOOTH = 3
@@ -41,17 +42,39 @@ def best_smoothed(values: Sequence[float]) -> int:
     return min(range(1, len(values)), key=rank)
 
 
-class BestModel:
-    """Keeps best/ of a run folder at the model of the best smoothed value.
+class BestModel(Callback):
+    """Writes last/ at every snapshot and keeps best/ at the model of the best smoothed value.
 
     A median is known one snapshot later. A new value can only lower the median of the one before and leaves
     older ones alone, so best/ stays, or becomes the newest model or the one before, which waits beside it.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    state_key = "snapshots"
+
+    def __init__(self, folder: Path, provenance: Mapping[str, Any]) -> None:
+        """folder: of the run. provenance: what models say of their origin, beside kimg."""
+        self.folder, self.provenance = folder, provenance
         self.images: list[int] = []
         self.values: list[float] = []
+
+    def on_snapshot(self, snapshot: Snapshot) -> None:
+        """Writes the models; logs the tracked metrics."""
+
+        def write(folder: Path) -> None:
+            provenance = {**self.provenance, "kimg": snapshot.kimg}
+            metrics = dict(snapshot.metrics)
+            save_model(folder, snapshot.generator, snapshot.condition, provenance, metrics=metrics)
+
+        write(self.folder / LAST)
+        if not snapshot.results:
+            self.take_unmeasured(write)
+            return
+        improved = self.take(snapshot.images_seen, snapshot.results[0].value, write)
+        shown = ", ".join(f"{one.metric} {one.value:.4g}" for one in snapshot.results)
+        grid = "" if snapshot.grid is None else f", {snapshot.grid[1]}"
+        log.info("%.1f kimg: %s%s%s", snapshot.kimg, shown, " (best)" if improved else "", grid)
+        for note in dict.fromkeys(one.note for one in snapshot.results if math.isnan(one.value)):
+            log.warning("a tracked metric cannot be given: %s", note)
 
     def take(self, images_seen: int, value: float, write: Callable[[Path], object]) -> bool:
         """Takes a snapshot; returns whether its model is best/ now.
@@ -85,18 +108,18 @@ class BestModel:
         shutil.rmtree(self.folder / WAITING, ignore_errors=True)
 
     def state_dict(self) -> dict[str, Any]:
-        """For the checkpoint, which needs `models` as well."""
+        """The values so far; a checkpoint needs `model_folders` as well."""
         return {"images": self.images, "values": self.values}
 
-    def models(self) -> dict[str, Path]:
-        """Model folders that belong to the state, by their name in a checkpoint."""
+    def model_folders(self) -> dict[str, Path]:
+        """best/, and the model that waits beside it, where they are there."""
         found = {BEST: self.folder / BEST, WAITING: self.folder / WAITING / BEST}
         return {name: path for name, path in found.items() if (path / CONFIG).is_file()}
 
-    def restore(self, state: Mapping[str, Any], checkpoint: Path) -> None:
+    def load_state_dict(self, state: Mapping[str, Any], checkpoint: Path) -> None:
         """Restores what `state_dict` gave, and the folders as they were then.
 
-        checkpoint: folder that holds `models`. Snapshots after it are forgotten, whatever they wrote.
+        checkpoint: folder that holds `model_folders`. What later snapshots wrote goes.
         """
         self.images = [int(images) for images in state["images"]]
         self.values = [float(value) for value in state["values"]]

@@ -12,14 +12,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sgxl_t.files.untrusted import read_json_lines
 from sgxl_t.files.whole import whole_file
 from sgxl_t.training.callbacks import health_advice
-
-if TYPE_CHECKING:
-    from sgxl_t.training.config.config import TrainConfig
+from sgxl_t.training.config.settings import HealthSettings
 
 log = logging.getLogger("sgxl_t")
 
@@ -54,12 +52,12 @@ IGNORED, IGNORED_WELL = 0.1, 0.15
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """One way to be ill.
+    """When to warn of one kind of trouble, and when it is over.
 
-    sick: the value beyond which it is, on the side away from `well`, the value within which it is over; in
-    between nothing changes. measured: the value in words, with {value}. advice: what to do, a sentence.
-    patience: lines in a row before the state changes. pooled: images that the line is averaged over, from
-    several ticks where one has fewer; 0 takes each line as it is.
+    sick: the limit beyond which a value is trouble, on the side away from `well`. well: the limit within
+    which trouble is over; between the two nothing changes. measured: the value in words, with {value}.
+    advice: what to do, a sentence. patience: lines in a row before the state changes. pooled: images that the
+    line is averaged over, from several ticks where one has fewer; 0 takes each line as it is.
     """
 
     name: str
@@ -97,13 +95,13 @@ class Rule:
         return f"over: {self.trouble}: {self.measured.format(value=value)}"
 
 
-def rules_of(config: TrainConfig) -> tuple[Rule, ...]:
+def rules_of(settings: HealthSettings) -> tuple[Rule, ...]:
     """All rules for a run."""
-    return (*_discriminator_rules(config), *_course_rules(config), *_picture_rules(config))
+    return (*_discriminator_rules(settings), *_course_rules(settings), *_image_rules(settings))
 
 
-def _discriminator_rules(config: TrainConfig) -> tuple[Rule, ...]:
-    relativistic = config.objective.loss == "relativistic"
+def _discriminator_rules(settings: HealthSettings) -> tuple[Rule, ...]:
+    relativistic = settings.objective.loss == "relativistic"
 
     def margin(line: Line, before: Line) -> float | None:
         if not {"signs/real", "signs/fake"} <= line.keys():
@@ -127,7 +125,7 @@ def _discriminator_rules(config: TrainConfig) -> tuple[Rule, ...]:
             pooled=POOLED,
             trouble="the discriminator is too strong",
             measured="(signs/real - signs/fake) / 2 is {value:.3f}",
-            advice=health_advice.for_strong_discriminator(config),
+            advice=health_advice.for_strong_discriminator(settings),
         ),
         Rule(
             name="saturated",
@@ -137,12 +135,12 @@ def _discriminator_rules(config: TrainConfig) -> tuple[Rule, ...]:
             patience=TICKS,
             trouble="the discriminator's scores are saturated",
             measured=f"{compared} is {{value:.1f}}",
-            advice=health_advice.for_saturated_scores(config),
+            advice=health_advice.for_saturated_scores(settings),
         ),
     )
 
 
-def _course_rules(config: TrainConfig) -> tuple[Rule, ...]:
+def _course_rules(settings: HealthSettings) -> tuple[Rule, ...]:
     def skipped(line: Line, before: Line) -> float | None:
         if "skipped_steps" not in line:
             return None
@@ -168,7 +166,7 @@ def _course_rules(config: TrainConfig) -> tuple[Rule, ...]:
             patience=TICKS,
             trouble="the average of the generator does not move",
             measured="it has gone {value:.4f} of the way that the weights have gone",
-            advice=health_advice.for_standing_average(config),
+            advice=health_advice.for_standing_average(settings),
         ),
         Rule(
             name="loader_bound",
@@ -178,13 +176,13 @@ def _course_rules(config: TrainConfig) -> tuple[Rule, ...]:
             patience=TICKS,
             trouble="training waits for the data",
             measured="its share of the time is {value:.2f}",
-            advice=f"Raise data.num_workers, which is {config.data.num_workers}, or store the pictures at "
+            advice=f"Raise data.num_workers, which is {settings.num_workers}, or store the pictures at "
             "the training resolution (sgxl-t prepare).",
         ),
     )
 
 
-def _picture_rules(config: TrainConfig) -> tuple[Rule, ...]:
+def _image_rules(settings: HealthSettings) -> tuple[Rule, ...]:
     of_one = {"class": "samples of one class", "text": "samples of one caption", "none": "samples"}
     alike = Rule(
         name="too_alike",
@@ -193,12 +191,13 @@ def _picture_rules(config: TrainConfig) -> tuple[Rule, ...]:
         well=ALIKE_WELL,
         patience=SNAPSHOTS,
         counted="snapshots",
-        trouble=f"{of_one[config.cond]} are too alike",
+        trouble=f"{of_one.get(settings.cond, 'samples of one condition')} are too alike",
         measured="their distance over that of real pictures is {value:.3f}",
-        advice=health_advice.for_alike_samples(config),
+        advice=health_advice.for_alike_samples(settings),
     )
-    if config.cond == "none":
+    if settings.cond == "none":
         return (alike,)
+    conditions = {"class": "classes", "text": "captions"}
     ignored = Rule(
         name="condition_ignored",
         read=_named("variety/conditions"),
@@ -206,9 +205,9 @@ def _picture_rules(config: TrainConfig) -> tuple[Rule, ...]:
         well=IGNORED_WELL,
         patience=SNAPSHOTS,
         counted="snapshots",
-        trouble=f"{'classes' if config.cond == 'class' else 'captions'} are ignored",
+        trouble=f"{conditions.get(settings.cond, 'conditions')} are ignored",
         measured="what another of them changes over what another latent changes is {value:.3f}",
-        advice=health_advice.for_ignored_condition(config),
+        advice=health_advice.for_ignored_condition(settings),
     )
     return (alike, ignored)
 

@@ -1,4 +1,4 @@
-"""Numbers that only the health of a run asks for: how the average follows, how varied the pictures are."""
+"""Numbers that only the health of a run asks for: how the average follows, how varied the samples are."""
 
 from __future__ import annotations
 
@@ -12,25 +12,29 @@ from torch.nn import functional as F
 
 from sgxl_t.conditioning.condition import Condition
 from sgxl_t.conditioning.generate import generate
+from sgxl_t.networks.generators.generator import Generator
+from sgxl_t.training.callbacks.callback import Callback, Line, Snapshot
+from sgxl_t.training.callbacks.sample_grid import SampleGrid
 from sgxl_t.training.loop.ema import Ema
+from sgxl_t.training.train_state import TrainState
 
 ENTRIES = 64
 """Entries of each parameter that stand for it, so that a look at a large network copies little."""
-PICTURES, CONDITIONS = 36, 6
-"""Pictures in all, of at most so many conditions, each from the same latents."""
-SIDE = 16
-"""Pictures are compared at this side in pixels at most: fine noise is no variety."""
+IMAGES, CONDITIONS = 36, 6
+"""Images in all, of at most so many conditions, each from the same latents."""
+RESOLUTION = 16
+"""Images are compared at this resolution at most: fine noise is no variety."""
 
 
-class AverageWatch:
+class EmaFollowed(Callback):
     """How much of the way from their first weights averages have gone, of the way their networks went.
 
     Ways are root mean squares over entries, so that weights which are sharded over processes may be looked at
     in part; None where this process holds none.
     """
 
-    def __init__(self, averages: Sequence[tuple[Ema, nn.Module]]) -> None:
-        """averages: each with the network that it follows; parameters that rest do not count."""
+    def __init__(self, averages: Sequence[tuple[Ema[Any], nn.Module]]) -> None:
+        """averages: each with the network that it follows; frozen parameters do not count."""
         pairs = [
             (mine, current)
             for ema, network in averages
@@ -39,11 +43,17 @@ class AverageWatch:
         ]
         self.averages = [mine for mine, _ in pairs]
         self.weights = [current for _, current in pairs]
-        self.start()
-
-    def start(self) -> None:
-        """From here on counts."""
         self._first = _entries(self.averages), _entries(self.weights)
+
+    def on_start(self, state: TrainState) -> None:
+        """A new run may have got its weights from another one since this was made."""
+        if state.images_seen == 0:
+            self._first = _entries(self.averages), _entries(self.weights)
+
+    def on_tick(self, state: TrainState) -> Line:
+        """ema/followed, once a weight has moved."""
+        followed = self.followed()
+        return {} if followed is None else {"ema/followed": float(f"{followed:.4g}")}
 
     def followed(self) -> float | None:
         """0 where the averages have not moved, towards 1 where they follow; None until a weight has moved."""
@@ -61,30 +71,45 @@ def _entries(parameters: Sequence[Tensor]) -> Tensor:
     return torch.cat(parts).double().cpu() if parts else torch.zeros(0, dtype=torch.float64)
 
 
-class Variety:
-    """How much pictures change with the latent and with the condition, on a few pictures of every pair.
+class VarietyOfSamples(Callback):
+    """Measures `Variety` at every snapshot, on conditions and real images of the sample grid."""
 
-    Distances are root mean squares over pixels of reduced pictures, over all pairs that are compared.
+    def __init__(self, grid: SampleGrid, *, seed: int) -> None:
+        """grid: comes before this one in the list of callbacks."""
+        self._grid, self._seed = grid, seed
+
+    def on_start(self, state: TrainState) -> None:
+        """Takes over what the grid shows."""
+        grid = self._grid
+        self._variety = Variety(grid.conditions, grid.real, z_dim=state.g.raw.z_dim, seed=self._seed)
+
+    def on_snapshot(self, snapshot: Snapshot) -> None:
+        """Adds variety/samples and variety/conditions."""
+        snapshot.numbers |= self._variety(snapshot.generator, snapshot.condition)
+
+
+class Variety:
+    """How much images change with the latent and with the condition, on a few images of every pair.
+
+    Distances are root mean squares over pixels of reduced images, over all pairs that are compared.
     """
 
     def __init__(self, conditions: Sequence[Any], real: Tensor, *, z_dim: int, seed: int) -> None:
-        """conditions: as the run's condition encodes them. real: uint8 [N, 3, R, R], pictures of the data."""
+        """conditions: as the run's condition encodes them. real: uint8 [N, 3, R, R], images of the data."""
         self.given = list(dict.fromkeys(conditions))[:CONDITIONS]
-        self.z = torch.randn(
-            PICTURES // len(self.given), z_dim, generator=torch.Generator().manual_seed(seed)
-        )
+        self.z = torch.randn(IMAGES // len(self.given), z_dim, generator=torch.Generator().manual_seed(seed))
         self.real = _spread(_reduced(real)[None])
 
-    def __call__(self, generator: nn.Module, condition: Condition) -> dict[str, float]:
-        """variety/samples: distance of two pictures of one condition, over that of two real pictures.
+    def __call__(self, generator: Generator, condition: Condition) -> dict[str, float]:
+        """variety/samples: distance of two images of one condition, over that of two real images.
 
-        variety/conditions: distance of two pictures of one latent under two conditions, over that of two of
+        variety/conditions: distance of two images of one latent under two conditions, over that of two of
         one condition. Left out where there is nothing to compare.
         """
         given = [one for one in self.given for _ in self.z]
         device = next(generator.parameters()).device
-        pictures = generate(generator, condition, given, self.z.repeat(len(self.given), 1).to(device))
-        crossed = _reduced(pictures).unflatten(0, (len(self.given), len(self.z)))
+        images = generate(generator, condition, given, self.z.repeat(len(self.given), 1).to(device))
+        crossed = _reduced(images).unflatten(0, (len(self.given), len(self.z)))
         samples = _spread(crossed)
         numbers = {}
         if self.real > 0:
@@ -94,10 +119,10 @@ class Variety:
         return {name: float(f"{value:.4g}") for name, value in numbers.items()}
 
 
-def _reduced(pictures: Tensor) -> Tensor:
+def _reduced(images: Tensor) -> Tensor:
     """uint8 [N, 3, R, R] -> float32 [N, 3 * S * S] in [0, 1]."""
-    side = min(SIDE, pictures.shape[-1])
-    return F.adaptive_avg_pool2d(pictures.float() / 255, side).flatten(1)
+    resolution = min(RESOLUTION, images.shape[-1])
+    return F.adaptive_avg_pool2d(images.float() / 255, resolution).flatten(1)
 
 
 def _spread(groups: Tensor) -> float:

@@ -8,10 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from sgxl_t.datasets.base import ImageSource
 from sgxl_t.files.untrusted import read_json
 from sgxl_t.files.whole import whole_file
+from sgxl_t.training.callbacks.callback import Callback, Snapshot
 from sgxl_t.training.callbacks.health import read_health, warnings_on
-from sgxl_t.training.callbacks.tracking import newest_numbers, read_stats
+from sgxl_t.training.callbacks.stats_file import newest_numbers, read_stats
+from sgxl_t.training.train_state import TrainState
 
 STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:1080px;margin:2em auto;padding:0 1em;color:#222}
@@ -128,3 +131,23 @@ def write_run_report(folder: Path) -> Path:
         sections.append(("Environment", table(sorted(environment.items()), ("name", "value"))))
     write_page(folder / "report.html", page(f"Run {folder.name}", sections))
     return folder / "report.html"
+
+
+class RunReport(Callback):
+    """Writes rejects.jsonl, the images that the data could not give, and keeps report.html up to date."""
+
+    def __init__(self, folder: Path, source: ImageSource) -> None:
+        """folder: of the run."""
+        self._folder, self._source = folder, source
+
+    def on_start(self, state: TrainState) -> None:
+        """Writes what opening the data has found."""
+        self._source.rejects.write(self._folder / "rejects.jsonl")
+
+    def on_snapshot(self, snapshot: Snapshot) -> None:
+        """Comes after all callbacks that write what the page shows."""
+        write_run_report(self._folder)
+
+    def on_end(self) -> None:
+        """Shows the newest ticks."""
+        write_run_report(self._folder)

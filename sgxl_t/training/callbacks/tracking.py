@@ -1,70 +1,54 @@
-"""Numbers of a run as they arise: stats.jsonl, TensorBoard events, one log line per tick."""
+"""The numbers of a run: stats.jsonl and TensorBoard events."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
-from sgxl_t.files.untrusted import read_json_lines
 from sgxl_t.files.whole import whole_file
+from sgxl_t.training.callbacks.callback import Callback, Line, Snapshot
+from sgxl_t.training.callbacks.stats_file import read_stats
+from sgxl_t.training.train_state import TrainState
 
 
-class Tracker:
-    """Writes one JSON line per tick, and scalars and pictures for TensorBoard.
+class Tracker(Callback):
+    """Writes one JSON line per tick and snapshot to stats.jsonl, and numbers and samples for TensorBoard.
 
     On resume, lines past the checkpoint are dropped so that no tick stands twice.
     """
 
-    def __init__(self, folder: Path, *, images_seen: int, tensorboard: bool) -> None:
-        self.path = folder / "stats.jsonl"
-        kept = [line for line in read_stats(self.path) if line["images"] <= images_seen]
-        with whole_file(self.path) as aside:
-            aside.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        self.writer: Any = None
-        if tensorboard:
+    def __init__(self, folder: Path, *, tensorboard: bool) -> None:
+        """folder: of the run."""
+        self._folder, self._path, self._tensorboard = folder, folder / "stats.jsonl", tensorboard
+        self._writer: Any = None
+
+    def on_start(self, state: TrainState) -> None:
+        """Opens the files."""
+        lines = [line for line in read_stats(self._path) if line["images"] <= state.images_seen]
+        with whole_file(self._path) as aside:
+            aside.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        if self._tensorboard:
             from torch.utils.tensorboard import SummaryWriter
 
-            self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=images_seen)
+            self._writer = SummaryWriter(str(self._folder / "tensorboard"), purge_step=state.images_seen)
 
-    def scalars(self, line: dict[str, float]) -> None:
-        """line: name to number, with `images` as the position."""
-        with self.path.open("a") as stream:
+    def on_numbers(self, line: Line) -> None:
+        """Writes the line of a tick."""
+        with self._path.open("a") as stream:
             stream.write(json.dumps(line) + "\n")
-        if self.writer:
+        if self._writer:
             for name, value in line.items():
-                self.writer.add_scalar(name, value, int(line["images"]))
+                self._writer.add_scalar(name, value, int(line["images"]))
 
-    def picture(self, name: str, picture: Tensor, images_seen: int) -> None:
-        """picture: [3, H, W] uint8."""
-        if self.writer:
-            self.writer.add_image(name, picture, images_seen)
+    def on_snapshot(self, snapshot: Snapshot) -> None:
+        """Writes the line of a snapshot, if it has numbers, and shows the sample grid."""
+        if self._writer and snapshot.grid is not None:
+            self._writer.add_image("samples", snapshot.grid[0], snapshot.images_seen)
+        if snapshot.line:
+            self.on_numbers(snapshot.line)
 
-    def close(self) -> None:
+    def on_end(self) -> None:
         """Flushes the event file."""
-        if self.writer:
-            self.writer.close()
-
-
-def read_stats(path: Path) -> list[dict[str, float]]:
-    """All whole lines of a stats file; one that a crash cut, or that holds other things, is left out."""
-    if not path.exists():
-        return []
-    lines = [entry.raw for entry in read_json_lines(path)]
-    return [line for line in lines if isinstance(line, dict) and _holds_numbers(line)]
-
-
-def _holds_numbers(line: dict[str, object]) -> bool:
-    """Whether all values are numbers, and `images` says where they stand."""
-    plain = all(
-        isinstance(value, float) or (type(value) is int and abs(value) < 2**63) for value in line.values()
-    )
-    return plain and 0 <= line.get("images", -1) < 2**63  # type: ignore[operator]
-
-
-def newest_numbers(stats: Sequence[dict[str, float]]) -> dict[str, float]:
-    """The newest value of every number; ticks and snapshots write lines of their own."""
-    return {name: value for line in stats for name, value in line.items()}
+        if self._writer:
+            self._writer.close()

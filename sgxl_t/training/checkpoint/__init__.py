@@ -1,1 +1,2 @@
-"""What lets a run go on: checkpoints, other runs and published states to start from."""
+"""What lets a run go on: its folder, checkpoints and full disks, and other runs or published states to start
+from."""

@@ -61,7 +61,7 @@ def restore_optimizer(
         if name in positions and (moment == "step" or value.shape == shapes[name]):
             state.setdefault(positions[name], {})[moment] = value
         elif not partly:
-            raise ValueError(f"moments of {name} belong to no parameter that is trained")
+            raise ValueError(f"optimizer state of {name} belongs to no parameter that is trained")
     whole = {index: entry for index, entry in state.items() if set(entry) != {"step"}}
     optimizer.load_state_dict({"state": whole, "param_groups": optimizer.state_dict()["param_groups"]})
 

@@ -25,7 +25,7 @@ BLUR_SIGMA, BLUR_FADE_KIMG = 2.0, 300.0
 def write_training_state(
     folder: Path,
     trained: Generator,
-    average: Generator,
+    ema: Generator,
     discriminator: StoredDiscriminator,
     progress: Mapping[str, float],
 ) -> list[str]:
@@ -37,7 +37,7 @@ def write_training_state(
     """
     images = round(progress.get("cur_nimg", 0.0))
     parts = {
-        "ema": average.state_dict(),
+        "ema": ema.state_dict(),
         "projection": discriminator.projection,
         "objective": {"path_length.mean": torch.tensor(progress.get("pl_mean", 0.0))},
         "network_g": trained.state_dict(),

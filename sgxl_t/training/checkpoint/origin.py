@@ -21,11 +21,12 @@ from sgxl_t.model_io.model_folder import (
     weight_shapes,
 )
 from sgxl_t.networks.backbones.references import local_references, trained_kinds
-from sgxl_t.networks.configs import ConditionSpec
+from sgxl_t.networks.configs import ConditionName, ConditionSpec, GeneratorConfig
+from sgxl_t.networks.frozen import load_text_encoder
 from sgxl_t.networks.generators.registry import build_generator
-from sgxl_t.networks.text.text_towers import load_text_encoder
 from sgxl_t.training.checkpoint.checkpoint import STATE, newest_whole
-from sgxl_t.training.config.config import TrainConfig
+from sgxl_t.training.config.parts import ConditioningConfig
+from sgxl_t.training.config.settings import NetworkSettings
 from sgxl_t.training.local_features.config import FeaturesConfig
 
 log = logging.getLogger("sgxl_t")
@@ -98,7 +99,7 @@ def _what_it_is(folder: Path) -> str:
 
 def _of_model(folder: Path) -> Origin:
     info = read_info(folder)
-    family, cond = info.generator.family, info.condition.kind
+    family, cond = info.generator.family, info.condition.cond
     return Origin(folder, info, weight_shapes(folder), family, cond, info.class_names)
 
 
@@ -130,81 +131,77 @@ def class_names_of(folder: Path) -> tuple[str, ...]:
 # What follows for a run -------------------------------------------------------------------------------------
 
 
-def model_of(config: TrainConfig) -> ModelInfo | None:
-    """The model folder that config.start names; None for a run, and without a start."""
-    folder = Path(config.start or "")
-    return read_info(folder) if config.start and is_model(folder) and not is_run(folder) else None
+def model_of(start: str | None) -> ModelInfo | None:
+    """The model folder that `start` names; None for a run, and without a start."""
+    folder = Path(start or "")
+    return read_info(folder) if start and is_model(folder) and not is_run(folder) else None
 
 
-def with_origin(config: TrainConfig) -> TrainConfig:
-    """The configuration of a run that starts from a model folder: it trains that folder's generator.
+def adopt_model(
+    start: str | None, cond: ConditionName, generator: GeneratorConfig, conditioning: ConditioningConfig
+) -> tuple[GeneratorConfig, ConditioningConfig]:
+    """Generator and conditioning of a run that starts from a model folder: it trains that folder's generator.
 
     Family and sizes are the folder's, where only the side of a stylegan_t generator may be another; captions
     are read with the folder's text encoder.
     """
-    info = model_of(config)
-    if info is None or info.condition.kind != config.cond:  # `check_start` refuses the latter
-        return config
-    theirs, side = info.generator, config.generator.img_resolution
-    if theirs.family == "stylegan_t" == config.generator.family:
-        theirs = replace(
-            theirs,
-            img_resolution=side,
-            stylegan_t=replace(
-                theirs.stylegan_t, attention_resolutions=config.generator.stylegan_t.attention_resolutions
-            ),
-        )
-    elif theirs.img_resolution != side:
+    info = model_of(start)
+    if start is None or info is None or info.condition.cond != cond:  # `check_start` refuses the latter
+        return generator, conditioning
+    theirs, resolution = info.generator, generator.img_resolution
+    if theirs.family == "stylegan_t" == generator.family:
+        attention = generator.stylegan_t.attention_resolutions
+        sizes = replace(theirs.stylegan_t, attention_resolutions=attention)
+        theirs = replace(theirs, img_resolution=resolution, stylegan_t=sizes)
+    elif theirs.img_resolution != resolution:
         raise ValueError(
-            f"start={config.start} makes images of {theirs.img_resolution} px and generator.img_resolution "
-            f"is {side}: set --generator.img_resolution {theirs.img_resolution}"
+            f"start={start} makes images of {theirs.img_resolution} px and generator.img_resolution "
+            f"is {resolution}: set --generator.img_resolution {theirs.img_resolution}"
         )
-    if theirs != config.generator:
+    if theirs != generator:
         log.info(
             "the run trains the generator of start=%s, %s at %d px, whose sizes are not those configured",
-            config.start,
+            start,
             theirs.family,
             theirs.img_resolution,
         )
-    conditioning = config.conditioning
-    stored = f"local:{Path(config.start) / TEXT_ENCODER}"
+    stored = f"local:{Path(start) / TEXT_ENCODER}"
     reads = (conditioning.text_encoder, conditioning.own_text_encoder)
-    if config.cond == "text" and reads[1] is None and stored not in reads:
+    if cond == "text" and reads[1] is None and stored not in reads:
         conditioning = replace(conditioning, own_text_encoder=stored)
-    changed = replace(config, generator=theirs, conditioning=conditioning)
-    changed.check()
-    return changed
+    return theirs, conditioning
 
 
-def check_start(config: TrainConfig, source: ImageSource) -> None:
-    """Whether a new run can begin at config.start; ValueError with what differs. Resumed runs pass."""
-    if not config.start or is_run(config.folder()):
+def check_start(settings: NetworkSettings, folder: Path, source: ImageSource) -> None:
+    """Whether a new run in `folder` can begin at its start, else ValueError. Resumed runs pass."""
+    if not settings.start or is_run(folder):
         return
-    origin = find_origin(config.start)
-    _check_kind(config, origin)
+    origin = find_origin(settings.start)
+    _check_kind(settings, origin)
     width = origin.shapes.get(TABLE, (0, 0))[1]
     if origin.model is not None:
         width = origin.model.condition.dim
-        _check_reading(config, origin.model)
-    ours = _expected(config, source, width)
+        _check_reading(settings, origin.model)
+    ours = _expected(settings, source, width)
     shared = [name for name, shape in origin.shapes.items() if ours.get(name) == shape]
     if not any(name.startswith("synthesis.") and name.endswith("weight") for name in shared):
         raise ValueError(
-            f"start={config.start} has a generator of other sizes and shares no weights with the one that is "
-            "configured: use the configuration that it was trained with (its config.yaml or config.json)"
+            f"start={settings.start} has a generator of other sizes and shares no weights with the one "
+            "that is configured: use the configuration that it was trained with (its config.yaml or "
+            "config.json)"
         )
 
 
-def check_resumed(config: TrainConfig, source: ImageSource) -> None:
+def check_resumed(settings: NetworkSettings, folder: Path, source: ImageSource) -> None:
     """Whether the run folder's newest checkpoint is of the generator that is configured, before anything is
     written there; ValueError with a tensor that differs. Damaged ones are for `load_newest` to judge."""
-    newest = max((config.folder() / "checkpoints").glob("kimg_*"), default=None)
+    newest = max((folder / "checkpoints").glob("kimg_*"), default=None)
     stored = None if newest is None else _generator_shapes(newest)
     if newest is None or stored is None:
         return
     width = stored.get(TABLE, (0, 0))[1]
-    ours = _expected(config, source, width)
-    known = width > 0 or config.cond == "none"  # how wide captions are decides on shapes, not on names
+    ours = _expected(settings, source, width)
+    known = width > 0 or settings.cond == "none"  # how wide captions are decides on shapes, not on names
     differs = stored.items() ^ ours.items() if known else [(name, ()) for name in stored.keys() ^ ours.keys()]
     if differs:
         name = min(name for name, _ in differs)
@@ -215,61 +212,62 @@ def check_resumed(config: TrainConfig, source: ImageSource) -> None:
         )
 
 
-def _check_kind(config: TrainConfig, origin: Origin) -> None:
+def _check_kind(settings: NetworkSettings, origin: Origin) -> None:
     """Family and condition must be the same."""
     family, cond = origin.family, origin.cond
-    if cond is not None and cond != config.cond:
+    if cond is not None and cond != settings.cond:
         words = {"class": "makes classes", "text": "makes images from text", "none": "has no condition"}
         raise ValueError(
-            f"start={config.start} {words[cond]} and cond is {config.cond}: set --cond {cond}, or start from "
-            f"a model of --cond {config.cond}"
+            f"start={settings.start} {words[cond]} and cond is {settings.cond}: set --cond {cond}, or start "
+            f"from a model of --cond {settings.cond}"
         )
-    if family not in (None, config.generator.family):
+    if family not in (None, settings.generator.family):
         raise ValueError(
-            f"start={config.start} has a {family} generator and generator.family is "
-            f"{config.generator.family}: set --generator.family {family} with the sizes of its configuration"
+            f"start={settings.start} has a {family} generator and generator.family is "
+            f"{settings.generator.family}: set --generator.family {family} with the sizes of its "
+            "configuration"
         )
 
 
-def _check_reading(config: TrainConfig, model: ModelInfo) -> None:
+def _check_reading(settings: NetworkSettings, model: ModelInfo) -> None:
     """The encoder that heads and guidance read captions with gives as many numbers as the generator takes."""
-    reference = config.conditioning.text_encoder
-    if config.cond != "text" or config.conditioning.own_text_encoder is None:
+    reference = settings.conditioning.text_encoder
+    if settings.cond != "text" or settings.conditioning.own_text_encoder is None:
         return
     auto = bool(trained_kinds(reference))
     given = FeaturesConfig().embed_dim if auto else load_text_encoder(reference).dim
     if given != model.condition.dim:
         raise ValueError(
-            f"start={config.start} takes captions as {model.condition.dim} numbers and "
+            f"start={settings.start} takes captions as {model.condition.dim} numbers and "
             f"conditioning.text_encoder={reference} gives {given}: set --conditioning.text_encoder "
             f"local:{model.folder / TEXT_ENCODER}"
         )
 
 
-def _expected(config: TrainConfig, source: ImageSource, width: int) -> Shapes:
+def _expected(settings: NetworkSettings, source: ImageSource, width: int) -> Shapes:
     """Shapes of the generator that is going to be trained; width: of its condition, 0 where unknown."""
-    tokens = 8 if config.generator.stylegan_t.attention_resolutions else 0
+    tokens = 8 if settings.generator.stylegan_t.attention_resolutions else 0
     spec = {
         "class": ConditionSpec(kind="class", dim=width or 1, num_classes=source.num_classes),
         "text": ConditionSpec(kind="text", dim=width or 1, token_dim=tokens),
         "none": ConditionSpec(),
-    }[config.cond]
+    }[settings.cond]
     with torch.device("meta"):
-        tensors = build_generator(config.generator, spec).state_dict()
+        tensors = build_generator(settings.generator, spec).state_dict()
     return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
 
 # Feature networks -------------------------------------------------------------------------------------------
 
 
-def features_of(config: TrainConfig, source: ImageSource) -> Path | None:
+def features_of(start: str | None, source: ImageSource) -> Path | None:
     """Folder with the local feature networks of the run that this one starts from; None where they are of
     other classes or there is no such run."""
-    if not config.start or not is_run(Path(config.start)):
+    if not start or not is_run(Path(start)):
         return None
-    names = class_names_of(Path(config.start))
+    names = class_names_of(Path(start))
     same = not names or names == tuple(source.class_names or ())
-    return Path(config.start) / "features" if same else None
+    return Path(start) / "features" if same else None
 
 
 def same_features(ours: Sequence[str], run: Path, theirs: Sequence[str], other: Path) -> bool:

@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -18,16 +18,15 @@ from sgxl_t import __version__
 from sgxl_t.files.lock import lock_in, locked
 from sgxl_t.files.whole import put_back, whole_file
 from sgxl_t.training.checkpoint.disk import is_full
-from sgxl_t.training.config.config import TrainConfig
 from sgxl_t.training.config.config_file import write_config
-from sgxl_t.training.parallel.main_process import main_writes
+from sgxl_t.training.parallel.main_process import on_main_process
 
 if TYPE_CHECKING:
     from sgxl_t.training.parallel.runtime import Runtime
 
 log = logging.getLogger("sgxl_t")
 
-CONFIG, ENVIRONMENT, CHAIN = "config.yaml", "environment.json", "chain.json"
+CONFIG, ENVIRONMENT, STAGES = "config.yaml", "environment.json", "chain.json"
 PARTS = ("checkpoints", "samples", "waiting", "features", "captions", "real_side")
 """Folders inside of a run folder in which files and folders appear whole or not at all."""
 
@@ -40,7 +39,7 @@ def held(folder: Path, runtime: Runtime) -> Iterator[None]:
     """
     new = not folder.exists()
     with ExitStack() as stack:
-        with main_writes(runtime, folder, "its configuration"):
+        with on_main_process(runtime, folder, "its configuration"):
             if runtime.is_main:
                 with _writable(folder):
                     runtime.lock = stack.enter_context(
@@ -64,7 +63,7 @@ def held(folder: Path, runtime: Runtime) -> Iterator[None]:
 def _forget(folder: Path) -> None:
     """Removes what a start writes, unless there is more."""
     there = [path for path in folder.rglob("*") if not path.is_dir()]
-    if {path.name for path in there} <= {CONFIG, ENVIRONMENT, CHAIN, lock_in(folder).name}:
+    if {path.name for path in there} <= {CONFIG, ENVIRONMENT, STAGES, lock_in(folder).name}:
         for path in folder.iterdir():
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
@@ -72,8 +71,8 @@ def _forget(folder: Path) -> None:
                 path.unlink()
 
 
-def prepare_folder(folder: Path, config: TrainConfig) -> None:
-    """Makes the run folder and writes down what runs: configuration, versions, commit, seed.
+def prepare_folder(folder: Path, written: dict[str, Any]) -> None:
+    """Makes the run folder and writes down what runs: configuration (`written`), versions, commit, seed.
 
     Repairs first what a killed process left half done in it, so hold its lock. ValueError where nothing can
     be written there, OSError where the disk is full.
@@ -84,9 +83,9 @@ def prepare_folder(folder: Path, config: TrainConfig) -> None:
     with _writable(folder):
         (folder / "samples").mkdir(parents=True, exist_ok=True)
         with whole_file(folder / CONFIG) as aside:
-            write_config(config, aside)
+            write_config(written, aside)
         with whole_file(folder / ENVIRONMENT) as aside:
-            aside.write_text(json.dumps(environment(config), indent=1))
+            aside.write_text(json.dumps(environment(written["seed"]), indent=1))
 
 
 @contextmanager
@@ -101,7 +100,7 @@ def _writable(folder: Path) -> Iterator[None]:
         ) from None
 
 
-def environment(config: TrainConfig) -> dict[str, str | int]:
+def environment(seed: int) -> dict[str, str | int]:
     """Versions, machine and seed, as far as results depend on them."""
     import accelerate
     import open_clip
@@ -117,7 +116,7 @@ def environment(config: TrainConfig) -> dict[str, str | int]:
         "python": platform.python_version(),
         "system": platform.platform(),
         "threads": torch.get_num_threads(),
-        "seed": config.seed,
+        "seed": seed,
     }
 
 

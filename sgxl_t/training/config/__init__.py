@@ -1,1 +1,2 @@
-"""The configuration of a run: dataclasses, YAML and flags, and mistakes told in plain words."""
+"""The configuration of a run: one tree of frozen dataclasses, read from YAML and flags, with mistakes told in
+plain words."""

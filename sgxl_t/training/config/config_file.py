@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from importlib import resources
 from itertools import pairwise
 from pathlib import Path
@@ -65,17 +66,17 @@ def parse_config(arguments: list[str] | None = None) -> TrainConfig:
     except (ArgumentError, TypeError) as error:
         raise ValueError(_one_sentence(str(error))) from None
     config = _checked(values)
-    return replace(config, data=replace(config.data, allow_pipe=_allows_commands(config, arguments)))
-
-
-def _allows_commands(config: TrainConfig, arguments: list[str]) -> bool:
-    """Whether the command line says data.allow_pipe, or is where all commands come from that are named."""
-    if config.data.allow_pipe and _typed(arguments, "--data.allow_pipe"):
-        return True
+    allowed = config.data.allow_pipe and bool(_typed(arguments, "--data.allow_pipe"))
     sources = {"--data.source": config.data.source, "--log.track_source": config.log.track_source or ""}
+    in_stages = "pipe:" in repr(config.stages)
+    allowed = allowed or (_are_typed_commands(sources, arguments) and not in_stages)
+    return replace(config, data=replace(config.data, allow_pipe=allowed))
+
+
+def _are_typed_commands(sources: Mapping[str, str], arguments: list[str]) -> bool:
+    """Whether there are commands among the sources by flag, and all of them stand on the command line."""
     commands = {name: source for name, source in sources.items() if "pipe:" in source}
-    typed = all(source in _typed(arguments, name) for name, source in commands.items())
-    return bool(commands) and typed and "pipe:" not in repr(config.stages)
+    return bool(commands) and all(source in _typed(arguments, name) for name, source in commands.items())
 
 
 def _typed(arguments: list[str], name: str) -> list[str]:
@@ -85,7 +86,7 @@ def _typed(arguments: list[str], name: str) -> list[str]:
 
 
 def config_from_dict(values: dict[str, Any]) -> TrainConfig:
-    """Inverse of `config_to_dict`; unknown keys and wrong types are ValueErrors that name the key."""
+    """Inverse of `TrainConfig.to_dict`; unknown keys and wrong types are ValueErrors that name the key."""
     from jsonargparse import ArgumentError
 
     parser = _parser()
@@ -115,19 +116,8 @@ def _one_sentence(message: str) -> str:
     return f"the configuration is not valid: {plain_words(message)}; --print_config shows every key"
 
 
-def config_to_dict(config: TrainConfig) -> dict[str, Any]:
-    """Plain nested dictionary, lists instead of tuples, as YAML and JSON hold it."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: plain(item) for key, item in value.items()}
-        return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-    return plain(asdict(config))
-
-
-def write_config(config: TrainConfig, path: Path) -> None:
-    """Writes the merged configuration so that `--config PATH` repeats the run."""
+def write_config(values: dict[str, Any], path: Path) -> None:
+    """Writes what `TrainConfig.to_dict` gives so that `--config PATH` repeats the run."""
     import yaml
 
-    path.write_text(yaml.safe_dump(config_to_dict(config), sort_keys=False))
+    path.write_text(yaml.safe_dump(values, sort_keys=False))

@@ -25,6 +25,8 @@ class FeaturesConfig:
     """Images a CNN sees when it learns from captions or views."""
     vit_images: int = 40_000
     """Images a transformer sees when it learns from captions or views."""
+    steps: int | None = None
+    """Steps of each training; none follows from the images above."""
     batch: int = 96
     """Images per step of contrastive learning; classifiers take two thirds."""
     noise: float = 0.0

@@ -20,7 +20,7 @@ MIN_PICTURES = 8
 
 
 @dataclass
-class Pictures:
+class ImageSet:
     """images uint8 [N, R, R, 3] on the training device; labels int64 [N] and captions, where there are any.
 
     class_names: empty without labels. train, held_out: disjoint int64 indices.
@@ -34,7 +34,7 @@ class Pictures:
     held_out: Tensor
 
     @property
-    def side(self) -> int:
+    def resolution(self) -> int:
         """Side of the pictures in pixels."""
         return self.images.shape[1]
 
@@ -54,8 +54,8 @@ class Pictures:
 
         noise: each picture also gets normal noise of a standard deviation between 0 and this.
         """
-        reach = max(self.side // 16, 1)
-        grid = torch.arange(self.side)
+        reach = max(self.resolution // 16, 1)
+        grid = torch.arange(self.resolution)
         rows, columns = (
             grid + torch.randint(-reach, reach + 1, (len(index), 1), generator=rng) for _ in range(2)
         )
@@ -72,10 +72,13 @@ class Pictures:
 
         Two views of a picture must share what it shows and little else, or matching them teaches nothing.
         """
-        count, side = len(index), self.side
+        count, resolution = len(index), self.resolution
         scale = 0.5 + 0.5 * torch.rand(count, 1, generator=rng)
         rows, columns = (
-            (scale * (torch.arange(side) + 0.5) + (1 - scale) * side * torch.rand(count, 1, generator=rng))
+            (
+                scale * (torch.arange(resolution) + 0.5)
+                + (1 - scale) * resolution * torch.rand(count, 1, generator=rng)
+            )
             for _ in range(2)
         )
         mirrored = torch.rand(count, 1, generator=rng) < 0.5
@@ -87,7 +90,7 @@ class Pictures:
 
     def _gather(self, index: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         """Pixels at rows, columns [N, R] of each picture; positions outside take the border."""
-        rows, columns = (t.clamp(0, self.side - 1).to(self.images.device) for t in (rows, columns))
+        rows, columns = (t.clamp(0, self.resolution - 1).to(self.images.device) for t in (rows, columns))
         index = index.to(self.images.device)
         return _normalised(self.images[index[:, None, None], rows[:, :, None], columns[:, None, :]])
 
@@ -97,9 +100,9 @@ def _normalised(images: Tensor) -> Tensor:
     return images.float().mul_(2 / 255).sub_(1).permute(0, 3, 1, 2)
 
 
-def read_pictures(
+def read_images(
     source: ImageSource, config: FeaturesConfig, *, seed: int, progress: bool, device: torch.device
-) -> Pictures:
+) -> ImageSet:
     """The whole source, or a random part of it, each picture once, reduced to at most `max_side` pixels."""
     count = min(len(source), config.max_pictures)
     if count < MIN_PICTURES:
@@ -118,7 +121,7 @@ def read_pictures(
     labelled = [values for values in labels if values is not None]
     # One class teaches nothing, and neither do labels or captions that only some pictures have.
     has_labels = len(labelled) == rounds and source.num_classes > 1
-    return Pictures(
+    return ImageSet(
         images=torch.cat(images)[:count].contiguous().to(device),
         labels=torch.cat(labelled)[:count].to(device) if has_labels else None,
         captions=named[:count] if len(named) >= count else None,
@@ -128,8 +131,8 @@ def read_pictures(
     )
 
 
-def _reduced(images: Tensor, side: int) -> Tensor:
+def _reduced(images: Tensor, resolution: int) -> Tensor:
     """uint8 [N, 3, R, R] to at most `side` pixels, by area."""
-    if images.shape[-1] <= side:
+    if images.shape[-1] <= resolution:
         return images
-    return F.interpolate(images.float(), (side, side), mode="area").round().to(torch.uint8)
+    return F.interpolate(images.float(), (resolution, resolution), mode="area").round().to(torch.uint8)

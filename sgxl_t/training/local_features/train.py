@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import open_clip
 import torch
@@ -24,16 +24,16 @@ from sgxl_t.datasets import ImageSource
 from sgxl_t.files.whole import whole_file, whole_folder
 from sgxl_t.networks.backbones.local_networks import (
     SmallCNN,
-    SmallCNNConfig,
     SmallViT,
-    SmallViTConfig,
     save_local,
 )
-from sgxl_t.networks.text.clip import ClipModel, TextTowerConfig, load_clip, local_clip
+from sgxl_t.networks.frozen import load_clip
+from sgxl_t.networks.text.clip import ClipModel
 from sgxl_t.networks.text.vocab import UNKNOWN, WordTokenizer
 from sgxl_t.networks.weights.stored import write_json
 from sgxl_t.training.local_features.config import KINDS, FeaturesConfig
-from sgxl_t.training.local_features.data import Pictures, read_pictures
+from sgxl_t.training.local_features.data import ImageSet, read_images
+from sgxl_t.training.local_features.networks import new_clip, new_network
 
 Network = SmallCNN | SmallViT
 MAX_LOGIT_SCALE = math.log(100)
@@ -46,7 +46,6 @@ def train_features(
     *,
     kinds: Sequence[str] | None = None,
     seconds: float | None = None,
-    steps: int | None = None,
     seed: int = 0,
     progress: bool = True,
     device: torch.device | str = "cpu",
@@ -58,26 +57,28 @@ def train_features(
     Where the pictures have captions that say more than their labels, or a CLIP is asked for or already in
     `dest`, all networks learn from the captions (and from the labels, where there are some); else from the
     labels; else from changed views.
-    seconds: wall time limit of each network; its schedule then ends early. steps: length in place of the
-    configured one. The result is a function of data, seed and config unless a time limit strikes.
+    seconds: wall time limit of each network; its schedule then ends early. The result is a function of data,
+    seed and config unless a time limit strikes.
     Returns the report: per kind steps, seconds and what it gets right on pictures kept aside.
     """
     config = config or FeaturesConfig()
     dest = _writable(Path(dest))
     kinds = _checked_kinds(kinds, source.has_captions)
-    if (seconds is not None and not 0 < seconds < math.inf) or (steps is not None and steps < 1):
-        raise ValueError(f"seconds={seconds}, steps={steps}: limits must be above zero")
-    pictures = read_pictures(source, config, seed=seed, progress=progress, device=torch.device(device))
+    if (seconds is not None and not 0 < seconds < math.inf) or (
+        config.steps is not None and config.steps < 1
+    ):
+        raise ValueError(f"seconds={seconds}, steps={config.steps}: limits must be above zero")
+    data = read_images(source, config, seed=seed, progress=progress, device=torch.device(device))
     stored = (dest / "clip" / "config.json").is_file()
-    captions = pictures.captions is not None and ("clip" in kinds or stored or _tell_more(pictures, kinds))
-    trainer = _Trainer(pictures, config, seconds, steps, seed, progress, captions)
+    captions = data.captions is not None and ("clip" in kinds or stored or _tell_more(data, kinds))
+    trainer = _Trainer(data, config, seconds, seed, progress, captions)
     meta = {
         "learnt_from": trainer.learnt_from,
         "data": source.fingerprint(),
-        "classes": list(pictures.class_names),
+        "classes": list(data.class_names),
         "seed": seed,
     }
-    report: dict[str, Any] = {"pictures": len(pictures.images), **meta}
+    report: dict[str, Any] = {"pictures": len(data.images), **meta}
     with torch.random.fork_rng(devices=[]):  # torch draws first weights from its global stream only
         torch.manual_seed(seed)
         _train_kinds(trainer, kinds, dest, meta, report)
@@ -86,9 +87,9 @@ def train_features(
     return report
 
 
-def _tell_more(pictures: Pictures, kinds: tuple[str, ...]) -> bool:
+def _tell_more(data: ImageSet, kinds: tuple[str, ...]) -> bool:
     """Whether a CNN learns more from captions than from labels; a transformer needs a CLIP made before."""
-    return "cnn" in kinds and len(set(pictures.captions or ())) > len(pictures.class_names)
+    return "cnn" in kinds and len(set(data.captions or ())) > len(data.class_names)
 
 
 def _train_kinds(
@@ -98,7 +99,8 @@ def _train_kinds(
     if trainer.captions and "clip" not in kinds and (dest / "clip" / "config.json").is_file():
         clip = load_clip(f"local:{dest / 'clip'}", text_only=True)
     if "cnn" in kinds or "clip" in kinds:
-        cnn = trainer.new_cnn()
+        cnn = trainer.new("cnn")
+        assert isinstance(cnn, SmallCNN)
         if trainer.captions and clip is None:
             clip = trainer.new_clip(cnn)
         figures = trainer.fit(cnn, clip, "clip" if "clip" in kinds else "cnn")
@@ -111,7 +113,7 @@ def _train_kinds(
                 save_local(folder, cnn, {**meta, **figures})
         report.update({kind: figures for kind in ("cnn", "clip") if kind in kinds})
     if "vit" in kinds:
-        vit = trainer.new_vit()
+        vit = trainer.new("vit")
         report["vit"] = figures = trainer.fit(vit, clip, "vit")
         with whole_folder(dest / "vit", mark="config.json") as folder:
             save_local(folder, vit, {**meta, **figures})
@@ -145,10 +147,9 @@ def _writable(dest: Path) -> Path:
 class _Trainer:
     """What the trainings of one call share."""
 
-    pictures: Pictures
+    data: ImageSet
     config: FeaturesConfig
     seconds: float | None
-    steps: int | None
     seed: int
     progress: bool
     captions: bool
@@ -156,7 +157,7 @@ class _Trainer:
     @property
     def learnt_from(self) -> str:
         """Words for the report."""
-        labels = self.pictures.labels is not None
+        labels = self.data.labels is not None
         return (
             "captions and labels"
             if self.captions and labels
@@ -166,61 +167,41 @@ class _Trainer:
     @property
     def contrastive(self) -> bool:
         """Whether a space shared with captions or views is learnt."""
-        return self.captions or self.pictures.labels is None
+        return self.captions or self.data.labels is None
 
-    def _outputs(self) -> dict[str, int]:
+    def new(self, kind: Literal["cnn", "vit"]) -> Network:
+        """An untrained network for these pictures."""
         unused = self.captions and self.config.label_weight == 0
-        return {
-            "image_size": self.pictures.side,
-            "num_classes": 0 if unused else len(self.pictures.class_names),
-            "projection": self.config.embed_dim if self.contrastive else 0,
-        }
-
-    def new_cnn(self) -> SmallCNN:
-        """An untrained CNN for these pictures; tiny ones get wider deep stages, whose maps cost little."""
-        if self.config.cnn is not None:
-            return self._on_device(SmallCNN(self.config.cnn))
-        channels = (16, 32, 64, 96) if self.pictures.side <= 16 else (16, 32, 48, 64)
-        return self._on_device(SmallCNN(SmallCNNConfig(channels=channels, **self._outputs())))
-
-    def new_vit(self) -> SmallViT:
-        """An untrained transformer for these pictures, at most 8 x 8 patches."""
-        if self.config.vit is not None:
-            return self._on_device(SmallViT(self.config.vit))
-        patch = max(4, self.pictures.side // 8)
-        return self._on_device(SmallViT(SmallViTConfig(patch=patch, **self._outputs())))
+        network = new_network(
+            kind,
+            self.config,
+            resolution=self.data.resolution,
+            classes=0 if unused else len(self.data.class_names),
+            contrastive=self.contrastive,
+        )
+        return network.to(self.data.images.device)
 
     def new_clip(self, cnn: SmallCNN) -> ClipModel:
         """An untrained CLIP around the CNN, with the words of the captions."""
-        assert self.pictures.captions is not None
-        config = self.config
-        tokenizer = WordTokenizer.build(self.pictures.captions)
-        text = TextTowerConfig(
-            embed_dim=config.embed_dim,
-            width=config.text_width,
-            layers=config.text_layers,
-            vocab_size=tokenizer.vocab_size,
-            context_length=tokenizer.context_length,
-        )
-        return self._on_device(local_clip(text, tokenizer, cnn))
-
-    def _on_device(self, module: Any) -> Any:
-        return module.to(self.pictures.images.device)
+        assert self.data.captions is not None
+        tokenizer = WordTokenizer.build(self.data.captions)
+        clip = new_clip(tokenizer, tokenizer.vocab_size, self.config, cnn)
+        return clip.to(self.data.images.device)
 
     def fit(self, network: Network, clip: ClipModel | None, name: str) -> dict[str, Any]:
         """Trains the network, and the text tower with it where that takes gradients; returns figures."""
         rng = torch.Generator().manual_seed(self.seed)
-        text = _Text(clip, self.pictures, self.config, rng) if clip is not None and self.captions else None
-        scale = text.scale if text is not None else _new_scale(self.pictures.images.device)
+        text = _Text(clip, self.data, self.config, rng) if clip is not None and self.captions else None
+        scale = text.scale if text is not None else _new_scale(self.data.images.device)
         module = clip if text is not None and text.learns and clip is not None else network
         batch = self.config.batch if self.contrastive else self.config.batch * 2 // 3
-        batch = min(batch, len(self.pictures.train))
+        batch = min(batch, len(self.data.train))
         kind = "vit" if isinstance(network, SmallViT) else "cnn"
-        total = self.steps or max(self.config.images(kind, self.contrastive) // batch, 1)
+        total = self.config.steps or max(self.config.images(kind, self.contrastive) // batch, 1)
         optimizer = _optimizer([module, network], scale, self.config)
         module.train()
         network.train()
-        began, done, index_batches = time.monotonic(), 0, self.pictures.index_batches(batch, rng)
+        began, done, index_batches = time.monotonic(), 0, self.data.index_batches(batch, rng)
         with tqdm(total=total, desc=name, unit="step", disable=not self.progress, leave=False) as bar:
             while (share := self._share(done, total, began)) < 1:
                 loss = self._loss(network, text, scale, next(index_batches), rng)
@@ -236,7 +217,7 @@ class _Trainer:
             "seconds": round(elapsed, 2),
             "images_per_second": round(done * batch / elapsed, 1),
         }
-        return {**figures, **measure(network, self.pictures, clip if text is not None else None)}
+        return {**figures, **measure(network, self.data, clip if text is not None else None)}
 
     def _share(self, done: int, total: int, began: float) -> float:
         """Part of the training that is over, by steps or by the clock."""
@@ -246,23 +227,23 @@ class _Trainer:
     def _loss(
         self, network: Network, text: _Text | None, scale: Tensor, index: Tensor, rng: torch.Generator
     ) -> Tensor:
-        pictures = self.pictures
+        data = self.data
         if not self.contrastive:
-            assert pictures.labels is not None
+            assert data.labels is not None
             return F.cross_entropy(
-                network.forward_logits(pictures.shifted(index, rng, self.config.noise)),
-                pictures.labels[index],
+                network.forward_logits(data.shifted(index, rng, self.config.noise)),
+                data.labels[index],
             )
         match = open_clip.ClipLoss()
         if text is None:
-            both = network(torch.cat([pictures.view(index, rng), pictures.view(index, rng)]))
+            both = network(torch.cat([data.view(index, rng), data.view(index, rng)]))
             first, second = F.normalize(both, dim=-1).chunk(2)
             return match(first, second, scale.exp())
-        pooled = network.forward_pooled(pictures.shifted(index, rng, self.config.noise))
+        pooled = network.forward_pooled(data.shifted(index, rng, self.config.noise))
         assert network.projection is not None
         loss = match(F.normalize(network.projection(pooled), dim=-1), text(index), scale.exp())
-        if network.classifier is not None and pictures.labels is not None:
-            labels = F.cross_entropy(network.classifier(pooled), pictures.labels[index])
+        if network.classifier is not None and data.labels is not None:
+            labels = F.cross_entropy(network.classifier(pooled), data.labels[index])
             loss = loss + self.config.label_weight * labels
         return loss
 
@@ -270,16 +251,15 @@ class _Trainer:
 class _Text:
     """Features of the pictures' captions: through a tower that learns, or computed once from a frozen one."""
 
-    def __init__(
-        self, clip: ClipModel, pictures: Pictures, config: FeaturesConfig, rng: torch.Generator
-    ) -> None:
-        assert pictures.captions is not None
+    def __init__(self, clip: ClipModel, data: ImageSet, config: FeaturesConfig, rng: torch.Generator) -> None:
+        assert data.captions is not None
         self.clip, self.rng, self.unknown_share = clip, rng, config.unknown_share
         self.learns = any(parameter.requires_grad for parameter in clip.text_parameters())
-        self.scale = clip.model.logit_scale if self.learns else _new_scale(pictures.images.device)
-        distinct = list(dict.fromkeys(pictures.captions))
+        learnt: Any = clip.model.logit_scale
+        self.scale: nn.Parameter = learnt if self.learns else _new_scale(data.images.device)
+        distinct = list(dict.fromkeys(data.captions))
         position = {caption: number for number, caption in enumerate(distinct)}
-        self.numbers = torch.tensor([position[caption] for caption in pictures.captions])
+        self.numbers = torch.tensor([position[caption] for caption in data.captions])
         self.tokens = clip.tokenizer(distinct)
         self.features = None if self.learns else encode_all(clip, distinct)
 
@@ -302,34 +282,32 @@ def encode_all(clip: ClipModel, captions: Sequence[str], batch: int = 512) -> Te
 
 
 @torch.no_grad()
-def measure(network: Network, pictures: Pictures, clip: ClipModel | None) -> dict[str, Any]:
+def measure(network: Network, data: ImageSet, clip: ClipModel | None) -> dict[str, Any]:
     """Shares of held-out pictures whose label is found, and whose caption is found among distinct others."""
-    figures: dict[str, Any] = {"held_out": len(pictures.held_out)}
-    if not len(pictures.held_out):
+    figures: dict[str, Any] = {"held_out": len(data.held_out)}
+    if not len(data.held_out):
         return figures
-    pooled = torch.cat(
-        [network.forward_pooled(pictures.plain(part)) for part in pictures.held_out.split(256)]
-    )
-    if network.classifier is not None and pictures.labels is not None:
-        right = network.classifier(pooled).argmax(1) == pictures.labels[pictures.held_out]
+    pooled = torch.cat([network.forward_pooled(data.plain(part)) for part in data.held_out.split(256)])
+    if network.classifier is not None and data.labels is not None:
+        right = network.classifier(pooled).argmax(1) == data.labels[data.held_out]
         figures["accuracy"] = round(right.float().mean().item(), 4)
-    if network.projection is not None and clip is not None and pictures.captions is not None:
+    if network.projection is not None and clip is not None and data.captions is not None:
         chosen: dict[str, int] = {}
-        for index in pictures.held_out.tolist():
-            chosen.setdefault(pictures.captions[index], index)
+        for index in data.held_out.tolist():
+            chosen.setdefault(data.captions[index], index)
         names = list(chosen)[:RETRIEVAL_CAPTIONS]
         # Held-out pictures are the first ones, so an index is also a row of `pooled`.
         images = network.projection(pooled[[chosen[name] for name in names]])
         found = (images @ encode_all(clip, names).T).argmax(1).cpu() == torch.arange(len(names))
         figures |= {"retrieval_at_1": round(found.float().mean().item(), 4), "retrieval_captions": len(names)}
     elif network.projection is not None:
-        figures |= _match_views(network, pictures)
+        figures |= _match_views(network, data)
     return figures
 
 
-def _match_views(network: Network, pictures: Pictures) -> dict[str, Any]:
-    index, rng = pictures.held_out[:RETRIEVAL_CAPTIONS], torch.Generator().manual_seed(0)
-    first, second = (F.normalize(network(pictures.view(index, rng)), dim=-1) for _ in range(2))
+def _match_views(network: Network, data: ImageSet) -> dict[str, Any]:
+    index, rng = data.held_out[:RETRIEVAL_CAPTIONS], torch.Generator().manual_seed(0)
+    first, second = (F.normalize(network(data.view(index, rng)), dim=-1) for _ in range(2))
     found = (first @ second.T).argmax(1).cpu() == torch.arange(len(index))
     return {"view_match_at_1": round(found.float().mean().item(), 4)}
 
@@ -346,7 +324,9 @@ def _new_scale(device: torch.device) -> nn.Parameter:
     return nn.Parameter(torch.tensor(math.log(1 / 0.07), device=device))
 
 
-def _optimizer(modules: Sequence[nn.Module], scale: Tensor, config: FeaturesConfig) -> torch.optim.AdamW:
+def _optimizer(
+    modules: Sequence[nn.Module], scale: nn.Parameter, config: FeaturesConfig
+) -> torch.optim.AdamW:
     """AdamW that decays matrices and kernels, not biases, norms and the scale."""
     unique = {id(p): p for module in modules for p in module.parameters() if p.requires_grad}
     unique[id(scale)] = scale

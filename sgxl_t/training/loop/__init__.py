@@ -1,1 +1,1 @@
-"""The training loop and what one update needs."""
+"""The training loop: the data of a run, one update after the other, the moving average."""

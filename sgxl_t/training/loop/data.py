@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
 
 from sgxl_t.datasets.base import Batch, ImageSource
 from sgxl_t.datasets.loading.loader import IndexedBatches, batches
@@ -15,28 +19,22 @@ from sgxl_t.datasets.open import open_source
 from sgxl_t.datasets.shards.discover import Consent
 from sgxl_t.datasets.shards.source import ShardOptions
 from sgxl_t.networks.configs import GeneratorConfig
-from sgxl_t.training.config.config import DataConfig, TrainConfig
+from sgxl_t.ops.images import as_rgb
+from sgxl_t.training.config.parts import DataConfig
 from sgxl_t.training.parallel import watchdog
 from sgxl_t.training.parallel.runtime import Runtime
-
-if TYPE_CHECKING:
-    from sgxl_t.training.loop.trainer import Trainer
+from sgxl_t.training.train_state import Positions, TrainState
 
 log = logging.getLogger("sgxl_t")
 
 AHEAD_BYTES = 256 * 2**20
-"""Pictures that the loader processes of one training process hold ready, at most; shared memory is scarce."""
-
-Positions = list[dict[str, Any]]
-"""Where the readers of each rank are, rank after rank, as JSON values."""
+"""Images that the loader processes of one training process hold ready, at most: shared memory is scarce."""
 
 
 def open_data(config: DataConfig, generator: GeneratorConfig) -> ImageSource:
-    """The pictures of a run at the side and in the channels of its generator.
+    """The images of a run in the resolution and channels of its generator; logs what was rejected.
 
     ValueError where there are none or settings do not fit.
-
-    What was rejected, repaired or not used goes to the log.
     """
     source = open_source(
         config.source,
@@ -63,82 +61,83 @@ def _consent(config: DataConfig) -> Consent:
     return Consent(typed=False, allow_pipe=config.allow_pipe)
 
 
-def open_tracked(config: TrainConfig, source: ImageSource) -> tuple[ImageSource, str]:
-    """The data of tracked metrics and its name: log.track_source, or `source` as it was before mirroring.
+def open_tracked(
+    source: ImageSource, data: DataConfig, track_source: str | None, cond: str
+) -> tuple[ImageSource, str]:
+    """The data of tracked metrics and its name: `track_source`, or `source` without mirrored images.
 
-    ValueError where that lacks the captions, or has other classes than the training data.
+    ValueError where track_source has no captions, or other classes than the training data.
     """
-    name = config.log.track_source
-    if name is None:
-        if source.mirror:  # mirrored pictures train, but nobody took them
+    if track_source is None:
+        if source.mirror:  # mirrored images are no real ones
             source = copy.copy(source)
             source.mirror = False
-        return source, config.data.source
-    shards = ShardOptions(consent=_consent(config.data))
-    tracked = open_source(name, resolution=source.resolution, shards=shards)
+        return source, data.source
+    shards = ShardOptions(consent=_consent(data))
+    tracked = open_source(track_source, resolution=source.resolution, shards=shards)
     tracked.gray = source.gray
-    if config.cond == "text" and not tracked.has_captions:
+    if cond == "text" and not tracked.has_captions:
         raise ValueError(
-            f"log.track_source={name} has no captions, cond=text needs one per picture: "
+            f"log.track_source={track_source} has no captions, cond=text needs one per picture: "
             f"{tracked.no_captions or 'put a .txt file beside each picture, or leave the setting out'}"
         )
-    if config.cond == "class" and tracked.class_names != source.class_names:
+    if cond == "class" and tracked.class_names != source.class_names:
         raise ValueError(
-            f"log.track_source={name} has {tracked.num_classes} classes and {config.data.source} has "
+            f"log.track_source={track_source} has {tracked.num_classes} classes and {data.source} has "
             f"{source.num_classes} or names them otherwise: give both the same classes in the same order"
         )
-    return tracked, name
+    return tracked, track_source
 
 
-class WatchedBatches(Iterator[Batch]):
-    """Batches of a run; tells the watchdog when the loop waits for one and when it trains on it."""
+def real_images(source: ImageSource, count: int, seed: int) -> Tensor:
+    """uint8 [N, 3, R, R], chosen by seed, gray ones too: for calibration and the first sample sheet."""
+    order: Sequence[int] = torch.randperm(len(source), generator=torch.Generator().manual_seed(seed))[
+        :count
+    ].tolist()
+    return as_rgb(torch.stack([source[index].image for index in order]))
 
-    def __init__(self, batches: IndexedBatches | StreamBatches, trainer: Trainer) -> None:
-        self.batches, self._trainer = batches, trainer
 
-    def __next__(self) -> Batch:
-        update = f"update {self._trainer.iteration + 1}"
-        watchdog.beat(f"{update}, reading pictures")
-        batch = next(self.batches)
-        watchdog.beat(f"{update}, training")
+class TrainingBatches:
+    """Batches of this process from where the state stands; `open` comes first, and again after a rollback.
+
+    The watchdog hears when the loop waits for a batch and when it trains on one. waited: seconds that the
+    loop has waited for batches so far.
+    """
+
+    def __init__(self, source: ImageSource, options: BatchOptions, runtime: Runtime) -> None:
+        """options: with the seed of the run and as many batches ahead as an update takes."""
+        self.source, self.options, self.runtime = source, options, runtime
+        self.waited = 0.0
+        self._loader: IndexedBatches | StreamBatches | None = None
+
+    def open(self, state: TrainState) -> None:
+        """Starts to load; what was open is closed."""
+        self.close()
+        saved, runtime = state.data_positions, self.runtime
+        position = None
+        if saved is not None:  # of another number of processes: the loader finds out and says so
+            position = saved[runtime.rank] if len(saved) == runtime.world_size else {}
+        most = AHEAD_BYTES // (self.options.batch_size * 3 * self.source.resolution**2)
+        options = replace(self.options, seed=state.seed, ahead=min(self.options.ahead, most))
+        self._loader = batches(self.source, options, images_seen=state.images_seen, position=position)
+
+    def next(self, iteration: int) -> Batch:
+        """The next batch, for the update after so many."""
+        assert self._loader is not None, "open comes first"
+        watchdog.beat(f"update {iteration + 1}, reading pictures")
+        began = time.monotonic()
+        batch = next(self._loader)
+        self.waited += time.monotonic() - began
+        watchdog.beat(f"update {iteration + 1}, training")
         return batch
+
+    def positions(self) -> Positions | None:
+        """Where the readers of all ranks are, on every rank; see `TrainState.data_positions`."""
+        if not isinstance(self._loader, StreamBatches):
+            return None
+        return self.runtime.gather_objects(self._loader.position())
 
     def close(self) -> None:
         """Ends the loader processes."""
-        self.batches.close()
-
-
-def open_loader(trainer: Trainer) -> WatchedBatches:
-    """Batches of this process from where the run stands."""
-    saved, runtime = trainer.data_positions, trainer.runtime
-    position = None
-    if saved is not None:  # of another number of processes: the loader finds out and says so
-        position = saved[runtime.rank] if len(saved) == runtime.world_size else {}
-    opened = batches(
-        trainer.source,
-        BatchOptions(
-            batch_size=trainer.round_images,
-            seed=trainer.seed,
-            rank=runtime.rank,
-            world_size=runtime.world_size,
-            num_workers=trainer.config.data.num_workers,
-            ahead=_batches_ahead(trainer),
-            caption_dropout=trainer.config.data.caption_dropout,
-        ),
-        images_seen=trainer.images_seen,
-        position=position,
-    )
-    return WatchedBatches(opened, trainer)
-
-
-def _batches_ahead(trainer: Trainer) -> int:
-    """Those of the next update, so that it finds them when this one ends."""
-    size = trainer.round_images * 3 * trainer.config.generator.img_resolution**2
-    return min(trainer.rounds, AHEAD_BYTES // size)
-
-
-def positions_of(loader: Iterator[Batch] | None, runtime: Runtime) -> Positions | None:
-    """Where all ranks are, on every rank; None for data that needs no more than the count of images."""
-    if not isinstance(loader, WatchedBatches) or not isinstance(loader.batches, StreamBatches):
-        return None
-    return runtime.gather_objects(loader.batches.position())
+        if self._loader is not None:
+            self._loader.close()

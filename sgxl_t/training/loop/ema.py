@@ -1,14 +1,17 @@
-"""Moving average of the generator's weights, counted in images."""
+"""Exponential moving average of a network's weights, counted in images."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from sgxl_t.training.config.config import EmaConfig
+from sgxl_t.training.config.parts import EmaConfig
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def ema_decay(config: EmaConfig, batch_images: int, images_seen: int) -> float:
@@ -22,10 +25,10 @@ def ema_decay(config: EmaConfig, batch_images: int, images_seen: int) -> float:
     return 0.5 ** (batch_images / max(half_life, 1e-8))
 
 
-class Ema:
-    """An unprepared float32 copy of a network that follows it; buffers are copied verbatim."""
+class Ema(Generic[Network]):
+    """A float32 copy of a network that follows it, never wrapped by a back end; buffers are copied as is."""
 
-    def __init__(self, network: nn.Module, config: EmaConfig) -> None:
+    def __init__(self, network: Network, config: EmaConfig) -> None:
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
         self.config = config
 

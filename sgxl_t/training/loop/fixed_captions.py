@@ -9,7 +9,7 @@ from sgxl_t.conditioning import Condition, TextCondition
 from sgxl_t.datasets.base import ImageSource
 from sgxl_t.datasets.images.listed import ListedSource
 from sgxl_t.training.parallel.machines import share_files
-from sgxl_t.training.parallel.main_process import main_writes
+from sgxl_t.training.parallel.main_process import on_main_process
 from sgxl_t.training.parallel.runtime import Runtime
 
 MAX_BYTES = 2**30
@@ -34,7 +34,7 @@ def note_cut_captions(condition: Condition, source: ImageSource) -> None:
         log.warning("%s", note)
 
 
-def keep_captions(condition: Condition, source: ImageSource, runtime: Runtime, folder: Path) -> None:
+def cache_captions(condition: Condition, source: ImageSource, runtime: Runtime, folder: Path) -> None:
     """Lets the condition keep the vectors of all captions of a data set that lists them.
 
     Only for published encoders: local ones read a caption faster than it pays to store. The main process
@@ -47,7 +47,7 @@ def keep_captions(condition: Condition, source: ImageSource, runtime: Runtime, f
     captions = sorted({caption for entry in source.entries for caption in entry.captions})
     if len(captions) * condition.spec.dim * 4 > MAX_BYTES:
         return
-    with main_writes(runtime, folder, "its captions"):
+    with on_main_process(runtime, folder, "its captions"):
         if runtime.is_main:
             condition.cache(captions, folder)
     share_files(runtime, folder)

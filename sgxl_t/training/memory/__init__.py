@@ -1,1 +1,1 @@
-"""Memory that a run would need, before it is started."""
+"""How much memory a run would need in every launch mode, estimated before it starts (`--dry-run`)."""

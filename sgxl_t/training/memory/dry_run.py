@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
 from sgxl_t.files.terminal import say_lines
 from sgxl_t.networks.configs import GeneratorConfig
-from sgxl_t.training.config.config import TrainConfig
 from sgxl_t.training.memory.estimate import StepBytes, estimate_step
 from sgxl_t.training.memory.launch_modes import FLOAT, NAMES, Share, launch_file, refusal, share
-from sgxl_t.training.progressive.stages import plan_stages
+from sgxl_t.training.memory.networks import Planned
+from sgxl_t.training.progressive.planner import Stage
 
 PLAIN_PROCESSES, PLAIN_PRECISION = 8, "bf16"
 """What is shown where no launcher says how many processes there are."""
@@ -39,10 +39,10 @@ class Launch:
     gpu: bool = True
 
 
-def print_report(config: TrainConfig) -> None:
+def print_report(stages: Sequence[Stage]) -> None:
     """Prints the table once, whatever the number of processes; ValueError for what cannot be sized."""
     if os.environ.get("RANK", "0") == "0":
-        say_lines(report(config, launch()))
+        say_lines(report(stages, launch()))
 
 
 def launch() -> Launch:
@@ -56,13 +56,13 @@ def launch() -> Launch:
     return Launch(processes, precision or "no", launched, gpu=not launched or torch.cuda.is_available())
 
 
-def report(config: TrainConfig, started: Launch) -> str:
+def report(stages: Sequence[Stage], started: Launch) -> str:
     """The whole text. Stages of equal needs share a table."""
     groups: dict[str, list[str]] = {}
     notes: dict[str, None] = {}
-    for label, one, below in stages_of(config):
-        table, found = _table(one, below, started)
-        groups.setdefault(table, []).append(label)
+    for stage in stages:
+        table, found = _table(stage, started)
+        groups.setdefault(table, []).append(stage.label)
         notes.update(dict.fromkeys(found))
     tables = [f"{_stage_names(labels)}{table}" for table, labels in groups.items()]
     return "\n\n".join(["\n".join([_opening(started), *notes]), *tables, LEGEND])
@@ -87,26 +87,21 @@ def _stage_names(labels: list[str]) -> str:
     return f"{'stage' if len(labels) == 1 else 'stages'} {', '.join(labels)}: "
 
 
-def stages_of(config: TrainConfig) -> Iterator[tuple[str, TrainConfig, GeneratorConfig | None]]:
-    """Name, configuration and generator below of every stage that a run would train."""
-    if not config.stages:
-        yield "", config, None
-        return
-    for stage in plan_stages(config):
-        if config.stage in (None, stage.label):
-            grows = stage.below is not None and stage.config.stem is not None
-            yield stage.label, stage.config, stage.below[1] if grows and stage.below else None
+def planned(stage: Stage) -> Planned:
+    """What an estimate of a stage is made from."""
+    config, below = stage.config, stage.below
+    grows = below[1] if below is not None and config.stem is not None else None
+    return Planned(config.network_settings(), config.data, config.folder() / "features", grows)
 
 
-def _table(
-    config: TrainConfig, below: GeneratorConfig | None, started: Launch
-) -> tuple[str, tuple[str, ...]]:
+def _table(stage: Stage, started: Launch) -> tuple[str, tuple[str, ...]]:
     """The rows of one stage or run, and what had to be assumed."""
+    config = stage.config
     needs: dict[tuple[int, bool], StepBytes] = {}
     rows = [" " * NAME_WIDTH + "".join(f"{name:>{len(name) + 2}}" for name in COLUMNS)]
     for mode, name in NAMES.items():
         world_size = 1 if mode == "single" else started.processes
-        reason = refusal(config, mode, started.precision)
+        reason = refusal(config.objective, mode, started.precision)
         if reason is not None:
             rows.append(f"{name:{NAME_WIDTH}}  refused: {reason}")
             continue
@@ -114,24 +109,22 @@ def _table(
         key = images, rounds == 1
         if key not in needs:
             needs[key] = estimate_step(
-                config,
+                planned(stage),
                 images,
                 one_round=rounds == 1,
                 precision=started.precision,
                 gpu=started.gpu,
-                below=below,
             )
         part = share(needs[key], mode, world_size, rounds)
         rows.append(_row(name, part, launch_file(mode, world_size)))
     rounds = config.rounds(started.processes)
     step = needs[config.round_images(started.processes), rounds == 1]
-    return "\n".join([_title(config, step, rounds), *rows]), step.notes
+    return "\n".join([_title(config.generator, step, rounds), *rows]), step.notes
 
 
-def _title(config: TrainConfig, step: StepBytes, rounds: int) -> str:
+def _title(generator: GeneratorConfig, step: StepBytes, rounds: int) -> str:
     trained = sum(network.trained for network in step.networks.values()) / FLOAT
     frozen = ", ".join(f"{name} {_gib(size)}" for name, size in step.frozen.items())
-    generator = config.generator
     return (
         f"{generator.family} of {step.parameters / 1e6:,.1f} M parameters at {generator.img_resolution} px, "
         f"{trained / 1e6:,.1f} M learn, {rounds} round(s) of {step.images} images\nfrozen: {frozen}"
@@ -142,8 +135,8 @@ def _row(name: str, part: Share, file: str) -> str:
     numbers = (
         part.weights,
         part.frozen,
-        part.averages,
-        part.moments,
+        part.ema,
+        part.optimizer,
         part.gradients,
         part.transit,
         part.maps,

@@ -1,4 +1,4 @@
-"""What one process holds and makes in an update, found by running it on shapes (see memory_shapes.py)."""
+"""What one process holds and makes in an update, found by running it on shapes (see shapes.py)."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from sgxl_t.networks.conditioning import Conditioning
-from sgxl_t.networks.configs import GeneratorConfig
 from sgxl_t.objectives.micro_batch import MicroBatch
 from sgxl_t.objectives.objective import Networks, Objective, Phase
-from sgxl_t.training.config.config import TrainConfig
-from sgxl_t.training.memory.networks import Sketches, sketch_networks
+from sgxl_t.training.config.settings import NetworkSettings
+from sgxl_t.training.memory.networks import Planned, Sketches, sketch_networks
 from sgxl_t.training.memory.shapes import Shapes, bytes_of, tensors_of
 from sgxl_t.training.parallel.runtime import LOW_PRECISION
 
@@ -56,14 +55,14 @@ class PhaseBytes:
 class StepBytes:
     """Bytes of one process before a launch mode divides any of them.
 
-    networks: by role, g, d, and text where the generator has a text tower of its own. averages: the moving
+    networks: by name, g, d, and text where the generator has a text encoder of its own. ema: the moving
     averages. frozen: networks that never learn, and class vectors, by name. batch: the pictures of one round,
     on a GPU beside those of the next update's round.
     images: of a round. parameters: of the generator.
     """
 
     networks: dict[str, NetworkBytes]
-    averages: int
+    ema: int
     frozen: dict[str, int]
     batch: int
     phases: tuple[PhaseBytes, ...]
@@ -73,40 +72,35 @@ class StepBytes:
 
 
 def estimate_step(
-    config: TrainConfig,
-    images: int,
-    *,
-    one_round: bool = False,
-    precision: str = "no",
-    gpu: bool = False,
-    below: GeneratorConfig | None = None,
+    planned: Planned, images: int, *, one_round: bool = False, precision: str = "no", gpu: bool = False
 ) -> StepBytes:
     """A run without stages, or one stage, in rounds of so many images on a process.
 
     one_round: updates have one round; the estimate then is for these alone. precision: of autocast, as launch
-    files write it: no, bf16 or fp16. gpu: working memory as there, else as on this machine's CPU. below:
-    generator of the stage before, where it grows by heads. ValueError for sizes that do not fit or that
-    cannot be told.
+    files write it: no, bf16 or fp16. gpu: working memory as there, else as on this machine's CPU. ValueError
+    for sizes that do not fit or that cannot be told.
     """
+    settings = planned.settings
     shapes = Shapes(gpu=gpu)
-    sketches = sketch_networks(config, shapes, below)
-    rehearsal = _Rehearsal(config, shapes, sketches, images, precision)
-    networks = {"g": sketches.generator, "d": sketches.discriminator.heads}
-    averaged: list[nn.Module] = [sketches.generator]
+    sketches = sketch_networks(planned, shapes)
+    generator = sketches.networks.generator
+    rehearsal = _Rehearsal(settings, shapes, sketches, images, precision)
+    networks: dict[str, nn.Module] = {"g": generator, "d": sketches.networks.discriminator.heads}
+    averaged: list[nn.Module] = [generator]
     if sketches.own is not None:
         networks["text"] = sketches.own
-        if config.conditioning.train_text_encoder:
+        if settings.conditioning.train_text_encoder:
             averaged.append(sketches.own)
     sizes = {name: _network(network) for name, network in networks.items()}
     phases = tuple(rehearsal.phase(name, one_round) for name in rehearsal.phases())
     return StepBytes(
         networks=sizes,
-        averages=bytes_of(tensor for network in averaged for tensor in tensors_of(network)),
-        frozen=_frozen(config, sketches),
+        ema=bytes_of(tensor for network in averaged for tensor in tensors_of(network)),
+        frozen=_frozen(settings, sketches),
         batch=bytes_of([rehearsal.pixels]) * (2 if gpu else 1),
         phases=phases,
         images=images,
-        parameters=sum(parameter.numel() for parameter in sketches.generator.parameters()),
+        parameters=sum(parameter.numel() for parameter in generator.parameters()),
         notes=tuple(sketches.notes),
     )
 
@@ -120,13 +114,13 @@ def _network(network: nn.Module) -> NetworkBytes:
     )
 
 
-def _frozen(config: TrainConfig, sketches: Sketches) -> dict[str, int]:
-    features, stem = sketches.discriminator.features, sketches.stem
-    parts: dict[str, list[Tensor]] = {" and ".join(config.discriminator.features): tensors_of(features)}
-    if sketches.classifier is not None:
-        parts[f"classifier {config.conditioning.classifier}"] = tensors_of(sketches.classifier)
+def _frozen(settings: NetworkSettings, sketches: Sketches) -> dict[str, int]:
+    features, stem = sketches.networks.discriminator.features, sketches.stem
+    parts: dict[str, list[Tensor]] = {" and ".join(settings.discriminator.features): tensors_of(features)}
+    if sketches.networks.classifier is not None:
+        parts[f"classifier {settings.classifier}"] = tensors_of(sketches.networks.classifier)
     if sketches.encoder is not None:
-        parts[config.conditioning.text_encoder] = tensors_of(sketches.encoder)
+        parts[settings.conditioning.text_encoder] = tensors_of(sketches.encoder)
     if stem is not None:
         parts["stem"] = tensors_of(stem.stem)
     if sketches.table is not None:
@@ -139,29 +133,30 @@ class _Rehearsal:
 
     def __init__(
         self,
-        config: TrainConfig,
+        settings: NetworkSettings,
         shapes: Shapes,
         sketches: Sketches,
         images: int,
         precision: str,
     ) -> None:
-        self.config, self.shapes, self.sketches = config, shapes, sketches
+        self.settings, self.shapes, self.sketches = settings, shapes, sketches
+        self.networks = sketches.networks
         self.images = images
         self.dtype = LOW_PRECISION.get(precision)
         self.objective = Objective(
-            config.objective,
-            classifier=sketches.classifier,
-            clip=None if sketches.encoder is None else sketches.encoder.guide,
+            settings.objective,
+            classifier=self.networks.classifier,
+            clip=self.networks.clip,
             stem=sketches.stem,
         )
         if sketches.stem is not None:
-            sketches.stem.watch(sketches.generator)
+            sketches.stem.watch(self.networks.generator)
         self._learning = {
             id(network): [p for p in network.parameters() if p.requires_grad] for network in self._learners()
         }
-        side = config.generator.img_resolution
-        self.pixels = shapes.tensor((images, config.generator.img_channels, side, side), torch.uint8)
-        self.labels = torch.zeros(images, dtype=torch.int64) if config.cond == "class" else None
+        side = settings.generator.img_resolution
+        self.pixels = shapes.tensor((images, settings.generator.img_channels, side, side), torch.uint8)
+        self.labels = torch.zeros(images, dtype=torch.int64) if settings.cond == "class" else None
         frozen = self._encode_frozen()
         with shapes, torch.no_grad():
             self.batch = MicroBatch(self.pixels, frozen if self._text_learns else self._encode(frozen))
@@ -169,7 +164,7 @@ class _Rehearsal:
 
     def phases(self) -> tuple[Phase, ...]:
         """All that occur, the generator's first: it leaves what the discriminator's may share."""
-        return ("g", "pl", "d") if self.config.objective.pl_weight > 0 else ("g", "d")
+        return ("g", "pl", "d") if self.settings.objective.pl_weight > 0 else ("g", "d")
 
     def phase(self, name: Phase, one_round: bool) -> PhaseBytes:
         """Measured on shapes; leaves no gradients. one_round: updates have no other rounds."""
@@ -180,9 +175,10 @@ class _Rehearsal:
             parameter.requires_grad_(True)
         self.shapes.overlook(self._standing())
         alone = self._round(name) - bytes_of(trained) if one_round else 0
-        for parameter in trained:
-            parameter.grad = self.shapes.like(parameter.detach(), anew=True)
-        self.shapes.overlook(parameter.grad for parameter in trained)
+        gradients = [self.shapes.like(parameter.detach(), anew=True) for parameter in trained]
+        for parameter, gradient in zip(trained, gradients, strict=True):
+            parameter.grad = gradient
+        self.shapes.overlook(gradients)
         apart = self._round(name)
         for parameter in trained:
             parameter.grad = None
@@ -200,21 +196,21 @@ class _Rehearsal:
 
     def _loss(self, name: Phase) -> Tensor:
         """As `Trainer.loss`, with conditions of no meaning."""
-        sketches, objective = self.sketches, self.objective
+        generator, discriminator = self.networks.generator, self.networks.discriminator
         rng = torch.Generator().manual_seed(0)
-        z = torch.randn(self.images, self.config.generator.z_dim, generator=rng)
+        z = torch.randn(self.images, self.settings.generator.z_dim, generator=rng)
         batch = self.batch
         if self._text_learns:
             with torch.set_grad_enabled(name != "d"):
                 batch = replace(batch, cond=self._encode(batch.cond))
         if name == "pl":
-            return objective.pl_loss(sketches.generator, batch, z, rng)[0]
-        networks = Networks(sketches.generator, sketches.discriminator.heads, sketches.discriminator.features)
+            return self.objective.pl_loss(generator, batch, z, rng)[0]
+        networks = Networks(generator, discriminator.heads, discriminator.features)
         if name == "d":
             batch = replace(batch, shared_fakes=list(self.shared))  # measured twice, so taken out twice
-            return objective.d_loss(networks, batch, z, 0, rng)[0]
+            return self.objective.d_loss(networks, batch, z, 0, rng)[0]
         self.shared = []
-        return objective.g_loss(networks, replace(batch, shared_fakes=self.shared), z, 0, rng)[0]
+        return self.objective.g_loss(networks, replace(batch, shared_fakes=self.shared), z, 0, rng)[0]
 
     def _autocast(self) -> AbstractContextManager[Any]:
         return nullcontext() if self.dtype is None else torch.autocast("cpu", dtype=self.dtype)
@@ -232,7 +228,7 @@ class _Rehearsal:
     def _encode(self, frozen: Conditioning) -> Conditioning:
         """See `Condition.encode`."""
         encoder, captions = self.sketches.own or self.sketches.encoder, ["a picture"] * self.images
-        if encoder is not None and self.sketches.generator.attends:
+        if encoder is not None and self.networks.generator.attends:
             vectors, tokens = encoder.encode_with_tokens(captions)
             return frozen._replace(c=vectors.float(), tokens=tokens)
         if self.sketches.own is None:
@@ -241,13 +237,13 @@ class _Rehearsal:
 
     @property
     def _text_learns(self) -> bool:
-        return self.config.conditioning.train_text_encoder
+        return self.settings.conditioning.train_text_encoder
 
     # What learns -----------------------------------------------------------------------------------------
 
     def _learners(self) -> list[nn.Module]:
         own = [self.sketches.own] if self.sketches.own is not None else []
-        return [self.sketches.generator, self.sketches.discriminator.heads, *own]
+        return [self.networks.generator, self.networks.discriminator.heads, *own]
 
     def _trained(self, name: Phase) -> list[nn.Parameter]:
         """Parameters that take gradients in a phase."""
@@ -257,11 +253,7 @@ class _Rehearsal:
 
     def _standing(self) -> list[Tensor]:
         """Everything that is there before a phase begins."""
-        sketches = self.sketches
-        frozen = [sketches.discriminator.features, sketches.classifier, sketches.encoder]
-        stem = None if sketches.stem is None else sketches.stem.stem
-        networks = [*self._learners(), *(network for network in (*frozen, stem) if network is not None)]
-        tensors = [tensor for network in networks for tensor in tensors_of(network)]
+        tensors = [tensor for network in self.sketches.modules() for tensor in tensors_of(network)]
         return [*tensors, self.pixels, *_leaves(self.shared)]
 
 

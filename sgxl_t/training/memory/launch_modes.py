@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from sgxl_t.training.config.config import TrainConfig
+from sgxl_t.objectives.config import ObjectiveConfig
 from sgxl_t.training.memory.estimate import NetworkBytes, PhaseBytes, StepBytes
 from sgxl_t.training.parallel.deepspeed import LIVE_PARAMETERS, REDUCE_BUCKET
 from sgxl_t.training.parallel.launch_check import refuse_second_order
@@ -39,8 +39,8 @@ WRAPPED = ("g", "d")
 class Share:
     """Bytes of one process in one mode, at the peak of the phase that needs most.
 
-    weights: parameters and buffers of the trained networks. frozen: networks that never learn. averages:
-    moving averages. moments: of Adam, and the parts of weights that an optimiser holds. gradients. transit:
+    weights: parameters and buffers of the trained networks. frozen: networks that never learn. ema:
+    moving averages. optimizer: Adam's moments, and the parts of weights that it holds. gradients. transit:
     buckets of gradients and gathered weights. maps: what the backward pass waits for, the batch, and what
     operations make. host: beside all this, in the machine's own memory.
     """
@@ -48,8 +48,8 @@ class Share:
     phase: str
     weights: int
     frozen: int
-    averages: int
-    moments: int
+    ema: int
+    optimizer: int
     gradients: int
     transit: int
     maps: int
@@ -58,7 +58,7 @@ class Share:
     @property
     def total(self) -> int:
         """On the device."""
-        parts = (self.weights, self.frozen, self.averages, self.moments)
+        parts = (self.weights, self.frozen, self.ema, self.optimizer)
         return sum(parts) + self.gradients + self.transit + self.maps
 
 
@@ -68,11 +68,11 @@ def share(step: StepBytes, mode: Mode, world_size: int, rounds: int) -> Share:
     return max(shares, key=lambda one: one.total)
 
 
-def refusal(config: TrainConfig, mode: Mode, precision: str) -> str | None:
+def refusal(objective: ObjectiveConfig, mode: Mode, precision: str) -> str | None:
     """Why a mode cannot train this configuration; None where it can."""
     if mode.startswith("zero3"):
         try:
-            refuse_second_order(config, 3)
+            refuse_second_order(objective, 3)
         except ValueError as error:
             return str(error)
     if precision == "fp16" and mode not in ("single", "ddp"):
@@ -106,8 +106,8 @@ def _in_phase(step: StepBytes, phase: PhaseBytes, mode: Mode, world_size: int, r
         phase=phase.name,
         weights=sharded.weights + sum(network.weights + network.buffers for network in rest),
         frozen=sum(step.frozen.values()),
-        averages=step.averages,
-        moments=sharded.moments + sum(2 * network.trained for network in rest),
+        ema=step.ema,
+        optimizer=sharded.optimizer + sum(2 * network.trained for network in rest),
         gradients=sharded.gradients + (0 if text is None else text.trained),
         transit=sharded.transit,
         maps=step.batch * rounds + (phase.apart + phase.waiting(rounds) if divided else phase.beside(rounds)),
@@ -118,7 +118,7 @@ def _in_phase(step: StepBytes, phase: PhaseBytes, mode: Mode, world_size: int, r
 @dataclass(frozen=True)
 class _Sharded:
     weights: int
-    moments: int
+    optimizer: int
     gradients: int
     transit: int
     host: int = 0
@@ -129,7 +129,7 @@ def _sharded(wrapped: list[NetworkBytes], learning: NetworkBytes, mode: Mode, n:
     weights, buffers = sum(one.weights for one in wrapped), sum(one.buffers for one in wrapped)
     trained, whole = sum(one.trained for one in wrapped), learning.trained
     bucket = REDUCE_BUCKET * FLOAT
-    moments, part = 2 * trained, -(-trained // n)
+    state, part = 2 * trained, -(-trained // n)
     parts = buffers - (-weights // n)
     # Stage 3 keeps its buckets and its parts of the gradients of both networks all the time.
     standing, passing = len(wrapped) * bucket, bucket if whole else 0
@@ -138,9 +138,9 @@ def _sharded(wrapped: list[NetworkBytes], learning: NetworkBytes, mode: Mode, n:
     gathered = sum(min(one.weights, LIVE_PARAMETERS * FLOAT) for one in copies)
     match mode:
         case "single":
-            return _Sharded(weights + buffers, moments, whole, 0)
+            return _Sharded(weights + buffers, state, whole, 0)
         case "ddp":
-            return _Sharded(weights + buffers, moments, whole, trained)
+            return _Sharded(weights + buffers, state, whole, trained)
         case "zero1":
             return _Sharded(weights + buffers, 3 * part, whole, passing)
         case "zero2":

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
-from unittest import mock
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map_only
 
-from sgxl_t.networks.backbones import precision as backbone_precision
+from sgxl_t.ops.device_kind import as_on_gpu
 
 SMALL = 1 << 14
 """Tensors of at most so many numbers stay real while networks are built: filters, whose values decide how
 they are applied."""
-GPU_THREADS = 512
-"""With so many threads a CPU's filters would work in pieces as large as a GPU's (see ops/planes.py)."""
 
 _aten = torch.ops.aten
 _WITHOUT_VALUES = (_aten.empty.memory_format, _aten.empty_strided.default)
@@ -54,13 +51,15 @@ class Shapes(TorchDispatchMode):
     ) -> Any:
         kwargs = kwargs or {}
         given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        if self._building:
+            return self._build(func, args, kwargs, given)
         fake = any(isinstance(tensor, FakeTensor) for tensor in given)
         if fake and func is _aten._local_scalar_dense.default:
             return self._some_number(given[0].dtype)
-        large = not given and self._is_large(func, args)
-        if fake or large:
+        empty = not given and func in _WITHOUT_VALUES
+        if fake or empty:
             kwargs.pop("generator", None)  # nothing is drawn
-        with self._fake if large else nullcontext():
+        with self._fake if empty else nullcontext():
             result = func(*args, **kwargs)
         for made in tree_leaves(result):
             if isinstance(made, Tensor):
@@ -76,19 +75,23 @@ class Shapes(TorchDispatchMode):
     @contextmanager
     def running(self) -> Iterator[None]:
         """Inside, operations run on shapes and are counted; the peak begins anew."""
-        threads = GPU_THREADS if self._gpu else torch.get_num_threads()
-        on_cpu = mock.patch.object(backbone_precision, "is_cpu", return_value=not self._gpu)
-        with self, on_cpu, mock.patch.object(torch, "get_num_threads", return_value=threads):
+        with self, as_on_gpu(self._gpu):
             self.peak = self.live
             yield
 
-    def _is_large(self, func: Any, args: tuple[Any, ...]) -> bool:
-        """Whether a tensor that is made from no other one shall be fake."""
-        if not args or not isinstance(args[0], list | tuple):
-            return False
-        if not self._building:
-            return func in _WITHOUT_VALUES
-        return math.prod(int(size) for size in args[0]) > SMALL
+    def _build(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], given: list[Tensor]) -> Any:
+        """An operation while networks are built: what comes of a tensor on `meta` is there as well."""
+        sizes = args[0] if args and isinstance(args[0], list | tuple) else []
+        large = not given and math.prod(int(size) for size in sizes) > SMALL
+        if not large and not any(tensor.is_meta for tensor in given):
+            return func(*args, **kwargs)
+        if func is _aten._local_scalar_dense.default:
+            return self._some_number(given[0].dtype)
+        kwargs.pop("generator", None)
+        if large or "device" in kwargs:
+            kwargs["device"] = torch.device("meta")
+        args, kwargs = tree_map_only(Tensor, lambda tensor: tensor.to("meta"), (args, kwargs))
+        return func(*args, **kwargs)
 
     def _count(self, tensor: Tensor, *, free: bool = False) -> None:
         storage = tensor.untyped_storage()
@@ -111,10 +114,11 @@ class Shapes(TorchDispatchMode):
 
     @contextmanager
     def building(self) -> Iterator[None]:
-        """Inside, large new tensors are fake whatever makes them: first weights of networks."""
+        """Inside, large new tensors are on `meta` whatever makes them: first weights, until `hollow` makes
+        them fake. Modules cannot convert fake ones."""
         self._building = True
         try:
-            with self, mock.patch.object(nn.Module, "_apply", _converter()):
+            with self:
                 yield
         finally:
             self._building = False
@@ -149,35 +153,6 @@ class Shapes(TorchDispatchMode):
             if stride is None:
                 return torch.empty(tuple(shape), dtype=dtype)
             return torch.empty_strided(tuple(shape), tuple(stride), dtype=dtype)
-
-
-def _converter() -> Callable[..., nn.Module]:
-    """In place of `nn.Module._apply`, behind `to` and its kin, which cannot convert fake parameters.
-
-    Parameters that several modules share stay one.
-    """
-    converted: dict[int, tuple[nn.Parameter, nn.Parameter]] = {}  # both, so that no id is given twice
-
-    def convert(parameter: nn.Parameter, fn: Callable[[Tensor], Tensor]) -> nn.Parameter:
-        with torch.no_grad():
-            new = fn(parameter.detach())
-        return nn.Parameter(new, requires_grad=parameter.requires_grad)
-
-    def apply(module: nn.Module, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
-        for child in module.children() if recurse else ():
-            child._apply(fn)
-        for name, parameter in module._parameters.items():
-            if parameter is None:
-                continue
-            if id(parameter) not in converted:
-                converted[id(parameter)] = parameter, convert(parameter, fn)
-            module._parameters[name] = converted[id(parameter)][1]
-        for name, buffer in module._buffers.items():
-            if buffer is not None:
-                module._buffers[name] = fn(buffer)
-        return module
-
-    return apply
 
 
 def tensors_of(network: nn.Module) -> list[Tensor]:

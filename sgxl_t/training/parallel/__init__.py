@@ -1,1 +1,2 @@
-"""Processes, devices, precision, and how a trained network is held on them."""
+"""Processes and devices: how a trained network is held under DDP, DeepSpeed or FSDP2, and what all processes
+agree on."""

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sgxl_t.training.parallel.trained_network import MakeOptimizer, Mean, Role
+from sgxl_t.training.parallel.trained_network import MakeOptimizer, Mean, Network, TrainedNetwork
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 REDUCE_BUCKET = 50_000_000
@@ -79,11 +79,11 @@ def zero_settings(
     }
 
 
-class ZeroRole(Role):
+class DeepSpeedNetwork(TrainedNetwork[Network]):
     """A network in a DeepSpeed engine. Stage 1 shards moments, 2 gradients as well, 3 weights as well."""
 
     def __init__(
-        self, network: nn.Module, make_optimizer: MakeOptimizer, settings: Mapping[str, Any], *, mean: Mean
+        self, network: Network, make_optimizer: MakeOptimizer, settings: Mapping[str, Any], *, mean: Mean
     ) -> None:
         import deepspeed
 
@@ -97,13 +97,13 @@ class ZeroRole(Role):
         self.stage = int(settings["zero_optimization"]["stage"])
         self._names = [name for name, p in network.named_parameters() if p.requires_grad]
 
-    def round(self, *, last: bool) -> AbstractContextManager[None]:
-        """See Role."""
+    def micro_batch(self, *, last: bool) -> AbstractContextManager[None]:
+        """See TrainedNetwork."""
         self.engine.set_gradient_accumulation_boundary(last)  # type: ignore[operator]
         return nullcontext()
 
     def backward(self, loss: Tensor, rounds: int) -> None:
-        """See Role; the engine divides by the number of rounds, which is in its configuration."""
+        """See TrainedNetwork; the engine divides by the number of rounds, which is in its configuration."""
         self.engine.backward(loss)  # type: ignore[operator]
 
     def _step(self) -> None:
@@ -114,7 +114,7 @@ class ZeroRole(Role):
         self._count(torch.tensor(not applied, device=self._skipped.device))
 
     def whole(self) -> AbstractContextManager[None]:
-        """See Role."""
+        """See TrainedNetwork."""
         return self._gathered() if self.stage == 3 else nullcontext()
 
     def _gathered(self, modifier_rank: int | None = None) -> AbstractContextManager[None]:
@@ -126,12 +126,12 @@ class ZeroRole(Role):
         return context
 
     def weights(self) -> dict[str, Tensor]:
-        """See Role."""
+        """See TrainedNetwork."""
         with self.whole():
             return {name: tensor.detach().clone() for name, tensor in self.raw.state_dict().items()}
 
     def load_weights(self, tensors: Mapping[str, Tensor]) -> None:
-        """See Role."""
+        """See TrainedNetwork."""
         if self.stage < 3:
             self.raw.load_state_dict(tensors)
             self._zero.refresh_fp32_params()
@@ -142,8 +142,8 @@ class ZeroRole(Role):
             if parameter.requires_grad:
                 _set_sharded(parameter, tensors[name])
 
-    def moments(self) -> dict[str, Tensor]:
-        """See Role."""
+    def optimizer_state(self) -> dict[str, Tensor]:
+        """See TrainedNetwork."""
         from deepspeed.utils import safe_get_full_optimizer_state
 
         steps = [entry["step"] for entry in self._zero.optimizer.state.values() if "step" in entry]
@@ -156,12 +156,14 @@ class ZeroRole(Role):
             found[f"{name}.step"] = torch.as_tensor(steps[0]).cpu()
         return found
 
-    def load_moments(self, tensors: Mapping[str, Tensor], *, partly: bool = False) -> None:
-        """See Role."""
+    def load_optimizer_state(self, tensors: Mapping[str, Tensor], *, partly: bool = False) -> None:
+        """See TrainedNetwork."""
         trained = dict(self._trained())
         unknown = {key.rpartition(".")[0] for key in tensors} - set(trained)
         if unknown and not partly:
-            raise ValueError(f"moments of {sorted(unknown)[0]} belong to no parameter that is trained")
+            raise ValueError(
+                f"optimizer state of {sorted(unknown)[0]} belongs to no parameter that is trained"
+            )
         steps = [value for key, value in tensors.items() if key.endswith(".step")]
         if not steps:
             return

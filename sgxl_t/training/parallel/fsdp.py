@@ -10,32 +10,32 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from sgxl_t.training.checkpoint.checkpoint import flatten_optimizer, restore_optimizer
-from sgxl_t.training.parallel.trained_network import MakeOptimizer, Mean, Role
+from sgxl_t.training.parallel.trained_network import MakeOptimizer, Mean, Network, TrainedNetwork
 
 
-class ShardedRole(Role):
+class FsdpNetwork(TrainedNetwork[Network]):
     """A network under `fully_shard`, which changes it in place: it is its own engine."""
 
-    def __init__(self, network: nn.Module, make_optimizer: MakeOptimizer, *, mesh: Any, mean: Mean) -> None:
+    def __init__(self, network: Network, make_optimizer: MakeOptimizer, *, mesh: Any, mean: Mean) -> None:
         from torch.distributed.fsdp import fully_shard
 
         fully_shard(network, mesh=mesh)
         super().__init__(network, network, make_optimizer(network), mean=mean)
 
     @contextmanager
-    def resting(self) -> Iterator[None]:
-        """See Role. Gathered weights keep what they were told at first, so their gradients are dropped."""
+    def frozen(self) -> Iterator[None]:
+        """See TrainedNetwork. Gathered weights still take gradients, which are dropped here."""
         try:
             yield
         finally:
             self.optimizer.zero_grad(set_to_none=True)
 
-    def round(self, *, last: bool) -> AbstractContextManager[None]:
-        """See Role."""
+    def micro_batch(self, *, last: bool) -> AbstractContextManager[None]:
+        """See TrainedNetwork."""
         self.raw.set_requires_gradient_sync(last)  # type: ignore[operator]
         return nullcontext()
 
@@ -50,26 +50,26 @@ class ShardedRole(Role):
         self.optimizer.zero_grad(set_to_none=True)
 
     def parameters(self) -> list[Tensor]:
-        """See Role."""
+        """See TrainedNetwork."""
         return [_whole(parameter.detach()) for parameter in self.raw.parameters()]
 
     def weights(self) -> dict[str, Tensor]:
-        """See Role."""
+        """See TrainedNetwork."""
         return {name: _whole(tensor) for name, tensor in self.raw.state_dict().items()}
 
     @torch.no_grad()
     def load_weights(self, tensors: Mapping[str, Tensor]) -> None:
-        """See Role."""
+        """See TrainedNetwork."""
         own = self.raw.state_dict()
         self.raw.load_state_dict({name: _like(value, own.get(name)) for name, value in tensors.items()})
 
-    def moments(self) -> dict[str, Tensor]:
-        """See Role."""
+    def optimizer_state(self) -> dict[str, Tensor]:
+        """See TrainedNetwork."""
         held = flatten_optimizer(self.optimizer, self.raw)
         return {name: _whole(tensor) for name, tensor in held.items()}
 
-    def load_moments(self, tensors: Mapping[str, Tensor], *, partly: bool = False) -> None:
-        """See Role."""
+    def load_optimizer_state(self, tensors: Mapping[str, Tensor], *, partly: bool = False) -> None:
+        """See TrainedNetwork."""
         own = dict(self.raw.named_parameters())
         placed = {key: _like(value, own.get(key.rpartition(".")[0])) for key, value in tensors.items()}
         restore_optimizer(self.optimizer, self.raw, placed, partly=partly)

@@ -6,18 +6,15 @@ import hashlib
 import logging
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from sgxl_t.files.whole import whole_file
 from sgxl_t.training.checkpoint.checkpoint import find_newest, manifest_hash, remove_old
-from sgxl_t.training.parallel.main_process import end_together, kimg_of, main_writes, refuse
+from sgxl_t.training.parallel.main_process import end_together, kimg_of, on_main_process, refuse
 from sgxl_t.training.parallel.runtime import Runtime
-
-if TYPE_CHECKING:
-    from sgxl_t.training.loop.trainer import Trainer
+from sgxl_t.training.train_state import TrainState
 
 log = logging.getLogger("sgxl_t")
 
@@ -86,7 +83,7 @@ def share_files(runtime: Runtime, folder: Path) -> None:
         main = everywhere[0]
         wanted = sorted(name for name in main if any(theirs.get(name) != main[name] for theirs in everywhere))
         lacking = {name for name in wanted if everywhere[runtime.rank].get(name) != main[name]}
-        with main_writes(runtime, folder, "files of the main process"):
+        with on_main_process(runtime, folder, "files of the main process"):
             for name in wanted:
                 data = runtime.from_main((folder / name).read_bytes() if runtime.is_main else b"")
                 if writes and name in lacking:
@@ -95,31 +92,27 @@ def share_files(runtime: Runtime, folder: Path) -> None:
                         aside.write_bytes(data)
 
 
-def check_agreement(trainer: Trainer) -> None:
+def check_agreement(runtime: Runtime, state: TrainState) -> None:
     """All processes must begin at the same image with the same weights; ValueError before any update.
 
-    Weights of networks that a back end has taken apart are its own affair.
+    Weights of trained networks that a back end shards are not compared.
     """
-    runtime = trainer.runtime
     if runtime.world_size == 1:
         return
-    guides = trainer.objective.guidance
-    stem = None if guides.stem is None else guides.stem.stem
-    networks = [trainer.features, guides.classifier, guides.clip, stem]
-    frozen = [list(network.parameters()) for network in networks if network is not None]
+    frozen = weights_hash(network.parameters() for network in state.frozen)
     facts = [
-        ("number of images that it begins at", str(trainer.images_seen)),
-        ("set of weights in its feature networks and guides", weights_hash(frozen)),
+        ("number of images that it begins at", str(state.images_seen)),
+        ("set of weights in its feature networks and guides", frozen),
     ]
     if runtime.mode != "fsdp" and runtime.zero_stage < 3:
-        trained = [list(role.raw.parameters()) for role in trainer.roles().values()]
+        trained = [network.raw.parameters() for network in state.networks.values()]
         facts.append(("set of weights in the networks that train", weights_hash(trained)))
     runtime.check_same(facts)
 
 
 @torch.no_grad()
 def weights_hash(networks: Iterable[Iterable[Tensor]]) -> str:
-    """Of tensors in their order, wherever they are; by sums of whole numbers, which are exact and quick."""
+    """Of tensors in their order, wherever they are; by sums of integers, which are exact and quick."""
     digest = hashlib.sha256()
     for network in networks:
         for tensor in network:

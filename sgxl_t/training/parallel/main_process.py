@@ -20,12 +20,13 @@ class ElsewhereError(Exception):
 
 
 @contextmanager
-def main_writes(runtime: Runtime, folder: Path, doing: str) -> Iterator[None]:
-    """A block of which only the main process does the last part; all processes meet at its end.
+def on_main_process(runtime: Runtime, folder: Path, doing: str) -> Iterator[None]:
+    """Around work of the main process, which all others wait for at the end of the block.
 
-    folder: the run. doing: the work in a few words. It may take long. Where files cannot be written, or the
-    folder has gone, all processes raise RunFolderError; any other error is raised by the process that has it,
-    and the others raise ElsewhereError, so that nobody waits for a process that has gone.
+    All processes enter the block, as some of them may have to help with what is written. doing: the work in a
+    few words; it may take long. If files cannot be written, or the run folder has gone, all processes raise
+    RunFolderError. Any other error is raised by the process that has it and the others raise ElsewhereError,
+    so that nobody waits for a process that has ended.
     """
     watchdog.beat(doing, long=True)
     lost = _lost(runtime)

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from sgxl_t.files.lock import Lock
-from sgxl_t.training.parallel.deepspeed import ZeroRole, prepare_deepspeed, zero_settings
-from sgxl_t.training.parallel.fsdp import ShardedRole
-from sgxl_t.training.parallel.trained_network import MakeOptimizer, Role
+from sgxl_t.training.parallel.deepspeed import DeepSpeedNetwork, prepare_deepspeed, zero_settings
+from sgxl_t.training.parallel.fsdp import FsdpNetwork
+from sgxl_t.training.parallel.trained_network import MakeOptimizer, Network, TrainedNetwork
 
-Mode = Literal["single", "ddp", "zero", "fsdp"]
+ParallelMode = Literal["single", "ddp", "zero", "fsdp"]
 PATIENCE = timedelta(hours=12)
 """Processes wait so long for one that trains features or measures; the watchdog finds those that hang."""
 SENT_AT_ONCE = 64 * 2**20
@@ -64,7 +64,7 @@ class Runtime:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
             torch.use_deterministic_algorithms(True)
 
-    def _find_mode(self) -> Mode:
+    def _find_mode(self) -> ParallelMode:
         if _asked_for("DEEPSPEED"):
             return "zero"
         if _asked_for("FSDP"):
@@ -92,30 +92,30 @@ class Runtime:
 
     def prepare(
         self,
-        network: nn.Module,
+        network: Network,
         make_optimizer: MakeOptimizer,
         *,
         rounds: int,
         per_device: int,
-        follows: Role | None = None,
-    ) -> Role:
-        """Moves a network to the device and gives it to the back end, unless it rests whole.
+        follows: TrainedNetwork[Any] | None = None,
+    ) -> TrainedNetwork[Network]:
+        """Moves a network to the device and gives it to the back end, unless it is frozen as a whole.
 
         rounds, per_device: of an update. follows: the network in whose backward passes this one takes part;
-        its role then steps with that one and stays whole on every process.
+        its trained network then steps with that one and stays whole on every process.
         """
         network.to(self.device)
-        resting = not any(parameter.requires_grad for parameter in network.parameters())
-        wrap = follows is None and not resting
+        frozen = not any(parameter.requires_grad for parameter in network.parameters())
+        wrap = follows is None and not frozen
         if wrap and self.mode == "zero":
             settings = zero_settings(
                 self._asked_of_deepspeed(), precision=self.precision, per_device=per_device, rounds=rounds
             )
-            return ZeroRole(network, make_optimizer, settings, mean=self.mean)
+            return DeepSpeedNetwork(network, make_optimizer, settings, mean=self.mean)
         if wrap and self.mode == "fsdp":
-            return ShardedRole(network, make_optimizer, mesh=self._mesh(), mean=self.mean)
+            return FsdpNetwork(network, make_optimizer, mesh=self._mesh(), mean=self.mean)
         engine = self._synchronised(network) if wrap and self.mode == "ddp" else network
-        role = Role(
+        trained = TrainedNetwork(
             network,
             engine,
             make_optimizer(network),
@@ -124,8 +124,8 @@ class Runtime:
             scaler=follows.scaler if follows is not None else self._scaler(),
         )
         if follows is not None:
-            follows.followers.append(role)
-        return role
+            follows.followers.append(trained)
+        return trained
 
     def _scaler(self) -> torch.amp.GradScaler | None:
         return torch.amp.GradScaler(self.device.type) if self.precision == "fp16" else None

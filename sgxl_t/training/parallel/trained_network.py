@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,9 +18,10 @@ from sgxl_t.training.checkpoint.checkpoint import flatten_optimizer, restore_opt
 MakeOptimizer = Callable[[nn.Module], torch.optim.Optimizer]
 Mean = Callable[[Tensor], Tensor]
 """Mean of a tensor over all processes, on every process."""
+Network = TypeVar("Network", bound=nn.Module)
 
 
-class Role:
+class TrainedNetwork(Generic[Network]):
     """A network whose parameters are whole on every process: one process, or data parallel (DDP).
 
     engine: what `forward` is called through in this network's own phase. raw: the plain module inside.
@@ -29,7 +31,7 @@ class Role:
 
     def __init__(
         self,
-        raw: nn.Module,
+        raw: Network,
         engine: nn.Module,
         optimizer: torch.optim.Optimizer,
         *,
@@ -40,7 +42,7 @@ class Role:
         self.raw, self.engine, self.optimizer = raw, engine, optimizer
         self.trainable = [parameter for parameter in raw.parameters() if parameter.requires_grad]
         self.scaler = scaler
-        self.followers: list[Role] = []
+        self.followers: list[TrainedNetwork[Any]] = []
         self._by_hand = by_hand
         self._mean = mean
         device = next((parameter.device for parameter in raw.parameters()), torch.device("cpu"))
@@ -48,7 +50,7 @@ class Role:
         self._in_a_row = torch.zeros((), device=device)
 
     @contextmanager
-    def resting(self) -> Iterator[None]:
+    def frozen(self) -> Iterator[None]:
         """This network's parameters take no gradients inside the block, another one's phase."""
         for parameter in self.trainable:
             parameter.requires_grad_(False)
@@ -58,14 +60,14 @@ class Role:
             for parameter in self.trainable:
                 parameter.requires_grad_(True)
 
-    def round(self, *, last: bool) -> AbstractContextManager[None]:
-        """Around forward and backward of one round: gradients travel between processes in the last only."""
+    def micro_batch(self, *, last: bool) -> AbstractContextManager[None]:
+        """Around forward and backward of one micro-batch: only the last one synchronises gradients."""
         if isinstance(self.engine, nn.parallel.DistributedDataParallel) and not last:
             return self.engine.no_sync()
         return nullcontext()
 
     def backward(self, loss: Tensor, rounds: int) -> None:
-        """Adds this round's share of the gradient of the mean over the global batch."""
+        """Adds this micro-batch's share of the gradient of the mean over the global batch."""
         share = loss / rounds
         (share if self.scaler is None else self.scaler.scale(share)).backward()
 
@@ -141,15 +143,15 @@ class Role:
         return self.raw.state_dict()
 
     def load_weights(self, tensors: Mapping[str, Tensor]) -> None:
-        """Takes over what `weights` gave, on any number of processes; RuntimeError where names differ."""
+        """Loads what `weights` gave, on any number of processes; RuntimeError where names differ."""
         self.raw.load_state_dict(tensors)
 
-    def moments(self) -> dict[str, Tensor]:
-        """The optimiser's state, whole, by `<parameter name>.<moment>`."""
+    def optimizer_state(self) -> dict[str, Tensor]:
+        """The optimiser's state, whole, by `<parameter name>.<entry>`."""
         return flatten_optimizer(self.optimizer, self.raw)
 
-    def load_moments(self, tensors: Mapping[str, Tensor], *, partly: bool = False) -> None:
-        """Takes over what `moments` gave. partly: what fits no parameter is left out, else a ValueError."""
+    def load_optimizer_state(self, tensors: Mapping[str, Tensor], *, partly: bool = False) -> None:
+        """Loads what `optimizer_state` gave. partly: leave out what fits no parameter, else a ValueError."""
         restore_optimizer(self.optimizer, self.raw, tensors, partly=partly)
 
     def scaler_state(self) -> dict[str, float]:
@@ -157,6 +159,6 @@ class Role:
         return {} if self.scaler is None else self.scaler.state_dict()
 
     def load_scaler_state(self, state: Mapping[str, float]) -> None:
-        """Takes over what `scaler_state` gave; nothing where the precision has changed."""
+        """Loads what `scaler_state` gave; nothing where the precision has changed."""
         if self.scaler is not None and state:
             self.scaler.load_state_dict(dict(state))

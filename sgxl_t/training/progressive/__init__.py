@@ -1,1 +1,4 @@
-"""Stages as one run: each goes on from the one before."""
+"""Stages of one run: progressive growing of StyleGAN-XL, phases of StyleGAN-T.
+
+Each goes on from the one before.
+"""

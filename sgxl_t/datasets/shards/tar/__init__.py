@@ -1,1 +1,1 @@
-"""Tar files block by block: headers, samples, and where the bytes come from."""
+"""Tar files block by block: headers, the samples in them, and where the bytes come from."""
