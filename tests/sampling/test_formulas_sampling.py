@@ -6,7 +6,7 @@ from tiny_models import tiny_model
 
 from sgxl_t.ops.random import latents
 from sgxl_t.sampling.centroids import compute_centroids
-from sgxl_t.sampling.latents import interpolated_styles, slerp, spec_styles, styles
+from sgxl_t.sampling.latents import interpolated_styles, slerp, spec_styles, styles, token_context
 from sgxl_t.sampling.prompt_cache import PromptCache
 from sgxl_t.sampling.sample_spec import InterpolationFrame, Mix, SampleSpec
 from sgxl_t.sampling.truncation import Truncation, check_truncation, truncated_styles
@@ -89,6 +89,27 @@ def test_the_way_between_two_samples(name, kind):
             options = {"truncation_psi": psi, "truncation_cutoff": 2}
             expected = generator.mapping(z[None].float(), c[None].float(), **options)[0]
         torch.testing.assert_close(ws, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_whole_numbers_of_psi_move_evenly_too():
+    generator, condition = tiny_model("text")
+    first, last = ("a red fox", 3), ("a blue car", 8)
+    ways = [
+        interpolated_styles(
+            generator,
+            condition,
+            [InterpolationFrame(SampleSpec(*first, one), SampleSpec(*last, zero), 0.25)],
+            Truncation(),
+        )
+        for one, zero in ((1, 0), (1.0, 0.0))
+    ]
+    assert torch.equal(*ways)
+
+
+@NAMES
+def test_generators_that_attend_to_no_tokens_are_given_none(name):
+    generator, condition = tiny_model("text", name)
+    assert token_context(generator, condition, [SampleSpec("a red fox", 1)]) is None
 
 
 def slerp_of(pair, share):
