@@ -384,13 +384,13 @@ def test_headers_that_claim_much_cost_little(tmp_path, name, way):
     odd_part, reasons = HEADERS[name]
     stops = "shard cannot be read to its end" in reasons
     (tmp_path / "0.tar").write_bytes(good(0) + good(1) + odd_part + good(2) + bytes(1024))
-    began = time.monotonic()
+    began = time.process_time()
     source = source_of(
         f"pipe:cat {tmp_path}/0.tar" if way == "command" else tmp_path / "0.tar", reject_limit=1.0
     )
     assert numbers_of(source.samples()) == [0, 1] + [2] * (not stops)
     assert source.rejects.by_reason() == reasons
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
 
 
 @pytest.mark.parametrize("kind", ["gzip", "bzip2", "xz"])

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from tiny_runs import tiny_run
 from sgxl_t.conditioning import ClassCondition
 from sgxl_t.datasets.open import open_source
 from sgxl_t.model_io.model_folder import load_model, save_model
-from sgxl_t.networks.generators.registry import build_generator
+from sgxl_t.networks.generators.registry import build_generator, model_config
 from sgxl_t.networks.generators.superres import stage_parameter_names
 from sgxl_t.training.callbacks.stats_file import newest_numbers, read_stats
 from sgxl_t.training.checkpoint.checkpoint import load_newest
@@ -23,7 +24,6 @@ from sgxl_t.training.progressive.planner import plan_run
 from sgxl_t.training.train import main
 
 IMAGENET = Path(__file__).parents[2] / "configs" / "class" / "imagenet.yaml"
-SCENES = "emoji-scenes:24x8"
 TWO = "[{resolution: 16}, {resolution: 32, head_layers: 4}]"
 
 
@@ -154,15 +154,17 @@ def test_stages_on_data_with_a_judge_are_judged_at_their_own_size(finished, tmp_
 
 
 def test_a_stage_is_compared_with_the_one_below_enlarged(tmp_path):
-    condition = ClassCondition(open_source(SCENES, resolution=16).class_names, dim=8)
+    condition = ClassCondition(open_source("digits", resolution=16).class_names, dim=8)
     models = []
-    for side in (16, 32):
-        generator = build_generator(f"sgxl-tiny-{side}", condition.spec, seed=1).eval()
-        models.append(save_model(tmp_path / str(side), generator, condition, {}))
-    figures = judge_stage(models[1], models[0], SCENES, "class", seed=0, device=torch.device("cpu"))
+    for resolution in (8, 16):
+        sizes = replace(model_config("sgxl-tiny-16"), img_resolution=resolution)
+        generator = build_generator(sizes, condition.spec, seed=1).eval()
+        models.append(save_model(tmp_path / str(resolution), generator, condition, {}))
+    device = torch.device("cpu")
+    figures = judge_stage(models[1], models[0], "digits", "class", seed=0, device=device)
     assert figures["judge_frechet_all_below"] > figures["judge_floor_all"]
-    assert judge_stage(models[0], None, "photos", "class", seed=0, device=torch.device("cpu")) == {}
-    assert judge_stage(models[0], None, SCENES, "none", seed=0, device=torch.device("cpu")) == {}
+    assert judge_stage(models[0], None, "photos", "class", seed=0, device=device) == {}
+    assert judge_stage(models[0], None, "digits", "none", seed=0, device=device) == {}
 
 
 def test_time_ends_a_chain_between_updates_with_the_code_of_an_interruption(tmp_path, tiny_features):

@@ -114,8 +114,12 @@ def measure(trainer, phases):
         del trainer.objective.phases
 
 
-LONG = ("class in one round of bfloat16", "text in one round, frozen networks in bfloat16")
-"""Runs that are built for half a minute and measure what others do in another precision."""
+LONG = (
+    "class in one round",
+    "class in one round of bfloat16",
+    "text in one round, frozen networks in bfloat16",
+)
+"""Runs that are built for half a minute and measure what others do in another precision or in two rounds."""
 
 
 @pytest.fixture(
