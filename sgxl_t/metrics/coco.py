@@ -199,9 +199,11 @@ class CocoReal(ImageSource):
         self.stored = stored
 
     def fingerprint(self) -> str:
+        """Over the stored images and the evaluation resolution; see `ImageSource.fingerprint`."""
         return short_hash("coco", self.resolution, self.stored.fingerprint())
 
     def fingerprint_of_numbered(self) -> str:
+        """See `ImageSource.fingerprint_of_numbered`."""
         return short_hash("coco", self.resolution, self.stored.fingerprint_of_numbered())
 
     def describe(self) -> dict[str, Any]:

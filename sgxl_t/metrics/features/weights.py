@@ -166,7 +166,7 @@ def load_weights(
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """Tensors by name, on the CPU; ValueError when the file is broken."""
+    """Tensors by name, on the CPU, in their stored shapes and dtypes; ValueError when the file is broken."""
     try:
         return load_file(path)
     except (SafetensorError, OSError):
@@ -174,7 +174,10 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Tensors of a PyTorch state dict by name, on the CPU; code in the file is not run but a ValueError."""
+    """Tensors of a PyTorch state dict by name, on the CPU, in their stored shapes and dtypes.
+
+    Code in the file is never run; ValueError for such a file and for a broken one.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of programs in the file, which our sentence is about

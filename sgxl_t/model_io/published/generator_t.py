@@ -68,7 +68,10 @@ def generator_name_t(official: str) -> str | None:
 
 
 def generator_state_from_official_t(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A published generator's tensors under our names; ValueError where a stored filter is not ours."""
+    """A published generator's tensors under our names, shapes unchanged.
+
+    ValueError where a stored filter is not ours.
+    """
     expected = setup_filter(TAPS)
     ours = {}
     for official, value in state.items():
