@@ -204,7 +204,7 @@ def _data(path: str, sheet: str | None, examine: int, allow_pipe: bool) -> dict[
     known = any(sign in path for sign in ("digits", "emoji-scenes", "{", "*")) or not is_local(path)
     if not known and not Path(path).exists():
         raise ValueError(f"{path} does not exist: name a model folder, a run folder or a data set")
-    # Captions and labels are the same at every size; a small one keeps the look at the pictures cheap. Broken
+    # Captions and labels are the same at every size; a small one keeps the look at the images cheap. Broken
     # samples are to be shown here, however many there are.
     source = open_source(
         path, resolution=SHEET_SIDE if sheet else 32, reject_limit=1.0, shards=shard_options(allow_pipe)

@@ -158,7 +158,7 @@ def layer_workload(wanted: tuple[int, int, int], channels: int, batch: int, devi
 
 
 def generator_workload(model: str, batch: int, device: torch.device) -> Workload:
-    """A whole generator: latents and conditions to pictures."""
+    """A whole generator: latents and conditions to images."""
     condition = CLASSES if model.startswith("sgxl") else TEXT
     generator = build_generator(model, condition, seed=0)
     _liven(generator)

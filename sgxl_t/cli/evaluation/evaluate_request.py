@@ -1,4 +1,4 @@
-"""What `sgxl-t evaluate` was asked for, opened and checked before the first picture is made."""
+"""What `sgxl-t evaluate` was asked for, opened and checked before the first image is made."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ from sgxl_t.sampling.sample_spec import check_seeds, parse_psis
 
 RESULTS = (".jsonl", ".json")
 CAPTIONS_READ = 64
-"""Captions looked at for their length where each costs a picture to be read."""
+"""Captions looked at for their length where each costs an image to be read."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class Request:
         check_comparable([*self.known, *planned])
 
     def summary(self) -> list[str]:
-        """What was rejected, not used or repaired of pictures and data, a line each."""
+        """What was rejected, not used or repaired of images and data, a line each."""
         stored = [target for target in self.targets if isinstance(target, StoredImages)]
         lines = [f"{one.path}: {line}" for one in stored for line in one.files.rejects.summary()]
         return [visible(line) for line in (*lines, *self.data.summary())]
@@ -210,7 +210,7 @@ def check_outputs(options: EvaluateOptions) -> None:
 
 
 def open_request(options: EvaluateOptions, processes: Processes) -> Request:
-    """Opens models, pictures and results; ValueError in one sentence for whatever cannot be measured."""
+    """Opens models, images and results; ValueError in one sentence for whatever cannot be measured."""
     _check_values(options)
     paths = [name for name in options.targets if not _is_results(name)]
     psis = _psis(options)
@@ -306,7 +306,7 @@ def _psis(options: EvaluateOptions) -> list[float]:
 
 
 def _check_pictures(options: EvaluateOptions, psis: list[float], paths: Sequence[str]) -> None:
-    """Raises ValueError where pictures are given together with options that only models have."""
+    """Raises ValueError where images are given together with options that only models have."""
     pictures = [name for name in paths if _is_pictures(name)]
     if pictures and (psis != [1.0] or options.repeats > 1):
         raise ValueError(

@@ -30,7 +30,7 @@ class ClipExtractor(Extractor):
     """
 
     def __init__(self, name: str, tower: Any) -> None:
-        """tower: takes normalised pictures of `image_size` and projects by `proj`, as open_clip's do."""
+        """tower: takes normalised images of `image_size` and projects by `proj`, as open_clip's do."""
         known = KNOWN[name]
         super().__init__(name, known.outputs, known.preprocessing)
         (self.output,) = known.outputs

@@ -12,7 +12,7 @@ from sgxl_t.training.config.ranges import check_decay, check_not_negative, check
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """Which pictures to learn from."""
+    """Which images to learn from."""
 
     source: str = "digits"
     """Embedded set (digits, emoji-scenes:24x8), folder, StyleGAN zip, or webdataset shards: folder, pattern
@@ -25,7 +25,7 @@ class DataConfig:
     num_workers: int = 0
     """Loader processes per training process; 0 loads in the training process."""
     reject_limit: float = 0.1
-    """Share of unreadable pictures, or shards, above which the run stops, 0 to 1."""
+    """Share of unreadable images, or shards, above which the run stops, 0 to 1."""
     caption_dropout: float = 0.0
     """Share of captions that are replaced by an empty text, 0 to 1."""
     caption_fields: tuple[str, ...] = ()
@@ -177,7 +177,7 @@ class LogConfig:
     """Metrics at snapshots, named as for `sgxl-t evaluate`; the first chooses best/ and must fall."""
     track_source: str | None = None
     """Data that these metrics compare with and take labels or captions from, named as data.source, such as a
-    small zero-shot set; none takes data.source without mirrored pictures."""
+    small zero-shot set; none takes data.source without mirrored images."""
     track_images: int = 1000
     """Images per side of metrics whose names have no counts; 0 tracks none, and the newest is best."""
 
@@ -193,7 +193,7 @@ class LogConfig:
 
 
 def tracked_specs(names: Sequence[str], count: int) -> list[MetricSpec]:
-    """The metrics of snapshots. Names without counts take `count` generated and as many real pictures.
+    """The metrics of snapshots. Names without counts take `count` generated and as many real images.
 
     A name that ends in _full, or in _vs_N, keeps its own real side. Raises ValueError for unknown names and
     for a first metric that rises.

@@ -23,7 +23,7 @@ class StageConfig:
     """One stage of a chain. What stays none is taken from the rest of the configuration."""
 
     resolution: int
-    """Side of the stage's pictures in pixels."""
+    """Side of the stage's images in pixels."""
     name: str | None = None
     """Name of the stage, which its folder bears; none is the resolution."""
     up_factor: int | None = None

@@ -57,7 +57,7 @@ def write_stages_report(
 ) -> Path:
     """samples/chain.png and report.html of a run from its finished stages.
 
-    given: one condition per row of pictures, as the condition encodes them.
+    given: one condition per row of images, as the condition encodes them.
     """
     finished = state.finished()
     sections = []
