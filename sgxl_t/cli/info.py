@@ -45,7 +45,7 @@ Examples:
 )
 @allow_pipe_option
 def info(path: str, as_json: bool, sheet: str | None, examine: int, allow_pipe: bool) -> None:
-    """Says what PATH holds: a model, feature network, run, chain of stages or data set (also digits).
+    """Says what PATH holds: a model, feature network, run, run with stages or data set (also digits).
 
     For shards, all samples are counted and some are decoded for sizes, lengths of captions and reasons of
     rejection. At the end stands what was rejected, repaired, or found and not used.
@@ -182,15 +182,15 @@ def _chain(folder: Path) -> dict[str, Any]:
 
     from sgxl_t.training.progressive.stages_state import draw_stages, read_stages
 
-    chain = read_stages(folder)
-    going = next((stage for stage in chain.stages if stage.state != "finished"), None)
+    stages = read_stages(folder)
+    going = next((stage for stage in stages.stages if stage.state != "finished"), None)
     return {
         "holds": "chain",
         "path": str(folder),
-        "drawing": draw_stages(folder, chain),
+        "drawing": draw_stages(folder, stages),
         "next_stage": "none, all are finished" if going is None else going.title,
         "models": ["best"] if (folder / "best" / "config.json").is_file() else [],
-        "stages": {stage.folder: asdict(stage) for stage in chain.stages},
+        "stages": {stage.folder: asdict(stage) for stage in stages.stages},
     }
 
 

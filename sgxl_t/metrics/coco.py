@@ -30,8 +30,8 @@ from sgxl_t.files.terminal import visible
 from sgxl_t.files.untrusted import Value, parse_json
 from sgxl_t.metrics.distances.clip_score import check_prompts
 from sgxl_t.metrics.features.resize import lanczos_uint8
-from sgxl_t.metrics.features.weights import replacing
 from sgxl_t.metrics.generated import GeneratedImages, shown_size
+from sgxl_t.metrics.results import write_text
 from sgxl_t.ops.random import sample_rng
 
 COCO_METRICS = {"fid30k_coco64": 64, "fid30k_coco256": 256}
@@ -121,7 +121,7 @@ def write_prompts(
     }
     rows = [[one.image_id, one.caption_id, one.text] for one in drawn.prompts]
     lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in (header, *rows)]
-    write_whole(target, "".join(lines))
+    write_text(target, "".join(lines))
     return drawn
 
 
@@ -320,12 +320,3 @@ def _prompt(row: Value) -> Prompt:
     """One line of a list: two numbers and a text."""
     image, caption, text = row.rows(3) if isinstance(row.raw, list) and len(row.raw) == 3 else (row,) * 3
     return Prompt(image.integer(0, MAX_ID), caption.integer(0, MAX_ID), text.text())
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Writes a text file that appears whole or not at all; ValueError where it cannot be written."""
-    try:
-        with replacing(path) as part:
-            part.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ValueError(f"{path} cannot be written ({error.strerror}): name another file") from error

@@ -226,7 +226,7 @@ def open_request(options: EvaluateOptions, processes: Processes) -> Request:
             f"--{'prompts' if options.coco is None else 'coco'} gives prompts and none of what is "
             "measured is a text model: leave it out"
         )
-    _check_pictures(options, psis, paths)
+    _check_images(options, psis, paths)
     return Request(
         options=options,
         targets=targets,
@@ -282,7 +282,7 @@ def _is_results(name: str) -> bool:
     return Path(name).suffix in RESULTS and Path(name).is_file()
 
 
-def _is_pictures(name: str) -> bool:
+def _is_images(name: str) -> bool:
     path = Path(name)
     return (path.is_dir() and not (path / "config.json").is_file()) or (
         path.is_file() and path.suffix == ".zip"
@@ -292,7 +292,7 @@ def _is_pictures(name: str) -> bool:
 def _open_target(name: str) -> Target:
     if (Path(name) / "config.yaml").is_file():
         raise ValueError(f"{name} is the folder of a run: name one of its models, {name}/best or {name}/last")
-    if _is_pictures(name):
+    if _is_images(name):
         return StoredImages(name)
     folder = Path(name) if Path(name).exists() else hub_folder(name)
     generator, condition, _ = load_model(folder)
@@ -305,12 +305,12 @@ def _psis(options: EvaluateOptions) -> list[float]:
     return parse_psis(options.psi or "1")
 
 
-def _check_pictures(options: EvaluateOptions, psis: list[float], paths: Sequence[str]) -> None:
+def _check_images(options: EvaluateOptions, psis: list[float], paths: Sequence[str]) -> None:
     """Raises ValueError where images are given together with options that only models have."""
-    pictures = [name for name in paths if _is_pictures(name)]
-    if pictures and (psis != [1.0] or options.repeats > 1):
+    images = [name for name in paths if _is_images(name)]
+    if images and (psis != [1.0] or options.repeats > 1):
         raise ValueError(
-            f"{pictures[0]} holds pictures, which have no psi and no seeds: leave both options out"
+            f"{images[0]} holds pictures, which have no psi and no seeds: leave both options out"
         )
 
 

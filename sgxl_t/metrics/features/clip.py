@@ -49,7 +49,7 @@ class ClipExtractor(Extractor):
 
 
 def load_clip_extractor(name: str, source: WeightsFile | None) -> Extractor:
-    """One of the CLIPs of KNOWN, from a file or from the hub. The file may hold the text tower too."""
+    """One of the CLIPs of KNOWN, from a file or from the hub. The file may hold the text encoder too."""
     model_name, _, tag = KNOWN[name].reference.rpartition("/")
     if source is not None:
         config: Any = open_clip.get_model_config(model_name)

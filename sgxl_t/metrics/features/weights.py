@@ -100,7 +100,8 @@ def _download(url: str, wanted: str) -> WeightsFile:
     path = cache_folder() / "downloads" / f"{wanted[:16]}-{name}"
     if path.is_file():
         return _checked(path, wanted)
-    with replacing(path) as part, _timeout(TIMEOUT_SECONDS):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as part, _timeout(TIMEOUT_SECONDS):
         try:
             torch.hub.download_url_to_file(url, str(part), progress=sys.stderr.isatty())
         except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
@@ -133,14 +134,6 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """`whole_file` in a folder that is made when missing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(path) as part:
-        yield part
-
-
 def load_weights(
     module: nn.Module,
     source: WeightsFile,
@@ -161,8 +154,10 @@ def load_weights(
     tensors = read_state_dict(source.path)
     fill(module, adapt(tensors), source.path)
     # A cache that cannot be written costs the next start some time and nothing else.
-    with contextlib.suppress(OSError, SafetensorError), replacing(converted) as part:
-        write_tensors(part, tensors)
+    with contextlib.suppress(OSError, SafetensorError):
+        converted.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(converted) as part:
+            write_tensors(part, tensors)
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:

@@ -54,7 +54,7 @@ def restore_optimizer(
     *,
     partly: bool = False,
 ) -> None:
-    """Inverse of `flatten_optimizer`. partly: moments of parameters that are not there, or of another shape,
+    """Inverse of `flatten_optimizer`. partly: entries of parameters that are not there, or of another shape,
     are left out; otherwise they are a ValueError."""
     shapes = {name: parameter.shape for name, parameter in network.named_parameters()}
     positions = {name: index for index, name in enumerate(_parameter_names(optimizer, network))}

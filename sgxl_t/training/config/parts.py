@@ -62,7 +62,7 @@ class ConditioningConfig:
     """Text encoder that conditions the networks: a CLIP, T5 or SigLIP by reference, or several joined by +.
     The first CLIP among them guides the generator when objective.clip_weight is set."""
     train_text_encoder: bool = False
-    """Also train the generator's own copy of the text tower."""
+    """Also train the generator's own copy of the text encoder."""
     own_text_encoder: str | None = None
     """The generator's own text encoder, where it learnt from text_encoder in an earlier run, such as
     local:RUN/last/text_encoder. None takes text_encoder."""
@@ -85,7 +85,7 @@ class OptimizerConfig:
     d_lr: float = 0.002
     """Learning rate of the discriminator's heads."""
     text_lr: float = 3e-6
-    """Learning rate of the generator's text tower when it is trained."""
+    """Learning rate of the generator's text encoder when it is trained."""
     beta1: float = 0.0
     """Decay of Adam's first moment."""
     beta2: float = 0.99

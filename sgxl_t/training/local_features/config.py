@@ -39,9 +39,9 @@ class FeaturesConfig:
     embed_dim: int = 64
     """Width of the space shared by captions and images."""
     text_width: int = 64
-    """Width of the text tower."""
+    """Width of the text encoder."""
     text_layers: int = 2
-    """Blocks of the text tower."""
+    """Blocks of the text encoder."""
     unknown_share: float = 0.02
     """Share of the words that are replaced by the unknown token while training, so that it means nothing."""
     label_weight: float = 1.0

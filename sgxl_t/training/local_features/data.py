@@ -16,7 +16,7 @@ from sgxl_t.ops.images import as_rgb
 from sgxl_t.training.local_features.config import FeaturesConfig
 
 READ_BATCH = 64
-MIN_PICTURES = 8
+MIN_IMAGES = 8
 
 
 @dataclass
@@ -105,9 +105,9 @@ def read_images(
 ) -> ImageSet:
     """The whole source, or a random part of it, each image once, reduced to at most `max_side` pixels."""
     count = min(len(source), config.max_pictures)
-    if count < MIN_PICTURES:
+    if count < MIN_IMAGES:
         raise ValueError(
-            f"{count} pictures are too few to train feature networks: give at least {MIN_PICTURES}"
+            f"{count} pictures are too few to train feature networks: give at least {MIN_IMAGES}"
         )
     images, labels, captions = [], [], []
     reader = batches(source, BatchOptions(batch_size=min(READ_BATCH, count), seed=seed))

@@ -1,7 +1,7 @@
 """Training of small local feature networks: a CNN, a vision transformer and a CLIP on own images.
 
-Labels make classifiers, captions a CLIP (Radford et al. 2021, section 2.3) whose text tower also teaches the
-transformer; without either, two changed views of an image are matched with the same loss.
+Labels make classifiers, captions a CLIP (Radford et al. 2021, section 2.3) whose text encoder also
+teaches the transformer; without either, two changed views of an image are matched with the same loss.
 """
 
 from __future__ import annotations
@@ -189,7 +189,7 @@ class _Trainer:
         return clip.to(self.data.images.device)
 
     def fit(self, network: Network, clip: ClipModel | None, name: str) -> dict[str, Any]:
-        """Trains the network, and the text tower with it where that takes gradients; returns figures."""
+        """Trains the network, and the text encoder with it where that takes gradients; returns figures."""
         rng = torch.Generator().manual_seed(self.seed)
         text = _Text(clip, self.data, self.config, rng) if clip is not None and self.captions else None
         scale = text.scale if text is not None else _new_scale(self.data.images.device)

@@ -80,7 +80,7 @@ def zero_settings(
 
 
 class DeepSpeedNetwork(TrainedNetwork[Network]):
-    """A network in a DeepSpeed engine. Stage 1 shards moments, 2 gradients as well, 3 weights as well."""
+    """A network in a DeepSpeed engine. Stage 1 shards optimizer state, 2 also gradients, 3 also weights."""
 
     def __init__(
         self, network: Network, make_optimizer: MakeOptimizer, settings: Mapping[str, Any], *, mean: Mean

@@ -1,4 +1,4 @@
-"""A network whose weights, gradients and moments torch itself shards over the processes (FSDP2).
+"""A network whose weights, gradients and optimizer state torch itself shards over the processes (FSDP2).
 
 Experimental: it is wrapped as a whole, so all weights are gathered during its forward and backward.
 """

@@ -1,4 +1,4 @@
-"""What the packaged judges say of the stages of a chain on embedded data; other data has no judge."""
+"""What the packaged judges say of the stages of a run on embedded data; other data has no judge."""
 
 from __future__ import annotations
 
