@@ -15,7 +15,7 @@ CUDA_GRAPH = "cuda-graph"
 
 
 def variants(device: torch.device) -> list[str]:
-    """Names that this machine knows, `default` first: a backend of the filter, of the convolution, or both."""
+    """Names that this machine knows, `default` first: a backend of filter, convolution or both."""
     filters = [name for name in get_args(FilterBackend)[1:] if name != "triton" or device.type == "cuda"]
     both = [f"{name}+{conv}" for name in filters for conv in get_args(ConvBackend)[1:]]
     names = [DEFAULT, *get_args(ConvBackend)[1:], *filters, *both]
