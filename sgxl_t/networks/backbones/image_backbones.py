@@ -279,7 +279,7 @@ class OpenClipViT(TransformerBackbone):
 
 
 class TimmClipBackbone(ImageBackbone):
-    """A timm trunk inside an open_clip model: maps and tokens of the trunk, pooled features of the whole model."""
+    """A timm trunk in an open_clip model: maps and tokens of the trunk, pooled features of the whole."""
 
     def __init__(self, visual: Any) -> None:
         super().__init__()

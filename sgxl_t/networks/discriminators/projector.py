@@ -110,7 +110,7 @@ class Projection(nn.Module):
         return self.scratch(maps if self.adapter is None else self.adapter(maps))
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
-        """Raw maps [N, C, H, W] of the network -> maps for the heads, of unit scale where that is asked for."""
+        """Raw maps [N, C, H, W] of the network -> maps for the heads, of unit scale where asked for."""
         maps = self.mix(maps)
         if not self.normalize:
             return maps
