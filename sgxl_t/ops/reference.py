@@ -27,7 +27,7 @@ def upfirdn2d(
     flip_filter: bool = False,
     gain: float = 1,
 ) -> Tensor:
-    """Zero insertion, padding, crop, filter at the full rate, decimation."""
+    """Zero insertion, padding, crop, filter at the full rate, decimation of x [N, C, H, W]."""
     (ux, uy), (dx, dy) = factors(up, "up"), factors(down, "down")
     left, right, top, bottom = parse_padding(padding)
     batch, channels, height, width = x.shape
@@ -54,7 +54,7 @@ def filtered_lrelu(
     b: Tensor | None = None,
     spec: LreluSpec = LreluSpec(),  # noqa: B008 (frozen)
 ) -> Tensor:
-    """Bias, up-sampling, leaky ReLU, gain, clamp, down-sampling, one after the other."""
+    """x [N, C, H, W]: bias b [C], up-sampling, leaky ReLU, gain, clamp, down-sampling in turn."""
     if b is not None:
         x = x + b.to(x.dtype)[None, :, None, None]
     x = upfirdn2d(x, fu, up=spec.up, padding=spec.padding, gain=spec.up**2)
@@ -150,7 +150,7 @@ def modulated_conv(
 
 
 def gaussian_blur(x: Tensor, sigma: float) -> Tensor:
-    """One two-dimensional convolution per channel."""
+    """One two-dimensional convolution per channel of x [N, C, H, W]; same shape."""
     radius = math.floor(3 * sigma)
     if radius == 0:
         return x
@@ -161,7 +161,7 @@ def gaussian_blur(x: Tensor, sigma: float) -> Tensor:
 
 
 def diff_augment(x: Tensor, policy: str, draws: dict[str, Tensor]) -> Tensor:
-    """Image by image, with Python loops."""
+    """Images x [N, C, H, W] one by one, with Python loops."""
     images = []
     for n, image in enumerate(x):
         value = {name: draw[n].item() for name, draw in draws.items()}
