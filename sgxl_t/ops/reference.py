@@ -86,7 +86,8 @@ def modulated_conv_sg3(
     padding: int = 0,
     input_gain: Tensor | None = None,
 ) -> Tensor:
-    """Normalised, modulated and demodulated weight of every sample, then one grouped convolution."""
+    """x [N, I, H, W], weight [O, I, k, k], styles s [N, I]: the weight of every sample normalised, modulated
+    and demodulated, then one grouped convolution."""
     if demodulate:
         weight, s = _unit_power(weight, dims=(1, 2, 3)), _unit_power(s, dims=(0, 1))
     w = _sample_weights(weight, s, demodulate)
@@ -123,7 +124,8 @@ def modulated_conv(
     noise: Tensor | None = None,
     bias: Tensor | None = None,
 ) -> Tensor:
-    """Weight of every sample; zeros, convolution, FIR filter (or FIR filter, strided convolution)."""
+    """x [N, I, H, W], weight [O, I, k, k], styles s [N, I]: the weight of every sample; zeros, convolution,
+    FIR filter (or FIR filter, strided convolution)."""
     up, down, padding = spec.up, spec.down, spec.padding
     w = _sample_weights(weight, s, spec.demodulate)
     if not spec.flip_weight:

@@ -131,7 +131,8 @@ class TransformerBackbone(ImageBackbone):
         return len(self.blocks)
 
     def run(self, x: Tensor, taps: Sequence[int]) -> tuple[Tensor, list[Tensor]]:
-        """Embedded tokens and the raw outputs of the tapped blocks, as ordered; stops at the last tap."""
+        """Embedded tokens [N, prefix + L, C] and the outputs of the tapped blocks, each of this shape, in the
+        order of taps; stops at the last tap."""
         self.check_taps(taps)
         embedded = self.embed(x)
         outputs = dict(enumerate(self._states(embedded, self.grid(x), max(taps))))

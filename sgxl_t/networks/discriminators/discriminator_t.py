@@ -64,7 +64,8 @@ class TokenFeatures(FrozenFeatures):
         return [[readout(tokens) for tokens in self.network.tokens(images01, self.taps)]]
 
     def view(self, images01: Tensor, corner: tuple[int, int] | None) -> Tensor:
-        """What the network sees: the native-size window from `corner` on, else the whole images, resized."""
+        """What the network sees of images [N, 3, R, R]: the window of its own size from `corner` (top, left)
+        on, else the whole images, resized."""
         if corner is None:
             return area_resize(images01, self.input_size)
         top, left = corner
