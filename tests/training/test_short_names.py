@@ -9,11 +9,15 @@ from sgxl_t.training.config.config_file import parse_config
 from sgxl_t.training.config.short_names import HELP, SHORT
 
 
+def parse(line):
+    return parse_config(shlex.split(line))
+
+
 def test_short_names_are_their_long_ones():
-    short = parse_config("--data d --resolution 64 --kimg=7 --minutes 3 --out runs/a".split())
-    assert short == parse_config(
+    short = parse("--data d --resolution 64 --kimg=7 --minutes 3 --out runs/a")
+    assert short == parse(
         "--data.source d --generator.img_resolution 64 --schedule.kimg 7 --schedule.max_minutes 3 "
-        "--run-dir runs/a".split()
+        "--run-dir runs/a"
     )
     assert (short.data.source, short.generator.img_resolution) == ("d", 64)
     assert (short.schedule.kimg, short.schedule.max_minutes, short.run_dir) == (7, 3, "runs/a")
@@ -33,12 +37,12 @@ def test_short_names_are_their_long_ones():
 )
 def test_two_names_of_a_setting_with_different_values_are_refused(arguments, names):
     with pytest.raises(ValueError, match=f"{re.escape(names)} are the same setting"):
-        parse_config(arguments.split())
+        parse(arguments)
 
 
 def test_two_names_with_one_value_and_one_name_twice_are_fine():
-    assert parse_config("--kimg 3 --schedule.kimg 3".split()).schedule.kimg == 3
-    assert parse_config("--kimg 3 --kimg 4".split()).schedule.kimg == 4
+    assert parse("--kimg 3 --schedule.kimg 3").schedule.kimg == 3
+    assert parse("--kimg 3 --kimg 4").schedule.kimg == 4
 
 
 @pytest.mark.parametrize(
@@ -76,4 +80,4 @@ def test_the_examples_of_the_help_are_configurations():
     examples = re.findall(r"^  sgxl-t train (.*)$", HELP, re.MULTILINE)
     assert len(examples) == 3
     for example in examples:
-        parse_config(shlex.split(example))
+        parse(example)
