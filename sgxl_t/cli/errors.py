@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from sgxl_t.cli.group import no_such_option
 from sgxl_t.files.memory import is_out_of_device_memory, is_out_of_memory
 from sgxl_t.files.terminal import say
 
@@ -41,6 +42,8 @@ def run(command: Callable[[], Any]) -> int:
     except (KeyboardInterrupt, click.Abort):
         say("interrupted", err=True)
         return INTERRUPTED
+    except click.NoSuchOption as error:
+        return _mistake(no_such_option(error))
     except click.ClickException as error:
         return _mistake(error.format_message())
     except OSError as error:

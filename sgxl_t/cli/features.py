@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from sgxl_t.cli.group import Group
 from sgxl_t.cli.pipes import allow_pipe_option, shard_options
 from sgxl_t.files.lock import lock_in, locked
 from sgxl_t.files.streams import forgiving_streams
@@ -20,7 +21,7 @@ Examples:
 NAMED = ("steps", "seconds", "images_per_second", "accuracy", "retrieval_at_1", "view_match_at_1")
 
 
-@click.group()
+@click.group(cls=Group)
 def features() -> None:
     """Train, list and inspect small feature networks of your own images.
 

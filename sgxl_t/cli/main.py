@@ -12,6 +12,7 @@ import click
 
 import sgxl_t
 from sgxl_t.cli.errors import run, short_of_memory
+from sgxl_t.cli.group import Group
 from sgxl_t.files.memory import MemoryShortError, is_out_of_memory
 from sgxl_t.files.terminal import VisibleFormatter
 
@@ -37,7 +38,7 @@ COMMANDS = {
 """Name to the module that holds the command under the same name, and its line in the help."""
 
 
-class LazyGroup(click.Group):
+class LazyGroup(Group):
     """A group that knows its commands by name and imports one when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:

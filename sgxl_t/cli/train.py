@@ -11,7 +11,7 @@ import click
 )
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def train(arguments: tuple[str, ...]) -> None:
-    """Trains a generator; every key of the configuration is an option (`sgxl-t train --help`)."""
+    """Trains a generator; every key of the configuration is an option (`sgxl-t train --help-all`)."""
     from sgxl_t.training.train import main
 
     main(list(arguments))

@@ -109,10 +109,13 @@ def _train(plan: RunPlan, runtime: Runtime) -> bool:
         return run_stages(plan, runtime)
     from sgxl_t.training.build_trainer import build_trainer
     from sgxl_t.training.checks import open_checked
+    from sgxl_t.training.loop.data import size_notes
 
     config, folder = plan.stages[0].config, plan.folder
     rounds, settings = config.rounds(runtime.world_size), config.network_settings()
     source = open_checked(settings, config.data, config.log, plan.written, folder, runtime)
+    for line in size_notes(source):
+        log.info("%s: %s", config.data.source, line)
     with on_main_process(runtime, folder, "its configuration"):
         if runtime.is_main:
             prepare_folder(folder, plan.written)

@@ -52,6 +52,24 @@ def test_wrong_words_are_one_sentence_and_exit_2(capsys, arguments):
 
 
 @pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["smaple"], "there is no command smaple, did you mean sample?; sgxl-t --help lists them all"),
+        (["\x1b[31m"], "there is no command \\x1b[31m; sgxl-t --help lists them all"),
+        (["--versoin"], "there is no option --versoin, did you mean --version?; sgxl-t --help"),
+        (["sample", "--seds", "3"], "no option --seds, did you mean --seeds?; sgxl-t sample --help lists"),
+        (["sample", "--zzzzz"], "there is no option --zzzzz; sgxl-t sample --help lists them all"),
+        (["features", "trian"], "there is no command trian, did you mean train?; sgxl-t features --help"),
+    ],
+)
+def test_mistyped_commands_and_options_are_told_the_nearest(capsys, arguments, sentence):
+    code, _, err = call(capsys, *arguments)
+    assert (code, err.count("\n")) == (2, 1)
+    assert err.startswith("sgxl-t: ")
+    assert sentence in err
+
+
+@pytest.mark.parametrize(
     ("error", "code", "sentence"),
     [
         (ValueError("two\nlines"), 2, "sgxl-t: two lines\n"),

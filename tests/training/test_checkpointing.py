@@ -236,7 +236,7 @@ def test_mistakes_are_one_sentence(name, value):
 
 def test_the_help_explains_every_choice(capsys):
     with pytest.raises(SystemExit):
-        parse_config(["--help"])
+        parse_config(["--help-all"])
     shown = " ".join(capsys.readouterr().out.split())
     for words in ("--compute.conv", "--compute.filter", "--compute.checkpoint_from", "saves memory"):
         assert words in shown

@@ -9,6 +9,7 @@ import pytest
 from crashes import final_state, finish, start
 from tiny_runs import tiny_run
 
+from sgxl_t.training.loop.trainer import Trainer
 from sgxl_t.training.parallel.exit_codes import USER_ERROR, WRITE_FAILED
 from sgxl_t.training.train import main
 
@@ -97,6 +98,42 @@ def test_a_start_that_fails_leaves_no_folder_behind(settings, tmp_path, tiny_fea
     refused(capsys, tiny_run(tmp_path / "mine", tiny_features, **settings))
     assert (tmp_path / "mine" / "notes.txt").read_text() == "kept"
     assert not (tmp_path / "mine" / ".lock").exists()
+
+
+def fail_at_first_update(monkeypatch, error):
+    def fail(self, batches):
+        raise error
+
+    monkeypatch.setattr(Trainer, "update", fail)
+
+
+@pytest.mark.parametrize("nested", [True, False])
+def test_a_first_update_that_fails_leaves_the_folder_as_it_was(
+    nested, tmp_path, tiny_features, monkeypatch, capsys
+):
+    folder = tmp_path / "runs" / "new" if nested else tmp_path / "mine"
+    if not nested:
+        folder.mkdir()
+        (folder / "notes.txt").write_text("kept")
+    fail_at_first_update(monkeypatch, ValueError("no such update"))
+    refused(capsys, tiny_run(folder, tiny_features))
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ([] if nested else ["mine", "notes.txt"])
+
+
+def test_a_run_whose_next_start_fails_keeps_its_files(tmp_path, tiny_features, monkeypatch, capsys):
+    main(tiny_run(tmp_path, tiny_features))
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    fail_at_first_update(monkeypatch, ValueError("no such update"))
+    refused(capsys, tiny_run(tmp_path, tiny_features, schedule__kimg=1))
+    for path, content in before.items():
+        assert path.read_bytes() == content, path
+
+
+def test_an_interrupted_start_keeps_trained_feature_networks(tmp_path, tiny_features, monkeypatch):
+    fail_at_first_update(monkeypatch, KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        main(tiny_run(tmp_path / "run", tiny_features))
+    assert (tmp_path / "run" / "config.yaml").exists()
 
 
 def test_a_limit_below_what_is_trained_says_so(tmp_path, tiny_features, caplog, capsys):

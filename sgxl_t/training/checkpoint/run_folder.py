@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("sgxl_t")
 
 CONFIG, ENVIRONMENT, STAGES = "config.yaml", "environment.json", "chain.json"
+FIRST = (CONFIG, ENVIRONMENT, STAGES)
+"""Files that a start writes."""
 PARTS = ("checkpoints", "samples", "waiting", "features", "captions", "real_side")
 """Folders inside of a run folder in which files and folders appear whole or not at all."""
 
@@ -35,9 +38,9 @@ PARTS = ("checkpoints", "samples", "waiting", "features", "captions", "real_side
 def held(folder: Path, runtime: Runtime) -> Iterator[None]:
     """The run folder is this run's within the block; LockedError (a ValueError) where another trains there.
 
-    A new folder goes again where the block fails before it has come to more than its first files.
+    Where the block fails before the first update, the folder is left as it was before.
     """
-    new = not folder.exists()
+    before = None
     with ExitStack() as stack:
         with on_main_process(runtime, folder, "its configuration"):
             if runtime.is_main:
@@ -49,26 +52,55 @@ def held(folder: Path, runtime: Runtime) -> Iterator[None]:
                             "wait, stop it, or name another with --run-dir",
                         )
                     )
+                    before = _Before.of(folder)
         try:
             yield
-        except BaseException:
-            if new and runtime.is_main:
+        except BaseException as error:
+            ours = runtime.lock is not None and runtime.lock.lost() is None
+            if before is not None and ours and not runtime.has_trained:
                 with suppress(OSError):
-                    _forget(folder)
+                    before.restore(folder, interrupted=not isinstance(error, Exception))
             raise
         finally:
             runtime.lock = None
 
 
-def _forget(folder: Path) -> None:
-    """Removes what a start writes, unless there is more."""
-    there = [path for path in folder.rglob("*") if not path.is_dir()]
-    if {path.name for path in there} <= {CONFIG, ENVIRONMENT, STAGES, lock_in(folder).name}:
+@dataclass(frozen=True)
+class _Before:
+    """A run folder before a start. names: what was in it. first: contents of the files that every
+    start writes anew."""
+
+    names: frozenset[str]
+    first: dict[str, bytes]
+
+    @classmethod
+    def of(cls, folder: Path) -> _Before:
+        names = frozenset(path.name for path in folder.iterdir())
+        return cls(names, {name: (folder / name).read_bytes() for name in FIRST if (folder / name).is_file()})
+
+    def restore(self, folder: Path, *, interrupted: bool) -> None:
+        """Takes the start back. A run that was there keeps all files, with their contents from before.
+
+        interrupted: by the user, who may want to go on with the feature networks that were trained.
+        """
+        for name, content in self.first.items():
+            if (folder / name).read_bytes() != content:
+                with whole_file(folder / name) as aside:
+                    aside.write_bytes(content)
+        if self.first or (interrupted and _has_more(folder)):
+            return
         for path in folder.iterdir():
-            if path.is_dir():
+            if path.name not in self.names and path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
-            elif path != lock_in(folder):
+            elif path.name not in self.names:
                 path.unlink()
+
+
+def _has_more(folder: Path) -> bool:
+    """Whether there is more than what every start writes."""
+    return any(
+        path.name not in (*FIRST, lock_in(folder).name) and not path.is_dir() for path in folder.rglob("*")
+    )
 
 
 def prepare_folder(folder: Path, written: dict[str, Any]) -> None:

@@ -10,11 +10,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from sgxl_t.files.terminal import say_lines
 from sgxl_t.training.config.config import TrainConfig
 from sgxl_t.training.config.config_words import plain_words
-
-SHORT = {"--data": "--data.source", "--max-minutes": "--schedule.max_minutes"}
-"""Flags that are typed often."""
+from sgxl_t.training.config.short_names import HELP, long_names
 
 
 def preset_path(cond: str) -> Path:
@@ -55,12 +54,16 @@ def parse_config(arguments: list[str] | None = None) -> TrainConfig:
 
     Commands (data.allow_pipe) are allowed by what is typed alone, never by a file: files travel.
     Without `--config`, the small preset of `--cond` on embedded data is the start. `--print_config` prints
-    the merged YAML and exits.
+    the merged YAML and exits, `--help` and `--help-all` the short help or every key.
     """
     from jsonargparse import ArgumentError
 
-    arguments = [_with_underscores(text) for text in (sys.argv[1:] if arguments is None else arguments)]
-    parser = _parser(explained=not {"-h", "--help"}.isdisjoint(arguments))
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not {"-h", "--help"}.isdisjoint(arguments):
+        say_lines(HELP.rstrip())
+        sys.exit(0)
+    arguments = ["--help" if argument == "--help_all" else argument for argument in long_names(arguments)]
+    parser = _parser(explained="--help" in arguments)
     try:
         values = parser.instantiate(parser.parse_args(_preset_arguments(arguments) + arguments))
     except (ArgumentError, TypeError) as error:
@@ -101,15 +104,6 @@ def _checked(values: Any) -> TrainConfig:
     config = TrainConfig(**{name: getattr(values, name) for name in TrainConfig.__dataclass_fields__})
     config.check()
     return config
-
-
-def _with_underscores(argument: str) -> str:
-    """`--run-dir X` is `--run_dir X`, and short names stand for long ones; values stay as they are."""
-    if not argument.startswith("--"):
-        return argument
-    name, equals, value = argument.partition("=")
-    name = SHORT.get(name, name)
-    return "--" + name[2:].replace("-", "_") + equals + value
 
 
 def _one_sentence(message: str) -> str:

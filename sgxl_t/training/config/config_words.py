@@ -11,6 +11,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from sgxl_t.files.terminal import visible
 from sgxl_t.training.config.config import TrainConfig
+from sgxl_t.training.config.short_names import SHORT
 
 KEY = re.compile(r'(?:Parser key|Group) [\'"]([\w.]+)[\'"]')
 VALUE = re.compile(r"(?:Got|Given) value: ?(.*?)(?: Subclass types expect.*)?$")
@@ -98,16 +99,23 @@ def type_of(key: str) -> Any:
 def _unknown_argument(text: str) -> str:
     first = text.split()[0]
     if first.startswith("--"):
-        return _unknown_key(first[2:].partition("=")[0])
+        return _unknown_key(first[2:].partition("=")[0], also=[name[2:] for name in SHORT])
     return f"{_shown(first)} stands alone: settings are given as --a.b.c VALUE"
 
 
-def _unknown_key(key: str) -> str:
-    known = all_keys()
-    near = difflib.get_close_matches(key, known, n=1)
-    last = key.rpartition(".")[2]
-    near = near or [name for name in known if name.rpartition(".")[2] == last][:1]
-    return f"there is no setting {_shown(key)}" + (f", did you mean {near[0]}?" if near else "")
+def _unknown_key(key: str, also: Sequence[str] = ()) -> str:
+    """also: what may stand on the command line beside the keys."""
+    near = _nearest(key, [*also, *all_keys()])
+    return f"there is no setting {_shown(key)}" + (f", did you mean {near}?" if near else "")
+
+
+def _nearest(key: str, known: Sequence[str]) -> str | None:
+    """The key that was meant: as a whole, or by its last name where the groups are left out or wrong."""
+    if near := difflib.get_close_matches(key, known, n=1, cutoff=0.75):
+        return near[0]
+    last = [name.rpartition(".")[2] for name in known]
+    near = difflib.get_close_matches(key.rpartition(".")[2], last, n=1, cutoff=0.75)
+    return known[last.index(near[0])] if near else None
 
 
 def _choices(kind: Any) -> list[str]:

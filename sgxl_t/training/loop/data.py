@@ -11,7 +11,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from sgxl_t.datasets.base import Batch, ImageSource
+from sgxl_t.datasets.base import MAX_RESOLUTION, Batch, ImageSource
+from sgxl_t.datasets.images.listed import ListedSource
 from sgxl_t.datasets.loading.loader import IndexedBatches, batches
 from sgxl_t.datasets.loading.options import BatchOptions
 from sgxl_t.datasets.loading.streaming import StreamBatches
@@ -29,6 +30,9 @@ log = logging.getLogger("sgxl_t")
 
 AHEAD_BYTES = 256 * 2**20
 """Images that the loader processes of one training process hold ready, at most: shared memory is scarce."""
+
+SIZES_LOOKED_AT = 1000
+"""Images whose sizes are looked up where a set is too large to look at all."""
 
 
 def open_data(config: DataConfig, generator: GeneratorConfig) -> ImageSource:
@@ -54,6 +58,41 @@ def open_data(config: DataConfig, generator: GeneratorConfig) -> ImageSource:
     for line in source.rejects.summary():
         log.info("%s: %s", config.source, line)
     return source
+
+
+def size_notes(source: ImageSource) -> list[str]:
+    """A line where images are much larger than a run makes them, and one where it enlarges some of them.
+
+    Nothing where the sizes of the files are not known, as in shards.
+    """
+    sizes = list(source.sizes.elements())
+    if not sizes and isinstance(source, ListedSource):
+        sizes = source.image_sizes(SIZES_LOOKED_AT)
+    if not sizes:
+        return []
+    sizes.sort(key=min)
+    made, lines = source.resolution, []
+    width, height = sizes[len(sizes) // 2]
+    if (fitting := _power_of_two_in(width, height)) > made:
+        about = "" if len(set(sizes)) == 1 else "about "
+        more = f", up to {fitting}" if fitting > 2 * made else ""
+        lines.append(
+            f"pictures are {about}{width} x {height} px, the run makes {made} px: a new run with "
+            f"--resolution {2 * made} shows more of them{more}"
+        )
+    if smaller := sum(min(size) < made for size in sizes):
+        width, height = sizes[0]
+        lines.append(
+            f"{smaller} of {len(sizes)} pictures are smaller than the {made} px that the run makes (the "
+            f"smallest {width} x {height} px) and are enlarged: a new run with --resolution "
+            f"{_power_of_two_in(width, height)} enlarges none"
+        )
+    return lines
+
+
+def _power_of_two_in(width: int, height: int) -> int:
+    """The largest resolution that an image of this size fills."""
+    return min(1 << (min(width, height).bit_length() - 1), MAX_RESOLUTION)
 
 
 def _consent(config: DataConfig) -> Consent:

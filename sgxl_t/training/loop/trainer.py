@@ -82,6 +82,7 @@ class Trainer:
         self._average()
         state.images_seen += self.settings.images
         state.iteration += 1
+        self.runtime.has_trained = True
 
     def _learn(self, network: TrainedNetwork[Any], phase: Phase, batch: MicroBatch) -> Stats:
         """Forward and backward pass of one micro-batch; the graph is gone when it returns."""

@@ -58,6 +58,8 @@ class Runtime:
         self.first_on_machine = self.accelerator.is_local_main_process
         self.lock: Lock | None = None
         """Of the run folder, on the main process."""
+        self.has_trained = False
+        """Whether an update is done; until then the run is only starting."""
         self.mode = self._find_mode()
         self._asked: _Answer | None = None
         if deterministic:
