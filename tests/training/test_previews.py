@@ -4,10 +4,12 @@ import logging
 
 import pytest
 from crashes import assert_same_run
+from launches import torchrun
 from tiny_runs import tiny_run
 
 from sgxl_t.cli.main import main as sgxl_t
 from sgxl_t.model_io.model_folder import read_info
+from sgxl_t.model_io.run_model import model_in
 from sgxl_t.training.loop import preview_clock
 from sgxl_t.training.loop.preview_clock import PreviewClock
 from sgxl_t.training.train import main
@@ -54,6 +56,27 @@ def test_the_next_snapshot_takes_the_place_of_a_preview(tmp_path, tiny_features)
     run = stopped(tmp_path / "run", tiny_features, **LONG)
     main(tiny_run(run, tiny_features))
     assert [path.name for path in (run / "samples").glob("*_*.png")] == ["fakes_000000.016.png"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["ddp", "fsdp"])
+def test_two_processes_make_previews_together(tmp_path, tiny_features, mode):
+    settings = {"schedule__kimg": 0.048, "batch__per_device": 4, "log__track_images": 0}
+    limit = {**settings, **LONG, "schedule__max_minutes": 1e-9}
+    runs = [tmp_path / "with", tmp_path / "without"]
+    for run, minutes in zip(runs, (1e-9, "null"), strict=True):
+        kind = {
+            "deterministic": "true",
+            "schedule__snapshot_kimg": 0.048,
+            "schedule__snapshot_minutes": minutes,
+        }
+        done = torchrun(tiny_run(run, tiny_features, **settings, **kind), mode=mode)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.count("preview in") == (4 if run.name == "with" else 0), "an update later"
+    assert_same_run(*runs)
+    done = torchrun(tiny_run(tmp_path / "cut", tiny_features, **limit), mode=mode)
+    assert "stopped at" in done.stderr, done.stderr
+    assert model_in(tmp_path / "cut") == tmp_path / "cut" / "last"
 
 
 def test_previews_are_spaced_by_time(monkeypatch):
