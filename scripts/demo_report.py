@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sgxl_t.training.callbacks.report import curves, page, picture, table, write_page
+from sgxl_t.training.callbacks.report import curves, figure, page, table, write_page
 from sgxl_t.training.callbacks.stats_file import read_stats
 
 
@@ -19,7 +19,7 @@ def write_demo_report(out: Path, scores: dict[str, Any]) -> Path:
     for kind in ("class", "text"):
         run = out / "runs" / kind
         stats = read_stats(run / "stats.jsonl")
-        content = picture(run / "samples" / "reals.png", "training pictures") + curves(stats)
+        content = figure(run / "samples" / "reals.png", "training pictures") + curves(stats)
         sections.append((f"Training of the {kind} model", content))
     write_page(out / "report.html", page("sgxl_t demonstration", sections))
     return out / "report.html"
@@ -41,7 +41,7 @@ def introduction(scores: dict[str, Any]) -> str:
 def class_section(out: Path, scores: dict[str, Any]) -> str:
     """Grid and figures of the class model."""
     rows = [("read as the requested digit", scores["accuracy"], scores["accuracy_real"])]
-    return picture(out / "class.png", "one row per class, one column per seed") + figures(rows, scores)
+    return figure(out / "class.png", "one row per class, one column per seed") + figures(rows, scores)
 
 
 def text_section(out: Path, scores: dict[str, Any]) -> str:
@@ -52,7 +52,7 @@ def text_section(out: Path, scores: dict[str, Any]) -> str:
     ]
     rows += [(f"{name} as asked, pairs never trained on", v, "") for name, v in scores["held_out"].items()]
     rows.append(("caption retrieved first", scores["retrieval_at_1"], scores["retrieval_at_1_real"]))
-    return picture(out / "text.png", "one row per prompt, one column per seed") + figures(rows, scores)
+    return figure(out / "text.png", "one row per prompt, one column per seed") + figures(rows, scores)
 
 
 def figures(rows: list[tuple[Any, ...]], scores: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from torch import Tensor, nn
 
-from sgxl_t.model_io.published.generator_t import FILTER, TEXT_TOWER
+from sgxl_t.model_io.published.generator_t import FILTER, TEXT_ENCODER
 from sgxl_t.networks.generators.layers_t import TAPS
 
 BACKBONE = "dino.model.model."
@@ -22,7 +22,9 @@ def heads_name_t(official: str) -> str | None:
 def text_tower_from_official_t(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The text tower's tensors under open_clip names; empty for an unconditional generator."""
     return {
-        name.removeprefix(TEXT_TOWER): value for name, value in state.items() if name.startswith(TEXT_TOWER)
+        name.removeprefix(TEXT_ENCODER): value
+        for name, value in state.items()
+        if name.startswith(TEXT_ENCODER)
     }
 
 

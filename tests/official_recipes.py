@@ -13,7 +13,7 @@ import torch
 from official_names_t import official_generator_shapes_t
 from official_pickles import HOOKS, Persistent, official_generator
 
-from sgxl_t.model_io.published.generator_t import TEXT_TOWER
+from sgxl_t.model_io.published.generator_t import TEXT_ENCODER
 
 RELEASE = Path(__file__).parent / "release"
 GROUPS = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set", "_init_args", "_init_kwargs")
@@ -146,8 +146,8 @@ def generator_recipe_t(generator, tower=None, *, how="plain"):
     parameters = {name for name, _ in generator.named_parameters()}
     if tower is not None:
         for name, value in tower.text_tensors().items():
-            shapes[f"{TEXT_TOWER}{name}"] = tuple(value.shape)
-            parameters.add(f"{TEXT_TOWER}{name}")
+            shapes[f"{TEXT_ENCODER}{name}"] = tuple(value.shape)
+            parameters.add(f"{TEXT_ENCODER}{name}")
     root = _node("", how)
     for name, shape in shapes.items():
         node, path = root, ""
@@ -161,7 +161,7 @@ def generator_recipe_t(generator, tower=None, *, how="plain"):
         if name.endswith(".norm"):
             _at(root, name)["attributes"]["num_groups"] = module.num_groups
     if tower is not None:
-        blocks = _at(root, f"{TEXT_TOWER}transformer.resblocks")["modules"]
+        blocks = _at(root, f"{TEXT_ENCODER}transformer.resblocks")["modules"]
         for block in blocks.values():
             block["modules"]["attn"]["attributes"]["num_heads"] = tower.text_config.heads
             block["modules"]["mlp"]["modules"]["gelu"] = {**_node("", how), "class": "QuickGELU"}

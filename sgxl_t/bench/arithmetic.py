@@ -21,7 +21,10 @@ class Work(NamedTuple):
 
 
 def count(forward: Callable[[], Tensor], network: nn.Module | None) -> Work:
-    """Runs `forward` once and counts its convolutions, and the numbers at the borders of the layers."""
+    """Counts the convolutions of one run of `forward`, and what its layers read and write.
+
+    forward: gives a tensor of any shape, which is dropped. network: whose layers; None for an operator.
+    """
     moved = 0
 
     def add(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:

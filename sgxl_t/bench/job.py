@@ -111,8 +111,8 @@ class Job:
         kind = runner_class(variant, self.mode, dtype)
         if kind is None:
             return None
-        form = variant_backend(variant, always=self.case.operator)
-        runner = kind(self.work, self.mode, DTYPES[dtype], self.clock, form)
+        backend = variant_backend(variant, always=self.case.operator)
+        runner = kind(self.work, self.mode, DTYPES[dtype], self.clock, backend)
         label = f"{self.label} {dtype} {variant}"
         try:
             reason = obstacle(variant, runner.device, runner.dtype)

@@ -24,7 +24,7 @@ class Memory(NamedTuple):
 def measure_memory(
     run: Callable[[AbstractContextManager[Any]], Any], constants: Iterable[Tensor], device: torch.device
 ) -> tuple[Any, Memory]:
-    """Result of `run` and its memory. constants: weights and buffers, which are there anyway.
+    """Result of `run` and its memory. constants: weights and buffers of any shape, which are not counted.
 
     run: gets the context in which to run the forward pass; what the backward pass keeps for itself is not
     held between the two.

@@ -50,7 +50,10 @@ class Runner:
         """Milliseconds of the run whose memory was measured, which costs some by itself."""
 
     def run(self, watch: AbstractContextManager[Any] | None = None) -> list[Tensor]:
-        """The result, or the gradients of sum(result * fixed noise). watch: held during the forward pass."""
+        """The result, or the gradients of sum(result * fixed noise), each in the shape of its leaf.
+
+        watch: a context held during the forward pass.
+        """
         with self.backend():
             if self.mode == "forward":
                 with torch.inference_mode(), fixed_weights():
@@ -64,7 +67,7 @@ class Runner:
             return [slope for slope in slopes if slope is not None]
 
     def outputs(self) -> list[Tensor]:
-        """What `run` returns, in float32."""
+        """What `run` returns, in float32 and the same shapes."""
         return [x.float() for x in self.run()]
 
     def time(self, loops: int = 1) -> float:
@@ -78,7 +81,7 @@ class Runner:
                 self.run()
 
     def memory(self) -> tuple[list[Tensor], Memory]:
-        """Outputs and memory of one run, whose time `watched_ms` keeps."""
+        """What `outputs` gives (same shapes), and memory of one run, whose time `watched_ms` keeps."""
         found: list[Tensor] = []
 
         def once(watch: AbstractContextManager[Any]) -> None:
@@ -110,7 +113,7 @@ class GraphRunner(Runner):
     _graph: Callable[[], list[Tensor]] | None = None
 
     def run(self, watch: AbstractContextManager[Any] | None = None) -> list[Tensor]:
-        """The result, in the memory that the graph writes to; `watch` sees nothing of it."""
+        """As `Runner.run`, same shapes, in the memory that the graph writes to; `watch` is not used."""
         if self._graph is None:
             # One block round all calls, so that the values of weights that it reads are kept.
             with fixed_weights() as self._used:

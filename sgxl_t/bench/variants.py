@@ -15,9 +15,9 @@ CUDA_GRAPH = "cuda-graph"
 
 
 def variants(device: torch.device) -> list[str]:
-    """Names that this machine knows, `default` first: a form of the filter, of the convolution, or both."""
-    filters = [form for form in get_args(FilterBackend)[1:] if form != "triton" or device.type == "cuda"]
-    both = [f"{form}+{conv}" for form in filters for conv in get_args(ConvBackend)[1:]]
+    """Names that this machine knows, `default` first: a backend of filter, convolution or both."""
+    filters = [name for name in get_args(FilterBackend)[1:] if name != "triton" or device.type == "cuda"]
+    both = [f"{name}+{conv}" for name in filters for conv in get_args(ConvBackend)[1:]]
     names = [DEFAULT, *get_args(ConvBackend)[1:], *filters, *both]
     return [*names, CUDA_GRAPH] if device.type == "cuda" else names
 
@@ -31,7 +31,7 @@ def variant_backend(name: str, *, always: bool) -> Backend:
 
 
 def obstacle(name: str, device: torch.device, dtype: torch.dtype) -> str | None:
-    """Why the operators would quietly take another form than the variant names; None where they would not."""
+    """Why the operators would silently use another backend than the variant's; None if they would not."""
     if "compiled" in name:
         from sgxl_t.ops.filtered_lrelu.compiled import available
 

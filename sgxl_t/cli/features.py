@@ -1,4 +1,4 @@
-"""`sgxl-t features`: small local feature networks on own pictures."""
+"""`sgxl-t features`: small local feature networks on own images."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NAMED = ("steps", "seconds", "images_per_second", "accuracy", "retrieval_at_1", 
 
 @click.group()
 def features() -> None:
-    """Train, list and inspect small feature networks of your own pictures.
+    """Train, list and inspect small feature networks of your own images.
 
     They are named local:FOLDER wherever a feature network, classifier or CLIP is asked for.
     """
@@ -58,7 +58,7 @@ def train(
     device: str,
     as_json: bool,
 ) -> None:
-    """Train networks on D: classifiers from labels, a CLIP from captions, or from pictures alone."""
+    """Train networks on D: classifiers from labels, a CLIP from captions, or from images alone."""
     from sgxl_t.datasets import open_source
     from sgxl_t.sampling.pipeline import choose_device
     from sgxl_t.training.local_features.config import FeaturesConfig

@@ -45,7 +45,7 @@ Examples:
 )
 @allow_pipe_option
 def info(path: str, as_json: bool, sheet: str | None, examine: int, allow_pipe: bool) -> None:
-    """Says what PATH holds: a model, feature network, run, chain of stages or data set (also digits).
+    """Says what PATH holds: a model, feature network, run, run with stages or data set (also digits).
 
     For shards, all samples are counted and some are decoded for sizes, lengths of captions and reasons of
     rejection. At the end stands what was rejected, repaired, or found and not used.
@@ -191,16 +191,16 @@ def _chain(folder: Path) -> dict[str, Any]:
 
     from sgxl_t.training.progressive.stages_state import draw_stages, read_stages
 
-    chain = read_stages(folder)
-    going = next((stage for stage in chain.stages if stage.state != "finished"), None)
+    stages = read_stages(folder)
+    going = next((stage for stage in stages.stages if stage.state != "finished"), None)
     return {
         "holds": "chain",
         "path": str(folder),
-        "drawing": draw_stages(folder, chain),
+        "drawing": draw_stages(folder, stages),
         "next_stage": "none, all are finished" if going is None else going.title,
         "models": ["best"] if (folder / "best" / "config.json").is_file() else [],
         "model": _taken(folder),
-        "stages": {stage.folder: asdict(stage) for stage in chain.stages},
+        "stages": {stage.folder: asdict(stage) for stage in stages.stages},
     }
 
 
@@ -214,7 +214,7 @@ def _data(path: str, sheet: str | None, examine: int, allow_pipe: bool) -> dict[
     known = any(sign in path for sign in ("digits", "emoji-scenes", "{", "*")) or not is_local(path)
     if not known and not Path(path).exists():
         raise ValueError(f"{path} does not exist: name a model folder, a run folder or a data set")
-    # Captions and labels are the same at every size; a small one keeps the look at the pictures cheap. Broken
+    # Captions and labels are the same at every size; a small one keeps the look at the images cheap. Broken
     # samples are to be shown here, however many there are.
     source = open_source(
         path, resolution=SHEET_SIDE if sheet else 32, reject_limit=1.0, shards=shard_options(allow_pipe)

@@ -1,4 +1,4 @@
-"""`sgxl-t prepare`: pictures of any layout to a StyleGAN zip or webdataset shards."""
+"""`sgxl-t prepare`: images of any layout to a StyleGAN zip or webdataset shards."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Zero-shot COCO, `fid30k_coco64` and `fid30k_coco256`: real pictures, frozen prompts, generated pictures.
+"""Zero-shot COCO, `fid30k_coco64` and `fid30k_coco256`: real images, frozen prompts, generated images.
 
-Protocol (Sauer et al. 2023): all pictures of val2014, centre square, Lanczos to 256 px and from
-those to 64 px; 30,000 prompts drawn with replacement from one caption per picture; psi 1.
+Protocol (Sauer et al. 2023): all images of val2014, centre square, Lanczos to 256 px and from
+those to 64 px; 30,000 prompts drawn with replacement from one caption per image; psi 1.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ from sgxl_t.files.terminal import visible
 from sgxl_t.files.untrusted import Value, parse_json
 from sgxl_t.metrics.distances.clip_score import check_prompts
 from sgxl_t.metrics.features.resize import lanczos_uint8
-from sgxl_t.metrics.features.weights import replacing
 from sgxl_t.metrics.generated import GeneratedImages, shown_size
+from sgxl_t.metrics.results import write_text
 from sgxl_t.ops.random import sample_rng
 
 COCO_METRICS = {"fid30k_coco64": 64, "fid30k_coco256": 256}
 """Name of the metric to its evaluation resolution; the two are never compared."""
 
 STORED = 256
-"""Side of the prepared pictures; smaller ones are made from these."""
+"""Side of the prepared images; smaller ones are made from these."""
 
 MAX_ID = 2**53
-"""Largest number of a picture or caption."""
+"""Largest number of an image or caption."""
 
 COUNT = 30_000
-"""Prompts, and therefore generated pictures."""
+"""Prompts, and therefore generated images."""
 
 FORMAT = "sgxl-t prompts 1"
 REDO = "name another file, which `sgxl-t evaluate --coco CAPTIONS --prompts FILE` then writes anew"
@@ -61,7 +61,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class PromptList:
-    """What the pictures 0, 1, 2, ... are asked to show, and the file it was drawn from."""
+    """What the images 0, 1, 2, ... are asked to show, and the file it was drawn from."""
 
     prompts: tuple[Prompt, ...]
     seed: int
@@ -85,9 +85,9 @@ class PromptList:
 
 
 def draw_prompts(captions: str | Path, *, count: int = COUNT, seed: int = 0) -> PromptList:
-    """Prompts drawn uniformly with replacement from one random caption of every picture.
+    """Prompts drawn uniformly with replacement from one random caption of every image.
 
-    captions: COCO's `captions_val2014.json`. Prompt i depends on seed + i and the caption of a picture on
+    captions: COCO's `captions_val2014.json`. Prompt i depends on seed + i and the caption of an image on
     seed + its id alone, so a longer list begins like a shorter one. ValueError for a file of another kind.
     """
     path = Path(captions)
@@ -121,7 +121,7 @@ def write_prompts(
     }
     rows = [[one.image_id, one.caption_id, one.text] for one in drawn.prompts]
     lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in (header, *rows)]
-    write_whole(target, "".join(lines))
+    write_text(target, "".join(lines))
     return drawn
 
 
@@ -184,10 +184,10 @@ def read_prompts(path: str | Path, *, captions: str | Path | None = None) -> Pro
 
 
 class CocoReal(ImageSource):
-    """The real side at the evaluation resolution, from stored pictures of 256 px by Lanczos."""
+    """The real side at the evaluation resolution, from stored images of 256 px by Lanczos."""
 
     def __init__(self, stored: ImageSource, resolution: int) -> None:
-        """stored: the pictures at 256 px."""
+        """stored: the images at 256 px."""
         if resolution not in COCO_METRICS.values() or stored.resolution != STORED:
             raise ValueError(
                 f"COCO at {resolution} px from pictures of {stored.resolution} px is no known protocol: "
@@ -199,9 +199,11 @@ class CocoReal(ImageSource):
         self.stored = stored
 
     def fingerprint(self) -> str:
+        """Over the stored images and the evaluation resolution; see `ImageSource.fingerprint`."""
         return short_hash("coco", self.resolution, self.stored.fingerprint())
 
     def fingerprint_of_numbered(self) -> str:
+        """See `ImageSource.fingerprint_of_numbered`."""
         return short_hash("coco", self.resolution, self.stored.fingerprint_of_numbered())
 
     def describe(self) -> dict[str, Any]:
@@ -224,8 +226,8 @@ class CocoReal(ImageSource):
 def open_coco(reference: str | Path, resolution: int) -> CocoReal:
     """The real side from the folder val2014, or from the zip that `sgxl-t prepare --resolution 256` made.
 
-    Whole it has 40,504 pictures.
-    ValueError for a zip of other sizes: pictures resized before would make another metric.
+    Whole it has 40,504 images.
+    ValueError for a zip of other sizes: images resized before would make another metric.
     """
     stored = open_source(reference, resolution=STORED)
     if isinstance(stored, ZipSource):
@@ -240,12 +242,12 @@ def open_coco(reference: str | Path, resolution: int) -> CocoReal:
 
 
 class CocoImages:
-    """Generated pictures at the evaluation resolution; larger ones are Lanczos-resized and stay uint8."""
+    """Generated images at the evaluation resolution; larger ones are Lanczos-resized and stay uint8."""
 
     def __init__(self, generated: GeneratedImages, resolution: int, *, upscale: bool = False) -> None:
         """generated: images by sample index. upscale: allow smaller ones, which makes a number of its own.
 
-        ValueError for pictures smaller than the resolution, unless `upscale`.
+        ValueError for images smaller than the resolution, unless `upscale`.
         """
         if min(generated.size) < resolution and not upscale:
             raise ValueError(
@@ -255,7 +257,7 @@ class CocoImages:
         self.generated, self.size = generated, (resolution, resolution)
 
     def check_count(self, count: int) -> None:
-        """Raises ValueError where there are fewer pictures than that."""
+        """Raises ValueError where there are fewer images than that."""
         self.generated.check_count(count)
 
     def images(self, indices: Sequence[int]) -> Tensor:
@@ -263,7 +265,7 @@ class CocoImages:
         return lanczos_uint8(self.generated.images(indices), self.size)
 
     def describe(self) -> dict[str, Any]:
-        """What the pictures say about themselves, and how they were resized."""
+        """What the images say about themselves, and how they were resized."""
         return {
             **self.generated.describe(),
             "fake_resize": describe_resize(self.generated.size[0], self.size[0]),
@@ -271,7 +273,7 @@ class CocoImages:
 
 
 def describe_resize(before: int, after: int) -> str:
-    """How generated pictures come to the evaluation resolution, for records."""
+    """How generated images come to the evaluation resolution, for records."""
     return "none" if before == after else f"lanczos {before} to {after}"
 
 
@@ -318,12 +320,3 @@ def _prompt(row: Value) -> Prompt:
     """One line of a list: two numbers and a text."""
     image, caption, text = row.rows(3) if isinstance(row.raw, list) and len(row.raw) == 3 else (row,) * 3
     return Prompt(image.integer(0, MAX_ID), caption.integer(0, MAX_ID), text.text())
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Writes a text file that appears whole or not at all; ValueError where it cannot be written."""
-    try:
-        with replacing(path) as part:
-            part.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ValueError(f"{path} cannot be written ({error.strerror}): name another file") from error

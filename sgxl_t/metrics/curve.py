@@ -16,11 +16,11 @@ from typing import Any
 
 from torch import Tensor
 
-from sgxl_t.metrics.coco import write_whole
 from sgxl_t.metrics.distances.clip_score import check_prompts
 from sgxl_t.metrics.distances.feature_statistics import FeatureStatistics
 from sgxl_t.metrics.distances.frechet import covariance_root, frechet_from_statistics
 from sgxl_t.metrics.generated import GeneratedImages
+from sgxl_t.metrics.results import write_text
 from sgxl_t.metrics.sampling_rng import per_sample
 
 PSIS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
@@ -134,8 +134,8 @@ def write_curve(
     target = Path(destination)
     if target.suffix.lower() != ".csv":
         raise ValueError(f"{target} does not end in .csv: name it {target.name}.csv")
-    write_whole(target, curve_csv(points, name))
-    write_whole(target.with_suffix(".svg"), curve_svg(points, name))
+    write_text(target, curve_csv(points, name))
+    write_text(target.with_suffix(".svg"), curve_svg(points, name))
 
 
 def curve_csv(points: Sequence[CurvePoint], name: str) -> str:

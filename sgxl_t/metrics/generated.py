@@ -50,7 +50,7 @@ class GeneratorImages:
     another batch size sums are taken in another order, which moves a few values in 100,000 by one.
     class_sampling: "uniform" draws classes evenly (StyleGAN-XL), "dataset" draws the labels of images of
     `source` with replacement (StyleGAN2, 3), "balanced" takes the classes in turn. Text models draw captions
-    of `source` with replacement (StyleGAN-T), unless `captions` gives one for each picture.
+    of `source` with replacement (StyleGAN-T), unless `captions` gives one for each image.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class GeneratorImages:
         return next(self.generator.parameters()).device
 
     def images(self, indices: Sequence[int]) -> Tensor:
-        """uint8 [n, 3, R, R] on the generator's device; NotFiniteError for pictures with NaN."""
+        """uint8 [n, 3, R, R] on the generator's device; NotFiniteError for images with NaN."""
         z = sample_latents(self.seed, indices, self.generator.z_dim).to(self.device)
         with exact(self.device):
             images = images_of(self.generator, self.encoded(indices), z, psi=self.psi)
@@ -144,19 +144,19 @@ class GeneratorImages:
 
 
 class Annotations:
-    """Labels and captions of a data set by index; pictures are decoded only where nothing lists them."""
+    """Labels and captions of a data set by index; images are decoded only where nothing lists them."""
 
     def __init__(self, source: ImageSource) -> None:
         self.source = source
 
     def label(self, index: int) -> int:
-        """Class of a picture."""
+        """Class of an image."""
         label = self._entry(index).label
         assert label is not None
         return label
 
     def caption(self, index: int) -> str:
-        """Caption of a picture."""
+        """Caption of an image."""
         return self._entry(index).caption or ""
 
     def _entry(self, index: int) -> Any:
@@ -191,7 +191,7 @@ def shown_size(size: Size) -> str:
 
 
 def model_hash(folder: str | Path) -> str:
-    """Sixteen hex digits over all files of a model folder that change its pictures."""
+    """Sixteen hex digits over all files of a model folder that change its images."""
     parts = [Path(folder) / name for name in MODEL_FILES]
     files = [path for part in parts for path in (sorted(part.rglob("*")) if part.is_dir() else [part])]
     files = [path for path in files if path.is_file()]

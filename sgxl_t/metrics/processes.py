@@ -18,13 +18,13 @@ WAIT = timedelta(days=1)
 
 
 class NotFiniteError(ValueError):
-    """Generated pictures hold NaN or infinite values, so that no number can be given."""
+    """Generated images hold NaN or infinite values, so that no number can be given."""
 
 
 class Processes:
     """This process among those that measure together; one alone unless a launcher started more.
 
-    Nothing is sent while pictures are made: each process adds up its own share, and all of them meet once at
+    Nothing is sent while images are made: each process adds up its own share, and all of them meet once at
     the end, so none waits for another in between.
     """
 

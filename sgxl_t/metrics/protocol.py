@@ -29,7 +29,7 @@ class MetricSpec:
     """One number and how it is made. Equal specs on equal real data give comparable numbers."""
 
     name: str
-    """Canonical name with the count of generated pictures, such as fid50k_full."""
+    """Canonical name with the count of generated images, such as fid50k_full."""
     reduction: str
     """What turns features into a number: frechet, kid, precision_recall, ..., or a registered metric."""
     extractor: str = ""
@@ -37,9 +37,9 @@ class MetricSpec:
     output: str = ""
     """Which output of the extractor."""
     n_fake: int
-    """Generated pictures."""
+    """Generated images."""
     n_real: int | None = None
-    """Real pictures at most, drawn at random with a fixed seed; None all, 0 none."""
+    """Real images at most, drawn at random with a fixed seed; None all, 0 none."""
     ddof: int = 1
     """Covariances are divided by N - ddof."""
     resolution: int | None = None
@@ -47,12 +47,12 @@ class MetricSpec:
 
     @property
     def needs_real(self) -> bool:
-        """Whether generated pictures are compared with real ones."""
+        """Whether generated images are compared with real ones."""
         return self.n_real != 0
 
     @property
     def needs_generator(self) -> bool:
-        """Whether the generator itself is measured, so that a folder of pictures is not enough."""
+        """Whether the generator itself is measured, so that a folder of images is not enough."""
         return self.reduction in GENERATOR_REDUCTIONS
 
     @property
@@ -84,7 +84,7 @@ class MetricSpec:
 class MetricFamily:
     """All metrics that differ in counts only.
 
-    template: {n} stands for the count of generated pictures, 3 after it for k, {label} for the extractor.
+    template: {n} stands for the count of generated images, 3 after it for k, {label} for the extractor.
     """
 
     template: str
@@ -96,7 +96,7 @@ class MetricFamily:
     resolution: int | None = None
 
     def spec(self, count: int | None = None, label: str = "") -> MetricSpec:
-        """The metric on `count` generated pictures, or on as many as the papers use; label: its extractor."""
+        """The metric on `count` generated images, or on as many as the papers use; label: its extractor."""
         count = self.n_fake if count is None else count
         n_real = self.n_real
         if self.reduction == "cmmd" and n_real is not None:
@@ -182,7 +182,7 @@ def register_metric(
     """Decorator: a function of real and generated features, float32 [N, D] each, becomes the metric `word`.
 
     It is then known with counts (`word2k`) and `_vs_N` wherever metrics are named. extractor, output: whose
-    features. n_real: real pictures at most; None takes all. ValueError for a word that is taken.
+    features. n_real: real images at most; None takes all. ValueError for a word that is taken.
     """
     if word in (*FAMILIES, *GENERIC) or not re.fullmatch(r"[a-z][a-z_]*", word):
         raise ValueError(f"{word!r} is taken or not of small letters and _ alone: choose another name")
@@ -248,8 +248,8 @@ def parse_metric(
     """The metric of a name: fid, fid10k, fid10k_full, kid2k, fd_dinov2_50k, fd2k_random, fd_local:FOLDER.
 
     preset: one of PRESETS. local: folder of the network that fd_local measures with. default_count:
-    generated pictures where the name has no count, instead of the papers'. `_vs_N` at the end takes N real
-    pictures only.
+    generated images where the name has no count, instead of the papers'. `_vs_N` at the end takes N real
+    images only.
     ValueError for other names, for counts below 2, and for fd_local without a folder.
     """
     settings = find_preset(preset)

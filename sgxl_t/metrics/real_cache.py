@@ -30,7 +30,7 @@ from sgxl_t.ops.images import as_rgb
 log = logging.getLogger(__name__)
 
 ORDER_SEED = 0
-"""Seed of the order of real pictures, so that a part of them is the same part in every result."""
+"""Seed of the order of real images, so that a part of them is the same part in every result."""
 
 
 class RealImages:

@@ -19,7 +19,7 @@ from sgxl_t.files.lock import in_turn
 from sgxl_t.files.regular import read_regular
 from sgxl_t.files.terminal import visible
 from sgxl_t.files.untrusted import Value, parse_json
-from sgxl_t.metrics.features.weights import replacing
+from sgxl_t.files.whole import write_whole
 from sgxl_t.metrics.generated import CLASS_SAMPLING
 from sgxl_t.metrics.protocol import GENERATOR_REDUCTIONS
 from sgxl_t.metrics.real_cache import RealImages
@@ -205,7 +205,7 @@ def write_results(path: str | Path, entries: Sequence[ResultEntry]) -> None:
         old = read_results(path) if path.exists() else []
         kept = [entry for entry in old if _identity(entry) not in new]
         lines = [json.dumps(entry, ensure_ascii=False, allow_nan=False) for entry in (*kept, *entries)]
-        _write(path, "\n".join(lines) + "\n")
+        write_text(path, "\n".join(lines) + "\n")
 
 
 def write_csv(path: str | Path, entries: Sequence[ResultEntry]) -> None:
@@ -214,7 +214,7 @@ def write_csv(path: str | Path, entries: Sequence[ResultEntry]) -> None:
     table = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
     table.writeheader()
     table.writerows(entries)
-    _write(Path(path), text.getvalue())
+    write_text(Path(path), text.getvalue())
 
 
 def check_comparable(entries: Sequence[ResultEntry]) -> None:
@@ -327,9 +327,11 @@ def _identity(entry: ResultEntry) -> tuple[Any, ...]:
     return (*(entry[key] for key in IDENTITY), seeds)
 
 
-def _write(path: Path, text: str) -> None:
-    with _errors_in_words(path), replacing(path) as part:
-        part.write_text(text, encoding="utf-8")
+def write_text(path: Path, text: str) -> None:
+    """Writes a file whole or not at all, and its folder; ValueError where that fails."""
+    with _errors_in_words(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, text)
 
 
 @contextmanager

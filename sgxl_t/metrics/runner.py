@@ -113,7 +113,7 @@ def _check_kind(generated: GeneratedImages, spec: MetricSpec) -> None:
 
 
 def _check_size(size: Size, spec: MetricSpec) -> None:
-    """Raises ValueError for pictures that cannot be brought to the size a metric is defined at."""
+    """Raises ValueError for images that cannot be brought to the size a metric is defined at."""
     if spec.resolution is None:
         return
     if size[0] != size[1]:

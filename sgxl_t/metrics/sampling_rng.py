@@ -34,7 +34,7 @@ def device_of(module: nn.Module) -> torch.device:
 
 @contextmanager
 def exact(device: torch.device) -> Iterator[None]:
-    """No gradients, no autocast, no TensorFloat-32: a difference of pictures must not measure rounding."""
+    """No gradients, no autocast, no TensorFloat-32: a difference of images must not measure rounding."""
     with torch.no_grad(), full_precision(torch.empty(0, device=device)):
         yield
 

@@ -30,7 +30,7 @@ class StoredImages:
     """
 
     def __init__(self, path: str | Path, *, seed: int = 0) -> None:
-        """Raises ValueError when there are no pictures or their sizes differ."""
+        """Raises ValueError when there are no images or their sizes differ."""
         self.path, self.seed = Path(path), seed
         self.files = _ImageFiles(self.path)
         sizes = self.files.sizes()
@@ -47,7 +47,7 @@ class StoredImages:
         self.order = torch.randperm(len(self.files.names), generator=rng).tolist()
 
     def check_count(self, count: int) -> None:
-        """Raises ValueError where there are fewer pictures than that."""
+        """Raises ValueError where there are fewer images than that."""
         if len(self.order) < count:
             raise ValueError(
                 f"{self.path} holds {len(self.order)} pictures and {count} are asked for: make more, or name "
@@ -59,7 +59,7 @@ class StoredImages:
         return torch.stack([self.files.read(self.order[index]) for index in indices])
 
     def describe(self) -> dict[str, Any]:
-        """Where the pictures are and their hash."""
+        """Where the images are and their hash."""
         return {
             "model": visible(self.path),
             "model_hash": self.files.fingerprint,
@@ -70,7 +70,7 @@ class StoredImages:
 
 
 class _ImageFiles:
-    """Names, sizes and contents of picture files of a folder or zip; each process opens its own archive."""
+    """Names, sizes and contents of image files of a folder or zip; each process opens its own archive."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.archive, self.rejects = path, None, Rejects()
@@ -93,7 +93,7 @@ class _ImageFiles:
             raise ValueError(f"{path} holds {len(self.names)} pictures: a metric needs at least 2")
 
     def sizes(self) -> dict[tuple[int, int], str]:
-        """Width and height of all pictures, each with the first name that has it."""
+        """Width and height of all images, each with the first name that has it."""
         found: dict[tuple[int, int], str] = {}
         for name in self.names:
             with self._stream(name) as file:

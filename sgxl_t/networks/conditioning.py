@@ -33,7 +33,7 @@ class Conditioning(NamedTuple):
     """For classifier guidance: int64 [N]."""
 
     def rows(self, part: slice | Tensor) -> Conditioning:
-        """The conditions of some of the images."""
+        """The conditions of some of the N images, as `tensor[part]` chooses rows."""
         return rows(self, part)
 
     def to(self, device: torch.device) -> Conditioning:

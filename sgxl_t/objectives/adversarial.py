@@ -59,12 +59,12 @@ def relativistic_loss(better: Sequence[Tensor], worse: Sequence[Tensor]) -> Tens
 
 
 def wide(logits: Tensor) -> Tensor:
-    """Logits in float32; float64 stays."""
+    """Logits of any shape in float32; float64 stays."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def mean_logit(logits: Sequence[Tensor]) -> Tensor:
-    """Mean over all logits of all networks, detached: the reported score."""
+    """Mean over all logits of all networks, a detached float32 scalar: the reported score."""
     return torch.cat([tensor.detach().float().flatten() for tensor in logits]).mean()
 
 

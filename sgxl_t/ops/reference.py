@@ -27,7 +27,7 @@ def upfirdn2d(
     flip_filter: bool = False,
     gain: float = 1,
 ) -> Tensor:
-    """Zero insertion, padding, crop, filter at the full rate, decimation."""
+    """Zero insertion, padding, crop, filter at the full rate, decimation of x [N, C, H, W]."""
     (ux, uy), (dx, dy) = factors(up, "up"), factors(down, "down")
     left, right, top, bottom = parse_padding(padding)
     batch, channels, height, width = x.shape
@@ -54,7 +54,7 @@ def filtered_lrelu(
     b: Tensor | None = None,
     spec: LreluSpec = LreluSpec(),  # noqa: B008 (frozen)
 ) -> Tensor:
-    """Bias, up-sampling, leaky ReLU, gain, clamp, down-sampling, one after the other."""
+    """x [N, C, H, W]: bias b [C], up-sampling, leaky ReLU, gain, clamp, down-sampling in turn."""
     if b is not None:
         x = x + b.to(x.dtype)[None, :, None, None]
     x = upfirdn2d(x, fu, up=spec.up, padding=spec.padding, gain=spec.up**2)
@@ -86,7 +86,8 @@ def modulated_conv_sg3(
     padding: int = 0,
     input_gain: Tensor | None = None,
 ) -> Tensor:
-    """Normalised, modulated and demodulated weight of every sample, then one grouped convolution."""
+    """x [N, I, H, W], weight [O, I, k, k], styles s [N, I]: the weight of every sample normalised, modulated
+    and demodulated, then one grouped convolution."""
     if demodulate:
         weight, s = _unit_power(weight, dims=(1, 2, 3)), _unit_power(s, dims=(0, 1))
     w = _sample_weights(weight, s, demodulate)
@@ -123,7 +124,8 @@ def modulated_conv(
     noise: Tensor | None = None,
     bias: Tensor | None = None,
 ) -> Tensor:
-    """Weight of every sample; zeros, convolution, FIR filter (or FIR filter, strided convolution)."""
+    """x [N, I, H, W], weight [O, I, k, k], styles s [N, I]: the weight of every sample; zeros, convolution,
+    FIR filter (or FIR filter, strided convolution)."""
     up, down, padding = spec.up, spec.down, spec.padding
     w = _sample_weights(weight, s, spec.demodulate)
     if not spec.flip_weight:
@@ -150,7 +152,7 @@ def modulated_conv(
 
 
 def gaussian_blur(x: Tensor, sigma: float) -> Tensor:
-    """One two-dimensional convolution per channel."""
+    """One two-dimensional convolution per channel of x [N, C, H, W]; same shape."""
     radius = math.floor(3 * sigma)
     if radius == 0:
         return x
@@ -161,7 +163,7 @@ def gaussian_blur(x: Tensor, sigma: float) -> Tensor:
 
 
 def diff_augment(x: Tensor, policy: str, draws: dict[str, Tensor]) -> Tensor:
-    """Image by image, with Python loops."""
+    """Images x [N, C, H, W] one by one, with Python loops."""
     images = []
     for n, image in enumerate(x):
         value = {name: draw[n].item() for name, draw in draws.items()}

@@ -83,7 +83,7 @@ class TrainState:
         return max(network.skipped_in_a_row for network in self.networks.values())
 
     def state_dict(self) -> tuple[Tensors, dict[str, Any]]:
-        """Tensors, and counters as JSON values.
+        """Tensors of whole shape by group and name, and counters as JSON values.
 
         All processes call it together: sharded networks are gathered, so that any number of processes in any
         mode can load the result.
@@ -108,7 +108,7 @@ class TrainState:
         }
 
     def load_networks(self, tensors: Tensors) -> None:
-        """Loads networks, optimisers and averages; KeyError, RuntimeError or ValueError if they differ."""
+        """Loads networks, optimizers, ema; KeyError, RuntimeError or ValueError for other names or shapes."""
         self.ema.network.load_state_dict(tensors["ema"])
         self.features.load_projection_state(tensors["projection"])
         for name, network in self.networks.items():

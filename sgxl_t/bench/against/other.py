@@ -104,7 +104,7 @@ class OtherRunner:
         """As of a `Runner`."""
 
     def memory(self) -> tuple[list[Tensor], Memory]:
-        """Outputs and memory of its first run."""
+        """Outputs (shapes as of `Runner.run`), on our device, and memory of its first run."""
         with tempfile.TemporaryDirectory() as folder:
             file = str(Path(folder) / "outputs.pt")
             answer = self.other.ask(do="prepare", key=self.key, file=file, **self.request)

@@ -59,7 +59,10 @@ def reference_operators() -> Iterator[None]:
 
 @contextmanager
 def exchanged(places: Iterable[tuple[ModuleType | type, str, Callable[..., Tensor]]]) -> Iterator[None]:
-    """Inside, the functions of modules and classes at these places are others."""
+    """Context in which functions are replaced: per (module or class, name, the function to use instead).
+
+    The function must keep the signature and shapes of the one it replaces.
+    """
     places = list(places)
     originals = [(owner, name, vars(owner)[name]) for owner, name, _ in places]
     try:

@@ -65,7 +65,7 @@ def filter_gflop(spec: LayerSpec, channels: int, batch: int) -> float:
 
 
 def layer_of(wanted: tuple[int, int, int], channels: int) -> LayerSpec:
-    """The layer of the ImageNet chain with these sides, with as many channels as asked."""
+    """The layer of the ImageNet stages with these resolutions, with as many channels as asked."""
     stem, head = all_layers(model_config(FIR_MODEL))
     for spec in stem + head:
         if sizes(spec) == wanted and not spec.is_torgb and not spec.is_critically_sampled:
@@ -158,7 +158,7 @@ def layer_workload(wanted: tuple[int, int, int], channels: int, batch: int, devi
 
 
 def generator_workload(model: str, batch: int, device: torch.device) -> Workload:
-    """A whole generator: latents and conditions to pictures."""
+    """A whole generator: latents and conditions to images."""
     condition = CLASSES if model.startswith("sgxl") else TEXT
     generator = build_generator(model, condition, seed=0)
     _liven(generator)

@@ -48,7 +48,7 @@ class LayerParts:
         self._calls["whole"] = self._whole
 
     def run(self, part: str, backend: Backend) -> Tensor:
-        """One of PARTS in a backend, as sampling mode runs it: nothing recorded, values kept."""
+        """One of PARTS as sampling runs it, without autograd and with cached weights: [N, C, H, W]."""
         with torch.inference_mode(), fixed_weights(), backend():
             return self._calls[part]()
 

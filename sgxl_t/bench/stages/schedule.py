@@ -13,7 +13,7 @@ Cost = tuple[object, ...]
 
 @dataclass(frozen=True)
 class GrowthStage:
-    """One network of the chain: what it keeps of the one before, and what it adds."""
+    """One network of the stages: what it keeps of the one before, and what it adds."""
 
     resolution: int
     kept: list[LayerSpec]

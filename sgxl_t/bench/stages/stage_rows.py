@@ -50,7 +50,7 @@ class StageRow:
     kind: str
     """layer (one of each sort), stage (what it adds, ToRGB included) or network (all its layers)."""
     resolution: int
-    """Side of the pictures of the first network that has it."""
+    """Side of the images of the first network that has it."""
     layer: str
     """Name of the first layer of its sort; empty for sums."""
     layers: int

@@ -27,7 +27,7 @@ from sgxl_t.networks.generators.schedule_xl import LayerSpec
 def measure_stages(request: BenchRequest, tell: Callable[[str], None]) -> Iterator[StageRow]:
     """Rows of distinct layers as they are measured, then those of every stage and every whole network.
 
-    tell: gets one sentence for every form that could not run.
+    tell: gets one sentence for every backend that could not run.
     """
     assert request.stages is not None
     config, stages = model_config(request.stages), stages_of(request.stages)
@@ -61,7 +61,7 @@ def _sums(
 
 
 def _runs(name: str, dtype: str, request: BenchRequest, tell: Callable[[str], None]) -> bool:
-    """Whether a form is one of its own in that dtype and on that device."""
+    """Whether a backend is one of its own in that dtype and on that device."""
     if runner_class(name, "forward", dtype) is None:
         return False
     reason = obstacle(name, torch.device(request.device), DTYPES[dtype])

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 SEED_STEP = 2**32
-"""Distance of the seeds of repeats; picture i has seed + i, so near seeds would share most pictures."""
+"""Distance of the seeds of repeats; image i has seed + i, so near seeds would share most images."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ from sgxl_t.sampling.prompt_file import read_prompts
 
 @dataclass(frozen=True)
 class Prompts:
-    """One prompt per generated picture, and the hash that results state."""
+    """One prompt per generated image, and the hash that results state."""
 
     texts: list[str]
     hash: str
@@ -38,9 +38,9 @@ def coco_list(options: EvaluateOptions, processes: Processes, at_least: int = 0)
 def prompts_of(
     options: EvaluateOptions, specs: Sequence[MetricSpec], processes: Processes, *, any_model: bool
 ) -> Prompts | None:
-    """The prompts, one per picture; None where captions of the data serve.
+    """The prompts, one per image; None where captions of the data serve.
 
-    any_model: whether pictures are made here. ValueError for lists that cannot serve, and where pictures are
+    any_model: whether images are made here. ValueError for lists that cannot serve, and where images are
     made for a metric of COCO without a list of its captions.
     """
     path = options.prompts

@@ -1,4 +1,4 @@
-"""What `sgxl-t evaluate` was asked for, opened and checked before the first picture is made."""
+"""What `sgxl-t evaluate` was asked for, opened and checked before the first image is made."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ from sgxl_t.sampling.sample_spec import check_seeds, parse_psis
 
 RESULTS = (".jsonl", ".json")
 CAPTIONS_READ = 64
-"""Captions looked at for their length where each costs a picture to be read."""
+"""Captions looked at for their length where each costs an image to be read."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class Request:
         check_comparable([*self.known, *planned])
 
     def summary(self) -> list[str]:
-        """What was rejected, not used or repaired of pictures and data, a line each."""
+        """What was rejected, not used or repaired of images and data, a line each."""
         stored = [target for target in self.targets if isinstance(target, StoredImages)]
         lines = [f"{one.path}: {line}" for one in stored for line in one.files.rejects.summary()]
         return [visible(line) for line in (*lines, *self.data.summary())]
@@ -211,7 +211,7 @@ def check_outputs(options: EvaluateOptions) -> None:
 
 
 def open_request(options: EvaluateOptions, processes: Processes) -> Request:
-    """Opens models, pictures and results; ValueError in one sentence for whatever cannot be measured."""
+    """Opens models, images and results; ValueError in one sentence for whatever cannot be measured."""
     _check_values(options)
     named = [name for name in options.targets if not _is_results(name)]
     paths = [str(model_in(name, quiet=not processes.is_main)) for name in named]
@@ -228,7 +228,7 @@ def open_request(options: EvaluateOptions, processes: Processes) -> Request:
             f"--{'prompts' if options.coco is None else 'coco'} gives prompts and none of what is "
             "measured is a text model: leave it out"
         )
-    _check_pictures(options, psis, paths)
+    _check_images(options, psis, paths)
     return Request(
         options=options,
         targets=targets,
@@ -284,7 +284,7 @@ def _is_results(name: str) -> bool:
     return Path(name).suffix in RESULTS and Path(name).is_file()
 
 
-def _is_pictures(name: str) -> bool:
+def _is_images(name: str) -> bool:
     path = Path(name)
     return (path.is_dir() and not (path / "config.json").is_file()) or (
         path.is_file() and path.suffix == ".zip"
@@ -292,7 +292,7 @@ def _is_pictures(name: str) -> bool:
 
 
 def _open_target(name: str) -> Target:
-    if _is_pictures(name):
+    if _is_images(name):
         return StoredImages(name)
     folder = Path(name) if Path(name).exists() else hub_folder(name)
     generator, condition, _ = load_model(folder)
@@ -305,12 +305,12 @@ def _psis(options: EvaluateOptions) -> list[float]:
     return parse_psis(options.psi or "1")
 
 
-def _check_pictures(options: EvaluateOptions, psis: list[float], paths: Sequence[str]) -> None:
-    """Raises ValueError where pictures are given together with options that only models have."""
-    pictures = [name for name in paths if _is_pictures(name)]
-    if pictures and (psis != [1.0] or options.repeats > 1):
+def _check_images(options: EvaluateOptions, psis: list[float], paths: Sequence[str]) -> None:
+    """Raises ValueError where images are given together with options that only models have."""
+    images = [name for name in paths if _is_images(name)]
+    if images and (psis != [1.0] or options.repeats > 1):
         raise ValueError(
-            f"{pictures[0]} holds pictures, which have no psi and no seeds: leave both options out"
+            f"{images[0]} holds pictures, which have no psi and no seeds: leave both options out"
         )
 
 

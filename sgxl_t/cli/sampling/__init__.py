@@ -1,1 +1,1 @@
-"""`sgxl-t sample` and `sgxl-t interpolate`: from prompts and options to files of pictures."""
+"""`sgxl-t sample` and `sgxl-t interpolate`: from prompts and options to files of images."""

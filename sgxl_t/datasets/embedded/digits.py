@@ -43,6 +43,7 @@ class Digits(ImageSource):
         return Sample(self._images[index], label, f"the digit {WORDS[label]}")
 
     def fingerprint(self) -> str:
+        """Over the settings and all stored digits; see `ImageSource.fingerprint`."""
         return self._fingerprint
 
 

@@ -95,6 +95,7 @@ class EmojiScenes(ImageSource):
         )
 
     def fingerprint(self) -> str:
+        """Over the settings and the sheet of sprites; see `ImageSource.fingerprint`."""
         sheet = files("sgxl_t.datasets.embedded").joinpath("assets/sprites.png").read_bytes()
         return short_hash(
             "emoji-scenes", VERSION, self.subset, self.split, self.seed, self.resolution, self.mirror, sheet

@@ -73,6 +73,7 @@ class ListedSource(ImageSource):
         return short_hash(CONTENT_VERSION, *notes, *self._content())
 
     def fingerprint(self) -> str:
+        """See `ImageSource.fingerprint`."""
         return short_hash(self.resolution, self.mirror, self.class_names, self._content_hash)
 
     def image_sizes(self, examine: int) -> list[tuple[int, int]]:
@@ -89,6 +90,7 @@ class ListedSource(ImageSource):
         return found
 
     def label_counts(self) -> dict[int, int] | None:
+        """Counted from the list of entries, without reading images; see `ImageSource.label_counts`."""
         return dict(Counter(entry.label for entry in self.entries if entry.label is not None))
 
     def _count(self) -> int:

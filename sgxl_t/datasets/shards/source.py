@@ -145,6 +145,7 @@ class ShardSource(StreamSource):
             )
 
     def fingerprint(self) -> str:
+        """Also over the filter and the caption fields, where given; see `ImageSource.fingerprint`."""
         chosen = [part for part in (self.options.filter, self.options.caption_fields) if part]
         return short_hash(self.resolution, self.mirror, self.class_names, self._content_hash, *chosen)
 

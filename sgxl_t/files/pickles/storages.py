@@ -139,7 +139,7 @@ def _name(module: str, name: str) -> Named:
 
 
 def tensor(source: Any, offset: Any, shape: Any, stride: Any, *_: Any) -> StoredTensor:
-    """A view as `torch._utils._rebuild_tensor_v2` describes it, held against its storage."""
+    """A view as `torch._utils._rebuild_tensor_v2` describes it: its shape, within its storage."""
     if isinstance(source, PickledObject) and source.problem:
         raise RefusedError(source.problem)
     if not isinstance(source, Storage) or type(offset) is not int or offset < 0:

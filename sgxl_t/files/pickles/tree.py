@@ -80,7 +80,7 @@ class Module:
         return Module(self.children().get(name), f"{self.where}.{name}")
 
     def own_tensors(self) -> dict[str, StoredTensor]:
-        """Parameters and buffers; those that are none, or that state dicts leave out, are not among them."""
+        """Parameters and buffers of any shape by name, without those that are None or not persistent."""
         left_out = self.state.get("_non_persistent_buffers_set", set())
         if not isinstance(left_out, set):
             raise RefusedError(
@@ -101,7 +101,7 @@ class Module:
 
 
 def tensors_of(module: Module, *, limit: int) -> dict[str, StoredTensor]:
-    """All tensors of a module and the modules inside it, by dotted name.
+    """All tensors of a module and the modules inside it, of any shape, by dotted name.
 
     limit: bytes they may have together, normally those of the file, so that a storage that is named again
     and again cannot grow.

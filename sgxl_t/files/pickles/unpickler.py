@@ -128,25 +128,31 @@ class DataUnpickler(pickle._Unpickler):
         self.budget.charge(sys.getsizeof(value) + getattr(value, "weight", 0))
 
     def load_reduce(self) -> None:
+        """REDUCE: a call of what is below the tuple of its arguments, by `_call`."""
         arguments = self.stack.pop()
         self.stack[-1] = self._call(self.stack[-1], arguments)
 
     def load_newobj(self) -> None:
+        """NEWOBJ: a new object, made like a call."""
         self.load_reduce()
 
     def load_newobj_ex(self) -> None:
+        """NEWOBJ_EX: like NEWOBJ, with its keyword arguments dropped."""
         self.stack.pop()
         self.load_reduce()
 
     def load_inst(self) -> None:
+        """INST: a call of a name that is written as two lines, with the arguments since the mark."""
         module, name = (self.readline()[:-1].decode("ascii") for _ in range(2))
         self.append(self._call(self.find_class(module, name), tuple(self.pop_mark())))
 
     def load_obj(self) -> None:
+        """OBJ: a call of the first object since the mark with the others."""
         function, *arguments = self.pop_mark()
         self.append(self._call(function, tuple(arguments)))
 
     def load_build(self) -> None:
+        """BUILD: gives an object its state, as data."""
         state = self.stack.pop()
         target = self.stack[-1]
         if isinstance(target, PickledObject):
@@ -165,14 +171,17 @@ class DataUnpickler(pickle._Unpickler):
             )
 
     def load_setitems(self) -> None:
+        """SETITEMS: fills a dict with the pairs since the mark."""
         items = self.pop_mark()
         self._fill(self.stack[-1], items)
 
     def load_setitem(self) -> None:
+        """SETITEM: fills a dict with one pair."""
         value, key = self.stack.pop(), self.stack.pop()
         self._fill(self.stack[-1], [key, value])
 
     def load_dict(self) -> None:
+        """DICT: a new dict of the pairs since the mark."""
         items = self.pop_mark()
         self.append({})
         self._fill(self.stack[-1], items)
@@ -182,22 +191,27 @@ class DataUnpickler(pickle._Unpickler):
             self.stack[-1].extend(items)
 
     def load_appends(self) -> None:
+        """APPENDS: extends a list by the items since the mark."""
         self._extend(self.pop_mark())
 
     def load_append(self) -> None:
+        """APPEND: extends a list by one item."""
         item = self.stack.pop()
         self._extend([item])
 
     def load_empty_set(self) -> None:
+        """EMPTY_SET: a new set, charged to the budget."""
         self.append(set())
         self._pay(self.stack[-1])
 
     def load_additems(self) -> None:
+        """ADDITEMS: adds to a set those items since the mark that are plain keys."""
         items = self.pop_mark()
         if isinstance(self.stack[-1], set):
             self.stack[-1].update(filter(plain_key, items))
 
     def load_frozenset(self) -> None:
+        """FROZENSET: a frozenset of those items since the mark that are plain keys."""
         self.append(frozenset(filter(plain_key, self.pop_mark())))
         self._pay(self.stack[-1])
 
@@ -220,9 +234,11 @@ class DataUnpickler(pickle._Unpickler):
         self._pay(self.stack[-1])
 
     def load_binbytes(self) -> None:
+        """BINBYTES: bytes with a length of 4 bytes."""
         self._bytes(struct.unpack("<I", self.read(4))[0])
 
     def load_binbytes8(self) -> None:
+        """BINBYTES8: bytes with a length of 8 bytes."""
         self._bytes(struct.unpack("<Q", self.read(8))[0])
 
     def _text(self, size: int, encoding: str = "utf-8") -> None:
@@ -234,16 +250,20 @@ class DataUnpickler(pickle._Unpickler):
         self._pay(self.stack[-1])
 
     def load_binstring(self) -> None:
+        """BINSTRING: a Latin-1 string with a length of 4 bytes."""
         (size,) = struct.unpack("<I", self.read(4))
         self._text(size, "latin1")
 
     def load_short_binunicode(self) -> None:
+        """SHORT_BINUNICODE: a string with a length of 1 byte."""
         self._text(self.read(1)[0])
 
     def load_binunicode(self) -> None:
+        """BINUNICODE: a string with a length of 4 bytes."""
         self._text(struct.unpack("<I", self.read(4))[0])
 
     def load_binunicode8(self) -> None:
+        """BINUNICODE8: a string with a length of 8 bytes."""
         self._text(struct.unpack("<Q", self.read(8))[0])
 
     def _number(self, size: int) -> None:
@@ -255,12 +275,15 @@ class DataUnpickler(pickle._Unpickler):
         self._pay(self.stack[-1])
 
     def load_long1(self) -> None:
+        """LONG1: an integer with a length of 1 byte."""
         self._number(self.read(1)[0])
 
     def load_long4(self) -> None:
+        """LONG4: an integer with a length of 4 bytes."""
         self._number(struct.unpack("<I", self.read(4))[0])
 
     def load_frame(self) -> None:
+        """FRAME: refused before it is read when it is larger than a text may be or than what is left."""
         (size,) = struct.unpack("<Q", self.read(8))
         if size > min(MAX_TEXT_BYTES, self.reader.left):
             if size > MAX_TEXT_BYTES:
@@ -270,12 +293,14 @@ class DataUnpickler(pickle._Unpickler):
         self._unframer.load_frame(size)
 
     def load_put(self) -> None:
+        """PUT: remembers the top of the stack under a number, which must be small enough."""
         slot = int(self.readline()[:-1])
         if not 0 <= slot < 1 << MAX_KEY_BITS:
             raise pickle.UnpicklingError("a place of no object")
         self.memo[slot] = self.stack[-1]
 
     def load_buffer(self) -> None:
+        """NEXT_BUFFER: an object that says that its data lies outside the file."""
         self.append(PickledObject("buffer", problem="refers to a buffer outside the file"))
 
     def load_readonly(self) -> None:

@@ -1,4 +1,4 @@
-"""CLIP score: does the picture show its prompt? (Hessel et al. 2021; Sauer et al. 2023)"""
+"""CLIP score: does the image show its prompt? (Hessel et al. 2021; Sauer et al. 2023)"""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sgxl_t.networks.text.clip import ClipModel
 from sgxl_t.networks.text.open_clip_model import OpenClipModel, check_open_clip
 
 DEFAULT_CLIP = "open_clip:ViT-g-14/laion2b_s12b_b42k"
-"""What StyleGAN-T reports: 1024 numbers, pictures of 224 px, captions of 77 tokens."""
+"""What StyleGAN-T reports: 1024 numbers, images of 224 px, captions of 77 tokens."""
 
 CACHE_ENTRIES = 100_000
 
@@ -125,10 +125,10 @@ def clip_score(
     count: int | None = None,
     batch_size: int = 32,
 ) -> float:
-    """Mean cosine of the pictures 0 to count - 1 and their prompts, one number and the same on every process.
+    """Mean cosine of the images 0 to count - 1 and their prompts, one number and the same on every process.
 
-    prompts[i] is what picture i was made from; count: all prompts when None. ValueError for fewer prompts
-    than pictures.
+    prompts[i] is what image i was made from; count: all prompts when None. ValueError for fewer prompts
+    than images.
     """
     count = len(prompts) if count is None else count
     check_prompts(prompts, count)
@@ -141,7 +141,7 @@ def clip_score(
 
 
 def check_prompts(prompts: Sized, count: int) -> None:
-    """ValueError where there are fewer prompts than pictures asked for."""
+    """ValueError where there are fewer prompts than images asked for."""
     if len(prompts) < count:
         raise ValueError(
             f"the list has {len(prompts)} prompts and {count} pictures are asked for: make a longer list or "

@@ -1,4 +1,4 @@
-"""EQ-T: does the picture move with the input? (Karras et al. 2021, "Alias-Free GAN", section 3)"""
+"""EQ-T: does the image move with the input? (Karras et al. 2021, "Alias-Free GAN", section 3)"""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def eqt(
 ) -> float:
     """Translation equivariance in dB, higher is better: `eqt50k_int`, or `eqt50k_frac` with `fractional`.
 
-    A picture shifted after generation is compared with the picture of the shifted input. Squared errors over
-    the valid regions of all samples are pooled before the one logarithm. Pictures are float32 at psi 1 with
+    An image shifted after generation is compared with the image of the shifted input. Squared errors over
+    the valid regions of all samples are pooled before the one logarithm. Images are float32 at psi 1 with
     constant noise, neither clamped nor quantised.
     generator: needs an input transform, as the stylegan3 family has; ValueError otherwise.
     fractional: shifts of any size, the reference moved by Lanczos-3, instead of whole pixels.
@@ -70,7 +70,7 @@ def eqt(
 
 
 def input_of(generator: nn.Module) -> nn.Module:
-    """The module whose `transform` moves the whole picture; ValueError where there is none."""
+    """The module whose `transform` moves the whole image; ValueError where there is none."""
     family = getattr(getattr(generator, "config", None), "family", "stylegan3")
     input_layer = getattr(getattr(generator, "synthesis", None), "input", None)
     if family != "stylegan3" or not isinstance(getattr(input_layer, "transform", None), Tensor):

@@ -12,7 +12,7 @@ def inception_score(logits: Any, *, splits: int = 10) -> tuple[float, float]:
     """Inception score (Salimans et al. 2016, section 4): mean and population standard deviation over splits.
 
     logits: array or tensor [N, C], for the paper's network C = 1008 and without the output bias. Split i
-    holds the rows from i N / splits up to (i + 1) N / splits, so pictures made class by class must be
+    holds the rows from i N / splits up to (i + 1) N / splits, so images made class by class must be
     shuffled first. Each score is exp(mean KL(p || mean p)), from 1 to C, in float64.
     Raises ValueError for values that are not finite and for fewer than 2 rows or fewer rows than splits.
     """

@@ -47,7 +47,7 @@ class Lpips(nn.Module):
             self.register_buffer(name, values, persistent=False)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """Distances [N] of pictures x and y [N, 3, H, W] in [0, 255], at least 16 px each way.
+        """Distances [N] of images x and y [N, 3, H, W] in [0, 255], at least 16 px each way.
 
         Per tapped layer: features of unit length, squared difference weighted by channel, mean over places.
         """
@@ -104,5 +104,5 @@ def load_lpips(path: str | Path | None = None) -> Lpips:
 
 
 def _normalisation() -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation [3, 1, 1] that VGG16 was trained with, of pictures in [0, 1]."""
+    """Mean and standard deviation [3, 1, 1] that VGG16 was trained with, of images in [0, 1]."""
     return torch.tensor(IMAGENET_MEAN).view(3, 1, 1), torch.tensor(IMAGENET_STD).view(3, 1, 1)

@@ -90,12 +90,13 @@ class Normalise(nn.Module):
         self.register_buffer("std", 255 * torch.tensor(std).view(3, 1, 1), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x [N, 3, H, W] in [0, 255] -> (x - mean) / std, float32, of the same shape."""
         return (x - self.mean) / self.std
 
 
 @contextmanager
 def full_precision(x: Tensor) -> Iterator[None]:
-    """Context in which operations on the device of x are exact to float32: no autocast, no TF32."""
+    """Context without autocast and TF32 on the device of x, whose shape does not matter."""
     with ExitStack() as stack:
         stack.enter_context(own_precision(x))
         for switch in _FP32_SWITCHES:

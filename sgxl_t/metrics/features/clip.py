@@ -30,7 +30,7 @@ class ClipExtractor(Extractor):
     """
 
     def __init__(self, name: str, tower: Any) -> None:
-        """tower: takes normalised pictures of `image_size` and projects by `proj`, as open_clip's do."""
+        """tower: takes normalised images of `image_size` and projects by `proj`, as open_clip's do."""
         known = KNOWN[name]
         super().__init__(name, known.outputs, known.preprocessing)
         (self.output,) = known.outputs
@@ -42,13 +42,14 @@ class ClipExtractor(Extractor):
         self.normalise = Normalise(CLIP_MEAN, CLIP_STD)
 
     def features(self, images: Tensor) -> dict[str, Tensor]:
+        """images uint8 [N, 3, H, W] -> the one output, float32 [N, D], of length one for `unit`."""
         resize = bicubic_antialias if self.output == "unit" else bicubic_uint8
         vectors = self.tower(self.normalise(resize(images, self.resolution).float()))
         return {self.output: F.normalize(vectors, dim=1) if self.output == "unit" else vectors}
 
 
 def load_clip_extractor(name: str, source: WeightsFile | None) -> Extractor:
-    """One of the CLIPs of KNOWN, from a file or from the hub. The file may hold the text tower too."""
+    """One of the CLIPs of KNOWN, from a file or from the hub. The file may hold the text encoder too."""
     model_name, _, tag = KNOWN[name].reference.rpartition("/")
     if source is not None:
         config: Any = open_clip.get_model_config(model_name)
@@ -66,5 +67,5 @@ def load_clip_extractor(name: str, source: WeightsFile | None) -> Extractor:
 
 
 def visual_tensors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of the image tower, named as in it, out of those of a whole CLIP."""
+    """Of a whole CLIP's tensors those of the image tower, under its own names; shapes stay."""
     return {name.removeprefix(PREFIX): value for name, value in tensors.items() if name.startswith(PREFIX)}

@@ -36,6 +36,7 @@ class DinoV2Extractor(Extractor):
         self.normalise = Normalise(IMAGENET_MEAN, IMAGENET_STD)
 
     def features(self, images: Tensor) -> dict[str, Tensor]:
+        """images uint8 [N, 3, H, W] -> class_token float32 [N, 1024]."""
         x = self.normalise(bicubic_antialias(images, self.resolution))
         return {"class_token": self.network.forward_features(x)[:, 0]}
 

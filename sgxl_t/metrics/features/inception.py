@@ -65,6 +65,7 @@ class FIDInception(nn.Module):
         self.fc = whole.fc if classifier else None
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """x float32 [N, 3, 299, 299] in [-1, 1) -> the outputs by name; see the class."""
         for name in _TO_SPATIAL:
             x = self.get_submodule(name)(x)
         spatial = x[:, :SPATIAL_CHANNELS].flatten(1)
@@ -89,6 +90,7 @@ class InceptionExtractor(Extractor):
         self.network = network.to(memory_format=torch.channels_last)  # halves the time on CPUs
 
     def features(self, images: Tensor) -> dict[str, Tensor]:
+        """images uint8 [N, 3, H, W] -> the asked outputs of `FIDInception`, float32 [N, D] each."""
         if self.name == "inception_clean":
             x = bicubic_antialias(images, RESOLUTION).clamp(0, 255)
         else:
@@ -132,7 +134,7 @@ def hash_uniform(seed: int, count: int) -> np.ndarray:
 
 
 def hash_weights(network: nn.Module) -> dict[str, Tensor]:
-    """Pseudo weights of convolutions, batch norms and one classifier `fc`, float32, made from their names.
+    """Pseudo weights of convolutions, batch norms and a classifier `fc`, float32, from names and shapes.
 
     Seeded by the CRC-32 of each name. Convolutions and the classifier keep the variance of their input;
     means, gains and offsets are spread a little, so that every mistake in using them shows.

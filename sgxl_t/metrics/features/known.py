@@ -1,4 +1,4 @@
-"""The named extractors: what each gives, how it reads pictures, and which weights it needs."""
+"""The named extractors: what each gives, how it reads images, and which weights it needs."""
 
 from __future__ import annotations
 

@@ -24,6 +24,7 @@ class NetworkExtractor(Extractor):
         self.network: FeatureNetwork = network
 
     def features(self, images: Tensor) -> dict[str, Tensor]:
+        """images uint8 [N, 3, H, W] -> pooled float32 [N, D]; resized where the network asks for a size."""
         size = self.network.input_size
         x = images.float() if size is None else bicubic_antialias(images, size).clamp(0, 255)
         return {"pooled": self.network.pooled(x / 255)}

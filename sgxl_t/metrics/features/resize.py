@@ -41,7 +41,7 @@ def _positions(length: int, count: int, device: torch.device) -> tuple[Tensor, T
 def bicubic_antialias(images: Tensor, size: TargetSize) -> Tensor:
     """images [N, C, H, W], bytes or floats -> float32 [N, C, *size] by antialiased bicubic (a = -0.5).
 
-    As Pillow's BICUBIC on float pictures, and JAX's. Nothing is rounded or clipped: values may overshoot the
+    As Pillow's BICUBIC on float images, and JAX's. Nothing is rounded or clipped: values may overshoot the
     range of the input.
     """
     height, width = _pair(size)
@@ -59,7 +59,7 @@ def bicubic_uint8(images: Tensor, size: TargetSize) -> Tensor:
 def lanczos_uint8(images: Tensor, size: TargetSize) -> Tensor:
     """images uint8 [N, C, H, W] -> uint8 [N, C, *size], exactly Pillow's LANCZOS; on the CPU inside.
 
-    Data sets are prepared with it, and so are generated pictures that are measured at a smaller size.
+    Data sets are prepared with it, and so are generated images that are measured at a smaller size.
     """
     return _pillow(images, size, Image.Resampling.LANCZOS)
 
@@ -70,7 +70,7 @@ def _pillow(images: Tensor, size: TargetSize, method: Image.Resampling) -> Tenso
         raise ValueError(f"images of {images.dtype} were given: Pillow's resizing takes uint8 in [0, 255]")
     if images.shape[-2:] == (height, width):
         return images
-    # Pillow works channel by channel, so planes give what colour pictures give, for any number of channels.
+    # Pillow works channel by channel, so planes give what colour images give, for any number of channels.
     planes = images.reshape(-1, *images.shape[-2:]).cpu().numpy()
     resized = [np.asarray(Image.fromarray(plane).resize((width, height), method)) for plane in planes]
     result = torch.from_numpy(np.stack(resized)) if resized else torch.empty(0, dtype=torch.uint8)

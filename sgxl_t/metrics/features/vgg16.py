@@ -31,6 +31,7 @@ class VGG16Extractor(Extractor):
         self.normalise = Normalise(IMAGENET_MEAN, IMAGENET_STD)
 
     def features(self, images: Tensor) -> dict[str, Tensor]:
+        """images uint8 [N, 3, H, W] -> fc2 float32 [N, 4096], not negative."""
         x = self.normalise(tf1_bilinear(images, RESOLUTION))
         x = self.network.avgpool(self.network.features(x)).flatten(1)
         return {"fc2": self.network.classifier[:FC2](x)}

@@ -100,7 +100,8 @@ def _download(url: str, wanted: str) -> WeightsFile:
     path = cache_folder() / "downloads" / f"{wanted[:16]}-{name}"
     if path.is_file():
         return _checked(path, wanted)
-    with replacing(path) as part, _timeout(TIMEOUT_SECONDS):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as part, _timeout(TIMEOUT_SECONDS):
         try:
             torch.hub.download_url_to_file(url, str(part), progress=sys.stderr.isatty())
         except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
@@ -133,14 +134,6 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """`whole_file` in a folder that is made when missing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(path) as part:
-        yield part
-
-
 def load_weights(
     module: nn.Module,
     source: WeightsFile,
@@ -161,12 +154,14 @@ def load_weights(
     tensors = read_state_dict(source.path)
     fill(module, adapt(tensors), source.path)
     # A cache that cannot be written costs the next start some time and nothing else.
-    with contextlib.suppress(OSError, SafetensorError), replacing(converted) as part:
-        write_tensors(part, tensors)
+    with contextlib.suppress(OSError, SafetensorError):
+        converted.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(converted) as part:
+            write_tensors(part, tensors)
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """Tensors by name, on the CPU; ValueError when the file is broken."""
+    """Tensors by name, on the CPU, in their stored shapes and dtypes; ValueError when the file is broken."""
     try:
         return load_file(path)
     except (SafetensorError, OSError):
@@ -174,7 +169,10 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Tensors of a PyTorch state dict by name, on the CPU; code in the file is not run but a ValueError."""
+    """Tensors of a PyTorch state dict by name, on the CPU, in their stored shapes and dtypes.
+
+    Code in the file is never run; ValueError for such a file and for a broken one.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of programs in the file, which our sentence is about

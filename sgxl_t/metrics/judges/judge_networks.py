@@ -23,6 +23,7 @@ class ResidualBlock(nn.Module):
         self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x [N, width, H, W] -> the same shape."""
         return x + self.conv2(F.gelu(self.norm2(self.conv1(F.gelu(self.norm1(x))))))
 
 
@@ -44,6 +45,7 @@ class JudgeCnn(nn.Module):
         self.out = nn.Linear(2 * widths[-1], dim)
 
     def forward(self, images: Tensor) -> Tensor:
+        """images uint8 [N, 3, R, R] -> float32 [N, dim]."""
         x = F.gelu(self.norm(self.stages(self.stem(images.float() / 127.5 - 1.0))))
         # Mean and maximum: where something stands matters less than whether it does.
         return self.out(torch.cat([x.mean((2, 3)), x.amax((2, 3))], dim=1))

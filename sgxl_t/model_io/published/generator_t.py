@@ -1,7 +1,7 @@
-"""A generator of ours from the StyleGAN-T generator of a file, and the text tower that it brings along.
+"""A generator of ours from the StyleGAN-T generator of a file, and the text encoder that it brings along.
 
 Our tensors have the published names, with two exceptions: `*.resample_filter` is the same 4x4 binomial filter
-everywhere, so that it is built and not stored, and `mapping.clip.*` is the text tower, which belongs to the
+everywhere, so that it is built and not stored, and `mapping.clip.*` is the text encoder, which belongs to the
 text condition here. A class table exists here only: the published code knows no labels.
 """
 
@@ -26,9 +26,9 @@ from sgxl_t.networks.text.clip import ClipModel, TextTowerConfig, local_clip
 from sgxl_t.ops.resample.filters import setup_filter
 
 FILTER = "resample_filter"
-TEXT_TOWER = "mapping.clip.model."
+TEXT_ENCODER = "mapping.clip.model."
 HEAD_WIDTH = 64
-"""Numbers per attention head in every CLIP's text tower, where a file does not tell."""
+"""Numbers per attention head in every CLIP's text encoder, where a file does not tell."""
 FIRST_BLOCK = "b8"
 BESIDE_TEXT = ("visual.", "logit_scale", "logit_bias", "attn_mask")
 """What older versions of open_clip store beside the tower."""
@@ -50,7 +50,7 @@ def read_generator_t(module: Module, *, limit: int) -> Generator:
     named = {ours: tensor.shape for name, tensor in stored.items() if (ours := generator_name_t(name))}
     generator = build_fitting(config, condition, named, module.where)
     state = {
-        name: tensor.read().float() for name, tensor in stored.items() if not name.startswith(TEXT_TOWER)
+        name: tensor.read().float() for name, tensor in stored.items() if not name.startswith(TEXT_ENCODER)
     }
     try:
         generator.load_state_dict(generator_state_from_official_t(state), assign=True)
@@ -61,14 +61,17 @@ def read_generator_t(module: Module, *, limit: int) -> Generator:
 
 
 def generator_name_t(official: str) -> str | None:
-    """Our name of a generator tensor; none for a constant filter and for the text tower."""
-    if official.rsplit(".", 1)[-1] == FILTER or official.startswith(TEXT_TOWER):
+    """Our name of a generator tensor; none for a constant filter and for the text encoder."""
+    if official.rsplit(".", 1)[-1] == FILTER or official.startswith(TEXT_ENCODER):
         return None
     return official
 
 
 def generator_state_from_official_t(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A published generator's tensors under our names; ValueError where a stored filter is not ours."""
+    """A published generator's tensors under our names, shapes unchanged.
+
+    ValueError where a stored filter is not ours.
+    """
     expected = setup_filter(TAPS)
     ours = {}
     for official, value in state.items():
@@ -82,8 +85,8 @@ def generator_state_from_official_t(state: Mapping[str, Tensor]) -> dict[str, Te
     return ours
 
 
-def read_text_tower(module: Module, *, limit: int) -> ClipModel | None:
-    """The text tower inside a generator; none for one without text."""
+def read_text_encoder(module: Module, *, limit: int) -> ClipModel | None:
+    """The text encoder inside a generator; none for one without text."""
     if "clip" not in module.child("mapping").children():
         return None
     clip = module.child("mapping").child("clip").child("model")
@@ -100,7 +103,7 @@ def read_text_tower(module: Module, *, limit: int) -> ClipModel | None:
         with torch.device("meta"):
             empty = local_clip(config, tokenizer, None).text_tensors()
     except (ValueError, RuntimeError, ArithmeticError) as error:
-        raise RefusedError(f"describes a text tower that cannot be built ({error})") from None
+        raise RefusedError(f"describes a text encoder that cannot be built ({error})") from None
     check_shapes(shapes_of(empty), shapes_of(tensors), clip.where)
     with torch.random.fork_rng(devices=[]):  # first values are soon replaced
         tower = local_clip(config, tokenizer, None)
@@ -177,7 +180,7 @@ def _tower_sizes(clip: Module, stored: dict[str, StoredTensor]) -> TextTowerConf
             quick_gelu=act is None or Module(act, f"{first.where}.mlp.gelu").kind == "QuickGELU",
         )
     except ValueError as error:
-        raise RefusedError(f"describes a text tower that cannot be built ({error})") from None
+        raise RefusedError(f"describes a text encoder that cannot be built ({error})") from None
 
 
 def _fill_filters(generator: Generator) -> None:

@@ -13,7 +13,7 @@ from sgxl_t.files.terminal import visible
 from sgxl_t.model_io.published.discriminator import StoredDiscriminator, read_discriminator
 from sgxl_t.model_io.published.file import OfficialFile
 from sgxl_t.model_io.published.generator import read_generator
-from sgxl_t.model_io.published.generator_t import is_generator_t, read_generator_t, read_text_tower
+from sgxl_t.model_io.published.generator_t import is_generator_t, read_generator_t, read_text_encoder
 from sgxl_t.networks.configs import ConditionSpec
 from sgxl_t.networks.generators.generator import Generator
 from sgxl_t.networks.text.clip import ClipModel
@@ -69,10 +69,10 @@ def import_generator(file: OfficialFile, *, which: str = "G_ema") -> Generator:
 
 
 def import_text_encoder(file: OfficialFile) -> ClipModel | None:
-    """The text tower of a StyleGAN-T file's average generator; none where it has none."""
+    """The text encoder of a StyleGAN-T file's average generator; none where it has none."""
     try:
         module = file.network("G_ema")
-        return read_text_tower(module, limit=file.size) if is_generator_t(module) else None
+        return read_text_encoder(module, limit=file.size) if is_generator_t(module) else None
     except RefusedError as error:
         raise refused(file, "G_ema", error) from None
 

@@ -36,7 +36,7 @@ them. The release's own are tf_efficientnet_lite0 and deit_base_distilled_patch1
 
 
 def generator_from_official(state: Mapping[str, Tensor], condition: ConditionSpec) -> dict[str, Tensor]:
-    """An official StyleGAN-XL generator's state dict as ours takes it.
+    """An official StyleGAN-XL generator's state dict as ours takes it, the class table cut to [classes, dim].
 
     ValueError when its class table has fewer rows than `condition` has classes.
     """
@@ -87,7 +87,7 @@ def projection_name(official: str, networks: Sequence[str]) -> str | None:
 
 
 def heads_from_official(state: Mapping[str, Tensor], condition: ConditionSpec) -> dict[str, Tensor]:
-    """Tensors of heads under our names, with the rows of class tables that `condition` has."""
+    """Tensors of heads under our names; class tables [rows, dim] keep as many rows as there are classes."""
     return {
         name: value[: condition.num_classes] if name.endswith(".embed.weight") else value
         for name, value in state.items()

@@ -103,11 +103,11 @@ class TimmCNN(ImageBackbone):
         )
 
     def pooled(self, x: Tensor) -> Tensor:
-        """Mean of the deepest map."""
+        """Mean of the deepest map, [N, embed_dim]."""
         return self.maps(x)[-1].mean((2, 3))
 
     def logits(self, x: Tensor) -> Tensor:
-        """The network's own classifier."""
+        """The network's own classifier: logits [N, classes]."""
         return self.model(x)
 
 
@@ -131,7 +131,8 @@ class TransformerBackbone(ImageBackbone):
         return len(self.blocks)
 
     def run(self, x: Tensor, taps: Sequence[int]) -> tuple[Tensor, list[Tensor]]:
-        """Embedded tokens and the raw outputs of the tapped blocks, as ordered; stops at the last tap."""
+        """Embedded tokens [N, prefix + L, C] and the outputs of the tapped blocks, each of this shape, in the
+        order of taps; stops at the last tap."""
         self.check_taps(taps)
         embedded = self.embed(x)
         outputs = dict(enumerate(self._states(embedded, self.grid(x), max(taps))))
@@ -144,7 +145,7 @@ class TransformerBackbone(ImageBackbone):
             yield tokens
 
     def maps(self, x: Tensor) -> list[Tensor]:
-        """The patch tokens of the default taps on their grid; views, no copies."""
+        """The patch tokens of the default taps on their grid, [N, C, rows, columns]; views, no copies."""
         rows, columns = self.grid(x)
         _, outputs = self.run(x, self.default_taps)
         return [
@@ -165,7 +166,7 @@ class TransformerBackbone(ImageBackbone):
         return torch.cat([first, patches], dim=1)
 
     def grid(self, x: Tensor) -> tuple[int, int]:
-        """Rows and columns of patches; ValueError where the image does not divide into patches."""
+        """Rows and columns of patches of x [N, 3, H, W]; ValueError where it does not divide into patches."""
         height, width = x.shape[-2:]
         if height % self.patch_size or width % self.patch_size:
             raise ValueError(
@@ -219,11 +220,11 @@ class TimmViT(TransformerBackbone):
         return self.model.norm(tokens)
 
     def pooled(self, x: Tensor) -> Tensor:
-        """What the network's classifier sees."""
+        """What the network's classifier sees: [N, features]."""
         return self.model.forward_head(self._final(x), pre_logits=True)
 
     def logits(self, x: Tensor) -> Tensor:
-        """The network's own classifier; a distilled one averages its two."""
+        """The network's own classifier; a distilled one averages its two. [N, classes]."""
         return self.model.forward_head(self._final(x))
 
 
@@ -274,12 +275,12 @@ class OpenClipViT(TransformerBackbone):
         return visual.ln_pre(torch.cat([first, patches], dim=1) + positions)
 
     def pooled(self, x: Tensor) -> Tensor:
-        """Projected image features, not normalised."""
+        """Projected image features [N, embed_dim], not normalised."""
         return self.visual(x)
 
 
 class TimmClipBackbone(ImageBackbone):
-    """A timm trunk inside an open_clip model: maps and tokens of the trunk, pooled features of the tower."""
+    """A timm trunk in an open_clip model: maps and tokens of the trunk, pooled features of the whole."""
 
     def __init__(self, visual: Any) -> None:
         super().__init__()
@@ -288,9 +289,9 @@ class TimmClipBackbone(ImageBackbone):
         self.kind, self.channels = self.trunk.kind, self.trunk.channels
         self.patch_size, self.fixed_size = self.trunk.patch_size, self.trunk.fixed_size
         with torch.no_grad():
-            side = visual.image_size if isinstance(visual.image_size, int) else visual.image_size[0]
+            size = visual.image_size if isinstance(visual.image_size, int) else visual.image_size[0]
             parameter = next(visual.parameters())
-            self.embed_dim = visual(parameter.new_zeros(2, 3, side, side)).shape[1]
+            self.embed_dim = visual(parameter.new_zeros(2, 3, size, size)).shape[1]
 
     @property
     def depth(self) -> int:
@@ -306,7 +307,7 @@ class TimmClipBackbone(ImageBackbone):
         return self.trunk.tokens(x, taps)
 
     def pooled(self, x: Tensor) -> Tensor:
-        """Projected image features, not normalised."""
+        """Projected image features [N, embed_dim], not normalised."""
         return self.visual(x)
 
 
@@ -336,11 +337,11 @@ class LocalBackbone(ImageBackbone):
         return self.model.forward_tokens(x, taps)
 
     def pooled(self, x: Tensor) -> Tensor:
-        """What the network's classifier sees."""
+        """What the network's classifier sees, [N, embed_dim]."""
         return self.model.forward_pooled(x)
 
     def logits(self, x: Tensor) -> Tensor:
-        """The network's own classifier."""
+        """The network's own classifier: logits [N, classes]."""
         return self.model.forward_logits(x)
 
 

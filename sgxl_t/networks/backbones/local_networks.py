@@ -113,6 +113,7 @@ class ConvNormAct(nn.Module):
         nn.init.kaiming_normal_(self.conv.weight, nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
+        """x [N, cin, H, W] -> [N, cout, ceil(H / stride), ceil(W / stride)]."""
         if self.training:
             return F.relu(self.norm(self.conv(x)), inplace=True)
         norm = self.norm
@@ -203,6 +204,7 @@ class Block(nn.Module):
         self.mlp = Mlp(width, int(width * mlp_ratio), act_layer=nn.GELU)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x [N, L, width] -> [N, L, width]."""
         n, length, width = x.shape
         qkv = self.qkv(self.norm1(x)).view(n, length, 3, self.heads, width // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)

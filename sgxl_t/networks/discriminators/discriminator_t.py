@@ -64,14 +64,15 @@ class TokenFeatures(FrozenFeatures):
         return [[readout(tokens) for tokens in self.network.tokens(images01, self.taps)]]
 
     def view(self, images01: Tensor, corner: tuple[int, int] | None) -> Tensor:
-        """What the network sees: the native-size window from `corner` on, else the whole images, resized."""
+        """What the network sees of images [N, 3, R, R]: the window of its own size from `corner` (top, left)
+        on, else the whole images, resized."""
         if corner is None:
             return area_resize(images01, self.input_size)
         top, left = corner
         return images01[:, :, top : top + self.input_size, left : left + self.input_size]
 
     def view_each(self, images01: Tensor, corners: Sequence[tuple[int, int] | None]) -> Tensor:
-        """Like `view` with one corner per image; the whole images are resized together."""
+        """[N, 3, H, W], like `view` with one corner per image; the whole images are resized together."""
         whole = [index for index, corner in enumerate(corners) if corner is None]
         resized = iter(area_resize(images01[whole], self.input_size)) if whole else iter(())
         views = [
@@ -81,7 +82,7 @@ class TokenFeatures(FrozenFeatures):
         return torch.stack(views)
 
     def augment(self, images: Tensor, rng: torch.Generator | None) -> Tensor:
-        """Differentiable augmentation, drawn per sample from `rng`."""
+        """Differentiable augmentation of images [N, 3, H, W], drawn per sample from `rng`; same shape."""
         return diff_augment(images, self.policy, generator=rng) if self.policy else images
 
     def draw_crop(self, resolution: int, rng: torch.Generator | None) -> tuple[int, int] | None:

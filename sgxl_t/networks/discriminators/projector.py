@@ -106,11 +106,11 @@ class Projection(nn.Module):
         self.register_buffer("scale", torch.ones(len(channels)))
 
     def mix(self, maps: list[Tensor]) -> list[Tensor]:
-        """Raw maps of the network -> mixed maps."""
+        """Raw maps [N, C, H, W] of the network -> mixed maps."""
         return self.scratch(maps if self.adapter is None else self.adapter(maps))
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
-        """Raw maps of the network -> maps for the heads, of unit scale where that is asked for."""
+        """Raw maps [N, C, H, W] of the network -> maps for the heads, of unit scale where asked for."""
         maps = self.mix(maps)
         if not self.normalize:
             return maps

@@ -112,18 +112,21 @@ class ClipModel(TextEncoder):
 
     @property
     def has_image_tower(self) -> bool:
-        """Whether pictures can be encoded."""
+        """Whether images can be encoded."""
         return getattr(self.model, "visual", None) is not None
 
     @property
     def guide(self) -> ClipModel | None:
+        """This model itself where it has an image tower, else None."""
         return self if self.has_image_tower else None
 
     def tokenize(self, texts: Sequence[str], context_length: int | None = None) -> Tensor:
+        """See `TextEncoder.tokenize`."""
         return self.tokenizer(list(texts), context_length)
 
     @property
     def context_length(self) -> int:
+        """See `TextEncoder.context_length`."""
         return self.tokenizer.context_length
 
     def _end(self, text: str) -> str:
@@ -131,6 +134,7 @@ class ClipModel(TextEncoder):
         return self.tokenizer.end(text) if isinstance(self.tokenizer, WordTokenizer) else super()._end(text)
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
+        """See `TextEncoder.encode_text`."""
         return self.encode_tokens(self.tokenize(texts).to(self.mean.device, non_blocking=True))
 
     def encode_tokens(self, tokens: Tensor) -> Tensor:
@@ -138,6 +142,7 @@ class ClipModel(TextEncoder):
         return F.normalize(self.model.encode_text(tokens).float(), dim=-1)  # type: ignore[operator]
 
     def encode_with_tokens(self, texts: Sequence[str]) -> tuple[Tensor, TextTokens]:
+        """See `TextEncoder.encode_with_tokens`."""
         ids = self.tokenize(texts).to(self.mean.device, non_blocking=True)
         states = self.model.forward_intermediates(  # type: ignore[operator]
             text=ids, text_indices=1, normalize_intermediates=True
@@ -155,7 +160,7 @@ class ClipModel(TextEncoder):
         return (ids != padding).sum(dim=1) + 1
 
     def encode_image(self, images01: Tensor) -> Tensor:
-        """Pictures [N, 3, H, W] in [0, 1], resized (bicubic) and normalised, to unit vectors [N, dim]."""
+        """Images [N, 3, H, W] in [0, 1], resized (bicubic) and normalised, to unit vectors [N, dim]."""
         if not self.has_image_tower:
             raise ValueError("this CLIP was stored without its image tower: load the reference it came from")
         if images01.shape[-2:] != (self.image_size, self.image_size):
@@ -167,9 +172,11 @@ class ClipModel(TextEncoder):
         return F.normalize(features.float(), dim=-1)
 
     def unknown_words(self, texts: Sequence[str]) -> list[str]:
+        """See `TextEncoder.unknown_words`; none where the tokenizer has no vocabulary of whole words."""
         return self.tokenizer.unknown_words(texts) if isinstance(self.tokenizer, WordTokenizer) else []
 
     def text_parameters(self) -> list[nn.Parameter]:
+        """See `TextEncoder.text_parameters`."""
         return [value for name, value in self.model.named_parameters() if _of_text(name)]
 
     def text_tensors(self) -> dict[str, Tensor]:
@@ -177,6 +184,7 @@ class ClipModel(TextEncoder):
         return {name: value for name, value in self.model.state_dict().items() if _of_text(name)}
 
     def text_copy(self) -> ClipModel:
+        """See `TextEncoder.text_copy`."""
         beside = (getattr(self.model, name, None) for name in NOT_TEXT)
         # deepcopy takes what it finds in its memo: None for all parts but text, and the tokenizer itself.
         memo: dict[int, Any] = {id(part): None for part in beside if part is not None}

@@ -57,7 +57,7 @@ class TextEncoder(nn.Module, ABC):
 
     @abstractmethod
     def encode_with_tokens(self, texts: Sequence[str]) -> tuple[Tensor, TextTokens]:
-        """In one pass, what `encode_text` gives and the tower's last states, float32; needs a token_dim."""
+        """Unit vectors [N, dim] and the last states, both float32, in one pass; needs a token_dim."""
 
     @abstractmethod
     def tokenize(self, texts: Sequence[str], context_length: int | None = None) -> Tensor:
@@ -195,9 +195,11 @@ class JoinedEncoders(TextEncoder):
         return [part for part in self.parts if isinstance(part, TextEncoder)]
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
+        """The parts' vectors side by side, normalised: [N, dim]."""
         return self._joined([part.encode_text(texts) for part in self.encoders])
 
     def encode_with_tokens(self, texts: Sequence[str]) -> tuple[Tensor, TextTokens]:
+        """Vectors [N, dim] of all parts, tokens of the first part."""
         first, *others = self.encoders
         vectors, tokens = first.encode_with_tokens(texts)
         return self._joined([vectors, *(part.encode_text(texts) for part in others)]), tokens
@@ -207,7 +209,7 @@ class JoinedEncoders(TextEncoder):
         return F.normalize(torch.cat([v.to(vectors[0].device) for v in vectors], dim=1), dim=-1)
 
     def tokenize(self, texts: Sequence[str], context_length: int | None = None) -> Tensor:
-        """The parts' tokens side by side."""
+        """The parts' tokens side by side, int64 [N, sum of their context lengths]."""
         return torch.cat([part.tokenize(texts, context_length) for part in self.encoders], dim=1)
 
     @property
@@ -226,9 +228,11 @@ class JoinedEncoders(TextEncoder):
         return [min(ends, key=len) for ends in zip(*parts, strict=True)]
 
     def text_copy(self) -> JoinedEncoders:
+        """See `TextEncoder.text_copy`."""
         return JoinedEncoders([part.text_copy() for part in self.encoders])
 
     def write_text(self, folder: Path) -> None:
+        """Writes every part into a folder of its own, part_0, part_1 and so on."""
         folder.mkdir(parents=True, exist_ok=True)
         names = [f"part_{number}" for number in range(len(self.parts))]
         for name, part in zip(names, self.encoders, strict=True):
@@ -241,18 +245,22 @@ class JoinedEncoders(TextEncoder):
         return [word for word in first if all(word in unknown for unknown in others)]
 
     def text_parameters(self) -> list[nn.Parameter]:
+        """The parameters of all parts, in their order."""
         return [parameter for part in self.encoders for parameter in part.text_parameters()]
 
     @property
     def pretrained(self) -> bool:
+        """Whether any part is."""
         return any(part.pretrained for part in self.encoders)
 
     @property
     def guide(self) -> ImageGuide | None:
+        """The guide of the first part that has one."""
         return next((part.guide for part in self.encoders if part.guide is not None), None)
 
     @property
     def guide_columns(self) -> slice:
+        """Columns of the joined vectors that belong to the guiding part; all without one."""
         start = 0
         for part in self.encoders:
             if part.guide is not None:

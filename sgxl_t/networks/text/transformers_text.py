@@ -85,10 +85,12 @@ class TransformersText(TextEncoder):
             self.token_dim = config.d_model
 
     def tokenize(self, texts: Sequence[str], context_length: int | None = None) -> Tensor:
+        """See `TextEncoder.tokenize`; int64 [N, context_length]."""
         return self._tokens(texts, "max_length", context_length)["input_ids"]
 
     @property
     def context_length(self) -> int:
+        """See `TextEncoder.context_length`."""
         return self.max_tokens
 
     def _tokens(self, texts: Sequence[str], padding: str, length: int | None = None) -> Any:
@@ -101,9 +103,11 @@ class TransformersText(TextEncoder):
         )
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
+        """See `TextEncoder.encode_text`; [N, dim], float32."""
         return self.encode_with_tokens(texts)[0]
 
     def encode_with_tokens(self, texts: Sequence[str]) -> tuple[Tensor, TextTokens]:
+        """Unit vectors [N, dim], the model's pooled ones or the mean of its tokens, and its last states."""
         tokens = self._tokens(texts, "max_length" if self.family.pooled else "longest")
         device = next(self.model.parameters()).device
         ids = tokens["input_ids"].to(device)
@@ -120,11 +124,13 @@ class TransformersText(TextEncoder):
         return F.normalize(mean, dim=-1), TextTokens(hidden, leading(ids, mask.sum(1)))
 
     def text_copy(self) -> TransformersText:
+        """See `TextEncoder.text_copy`."""
         tower = copy.deepcopy(self, {id(self.tokenizer): self.tokenizer})
         tower.reference, tower._hash = None, None
         return tower.float()
 
     def write_text(self, folder: Path) -> None:
+        """See `TextEncoder.write_text`."""
         folder.mkdir(parents=True, exist_ok=True)
         model: Any = self.model
         with _without_bars():

@@ -37,7 +37,7 @@ def triton_lrelu(x: Tensor, b: Tensor, plan: Plan) -> Tensor:
 
 
 def available(x: Tensor) -> bool:
-    """Whether the kernels can run on x."""
+    """Whether the kernels can run on maps x [N, C, H, W]."""
     if x.dtype not in (torch.float32, torch.float16, torch.bfloat16):
         return False
     return x.device.type == "cuda" or (x.device.type == "cpu" and bool(triton.knobs.runtime.interpret))

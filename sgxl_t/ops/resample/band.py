@@ -101,7 +101,7 @@ class Band:
 
 
 def separate(f: Tensor | None) -> tuple[Tensor | None, Tensor | None] | None:
-    """Taps along x and y whose outer product is exactly f; None when there are none."""
+    """Taps [Kw] along x and [Kh] along y whose outer product is exactly f; None when there are none."""
     if f is None or f.ndim == 1:
         return f, f
     if torch.compiler.is_compiling() or f.is_inference():

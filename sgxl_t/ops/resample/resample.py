@@ -39,7 +39,7 @@ def parse_padding(padding: int | Sequence[int]) -> tuple[int, int, int, int]:
 
 
 def filter_size(f: Tensor | None) -> tuple[int, int]:
-    """Taps of a filter along x and y; no filter counts as one tap."""
+    """Number of taps along x and y of a filter [K] or [Kh, Kw]; no filter counts as one tap."""
     if f is None:
         return 1, 1
     if f.ndim not in (1, 2):

@@ -45,7 +45,7 @@ FOLLOWED, FOLLOWED_WELL = 0.01, 0.02
 LOADER, LOADER_WELL = 0.25, 0.2
 """A quarter of the time is worth the change of a setting."""
 ALIKE, ALIKE_WELL = 0.15, 0.18
-"""Runs that went well: .21 to .25 by captions that say nearly all (real pictures .38), .3 to 1.1 by class."""
+"""Runs that went well: .21 to .25 by captions that say nearly all (real images .38), .3 to 1.1 by class."""
 IGNORED, IGNORED_WELL = 0.1, 0.15
 """Runs that went well: .43 to 4.1."""
 

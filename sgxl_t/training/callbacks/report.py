@@ -72,7 +72,7 @@ def table(rows: Sequence[Sequence[Any]], header: Sequence[str]) -> str:
     return f"<table><tr>{head}</tr>{body}</table>"
 
 
-def picture(path: Path, caption: str) -> str:
+def figure(path: Path, caption: str) -> str:
     """An image file inside the page."""
     data = base64.b64encode(path.read_bytes()).decode()
     return (
@@ -117,10 +117,10 @@ def write_run_report(folder: Path) -> Path:
     grids = sorted(found, key=lambda path: path.stem.partition("_")[2])
     sections = []
     if grids:
-        sections.append(("Samples", picture(grids[-1], f"{grids[-1].stem}, average generator, psi 1")))
+        sections.append(("Samples", figure(grids[-1], f"{grids[-1].stem}, average generator, psi 1")))
     if (folder / "samples" / "reals.png").exists():
         sections.append(
-            ("Training pictures", picture(folder / "samples" / "reals.png", "real, same conditions"))
+            ("Training pictures", figure(folder / "samples" / "reals.png", "real, same conditions"))
         )
     if noticed := health(folder):
         sections.append(("Health", noticed))

@@ -34,7 +34,10 @@ NO_MODELS: Mapping[str, Path] = MappingProxyType({})
 
 
 def flatten_optimizer(optimizer: torch.optim.Optimizer, network: nn.Module) -> dict[str, Tensor]:
-    """Moments and step counts by `<parameter name>.<moment>`; rates come from the configuration."""
+    """Optimizer state by `<parameter name>.<entry>`: step counts scalar, the rest in the parameter's shape.
+
+    Learning rates are not part of it; they come from the configuration.
+    """
     names = _parameter_names(optimizer, network)
     state = optimizer.state_dict()["state"]
     return {
@@ -51,7 +54,7 @@ def restore_optimizer(
     *,
     partly: bool = False,
 ) -> None:
-    """Inverse of `flatten_optimizer`. partly: moments of parameters that are not there, or of another shape,
+    """Inverse of `flatten_optimizer`. partly: entries of parameters that are not there, or of another shape,
     are left out; otherwise they are a ValueError."""
     shapes = {name: parameter.shape for name, parameter in network.named_parameters()}
     positions = {name: index for index, name in enumerate(_parameter_names(optimizer, network))}
@@ -83,8 +86,9 @@ def save_checkpoint(
 ) -> Path:
     """Writes `root/kimg_*` from groups of tensors and a JSON state, then removes all but the newest `keep`.
 
-    parts: file stem to tensors by name. models: model folders to copy, by the name of the copy. Returns the
-    folder. Checkpoints of more images go as well: the run went on from before them, as they are damaged.
+    parts: file stem to tensors of any shape by name. models: model folders to copy, by the name of the copy.
+    Returns the folder. Checkpoints of more images are removed too: the run went on from before them because
+    they are damaged.
     Raises WriteError, with nothing left of the new one and all of the old ones, where the disk is full.
     """
     folder = root / f"kimg_{kimg:011.3f}"
@@ -127,7 +131,10 @@ def _bytes(parts: dict[str, dict[str, Tensor]], models: Mapping[str, Path]) -> i
 
 
 def load_newest(root: Path) -> tuple[Path, dict[str, dict[str, Tensor]], dict[str, Any]] | None:
-    """The newest whole checkpoint as (folder, parts, state), or None; see `find_newest`."""
+    """The newest whole checkpoint as (folder, parts, state), or None; see `find_newest`.
+
+    parts: file stem to tensors by name, in their stored shapes on the CPU.
+    """
     folder = find_newest(root)
     if folder is None:
         return None

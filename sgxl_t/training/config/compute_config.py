@@ -15,13 +15,13 @@ class ComputeConfig:
     """Choices of speed and memory. Models do not hold them, and a run may go on with others."""
 
     conv: Literal["direct", "winograd"] = "direct"
-    """Form of 3x3 convolutions in float32; winograd takes a quarter of the multiplications where it was
+    """Backend of 3x3 convolutions in float32; winograd takes a quarter of the multiplications where it was
     measured to be faster (wide layers on a CPU)."""
     filter: Literal["band", "compiled", "triton"] = "band"
-    """Form of filtered leaky ReLUs (stylegan3); compiled and triton need a compiler, take seconds for every
-    size at the start and hold less for the backward pass."""
+    """Backend of filtered leaky ReLUs (stylegan3); compiled and triton need a compiler, take seconds for
+    every size at the start and hold less for the backward pass."""
     checkpoint_from: int | None = None
-    """The generator's layers whose maps have at least this side in pixels keep their inputs alone and are
+    """The generator's layers whose maps have at least this resolution keep their inputs alone and are
     computed once more in the backward pass, which saves memory; none keeps everything."""
 
     def check(self) -> None:
@@ -35,7 +35,7 @@ class ComputeConfig:
 
 @contextmanager
 def chosen_backend(config: ComputeConfig) -> Iterator[None]:
-    """Inside, the whole process computes in these forms, the threads of backward passes as well."""
+    """Inside, the whole process computes in these backends, the threads of backward passes as well."""
     before = backend.set_default(conv=config.conv, filter=config.filter)
     try:
         yield

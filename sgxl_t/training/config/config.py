@@ -66,7 +66,7 @@ class TrainConfig:
     folder, such as RUN/best, whose generator is trained on; counters start at zero. None starts from random
     weights."""
     freeze_generator: bool = False
-    """Keep the generator as it is, so that only its text tower learns (StyleGAN-T, section 3.3)."""
+    """Keep the generator as it is, so that only its text encoder learns (StyleGAN-T, section 3.3)."""
     freeze_below: int | None = None
     """Keep mapping and blocks below this side of a stylegan_t generator as they are; none trains all."""
     train_lowres_torgb: bool = True

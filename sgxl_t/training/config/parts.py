@@ -12,7 +12,7 @@ from sgxl_t.training.config.ranges import check_decay, check_not_negative, check
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """Which pictures to learn from."""
+    """Which images to learn from."""
 
     source: str = "digits"
     """Embedded set (digits, emoji-scenes:24x8), folder, StyleGAN zip, or webdataset shards: folder, pattern
@@ -25,7 +25,7 @@ class DataConfig:
     num_workers: int = 0
     """Loader processes per training process; 0 loads in the training process."""
     reject_limit: float = 0.1
-    """Share of unreadable pictures, or shards, above which the run stops, 0 to 1."""
+    """Share of unreadable images, or shards, above which the run stops, 0 to 1."""
     caption_dropout: float = 0.0
     """Share of captions that are replaced by an empty text, 0 to 1."""
     caption_fields: tuple[str, ...] = ()
@@ -62,7 +62,7 @@ class ConditioningConfig:
     """Text encoder that conditions the networks: a CLIP, T5 or SigLIP by reference, or several joined by +.
     The first CLIP among them guides the generator when objective.clip_weight is set."""
     train_text_encoder: bool = False
-    """Also train the generator's own copy of the text tower."""
+    """Also train the generator's own copy of the text encoder."""
     own_text_encoder: str | None = None
     """The generator's own text encoder, where it learnt from text_encoder in an earlier run, such as
     local:RUN/last/text_encoder. None takes text_encoder."""
@@ -85,7 +85,7 @@ class OptimizerConfig:
     d_lr: float = 0.002
     """Learning rate of the discriminator's heads."""
     text_lr: float = 3e-6
-    """Learning rate of the generator's text tower when it is trained."""
+    """Learning rate of the generator's text encoder when it is trained."""
     beta1: float = 0.0
     """Decay of Adam's first moment."""
     beta2: float = 0.99
@@ -182,7 +182,7 @@ class LogConfig:
     """Metrics at snapshots, named as for `sgxl-t evaluate`; the first chooses best/ and must fall."""
     track_source: str | None = None
     """Data that these metrics compare with and take labels or captions from, named as data.source, such as a
-    small zero-shot set; none takes data.source without mirrored pictures."""
+    small zero-shot set; none takes data.source without mirrored images."""
     track_images: int = 1000
     """Images per side of metrics whose names have no counts; 0 tracks none, and the newest is best."""
 
@@ -198,7 +198,7 @@ class LogConfig:
 
 
 def tracked_specs(names: Sequence[str], count: int) -> list[MetricSpec]:
-    """The metrics of snapshots. Names without counts take `count` generated and as many real pictures.
+    """The metrics of snapshots. Names without counts take `count` generated and as many real images.
 
     A name that ends in _full, or in _vs_N, keeps its own real side. Raises ValueError for unknown names and
     for a first metric that rises.

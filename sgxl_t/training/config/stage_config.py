@@ -20,10 +20,10 @@ LAST_SIDE, LAST_HEAD_LAYERS, HEAD_LAYERS = 1024, 5, 7
 
 @dataclass(frozen=True, kw_only=True)
 class StageConfig:
-    """One stage of a chain. What stays none is taken from the rest of the configuration."""
+    """One stage of a run with stages. What stays none is taken from the rest of the configuration."""
 
     resolution: int
-    """Side of the stage's pictures in pixels."""
+    """Resolution of the stage's images in pixels."""
     name: str | None = None
     """Name of the stage, which its folder bears; none is the resolution."""
     up_factor: int | None = None

@@ -16,7 +16,7 @@ from sgxl_t.ops.images import as_rgb
 from sgxl_t.training.local_features.config import FeaturesConfig
 
 READ_BATCH = 64
-MIN_PICTURES = 8
+MIN_IMAGES = 8
 
 
 @dataclass
@@ -35,7 +35,7 @@ class ImageSet:
 
     @property
     def resolution(self) -> int:
-        """Side of the pictures in pixels."""
+        """Side of the images in pixels."""
         return self.images.shape[1]
 
     def index_batches(self, size: int, rng: torch.Generator) -> Iterator[Tensor]:
@@ -46,13 +46,13 @@ class ImageSet:
             yield from order[: len(order) // size * size].split(size)
 
     def plain(self, index: Tensor) -> Tensor:
-        """Unchanged pictures, float32 [N, 3, R, R] in [-1, 1]."""
+        """Unchanged images, float32 [N, 3, R, R] in [-1, 1]."""
         return _normalised(self.images[index.to(self.images.device)])
 
     def shifted(self, index: Tensor, rng: torch.Generator, noise: float = 0.0) -> Tensor:
         """Pictures moved by up to a sixteenth of their side, in brightness and contrast changed a little.
 
-        noise: each picture also gets normal noise of a standard deviation between 0 and this.
+        noise: each image also gets normal noise of a standard deviation between 0 and this.
         """
         reach = max(self.resolution // 16, 1)
         grid = torch.arange(self.resolution)
@@ -70,7 +70,7 @@ class ImageSet:
     def view(self, index: Tensor, rng: torch.Generator) -> Tensor:
         """Pictures as a part of 50 to 100 % of their side, half of them mirrored, with other colours.
 
-        Two views of a picture must share what it shows and little else, or matching them teaches nothing.
+        Two views of an image must share what it shows and little else, or matching them teaches nothing.
         """
         count, resolution = len(index), self.resolution
         scale = 0.5 + 0.5 * torch.rand(count, 1, generator=rng)
@@ -89,7 +89,7 @@ class ImageSet:
         return torch.where(grey, x.mean(1, keepdim=True), x)
 
     def _gather(self, index: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-        """Pixels at rows, columns [N, R] of each picture; positions outside take the border."""
+        """Pixels at rows, columns [N, R] of each image; positions outside take the border."""
         rows, columns = (t.clamp(0, self.resolution - 1).to(self.images.device) for t in (rows, columns))
         index = index.to(self.images.device)
         return _normalised(self.images[index[:, None, None], rows[:, :, None], columns[:, None, :]])
@@ -103,11 +103,11 @@ def _normalised(images: Tensor) -> Tensor:
 def read_images(
     source: ImageSource, config: FeaturesConfig, *, seed: int, progress: bool, device: torch.device
 ) -> ImageSet:
-    """The whole source, or a random part of it, each picture once, reduced to at most `max_side` pixels."""
+    """The whole source, or a random part of it, each image once, reduced to at most `max_side` pixels."""
     count = min(len(source), config.max_pictures)
-    if count < MIN_PICTURES:
+    if count < MIN_IMAGES:
         raise ValueError(
-            f"{count} pictures are too few to train feature networks: give at least {MIN_PICTURES}"
+            f"{count} pictures are too few to train feature networks: give at least {MIN_IMAGES}"
         )
     images, labels, captions = [], [], []
     reader = batches(source, BatchOptions(batch_size=min(READ_BATCH, count), seed=seed))
@@ -119,7 +119,7 @@ def read_images(
     held_out = min(int(count * config.held_out_share), 1000)
     named = [text for texts in captions if texts is not None for text in texts]
     labelled = [values for values in labels if values is not None]
-    # One class teaches nothing, and neither do labels or captions that only some pictures have.
+    # One class teaches nothing, and neither do labels or captions that only some images have.
     has_labels = len(labelled) == rounds and source.num_classes > 1
     return ImageSet(
         images=torch.cat(images)[:count].contiguous().to(device),

@@ -36,7 +36,7 @@ def new_network(
 def new_clip(
     tokenizer: Tokenizer, vocab_size: int, config: FeaturesConfig, image: SmallCNN | None
 ) -> ClipModel:
-    """An untrained CLIP around the CNN, or its text tower alone."""
+    """An untrained CLIP around the CNN, or its text encoder alone."""
     text = TextTowerConfig(
         embed_dim=config.embed_dim,
         width=config.text_width,

@@ -1,7 +1,7 @@
-"""Training of small local feature networks: a CNN, a vision transformer and a CLIP on own pictures.
+"""Training of small local feature networks: a CNN, a vision transformer and a CLIP on own images.
 
-Labels make classifiers, captions a CLIP (Radford et al. 2021, section 2.3) whose text tower also teaches the
-transformer; without either, two changed views of a picture are matched with the same loss.
+Labels make classifiers, captions a CLIP (Radford et al. 2021, section 2.3) whose text encoder also
+teaches the transformer; without either, two changed views of an image are matched with the same loss.
 """
 
 from __future__ import annotations
@@ -54,12 +54,12 @@ def train_features(
     """Trains local networks and writes each to `dest/KIND` as soon as it is done, and `dest/report.json`.
 
     kinds: of cnn, vit, clip; none trains all the data allows. The image tower of the CLIP is the CNN.
-    Where the pictures have captions that say more than their labels, or a CLIP is asked for or already in
+    Where the images have captions that say more than their labels, or a CLIP is asked for or already in
     `dest`, all networks learn from the captions (and from the labels, where there are some); else from the
     labels; else from changed views.
     seconds: wall time limit of each network; its schedule then ends early. The result is a function of data,
     seed and config unless a time limit strikes.
-    Returns the report: per kind steps, seconds and what it gets right on pictures kept aside.
+    Returns the report: per kind steps, seconds and what it gets right on images kept aside.
     """
     config = config or FeaturesConfig()
     dest = _writable(Path(dest))
@@ -170,7 +170,7 @@ class _Trainer:
         return self.captions or self.data.labels is None
 
     def new(self, kind: Literal["cnn", "vit"]) -> Network:
-        """An untrained network for these pictures."""
+        """An untrained network for these images."""
         unused = self.captions and self.config.label_weight == 0
         network = new_network(
             kind,
@@ -189,7 +189,7 @@ class _Trainer:
         return clip.to(self.data.images.device)
 
     def fit(self, network: Network, clip: ClipModel | None, name: str) -> dict[str, Any]:
-        """Trains the network, and the text tower with it where that takes gradients; returns figures."""
+        """Trains the network, and the text encoder with it where that takes gradients; returns figures."""
         rng = torch.Generator().manual_seed(self.seed)
         text = _Text(clip, self.data, self.config, rng) if clip is not None and self.captions else None
         scale = text.scale if text is not None else _new_scale(self.data.images.device)
@@ -264,7 +264,7 @@ class _Text:
         self.features = None if self.learns else encode_all(clip, distinct)
 
     def __call__(self, index: Tensor) -> Tensor:
-        """Unit vectors [N, dim] of the captions of these pictures."""
+        """Unit vectors [N, dim] of the captions of these images."""
         numbers = self.numbers[index]
         if self.features is not None:
             return self.features[numbers]
@@ -283,7 +283,7 @@ def encode_all(clip: ClipModel, captions: Sequence[str], batch: int = 512) -> Te
 
 @torch.no_grad()
 def measure(network: Network, data: ImageSet, clip: ClipModel | None) -> dict[str, Any]:
-    """Shares of held-out pictures whose label is found, and whose caption is found among distinct others."""
+    """Shares of held-out images whose label is found, and whose caption is found among distinct others."""
     figures: dict[str, Any] = {"held_out": len(data.held_out)}
     if not len(data.held_out):
         return figures
@@ -296,7 +296,7 @@ def measure(network: Network, data: ImageSet, clip: ClipModel | None) -> dict[st
         for index in data.held_out.tolist():
             chosen.setdefault(data.captions[index], index)
         names = list(chosen)[:RETRIEVAL_CAPTIONS]
-        # Held-out pictures are the first ones, so an index is also a row of `pooled`.
+        # Held-out images are the first ones, so an index is also a row of `pooled`.
         images = network.projection(pooled[[chosen[name] for name in names]])
         found = (images @ encode_all(clip, names).T).argmax(1).cpu() == torch.arange(len(names))
         figures |= {"retrieval_at_1": round(found.float().mean().item(), 4), "retrieval_captions": len(names)}

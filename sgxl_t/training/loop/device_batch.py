@@ -56,7 +56,7 @@ class DeviceBatches:
         return replace(batch, cond=self.condition.encode(batch.conditions, batch.cond))
 
     def send(self, tensor: Tensor) -> Tensor:
-        """A tensor of the loader on the device; nothing waits for the copy."""
+        """The loader's tensor, of any shape, on the device, without waiting for the copy."""
         if self._stream is not None:
             tensor = tensor.pin_memory()
         return tensor.to(self.device, non_blocking=True)

@@ -36,7 +36,10 @@ class Ema(Generic[Network]):
     def update(
         self, parameters: Iterable[Tensor], buffers: Iterable[Tensor], batch_images: int, images_seen: int
     ) -> None:
-        """Moves the average by one update of `batch_images` images, towards the network's whole tensors."""
+        """Moves the ema by one update of `batch_images` images.
+
+        parameters, buffers: of the trained network, not sharded, in the ema's order and shapes.
+        """
         weight = 1 - ema_decay(self.config, batch_images, images_seen)
         torch._foreach_lerp_(list(self.network.parameters()), [p.detach() for p in parameters], weight)
         copies, current = list(self.network.buffers()), list(buffers)

@@ -16,7 +16,7 @@ MAX_BYTES = 2**30
 """Vectors of a data set that a process holds; larger sets are encoded as they come."""
 
 SPREAD = 64
-"""Captions whose length is looked at when a run starts, where they stand in pictures that have to be read."""
+"""Captions whose length is looked at when a run starts, where they stand in images that have to be read."""
 
 log = logging.getLogger(__name__)
 

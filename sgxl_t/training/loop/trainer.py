@@ -92,7 +92,7 @@ class Trainer:
         return stats
 
     def loss(self, phase: Phase, batch: MicroBatch) -> tuple[Tensor, Stats]:
-        """Loss of one micro-batch in one phase; its randomness depends on seed, phase and position alone."""
+        """Scalar loss of one micro-batch in one phase; noise depends on seed, phase and position alone."""
         state, objective = self.state, self.objective
         rng = training_rng(state.seed, phase, batch.position)
         z = torch.randn(len(batch.images), state.g.raw.z_dim, generator=rng)

@@ -21,7 +21,7 @@ GIB = 2**30
 COLUMNS = ("weights", "frozen", "EMA", "optimiser", "gradients", "buckets", "activations", "total")
 NAME_WIDTH = 27
 LEGEND = """\
-weights: generator, heads, own text tower. frozen: feature networks, encoders, guides. EMA: moving averages.
+weights: generator, heads, own text encoder. frozen: feature networks, encoders, guides. EMA: moving averages.
 optimiser: Adam's two moments, and ZeRO's own copies of weights. buckets: gradients on their way between
 processes, and gathered weights. activations: what the backward pass waits for, the batch, and working memory,
 in the phase that needs most: g generator, pl path lengths, d discriminator.

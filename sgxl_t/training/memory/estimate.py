@@ -56,7 +56,7 @@ class StepBytes:
     """Bytes of one process before a launch mode divides any of them.
 
     networks: by name, g, d, and text where the generator has a text encoder of its own. ema: the moving
-    averages. frozen: networks that never learn, and class vectors, by name. batch: the pictures of one round,
+    averages. frozen: networks that never learn, and class vectors, by name. batch: the images of one round,
     on a GPU beside those of the next update's round.
     images: of a round. parameters: of the generator.
     """

@@ -30,7 +30,7 @@ LAUNCH_FILES: dict[Mode, dict[int, str]] = {
 """Under configs/launch/, by the number of processes."""
 
 FLOAT = 4
-"""Bytes of a number: weights, gradients and moments are float32 in all modes, whatever maps are."""
+"""Bytes of a number: weights, gradients and optimizer state are float32 in all modes, whatever maps are."""
 WRAPPED = ("g", "d")
 """Roles that a back end shards or synchronises where they learn; all else stays whole on every process."""
 

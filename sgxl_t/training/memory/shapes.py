@@ -156,11 +156,11 @@ class Shapes(TorchDispatchMode):
 
 
 def tensors_of(network: nn.Module) -> list[Tensor]:
-    """All parameters and buffers."""
+    """All parameters and buffers, of any shape."""
     return [*network.parameters(), *network.buffers()]
 
 
 def bytes_of(tensors: Iterable[Tensor | None]) -> int:
-    """Bytes of the memory behind tensors, that of several counted once."""
+    """Bytes of the memory behind tensors of any shape; memory that several share counts once."""
     storages = [tensor.untyped_storage() for tensor in tensors if tensor is not None]
     return sum({storage._cdata: storage.nbytes() for storage in storages}.values())

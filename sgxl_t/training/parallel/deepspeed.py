@@ -80,7 +80,7 @@ def zero_settings(
 
 
 class DeepSpeedNetwork(TrainedNetwork[Network]):
-    """A network in a DeepSpeed engine. Stage 1 shards moments, 2 gradients as well, 3 weights as well."""
+    """A network in a DeepSpeed engine. Stage 1 shards optimizer state, 2 also gradients, 3 also weights."""
 
     def __init__(
         self, network: Network, make_optimizer: MakeOptimizer, settings: Mapping[str, Any], *, mean: Mean
@@ -103,7 +103,7 @@ class DeepSpeedNetwork(TrainedNetwork[Network]):
         return nullcontext()
 
     def backward(self, loss: Tensor, rounds: int) -> None:
-        """See TrainedNetwork; the engine divides by the number of rounds, which is in its configuration."""
+        """loss: scalar; the engine itself divides by the number of rounds, which its configuration holds."""
         self.engine.backward(loss)  # type: ignore[operator]
 
     def _step(self) -> None:
@@ -126,12 +126,12 @@ class DeepSpeedNetwork(TrainedNetwork[Network]):
         return context
 
     def weights(self) -> dict[str, Tensor]:
-        """See TrainedNetwork."""
+        """See `TrainedNetwork.weights`; whole shapes on every process."""
         with self.whole():
             return {name: tensor.detach().clone() for name, tensor in self.raw.state_dict().items()}
 
     def load_weights(self, tensors: Mapping[str, Tensor]) -> None:
-        """See TrainedNetwork."""
+        """See `TrainedNetwork.load_weights`; takes whole shapes."""
         if self.stage < 3:
             self.raw.load_state_dict(tensors)
             self._zero.refresh_fp32_params()
@@ -143,7 +143,7 @@ class DeepSpeedNetwork(TrainedNetwork[Network]):
                 _set_sharded(parameter, tensors[name])
 
     def optimizer_state(self) -> dict[str, Tensor]:
-        """See TrainedNetwork."""
+        """See `TrainedNetwork.optimizer_state`; whole shapes on every process."""
         from deepspeed.utils import safe_get_full_optimizer_state
 
         steps = [entry["step"] for entry in self._zero.optimizer.state.values() if "step" in entry]
@@ -157,7 +157,7 @@ class DeepSpeedNetwork(TrainedNetwork[Network]):
         return found
 
     def load_optimizer_state(self, tensors: Mapping[str, Tensor], *, partly: bool = False) -> None:
-        """See TrainedNetwork."""
+        """See `TrainedNetwork.load_optimizer_state`; takes whole shapes."""
         trained = dict(self._trained())
         unknown = {key.rpartition(".")[0] for key in tensors} - set(trained)
         if unknown and not partly:

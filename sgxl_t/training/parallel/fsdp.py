@@ -1,4 +1,4 @@
-"""A network whose weights, gradients and moments torch itself shards over the processes (FSDP2).
+"""A network whose weights, gradients and optimizer state torch itself shards over the processes (FSDP2).
 
 Experimental: it is wrapped as a whole, so all weights are gathered during its forward and backward.
 """
@@ -50,26 +50,26 @@ class FsdpNetwork(TrainedNetwork[Network]):
         self.optimizer.zero_grad(set_to_none=True)
 
     def parameters(self) -> list[Tensor]:
-        """See TrainedNetwork."""
+        """See `TrainedNetwork.parameters`; whole shapes on every process."""
         return [_whole(parameter.detach()) for parameter in self.raw.parameters()]
 
     def weights(self) -> dict[str, Tensor]:
-        """See TrainedNetwork."""
+        """See `TrainedNetwork.weights`; whole shapes on every process."""
         return {name: _whole(tensor) for name, tensor in self.raw.state_dict().items()}
 
     @torch.no_grad()
     def load_weights(self, tensors: Mapping[str, Tensor]) -> None:
-        """See TrainedNetwork."""
+        """See `TrainedNetwork.load_weights`; takes whole shapes."""
         own = self.raw.state_dict()
         self.raw.load_state_dict({name: _like(value, own.get(name)) for name, value in tensors.items()})
 
     def optimizer_state(self) -> dict[str, Tensor]:
-        """See TrainedNetwork."""
+        """See `TrainedNetwork.optimizer_state`; whole shapes on every process."""
         held = flatten_optimizer(self.optimizer, self.raw)
         return {name: _whole(tensor) for name, tensor in held.items()}
 
     def load_optimizer_state(self, tensors: Mapping[str, Tensor], *, partly: bool = False) -> None:
-        """See TrainedNetwork."""
+        """See `TrainedNetwork.load_optimizer_state`; takes whole shapes."""
         own = dict(self.raw.named_parameters())
         placed = {key: _like(value, own.get(key.rpartition(".")[0])) for key, value in tensors.items()}
         restore_optimizer(self.optimizer, self.raw, placed, partly=partly)

@@ -112,7 +112,10 @@ def check_agreement(runtime: Runtime, state: TrainState) -> None:
 
 @torch.no_grad()
 def weights_hash(networks: Iterable[Iterable[Tensor]]) -> str:
-    """Of tensors in their order, wherever they are; by sums of integers, which are exact and quick."""
+    """Sixteen hex digits over shapes and values of tensors in their order, on any device.
+
+    Values count by sums of their bits as integers, which are exact and quick.
+    """
     digest = hashlib.sha256()
     for network in networks:
         for tensor in network:

@@ -152,7 +152,7 @@ class Runtime:
     # Between processes -----------------------------------------------------------------------------------
 
     def mean(self, value: Tensor) -> Tensor:
-        """Mean over all processes, on every process."""
+        """Mean over all processes, on every process, in the shape of `value`."""
         if self.world_size == 1:
             return value
         value = value.clone()

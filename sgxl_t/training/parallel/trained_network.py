@@ -67,7 +67,7 @@ class TrainedNetwork(Generic[Network]):
         return nullcontext()
 
     def backward(self, loss: Tensor, rounds: int) -> None:
-        """Adds this micro-batch's share of the gradient of the mean over the global batch."""
+        """Adds this micro-batch's share of the gradient of the mean over the global batch; loss: scalar."""
         share = loss / rounds
         (share if self.scaler is None else self.scaler.scale(share)).backward()
 
@@ -135,23 +135,26 @@ class TrainedNetwork(Generic[Network]):
         return nullcontext()
 
     def parameters(self) -> list[Tensor]:
-        """Whole parameters in the order of `raw.parameters()`; call inside `whole`."""
+        """Parameters in their whole shapes, in the order of `raw.parameters()`; call inside `whole`."""
         return [parameter.detach() for parameter in self.raw.parameters()]
 
     def weights(self) -> dict[str, Tensor]:
-        """All weights by name, whole."""
+        """All weights by name, in their whole shapes."""
         return self.raw.state_dict()
 
     def load_weights(self, tensors: Mapping[str, Tensor]) -> None:
-        """Loads what `weights` gave, on any number of processes; RuntimeError where names differ."""
+        """Loads what `weights` gave, on any number of processes; RuntimeError for other names or shapes."""
         self.raw.load_state_dict(tensors)
 
     def optimizer_state(self) -> dict[str, Tensor]:
-        """The optimiser's state, whole, by `<parameter name>.<entry>`."""
+        """The optimizer state by `<parameter name>.<entry>`, in whole shapes."""
         return flatten_optimizer(self.optimizer, self.raw)
 
     def load_optimizer_state(self, tensors: Mapping[str, Tensor], *, partly: bool = False) -> None:
-        """Loads what `optimizer_state` gave. partly: leave out what fits no parameter, else a ValueError."""
+        """Loads what `optimizer_state` gave; names and shapes that fit no parameter are a ValueError.
+
+        partly: leave those out instead.
+        """
         restore_optimizer(self.optimizer, self.raw, tensors, partly=partly)
 
     def scaler_state(self) -> dict[str, float]:

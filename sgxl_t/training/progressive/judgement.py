@@ -1,4 +1,4 @@
-"""What the packaged judges say of the stages of a chain on embedded data; other data has no judge."""
+"""What the packaged judges say of the stages of a run on embedded data; other data has no judge."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def judge_stage(
 ) -> dict[str, float]:
     """Figures of a stage's best model by name; empty where the data or the condition has no judge.
 
-    One picture, psi 1, for every label or caption of the test split. judge_accuracy: share read as asked for,
+    One image, psi 1, for every label or caption of the test split. judge_accuracy: share read as asked for,
     by sprite or digit for labels and in all attributes for captions. judge_frechet and judge_floor: distance
-    of the first 1,000 generated and of as many test pictures to 1,000 training pictures of the stage's
+    of the first 1,000 generated and of as many test images to 1,000 training images of the stage's
     resolution. judge_frechet_all and judge_floor_all: of all of them to up to 4,000. judge_recall and
     judge_recall_real: of all of them. judge_frechet_all_below: of the model `below` where its side is
-    smaller, its pictures enlarged to this resolution bicubically. For captions also what `_text_figures`
+    smaller, its images enlarged to this resolution bicubically. For captions also what `_text_figures`
     gives.
     """
     if data not in JUDGE_FILES or kind not in JUDGED:
@@ -60,7 +60,7 @@ def judge_stage(
 
 def _text_figures(judge: Judge, shown: Answers, unseen: Answers) -> dict[str, float]:
     """judge_OBJECT_SCENE: share where these two are right (all attributes but the last, the size). held_out:
-    the same of captions whose pair of object and scene no training picture shows. judge_retrieval: share
+    the same of captions whose pair of object and scene no training image shows. judge_retrieval: share
     whose own caption is the nearest of 256 to the judge's own CLIP, which trained nothing; judge_clip: mean
     cosine there, held out as well."""
     pair = list(judge.attributes)[:2]

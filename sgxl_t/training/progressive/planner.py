@@ -26,7 +26,7 @@ NONE = object()
 DECIDED = ("generator", "stages", "stage", "stem", "start", "run_dir", "cond")
 """Settings that a stage cannot override."""
 GUIDED_ABOVE = 32
-"""Classifier guidance of the whole chain acts on stages above this many pixels (StyleGAN-XL, section 4)."""
+"""Classifier guidance acts on stages above this many pixels (StyleGAN-XL, section 4)."""
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,7 @@ class _Planner:
         for key, value in _flat(stage.overrides):
             if key.split(".")[0] in DECIDED:
                 raise ValueError(
-                    f"overrides may not set {key}, which the chain decides: set it outside of stages"
+                    f"overrides may not set {key}, which the run decides: set it outside of stages"
                 )
             _put(values, key, value)
         values["data"]["allow_pipe"] = self.config.data.allow_pipe  # only the command line allows commands

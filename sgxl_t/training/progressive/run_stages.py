@@ -46,7 +46,7 @@ def run_stages(plan: RunPlan, runtime: Runtime) -> bool:
         sources = check_plan(todo or planned, runtime.world_size)
         if runtime.is_main:  # the others are sent what they lack
             _check_starts(planned, todo, state)
-    with on_main_process(runtime, root, "the state of the chain"):
+    with on_main_process(runtime, root, "the state of the stages"):
         if runtime.is_main:
             prepare_folder(root, plan.written | {"stage": None})
             state.write(root)
@@ -102,7 +102,7 @@ def _train_stage(
     if minutes is not None:
         config = replace(config, schedule=replace(config.schedule, max_minutes=minutes))
     one.state = "running"
-    with on_main_process(runtime, root, "the state of the chain"):
+    with on_main_process(runtime, root, "the state of the stages"):
         if runtime.is_main:
             prepare_folder(stage.folder, stage.config.to_dict())
             state.write(root)
@@ -126,8 +126,8 @@ def _train_stage(
         one.state = "finished"
         log.info("stage %s has %s", stage.label, _ending(one))
         if one.ended_by == "diverged":
-            log.warning("its tracked metric diverged; the chain goes on from its best model, before that")
-    with on_main_process(runtime, root, "the state of the chain"):
+            log.warning("its tracked metric diverged; the run goes on from its best model, before that")
+    with on_main_process(runtime, root, "the state of the stages"):
         if runtime.is_main:
             one.metrics = _metrics(plan, stage, runtime) if finished else {}
             state.write(root)

@@ -1,4 +1,4 @@
-"""The page of a whole chain: the same latents at every stage side by side, how each stage went and ended."""
+"""The page of a run with stages: the same latents at every stage, how each stage went and ended."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from sgxl_t.conditioning.generate import generate
 from sgxl_t.model_io.model_folder import load_model
 from sgxl_t.ops.random import training_rng
-from sgxl_t.training.callbacks.report import curves, health, page, picture, table, write_page
+from sgxl_t.training.callbacks.report import curves, figure, health, page, table, write_page
 from sgxl_t.training.callbacks.sample_grid import save_grid
 from sgxl_t.training.callbacks.stats_file import read_stats
 from sgxl_t.training.progressive.stages_state import StagesState, StageState, draw_stages
@@ -33,7 +33,7 @@ def stage_images(
 ) -> Tensor:
     """Pictures of a stage's best model without truncation: uint8 [N, 3, R, R], one per condition given.
 
-    Latents depend on the seed alone, so all stages of a chain show the same ones.
+    Latents depend on the seed alone, so all stages of a run show the same ones.
     """
     generator, condition, _ = load_model(root / stage.folder / "best")
     generator.to(device)
@@ -57,7 +57,7 @@ def write_stages_report(
 ) -> Path:
     """samples/chain.png and report.html of a run from its finished stages.
 
-    given: one condition per row of pictures, as the condition encodes them.
+    given: one condition per row of images, as the condition encodes them.
     """
     finished = state.finished()
     sections = []
@@ -67,7 +67,7 @@ def write_stages_report(
         save_grid(side_by_side(batches), sheet, columns=len(finished))
         sides = ", ".join(stage.title for stage in finished)
         caption = f"the same latents and conditions at {sides}, psi 1, enlarged without smoothing"
-        sections.append(("Stages side by side", picture(sheet, caption)))
+        sections.append(("Stages side by side", figure(sheet, caption)))
     rows = [
         (
             stage.title,
