@@ -34,10 +34,10 @@ from sgxl_t.training.checkpoint.start import NewRun
 from sgxl_t.training.checks import open_checked
 from sgxl_t.training.config.config import TrainConfig
 from sgxl_t.training.config.parts import EmaConfig, LogConfig, OptimizerConfig, ScheduleConfig
-from sgxl_t.training.config.settings import HealthSettings, NetworkSettings
+from sgxl_t.training.config.settings import HealthSettings, LoopSettings, NetworkSettings
 from sgxl_t.training.loop.data import TrainingBatches, open_tracked
 from sgxl_t.training.loop.ema import Ema
-from sgxl_t.training.loop.trainer import LoopSettings, Trainer
+from sgxl_t.training.loop.trainer import Trainer
 from sgxl_t.training.parallel.runtime import Runtime
 from sgxl_t.training.parallel.trained_network import Network, TrainedNetwork
 from sgxl_t.training.train_state import TrainState

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from sgxl_t.networks.configs import ConditionName, DiscriminatorConfig, GeneratorConfig
 from sgxl_t.objectives.config import ObjectiveConfig
-from sgxl_t.training.config.parts import ConditioningConfig, EmaConfig
+from sgxl_t.training.config.compute_config import ComputeConfig
+from sgxl_t.training.config.parts import ConditioningConfig, EmaConfig, ScheduleConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,3 +77,18 @@ class HealthSettings:
     """Beside a stem, or where lower blocks are frozen, the mapping is another run's."""
     started: bool
     """Whether it began from another run or model, whose sizes it keeps."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopSettings:
+    """What of the configuration the loop itself reads.
+
+    images: of one update, which splits into `rounds` micro-batches of `round_images` on every process.
+    """
+
+    images: int
+    rounds: int
+    round_images: int
+    schedule: ScheduleConfig
+    final_lr_share: float
+    compute: ComputeConfig

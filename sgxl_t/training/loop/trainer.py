@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import closing
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,8 +16,8 @@ from sgxl_t.ops.random import training_rng
 from sgxl_t.training.callbacks.callback import Callbacks
 from sgxl_t.training.checkpoint.divergence import roll_back
 from sgxl_t.training.checkpoint.run_checkpoints import RunCheckpoints
-from sgxl_t.training.config.compute_config import ComputeConfig, chosen_backend
-from sgxl_t.training.config.parts import ScheduleConfig
+from sgxl_t.training.config.compute_config import chosen_backend
+from sgxl_t.training.config.settings import LoopSettings
 from sgxl_t.training.loop.data import TrainingBatches
 from sgxl_t.training.loop.device_batch import DeviceBatches
 from sgxl_t.training.loop.learning_rate import learning_rate_factor
@@ -31,21 +30,6 @@ from sgxl_t.training.parallel.trained_network import TrainedNetwork
 from sgxl_t.training.train_state import TrainState
 
 log = logging.getLogger("sgxl_t")
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoopSettings:
-    """What of the configuration the loop itself reads.
-
-    images: of one update, which splits into `rounds` micro-batches of `round_images` on every process.
-    """
-
-    images: int
-    rounds: int
-    round_images: int
-    schedule: ScheduleConfig
-    final_lr_share: float
-    compute: ComputeConfig
 
 
 class Trainer:
