@@ -43,6 +43,7 @@ BASE = {
     "batch.images": 16,
     "ema.half_life_kimg": 3,
     "schedule.snapshot_kimg": 1000,
+    "schedule.snapshot_minutes": "null",
     "schedule.checkpoint_kimg": 1000,
     "log.track_images": 0,
     "log.tensorboard": "false",

@@ -45,6 +45,7 @@ def speed(folder: Path, features: Path, *, processes: int, threads: int, mode: s
         command += [f"--{name}", f"['{reference}']" if name.endswith("features") else reference]
     command += ["--schedule.kimg", str(options.kimg), "--schedule.tick_kimg", str(options.kimg / 5)]
     command += ["--schedule.snapshot_kimg", "1000", "--schedule.checkpoint_kimg", "1000"]
+    command += ["--schedule.snapshot_minutes", "null"]
     command += ["--log.progress", "false", "--log.tensorboard", "false", "--log.track_images", "0"]
     precision = {"ACCELERATE_MIXED_PRECISION": options.precision}
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), **MODES[mode], **precision}

@@ -50,7 +50,7 @@ def centroids(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Finds the centres of the styles of MODEL, a model folder, and stores them in it.
+    """Finds the centres of the styles of MODEL, a model folder or a run folder, and stores them in it.
 
     `sgxl-t sample --psi 0.7 --truncation centroid` then pulls each image to the centre nearest to it, which
     makes it typical without making all images alike. The stages grown from one stem share their centres:
@@ -58,13 +58,14 @@ def centroids(
     with --overwrite; centres that no longer fit the model always are.
     """
     from sgxl_t.model_io.model_folder import load_model
+    from sgxl_t.model_io.run_model import model_in
     from sgxl_t.sampling.centroids import check_replaceable, compute_centroids, save_centroids
     from sgxl_t.sampling.output.image_files import check_writable
     from sgxl_t.sampling.pipeline import choose_device
     from sgxl_t.sampling.sample_spec import check_seeds
 
     check_seeds(seed)
-    generator, _, info = load_model(model)
+    generator, _, info = load_model(model_in(model))
     check_writable(info.folder)
     if not overwrite:
         check_replaceable(info.folder, generator, count, by=by, draws=draws, seed=seed)

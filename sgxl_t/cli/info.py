@@ -159,9 +159,18 @@ def _run(folder: Path) -> dict[str, Any]:
         "trained_kimg": stats[-1].get("images", 0) / 1000 if stats else 0.0,
         "checkpoints": checkpoints,
         "models": models,
+        "model": _taken(folder),
         "newest_numbers": newest_numbers(stats),
         "warnings": [entry["text"] for entry in warnings_on(read_health(folder) or [])],
     }
+
+
+def _taken(folder: Path) -> str | None:
+    """The model that commands take which are given the run."""
+    from sgxl_t.model_io.run_model import run_model
+
+    model = run_model(folder)
+    return None if model is None else str(model)
 
 
 def _settings(path: Path) -> Value:
@@ -190,6 +199,7 @@ def _chain(folder: Path) -> dict[str, Any]:
         "drawing": draw_stages(folder, stages),
         "next_stage": "none, all are finished" if going is None else going.title,
         "models": ["best"] if (folder / "best" / "config.json").is_file() else [],
+        "model": _taken(folder),
         "stages": {stage.folder: asdict(stage) for stage in stages.stages},
     }
 

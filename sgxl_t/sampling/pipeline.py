@@ -15,6 +15,7 @@ from torchvision.transforms.functional import to_pil_image
 
 from sgxl_t.conditioning.condition import Condition
 from sgxl_t.model_io.model_folder import DTYPES, ModelInfo, load_model, save_model
+from sgxl_t.model_io.run_model import model_in
 from sgxl_t.networks.generators.generator import Generator
 from sgxl_t.networks.text.clip import ClipModel
 from sgxl_t.networks.text.tokens import Text
@@ -94,8 +95,11 @@ class Pipeline:
         device: str | torch.device | None = None,
         precision: SamplingPrecision = "fp32",
     ) -> Pipeline:
-        """Loads a model folder, or a Hub repository by its id "owner/name" (downloaded once, then cached)."""
-        folder = Path(model) if Path(model).exists() else hub_folder(str(model))
+        """Loads a model folder, or a Hub repository by its id "owner/name" (downloaded once, then cached).
+
+        A run folder gives its best/, or its last/ where there is no best/ yet; stderr says which.
+        """
+        folder = model_in(model) if Path(model).exists() else hub_folder(str(model))
         generator, condition, info = load_model(folder)
         return cls(generator, condition, info, device=device, precision=precision)
 

@@ -119,6 +119,10 @@ class ConditionEntry:
         return SampleSpec(self.condition, own_seed, own_psi, mix)
 
 
+MAX_ALONE, MAX_LINE = 8, 16
+"""Images in a line of a grid at most, where it has a single row and where it has several."""
+
+
 @dataclass(frozen=True)
 class GridRow:
     """One row of a grid. name: what it shows; label: the same beside the grid; columns: a title per spec."""
@@ -171,6 +175,30 @@ def column_titles(rows: Sequence[GridRow]) -> list[str]:
         found = {row.columns[column] for row in rows if column < len(row.columns)}
         titles.append(found.pop() if len(found) == 1 else "")
     return titles
+
+
+def grid_lines(rows: Sequence[GridRow]) -> list[GridRow]:
+    """The lines of a grid: a row that is too long for one goes on in lines without a label.
+
+    A single row becomes a near-square sheet. Lines end between two seeds where seeds have several psis.
+    """
+    longest = max((row.specs for row in rows), key=len)
+    if len(longest) <= (MAX_ALONE if len(rows) == 1 else MAX_LINE):
+        return list(rows)
+    width = MAX_LINE if len(rows) > 1 else math.ceil(math.sqrt(len(longest)))
+    group = sum(spec.seed == longest[0].seed for spec in longest)
+    group = group if group <= width else 1
+    if len(rows) > 1:
+        width -= width % group
+    else:
+        fitting = [n for n in range(width, 2 * width) if n % group == 0]
+        width = next((n for n in fitting if len(longest) % n == 0), fitting[0])
+    return [
+        replace(row, label="" if at else row.label, specs=row.specs[at:end], columns=row.columns[at:end])
+        for row in rows
+        for at in range(0, len(row.specs), width)
+        for end in (at + width,)
+    ]
 
 
 def candidates(spec: SampleSpec, count: int) -> list[SampleSpec]:

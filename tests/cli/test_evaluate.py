@@ -303,7 +303,7 @@ BAD = {
     "curve of one psi": (["TEXT", "--curve", "c.csv"], "--curve draws"),
     "missing model": (["missing"], "is not a folder"),
     "batch of nothing": (["MODEL", "--batch-size", "0"], "batch_size=0"),
-    "run folder": (["run"], "run/best"),
+    "run without a model": (["run"], "the run run has no model yet"),
 }
 
 

@@ -215,6 +215,23 @@ def test_sheet_without_a_class_shows_all_of_them_in_pages(capsys, models, tmp_pa
     assert Image.open("all-1.png").height > 3 * 96 > Image.open("all-2.png").height
 
 
+def test_a_long_row_becomes_a_sheet_with_a_title_over_every_picture(capsys, models, tmp_path):
+    arguments = ["sample", "a fox", "--model", models["text"], "--seeds", "0-11", "--grid", "g.png"]
+    assert call(capsys, *arguments, "--out", "o")[0] == 0
+    sheet = np.asarray(Image.open("g.png"))
+    assert sheet.shape[:2] == (8 * 2 + 3 * (96 + 4 + 8 + 14), sheet.shape[1])
+    assert sheet.shape[1] < 4 * (96 + 4) + 100
+    left = sheet.shape[1] - 8 - 4 * (96 + 4)
+    for number in range(12):
+        x, y = left + number % 4 * 100, 8 + number // 4 * 122
+        assert (sheet[y : y + 14, x : x + 96] < 128).any(), "its seed"
+        picture = np.asarray(Image.open(f"o/a-fox-seed{number:04d}.png"))
+        assert np.array_equal(sheet[y + 22 : y + 118 : 6, x : x + 96 : 6], picture)
+    assert call(capsys, *arguments)[0] == 0, "the same again"
+    code, _, err = call(capsys, *arguments[:5], "0-12", *arguments[6:])
+    assert (code, "--overwrite" in err) == (2, True)
+
+
 def test_sheet_grid_and_files_show_the_same_pictures(capsys, models, tmp_path):
     wanted = [
         "--class",
@@ -404,7 +421,7 @@ MISTAKES = {
     "no image tower": (["fox", "--best-of", "2"], "stored without the image tower of its CLIP"),
     "no such clip": (["fox", "--best-of", "2", "--clip", "clip"], "'clip' names no CLIP"),
     "psi of many": (["fox", "--psi", "0.5,x"], "is not a list of numbers"),
-    "grid too large": (["fox", "--grid", "g.png", "--seeds", "0-999"], "ask for fewer at a time"),
+    "grid too large": (["fox", "--grid", "g.png", "--seeds", "0-99999"], "ask for fewer at a time"),
     "too many seeds": (["fox", "--seeds", "0-999999"], "more than 100000"),
 }
 

@@ -15,6 +15,7 @@ from sgxl_t.sampling.sample_spec import (
     SampleSpec,
     candidates,
     column_titles,
+    grid_lines,
     plan_interpolation,
     plan_rows,
     spans,
@@ -140,6 +141,28 @@ def test_what_a_row_has_of_its_own_stands_in_its_label():
     assert [len(row.specs) for row in rows] == [2, 2, 1]
     assert column_titles(rows[:2]) == ["seed 0", "seed 1"]
     assert column_titles(rows) == ["", "seed 1"], "no title where rows differ"
+
+
+@pytest.mark.parametrize(
+    ("prompts", "seeds", "psis", "widths"),
+    [
+        (1, 8, 1, [8]),
+        (1, 32, 1, [8, 8, 8, 8]),
+        (1, 13, 1, [4, 4, 4, 1]),
+        (1, 4, 3, [6, 6]),
+        (1, 1, 10, [5, 5]),
+        (2, 16, 1, [16, 16]),
+        (2, 20, 1, [16, 4, 16, 4]),
+        (2, 6, 3, [15, 3, 15, 3]),
+    ],
+)
+def test_rows_of_a_grid_wrap_where_they_are_long(prompts, seeds, psis, widths):
+    asked = [ConditionEntry(name) for name in ("fox", "dog")[:prompts]]
+    rows = rows_of(asked, range(seeds), [number / 10 for number in range(psis)])
+    lines = grid_lines(rows)
+    assert [len(line.specs) for line in lines] == [len(line.columns) for line in lines] == widths
+    assert [spec for line in lines for spec in line.specs] == [spec for row in rows for spec in row.specs]
+    assert [line.label for line in lines if line.label] == ["FOX", "DOG"][:prompts]
 
 
 def test_candidates_of_two_seeds_never_meet():

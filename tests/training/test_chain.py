@@ -13,6 +13,7 @@ from tiny_runs import tiny_run
 from sgxl_t.conditioning import ClassCondition
 from sgxl_t.datasets.open import open_source
 from sgxl_t.model_io.model_folder import load_model, save_model
+from sgxl_t.model_io.run_model import model_in
 from sgxl_t.networks.generators.registry import build_generator, model_config
 from sgxl_t.networks.generators.superres import stage_parameter_names
 from sgxl_t.training.callbacks.stats_file import newest_numbers, read_stats
@@ -173,6 +174,7 @@ def test_time_ends_a_chain_between_updates_with_the_code_of_an_interruption(tmp_
     assert caught.value.code == INTERRUPTED
     assert chain_of(tmp_path / "run")[16]["state"] == "running"
     assert chain_of(tmp_path / "run")[32]["state"] == "waiting"
+    assert model_in(tmp_path / "run").relative_to(tmp_path / "run").parts == ("stage_016", "last")
 
 
 def test_a_stage_ends_by_the_plateau_rule_and_says_so(tmp_path, tiny_features, monkeypatch, caplog):

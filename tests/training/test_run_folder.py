@@ -4,6 +4,7 @@ import json
 import shutil
 import signal
 import time
+from pathlib import Path
 
 import pytest
 from crashes import final_state, finish, start
@@ -13,6 +14,7 @@ from sgxl_t.training.loop.trainer import Trainer
 from sgxl_t.training.parallel.exit_codes import USER_ERROR, WRITE_FAILED
 from sgxl_t.training.train import main
 
+CLASS_DEBUG = Path(__file__).parents[2] / "configs" / "debug" / "class.yaml"
 LONG = {"schedule__kimg": 100, "schedule__snapshot_kimg": 100, "log__track_images": 0}
 
 
@@ -127,6 +129,15 @@ def test_a_run_whose_next_start_fails_keeps_its_files(tmp_path, tiny_features, m
     refused(capsys, tiny_run(tmp_path, tiny_features, schedule__kimg=1))
     for path, content in before.items():
         assert path.read_bytes() == content, path
+
+
+def test_a_failed_start_keeps_feature_networks_that_it_trained(tmp_path, tiny_features, monkeypatch, capsys):
+    fail_at_first_update(monkeypatch, ValueError("no such update"))
+    arguments = ["--config", str(CLASS_DEBUG), "--run-dir", str(tmp_path / "run"), "--log.progress", "false"]
+    seconds = ["--conditioning.class_features", "auto:cnn", "--conditioning.feature_seconds", "1"]
+    refused(capsys, [*arguments, *seconds])
+    assert (tmp_path / "run" / "features" / "cnn" / "config.json").is_file()
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["features"]
 
 
 def test_an_interrupted_start_keeps_trained_feature_networks(tmp_path, tiny_features, monkeypatch):

@@ -9,6 +9,7 @@ import pytest
 from crashes import final_state, finish, start
 from tiny_runs import tiny_run
 
+from sgxl_t.model_io.run_model import model_in
 from sgxl_t.training.parallel.exit_codes import INTERRUPTED
 
 ENDLESS = {"schedule__kimg": 100, "schedule__checkpoint_kimg": 100, "schedule__snapshot_kimg": 100}
@@ -40,6 +41,7 @@ def test_a_closed_terminal_saves_first(tmp_path, tiny_features):
     assert process.exitcode == INTERRUPTED, (tmp_path / "log").read_text()
     assert "SIGHUP: saving after this update" in (tmp_path / "log").read_text()
     assert final_state(tmp_path / "run")[1]["images_seen"] > 0
+    assert model_in(tmp_path / "run") == tmp_path / "run" / "last", "before the first snapshot"
 
 
 def test_a_run_under_nohup_outlives_its_terminal(tmp_path, tiny_features):

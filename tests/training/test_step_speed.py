@@ -224,8 +224,12 @@ def test_averages_take_over_every_buffer():
 
 def test_processes_hear_of_an_end_one_update_later(monkeypatch):
     runtime = Runtime(deterministic=False)
-    assert [runtime.soon(flag) for flag in (False, True, False)] == [False, True, False]
+    assert [runtime.soon(flag, True) for flag in (False, True, False)] == [
+        [False, True],
+        [True, True],
+        [False, True],
+    ]
     runtime.world_size = 2
     elsewhere = iter([0.0, 1.0, 0.0, 0.0])
     monkeypatch.setattr(torch.distributed, "all_reduce", lambda number: number.add_(next(elsewhere)))
-    assert [runtime.soon(flag) for flag in (False, False, True, False)] == [False, False, True, True]
+    assert [runtime.soon(flag) for flag in (False, False, True, False)] == [[False], [False], [True], [True]]

@@ -106,7 +106,7 @@ SLOW = pytest.mark.slow
     ("family", "mode"),
     [
         ("class", "ddp"),
-        ("text", "ddp"),
+        pytest.param("text", "ddp", marks=SLOW),
         pytest.param("class", "zero1", marks=SLOW),
         pytest.param("text", "zero1", marks=SLOW),
         ("class", "zero2"),

@@ -84,7 +84,7 @@ Examples:
 @click.option("--csv", "csv_file", metavar="FILE", help="Write the results as a table.")
 @click.option("--curve", metavar="FILE", help="CSV and SVG of distance against CLIP score over several psi.")
 def evaluate(**options: Any) -> None:
-    """Measures A, B, ...: model folders, folders or zips of images, or results of earlier calls.
+    """Measures A, B, ...: model folders, runs, folders or zips of images, or results of earlier calls.
 
     Names say how many images are made: fid10k, kid2k, pr50k, fd_random_500. Interrupted work goes on when
     the same command is typed again. Numbers of different protocols are not put side by side.

@@ -41,6 +41,7 @@ from sgxl_t.metrics.results import ResultEntry, check_comparable, make_entry, re
 from sgxl_t.metrics.runner import MetricResult, RealByResolution, check_request, evaluate
 from sgxl_t.metrics.stored_images import StoredImages
 from sgxl_t.model_io.model_folder import load_model
+from sgxl_t.model_io.run_model import model_in
 from sgxl_t.networks.generators.generator import Generator
 from sgxl_t.sampling.hub import hub_folder
 from sgxl_t.sampling.output.image_files import check_writable
@@ -212,7 +213,8 @@ def check_outputs(options: EvaluateOptions) -> None:
 def open_request(options: EvaluateOptions, processes: Processes) -> Request:
     """Opens models, images and results; ValueError in one sentence for whatever cannot be measured."""
     _check_values(options)
-    paths = [name for name in options.targets if not _is_results(name)]
+    named = [name for name in options.targets if not _is_results(name)]
+    paths = [str(model_in(name, quiet=not processes.is_main)) for name in named]
     psis = _psis(options)
     extractors, specs = _extractors(options)
     known = [entry for name in options.targets if _is_results(name) for entry in read_results(name)]
@@ -290,8 +292,6 @@ def _is_images(name: str) -> bool:
 
 
 def _open_target(name: str) -> Target:
-    if (Path(name) / "config.yaml").is_file():
-        raise ValueError(f"{name} is the folder of a run: name one of its models, {name}/best or {name}/last")
     if _is_images(name):
         return StoredImages(name)
     folder = Path(name) if Path(name).exists() else hub_folder(name)

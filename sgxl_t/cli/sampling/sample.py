@@ -69,7 +69,9 @@ Examples:
     "--sheet is given].",
 )
 @click.option(
-    "--grid", metavar="FILE", help="One PNG with a row per prompt or class and a column per seed and psi."
+    "--grid",
+    metavar="FILE",
+    help="One PNG with a row per prompt or class and a column per seed and psi; long rows wrap.",
 )
 @click.option(
     "--sheet",

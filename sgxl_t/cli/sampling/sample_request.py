@@ -51,7 +51,9 @@ subject_options = _grouped(
         "`a red fox | psi=0.7 | seed=3`.",
     ),
     click.option(
-        "--model", metavar="PATH", help="Model folder or Hub id; without it, the demo model of the package."
+        "--model",
+        metavar="PATH",
+        help="Model folder, run folder or Hub id; without it, the demo model of the package.",
     ),
     click.option(
         "--seeds", default="0", show_default=True, metavar="LIST", help="Seeds, such as 3, 0-7 or 0,4,8-11."
@@ -89,7 +91,7 @@ class RuntimeOptions:
     cuda_graphs: bool
 
     def open(self, model: str | None) -> Pipeline:
-        """The pipeline of a model folder or Hub id, or of the demo model."""
+        """The pipeline of a model folder, run folder or Hub id, or of the demo model."""
         from sgxl_t.sampling.pipeline import Pipeline
 
         return Pipeline.from_pretrained(model or demo_model(), device=self.device, precision=self.precision)

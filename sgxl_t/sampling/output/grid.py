@@ -16,26 +16,30 @@ def labelled_grid(
     images: Sequence[Image.Image | None],
     rows: Sequence[str],
     columns: Sequence[str],
+    titles: Sequence[Sequence[str]] = (),
     *,
     smallest_cell: int = 96,
 ) -> Image.Image:
     """RGB image of `len(rows) * len(columns)` equal square images, given row by row; None leaves a gap.
 
     Small images are enlarged by a whole factor, without smoothing, to at least `smallest_cell` pixels.
+    titles: of every row's images, in place of those of the columns.
     Raises ValueError when a side would pass 32,000 pixels.
     """
     assert len(images) == len(rows) * len(columns), "one image per row and column"
     resolution = next(image.width for image in images if image is not None)
-    width, height, cell = check_grid(resolution, rows, columns, smallest_cell=smallest_cell)
+    width, height, cell = check_grid(resolution, rows, columns, titles, smallest_cell=smallest_cell)
     font, texts = ImageFont.load_default(TEXT_SIZE), [_wrapped(text) for text in rows]
-    left, top = width - PAD - len(columns) * (cell + GAP), PAD * 2 + TEXT_SIZE
+    left, above = width - PAD - len(columns) * (cell + GAP), PAD + TEXT_SIZE
+    step = cell + GAP + (above if titles else 0)
     sheet = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(sheet)
-    for column, text in enumerate(columns):
-        middle = left + column * (cell + GAP) + cell // 2
-        draw.text((middle, PAD), _clipped(text, font, cell), font=font, fill=INK, anchor="ma")
+    for row, texts_above in enumerate(titles or [columns]):
+        for column, text in enumerate(texts_above):
+            place = left + column * (cell + GAP) + cell // 2, PAD + row * step
+            draw.text(place, _clipped(text, font, cell), font=font, fill=INK, anchor="ma")
     for row, text in enumerate(texts):
-        y = top + row * (cell + GAP)
+        y = PAD + above + row * step
         draw.multiline_text((PAD, y + cell // 2), text, font=font, fill=INK, anchor="lm")
         for column in range(len(columns)):
             image = images[row * len(columns) + column]
@@ -46,9 +50,16 @@ def labelled_grid(
 
 
 def check_grid(
-    resolution: int, rows: Sequence[str], columns: Sequence[str], *, smallest_cell: int = 96
+    resolution: int,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    titles: Sequence[Sequence[str]] = (),
+    *,
+    smallest_cell: int = 96,
 ) -> tuple[int, int, int]:
     """Width and height of a grid of images of `resolution` pixels, and the size of its cells, in pixels.
+
+    titles: as for `labelled_grid`.
 
     Raises ValueError when a side would pass 32,000 pixels.
     """
@@ -56,7 +67,7 @@ def check_grid(
     font = ImageFont.load_default(TEXT_SIZE)
     lines = [line for text in rows for line in _wrapped(text).split("\n")]
     width = PAD * 3 + max(int(font.getlength(line)) for line in lines) + len(columns) * (cell + GAP)
-    height = PAD * 3 + TEXT_SIZE + len(rows) * (cell + GAP)
+    height = PAD * 2 + len(rows) * (cell + GAP) + (PAD + TEXT_SIZE) * max(len(titles), 1)
     if max(width, height) > MAX_SIDE:
         raise ValueError(
             f"a grid of {len(rows)} x {len(columns)} images would have {width} x {height} pixels: "

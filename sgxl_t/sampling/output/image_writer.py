@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import islice, repeat
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from sgxl_t.sampling.image import GeneratedImage
 from sgxl_t.sampling.output.grid import check_grid, labelled_grid
@@ -19,7 +21,7 @@ from sgxl_t.sampling.output.image_files import (
 )
 from sgxl_t.sampling.output.recipe import Recipe, Recipes, refuse_overwriting
 from sgxl_t.sampling.output.sheet import page_files, write_sheets
-from sgxl_t.sampling.sample_spec import GridRow, candidates, column_titles
+from sgxl_t.sampling.sample_spec import GridRow, candidates, column_titles, grid_lines
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class ImageWriter:
                 for row, spec in tried:
                     yield self._file(names[row.name], spec.seed, spec.psi, recipes), [recipes.of(spec)]
         if self.grid is not None:
-            yield Path(self.grid), [_together(rows, recipes, best_of)]
+            yield Path(self.grid), [_together(grid_lines(rows), recipes, best_of)]
         if self.sheet is not None:
             for page, part in zip(self._pages(rows), self._parts(rows), strict=True):
                 yield page, [_together(part, recipes, best_of)]
@@ -92,10 +94,11 @@ class ImageWriter:
                 f"--out {self.out} names one file and {asked} images were asked for: name a folder, or put "
                 f"them into one image with --grid {self.out}"
             )
+        lines = grid_lines(rows)
         if self.grid is not None:
-            check_grid(resolution, labels, titles)
-        grid_cells: list[GeneratedImage | None] = []
-        cells = self._cells(iter(images), rows, recipes, written, grid_cells)
+            check_grid(resolution, *_layout(rows, lines))
+        made: list[Image.Image] = []
+        cells = self._cells(iter(images), rows, recipes, written, made)
         if self.sheet is not None:
             known = [_together(part, recipes, best_of) for part in self._parts(rows)]
             layout = {"resolution": resolution, "rows_per_page": self.sheet_rows}
@@ -105,8 +108,7 @@ class ImageWriter:
             pass
         if self.grid is not None:
             written.grid = str(self.grid)
-            whole = labelled_grid([None if one is None else one.image for one in grid_cells], labels, titles)
-            save_png(whole, self.grid, _together(rows, recipes, best_of))
+            save_png(_drawn(made, rows, lines), self.grid, _together(lines, recipes, best_of))
         return written
 
     def _cells(
@@ -115,9 +117,9 @@ class ImageWriter:
         rows: Sequence[GridRow],
         recipes: Recipes,
         written: Written,
-        grid_cells: list[GeneratedImage | None],
+        made: list[Image.Image],
     ) -> Iterator[GeneratedImage | None]:
-        """The images, each saved, noted and collected as asked; None where a row is shorter than others."""
+        """The images, each saved, noted and added to `made` as asked; None where a row is shorter."""
         names, width = self._names(rows, recipes), len(column_titles(rows))
         for row in rows:
             for spec, image in zip(row.specs, islice(images, len(row.specs)), strict=True):
@@ -126,12 +128,9 @@ class ImageWriter:
                     save_png(image.image, path, recipes.of(replace(spec, seed=image.seed)))
                     written.pictures.append(note(path, row.name, image))
                 if self.grid is not None:
-                    grid_cells.append(image)
+                    made.append(image.image)
                 yield image
-            missing: list[GeneratedImage | None] = [None] * (width - len(row.specs))
-            if self.grid is not None:
-                grid_cells += missing
-            yield from missing
+            yield from repeat(None, width - len(row.specs))
 
     def _file(self, name: str, seed: int, psi: float, recipes: Recipes) -> Path:
         """Where one image goes."""
@@ -152,6 +151,23 @@ class ImageWriter:
     @property
     def _is_file(self) -> bool:
         return self.out is not None and names_image(self.out)
+
+
+def _layout(
+    rows: Sequence[GridRow], lines: Sequence[GridRow]
+) -> tuple[list[str], list[str], list[tuple[str, ...]]]:
+    """Labels, titles of columns, and of every line where a row is wrapped, which leaves columns none."""
+    titles = [line.columns for line in lines] if len(lines) > len(rows) else []
+    return [line.label for line in lines], column_titles(lines), titles
+
+
+def _drawn(images: Iterable[Image.Image], rows: Sequence[GridRow], lines: Sequence[GridRow]) -> Image.Image:
+    """The grid of images that come in the order of the lines."""
+    labels, columns, titles = _layout(rows, lines)
+    coming, cells = iter(images), []
+    for line in lines:
+        cells += [*islice(coming, len(line.specs)), *repeat(None, len(columns) - len(line.specs))]
+    return labelled_grid(cells, labels, columns, titles)
 
 
 def _together(rows: Sequence[GridRow], recipes: Recipes, best_of: int) -> Recipe:

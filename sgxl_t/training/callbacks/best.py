@@ -7,6 +7,7 @@ import logging
 import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def best_smoothed(values: Sequence[float]) -> int:
 
 
 class BestModel(Callback):
-    """Writes last/ at every snapshot and keeps best/ at the model of the best smoothed value.
+    """Writes last/ at every snapshot and preview, and keeps best/ at the model of the best smoothed value.
 
     A median is known one snapshot later. A new value can only lower the median of the one before and leaves
     older ones alone, so best/ stays, or becomes the newest model or the one before, which waits beside it.
@@ -59,12 +60,7 @@ class BestModel(Callback):
 
     def on_snapshot(self, snapshot: Snapshot) -> None:
         """Writes the models; logs the tracked metrics."""
-
-        def write(folder: Path) -> None:
-            provenance = {**self.provenance, "kimg": snapshot.kimg}
-            metrics = dict(snapshot.metrics)
-            save_model(folder, snapshot.generator, snapshot.condition, provenance, metrics=metrics)
-
+        write = partial(self._save, snapshot)
         write(self.folder / LAST)
         if not snapshot.results:
             self.take_unmeasured(write)
@@ -75,6 +71,17 @@ class BestModel(Callback):
         log.info("%.1f kimg: %s%s%s", snapshot.kimg, shown, " (best)" if improved else "", grid)
         for note in dict.fromkeys(one.note for one in snapshot.results if math.isnan(one.value)):
             log.warning("a tracked metric cannot be given: %s", note)
+
+    def on_preview(self, snapshot: Snapshot) -> None:
+        """Writes last/ and says so."""
+        self._save(snapshot, self.folder / LAST)
+        grid = "" if snapshot.grid is None else f", {snapshot.grid[1]}"
+        log.info("%.1f kimg: preview in %s%s", snapshot.kimg, self.folder / LAST, grid)
+
+    def _save(self, snapshot: Snapshot, folder: Path) -> None:
+        provenance = {**self.provenance, "kimg": snapshot.kimg}
+        metrics = dict(snapshot.metrics)
+        save_model(folder, snapshot.generator, snapshot.condition, provenance, metrics=metrics)
 
     def take(self, images_seen: int, value: float, write: Callable[[Path], object]) -> bool:
         """Takes a snapshot; returns whether its model is best/ now.

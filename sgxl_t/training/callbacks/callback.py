@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -78,8 +79,11 @@ class Callback:
     def on_snapshot(self, snapshot: Snapshot) -> None:
         """At every snapshot, in the order of the list."""
 
+    def on_preview(self, snapshot: Snapshot) -> None:
+        """Between snapshots, when much time has passed or the run stops; cheap, and measures nothing."""
+
     def after_snapshot(self, state: TrainState) -> None:
-        """Once all processes are through with the snapshot."""
+        """Once all processes are through with the snapshot or preview."""
 
     def on_end(self) -> None:
         """After the last update, and before a rollback."""
@@ -139,10 +143,21 @@ class Callbacks:
 
     def snapshot(self, state: TrainState) -> None:
         """Samples, metrics and model folders of the averaged model."""
-        snapshot = Snapshot(state.images_seen, state.ema.network, state.averaged_condition)
-        with on_main_process(self._runtime, self._folder, "a snapshot"):
+        with self._averaged(state, "a snapshot") as snapshot:
             for callback in self._callbacks:
                 callback.on_snapshot(snapshot)
+
+    def preview(self, state: TrainState) -> None:
+        """Samples and last/ of the averaged model, without metrics."""
+        with self._averaged(state, "a preview") as snapshot:
+            for callback in self._callbacks:
+                callback.on_preview(snapshot)
+
+    @contextmanager
+    def _averaged(self, state: TrainState, doing: str) -> Iterator[Snapshot]:
+        """The averaged model, for the main process; all callbacks hear of the end."""
+        with on_main_process(self._runtime, self._folder, doing):
+            yield Snapshot(state.images_seen, state.ema.network, state.averaged_condition)
         for callback in self._callbacks:
             callback.after_snapshot(state)
 

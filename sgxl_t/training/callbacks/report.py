@@ -113,7 +113,8 @@ def health(folder: Path) -> str:
 def write_run_report(folder: Path) -> Path:
     """`report.html` of a run folder from what lies in it: stats, health, samples/, environment.json."""
     stats = read_stats(folder / "stats.jsonl")
-    grids = sorted((folder / "samples").glob("fakes_*.png"))
+    found = [*(folder / "samples").glob("fakes_*.png"), *(folder / "samples").glob("preview_*.png")]
+    grids = sorted(found, key=lambda path: path.stem.partition("_")[2])
     sections = []
     if grids:
         sections.append(("Samples", figure(grids[-1], f"{grids[-1].stem}, average generator, psi 1")))
@@ -146,6 +147,10 @@ class RunReport(Callback):
 
     def on_snapshot(self, snapshot: Snapshot) -> None:
         """Comes after all callbacks that write what the page shows."""
+        write_run_report(self._folder)
+
+    def on_preview(self, snapshot: Snapshot) -> None:
+        """Shows the newest grid."""
         write_run_report(self._folder)
 
     def on_end(self) -> None:

@@ -1,4 +1,4 @@
-"""The sample grid of every snapshot, beside real images of the same size."""
+"""The sample grid of every snapshot and preview, beside real images of the same size."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ from sgxl_t.training.train_state import TrainState
 class SampleGrid(Callback):
     """samples/fakes_*.png: fixed latents in columns, fixed conditions in rows; samples/reals.png once.
 
+    A preview is samples/preview_*.png, which the next grid replaces.
+
     conditions: one a row, known from the start on, as is real: uint8 [N, 3, R, R], N as in the grid.
     """
 
@@ -46,9 +48,18 @@ class SampleGrid(Callback):
 
     def on_snapshot(self, snapshot: Snapshot) -> None:
         """Writes the grid of the averaged generator, without truncation."""
-        path = self._folder / f"fakes_{snapshot.kimg:010.3f}.png"
+        self._write(snapshot, "fakes")
+
+    def on_preview(self, snapshot: Snapshot) -> None:
+        """Writes the same grid under the name of a preview."""
+        self._write(snapshot, "preview")
+
+    def _write(self, snapshot: Snapshot, name: str) -> None:
+        path = self._folder / f"{name}_{snapshot.kimg:010.3f}.png"
         images = generate(snapshot.generator, snapshot.condition, self._given, self._z)
         snapshot.grid = save_grid(images, path, columns=self._columns), path
+        for older in set(self._folder.glob("preview_*.png")) - {path}:
+            older.unlink()
 
 
 def save_grid(images: Tensor, path: Path, *, columns: int) -> Tensor:

@@ -30,7 +30,9 @@ log = logging.getLogger("sgxl_t")
 CONFIG, ENVIRONMENT, STAGES = "config.yaml", "environment.json", "chain.json"
 FIRST = (CONFIG, ENVIRONMENT, STAGES)
 """Files that a start writes."""
-PARTS = ("checkpoints", "samples", "waiting", "features", "captions", "real_side")
+FEATURES = "features"
+"""Folder of feature networks that a run trains for itself."""
+PARTS = ("checkpoints", "samples", "waiting", FEATURES, "captions", "real_side")
 """Folders inside of a run folder in which files and folders appear whole or not at all."""
 
 
@@ -79,9 +81,12 @@ class _Before:
         return cls(names, {name: (folder / name).read_bytes() for name in FIRST if (folder / name).is_file()})
 
     def restore(self, folder: Path, *, interrupted: bool) -> None:
-        """Takes the start back. A run that was there keeps all files, with their contents from before.
+        """Takes the start back.
 
-        interrupted: by the user, who may want to go on with the feature networks that were trained.
+        A run that was there keeps all files, with their contents from before. Feature networks that were
+        trained, which takes minutes, stay for the next start.
+
+        interrupted: by the user, who may want to go on with what is there.
         """
         for name, content in self.first.items():
             if (folder / name).read_bytes() != content:
@@ -90,9 +95,11 @@ class _Before:
         if self.first or (interrupted and _has_more(folder)):
             return
         for path in folder.iterdir():
-            if path.name not in self.names and path.is_dir():
+            if path.name in self.names or (path.name == FEATURES and any(path.glob("*/config.json"))):
+                continue
+            if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
-            elif path.name not in self.names:
+            else:
                 path.unlink()
 
 

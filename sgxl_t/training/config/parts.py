@@ -143,6 +143,10 @@ class ScheduleConfig:
     """One line of numbers per tick."""
     snapshot_kimg: float = 200.0
     """Sample grid, tracked metric, last/ and best/."""
+    snapshot_minutes: float | None = 10.0
+    """Between snapshots, a preview (sample grid, last/) after so many minutes, the first after half a minute,
+    and one when the run is stopped. It measures nothing and does not change training; none makes those of
+    stops alone."""
     checkpoint_kimg: float = 200.0
     """Everything to resume exactly."""
     keep_checkpoints: int = 2
@@ -158,6 +162,7 @@ class ScheduleConfig:
     def check(self) -> None:
         """Ranges; ValueError with the value, the rule and the way out."""
         check_positive("schedule", self, "kimg", "max_minutes", "keep_checkpoints", "watchdog_minutes")
+        check_positive("schedule", self, "snapshot_minutes")
         check_positive("schedule", self, "tick_kimg", "snapshot_kimg", "checkpoint_kimg", "max_skipped_steps")
 
 

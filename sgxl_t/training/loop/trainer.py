@@ -22,6 +22,7 @@ from sgxl_t.training.config.parts import ScheduleConfig
 from sgxl_t.training.loop.data import TrainingBatches
 from sgxl_t.training.loop.device_batch import DeviceBatches
 from sgxl_t.training.loop.learning_rate import learning_rate_factor
+from sgxl_t.training.loop.preview_clock import PreviewClock
 from sgxl_t.training.loop.running_statistics import RunningStatistics
 from sgxl_t.training.parallel.interrupt import StopRequest
 from sgxl_t.training.parallel.machines import check_agreement
@@ -133,6 +134,7 @@ class Trainer:
         self.callbacks.start(state)
         self.data.open(state)
         started, at_rest = time.monotonic(), self._asked_to_end()
+        clock = PreviewClock(schedule.snapshot_minutes if self.runtime.is_main else None)
         with chosen_backend(self.settings.compute), StopRequest() as stop, closing(self.callbacks):
             while not (self.is_done or at_rest or ending):
                 before = state.images_seen
@@ -143,20 +145,26 @@ class Trainer:
                 self.callbacks.update(state)
                 minutes = (time.monotonic() - started) / 60
                 out_of_time = schedule.max_minutes is not None and minutes >= schedule.max_minutes
-                ending = self.runtime.soon(stop.requested or out_of_time)
+                ending, late = self.runtime.soon(stop.requested or out_of_time, clock.is_due())
                 if self._due(schedule.tick_kimg, before) or self.is_done or ending:
                     self.callbacks.tick(state)
                     if state.skipped_in_a_row >= schedule.max_skipped_steps:
                         roll_back(state, self.checkpoints, self.callbacks)
                         self.data.open(state)
                         continue
-                if self._due(schedule.snapshot_kimg, before) or self.is_done:
+                snapshot = self._due(schedule.snapshot_kimg, before) or self.is_done
+                if snapshot:
                     self.callbacks.snapshot(state)
                     at_rest = self._asked_to_end()
+                    clock.start()
+                elif late and not ending:
+                    self.callbacks.preview(state)
                 due = self._due(schedule.checkpoint_kimg, before) and not state.skipped_in_a_row
                 if due or self.is_done or at_rest or ending:
                     state.data_positions = self.data.positions()
                     self.checkpoints.save(state, self.callbacks)
+                if ending and not snapshot:  # after the checkpoint, as there may be little time
+                    self.callbacks.preview(state)
         self.data.close()
         self.callbacks.end()
         done = self.is_done or at_rest

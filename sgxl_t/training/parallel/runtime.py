@@ -169,18 +169,18 @@ class Runtime:
         torch.distributed.all_reduce(value)
         return bool(value > 0)
 
-    def soon(self, flag: bool) -> bool:
-        """Like `any` of the flags of the call before, False at first: nothing waits for work on the device.
+    def soon(self, *flags: bool) -> list[bool]:
+        """`any` of each flag of the call before, False at first: nothing waits for work on the device.
 
         Asked after every update, it lets processes go on while their devices work on this one. One process
-        gets its own flag.
+        gets its own flags.
         """
         if self.world_size == 1:
-            return flag
-        asked = torch.tensor(float(flag)).to(self.device, non_blocking=True)
+            return list(flags)
+        asked = torch.tensor([float(flag) for flag in flags]).to(self.device, non_blocking=True)
         torch.distributed.all_reduce(asked)
         before, self._asked = self._asked, _Answer(asked)
-        return before is not None and before.read()
+        return [False] * len(flags) if before is None else before.read()
 
     def gather_objects(self, value: Any) -> list[Any]:
         """One Python object of each process, rank after rank."""
@@ -252,21 +252,21 @@ class Runtime:
 
 
 class _Answer:
-    """A number on its way from the device."""
+    """Numbers on their way from the device."""
 
-    def __init__(self, number: Tensor) -> None:
-        self._number, self._arrived = number, None
-        if number.is_cuda:
-            self._number = torch.empty_like(number, device="cpu", pin_memory=True)
-            self._number.copy_(number, non_blocking=True)
+    def __init__(self, numbers: Tensor) -> None:
+        self._numbers, self._arrived = numbers, None
+        if numbers.is_cuda:
+            self._numbers = torch.empty_like(numbers, device="cpu", pin_memory=True)
+            self._numbers.copy_(numbers, non_blocking=True)
             self._arrived = torch.cuda.Event()
             self._arrived.record()
 
-    def read(self) -> bool:
-        """Whether it is above 0; waits for the work that the device had when the number set out."""
+    def read(self) -> list[bool]:
+        """Which are above 0; waits for the work that the device had when the numbers set out."""
         if self._arrived is not None:
             self._arrived.synchronize()
-        return bool(self._number > 0)
+        return (self._numbers > 0).tolist()  # type: ignore[no-any-return]
 
 
 def is_lost_connection(error: RuntimeError) -> bool:
