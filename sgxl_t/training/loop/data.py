@@ -75,10 +75,10 @@ def size_notes(source: ImageSource) -> list[str]:
     width, height = sizes[len(sizes) // 2]
     if (fitting := _power_of_two_in(width, height)) > made:
         about = "" if len(set(sizes)) == 1 else "about "
-        more = f", up to {fitting}" if fitting > 2 * made else ""
+        more = f" (or up to {fitting})" if fitting > 2 * made else ""
         lines.append(
             f"pictures are {about}{width} x {height} px, the run makes {made} px: a new run with "
-            f"--resolution {2 * made} shows more of them{more}"
+            f"--resolution {2 * made}{more} shows more of them"
         )
     if smaller := sum(min(size) < made for size in sizes):
         width, height = sizes[0]
