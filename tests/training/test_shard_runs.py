@@ -26,10 +26,11 @@ def shards(folder):
 
 
 def arguments(folder, features, data, kimg, **settings):
-    values = tiny_run(
+    return tiny_run(
         folder,
         features,
         cond="text",
+        data__source=data,
         deterministic="true",
         schedule__kimg=kimg,
         data__filter="similarity > 0.2",
@@ -38,7 +39,6 @@ def arguments(folder, features, data, kimg, **settings):
         data__shuffle_samples=10,
         **settings,
     )
-    return [*values, "--data", str(data)]
 
 
 def run(*given, **settings):
