@@ -1,6 +1,7 @@
-"""What `auto:` becomes: published networks from a cache or a hub, local ones without, and the sentence on it."""
+"""What `auto:` becomes: published networks from a cache or a hub, else local ones, and what is said of it."""
 
 import http.server
+import json
 import socket
 import threading
 import time
@@ -9,10 +10,11 @@ from dataclasses import replace
 import pytest
 from hub_stand_in import place
 from huggingface_hub import constants
+from tiny_models import tiny_folder
 
 from sgxl_t.networks.weights import hub
 from sgxl_t.training.config.auto_networks import AutoNetworks, Use
-from sgxl_t.training.config.config_file import parse_config
+from sgxl_t.training.config.config_file import parse_config, write_config
 from sgxl_t.training.pretrained import choose as choosing
 from sgxl_t.training.pretrained.published import PUBLISHED
 from sgxl_t.training.pretrained.settle import decide, settle
@@ -151,9 +153,7 @@ def test_local_is_as_without_a_hub_and_says_nothing(cache, tmp_path):
     local, words = chosen(configured("--features", "local"), tmp_path / "run")
     assert words is None
     assert local == without
-    assert without == replace(
-        configured("--discriminator.projected.input_size", "null"), features="local"
-    )
+    assert without == replace(configured("--discriminator.projected.input_size", "null"), features="local")
 
 
 def test_pretrained_is_refused_where_it_cannot_be_had(cache, tmp_path):
@@ -178,7 +178,93 @@ def test_a_kind_that_there_is_not_is_left_to_be_refused_by_its_name(cache, tmp_p
     assert config.discriminator.features == ("auto:cnnn",)
 
 
-# The hub -----------------------------------------------------------------------------------------------------
+# Runs that have begun ------------------------------------------------------------------------------------
+
+
+def write_run(folder, config, *, begun=True, without=()):
+    """A run folder as far as its configuration goes. without: keys that earlier versions did not have."""
+    folder.mkdir(parents=True)
+    values = {key: value for key, value in config.to_dict().items() if key not in without}
+    if begun:
+        checkpoint = folder / "checkpoints" / "kimg_0000000.016"
+        checkpoint.mkdir(parents=True)
+        (checkpoint / "state.json").write_text(json.dumps({"config": values}))
+    write_config(values, folder / "config.yaml")
+
+
+STAGES = "[{resolution: 16, overrides: {discriminator.features: ['auto:vit', 'auto:cnn']}}, {resolution: 32}]"
+
+
+def test_a_run_that_has_begun_keeps_its_networks_on_other_machines(cache, tmp_path):
+    cache(MOBILENET, DINO)
+    config = configured("--stages", STAGES, cond="class")
+    began, _ = chosen(config, tmp_path / "run")
+    write_run(tmp_path / "run", began, begun=False)
+    (tmp_path / "run" / "stage_016" / "checkpoints" / "kimg_0000000.016").mkdir(parents=True)
+    cache(LITE0, DEIT)
+    for processor in ("cpu", "gpu"):
+        again, words = chosen(config, tmp_path / "run", processor)
+        assert again == began
+        assert words.endswith("as the run began")
+    with pytest.raises(ValueError, match=r"features=local, but the run in .* learns through"):
+        chosen(replace(config, features="local"), tmp_path / "run")
+    assert chosen(began, tmp_path / "elsewhere", "gpu") == (began, None), "its config.yaml says all"
+
+
+@pytest.mark.parametrize("begun", [True, False])
+@pytest.mark.parametrize("without", [(), ("features",)])
+def test_a_run_that_has_trained_its_own_networks_keeps_them(begun, without, cache, tmp_path):
+    began, _ = chosen(configured(), tmp_path / "run")
+    assert began.discriminator.features == ("auto:cnn",)
+    write_run(tmp_path / "run", began, begun=begun, without=without)
+    cache(MOBILENET)
+    assert chosen(configured(), tmp_path / "run") == (began, None)
+    wanted = configured("--features", "pretrained")
+    if begun:
+        with pytest.raises(ValueError, match=r"has trained networks of its own for auto:cnn: leave"):
+            chosen(wanted, tmp_path / "run")
+    else:
+        assert chosen(wanted, tmp_path / "run")[0].discriminator.features == (MOBILENET,)
+
+
+def test_a_checkpoint_tells_as_well(cache, tmp_path):
+    cache(MOBILENET)
+    began, _ = chosen(configured(), tmp_path / "run")
+    write_run(tmp_path / "run", began)
+    (tmp_path / "run" / "config.yaml").unlink()
+    assert chosen(configured(), tmp_path / "run", "gpu")[0] == began
+
+
+@pytest.mark.parametrize("content", ["", "discriminator: 3", "[", "cond: none", "\0"])
+def test_a_stored_configuration_that_says_nothing_is_none(content, cache, tmp_path):
+    cache(MOBILENET)
+    (tmp_path / "config.yaml").write_text(content)
+    assert chosen(configured(), tmp_path)[0].discriminator.features == (MOBILENET,)
+
+
+def test_a_run_that_starts_from_another_looks_through_its_networks(cache, tmp_path):
+    write_run(tmp_path / "own", chosen(configured(), tmp_path / "own")[0])
+    cache(MOBILENET, LITE0)
+    write_run(tmp_path / "published", chosen(configured(), tmp_path / "published")[0])
+    found = {
+        name: chosen(configured("--start", str(tmp_path / name)), tmp_path / "run", "gpu")[0]
+        for name in ("own", "published")
+    }
+    assert found["own"].discriminator.features == ("auto:cnn",)
+    assert found["published"].discriminator.features == (MOBILENET,)
+    assert found["published"].discriminator.projected.input_size == 128
+
+
+def test_a_run_that_starts_from_a_text_model_reads_captions_as_wide_as_that(cache, tmp_path):
+    cache(LITE0, L14)
+    start = tiny_folder(tmp_path / "model", "text")
+    config, words = chosen(configured("--start", str(start), cond="text"), tmp_path / "run", "gpu")
+    assert config.conditioning.text_encoder == "auto:clip"
+    assert config.discriminator.features == (LITE0,)
+    assert f"start={start} is a model" in words
+
+
+# The hub -------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -230,11 +316,12 @@ def answering(online):
 
     def start(code):
         class Answer(http.server.BaseHTTPRequestHandler):
-            def do_HEAD(self):  # noqa: N802
+            def do_HEAD(self):
                 self.send_response(code)
                 self.end_headers()
 
-            do_GET = do_HEAD  # noqa: N815
+            def do_GET(self):
+                self.do_HEAD()
 
             def log_message(self, *words):
                 pass
@@ -281,7 +368,7 @@ def test_a_download_that_breaks_off_leaves_auto_with_local_networks(answering, m
         chosen(configured("--features", "pretrained"), tmp_path / "run")
 
 
-# Processes ---------------------------------------------------------------------------------------------------
+# Processes -----------------------------------------------------------------------------------------------
 
 
 class OtherProcess:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from sgxl_t.datasets.open import is_embedded
+from sgxl_t.training.checkpoint.checkpoint import STATE
 from sgxl_t.training.checkpoint.origin import is_run, model_of
 from sgxl_t.training.checkpoint.run_folder import CONFIG
-from sgxl_t.training.config.auto_networks import AutoNetworks, Use, places
+from sgxl_t.training.config.auto_networks import AutoNetworks, Place, Use, places
 from sgxl_t.training.config.settings import NetworkSettings
 from sgxl_t.training.local_features.resolve import table_from_elsewhere
 from sgxl_t.training.parallel import watchdog
@@ -115,12 +119,25 @@ def _left_local(settings: NetworkSettings, uses: list[Use], data: str) -> dict[U
 
 def _remembered(uses: list[Use], written: Mapping[str, Any], run: Path) -> AutoNetworks | None:
     """What a run's stored configuration has in the places where this one says `auto:`; None without one."""
-    try:
-        stored = yaml.safe_load((run / CONFIG).read_text())
-        theirs = {place.where: place for place in places(stored)}
-        sizes = stored["discriminator"]
-    except (OSError, yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError, ValueError):
-        return None
+    newest = max((run / "checkpoints").glob("kimg_*"), default=run)
+    for read in (partial(_in_file, run), partial(_in_checkpoint, newest)):
+        with suppress(OSError, yaml.YAMLError, KeyError, TypeError, AttributeError, ValueError):
+            stored = read()
+            return _taken(uses, written, stored, {place.where: place for place in places(stored)})
+    return None
+
+
+def _in_file(run: Path) -> dict[str, Any]:
+    return dict(yaml.safe_load((run / CONFIG).read_text()))
+
+
+def _in_checkpoint(checkpoint: Path) -> dict[str, Any]:
+    return dict(json.loads((checkpoint / STATE).read_text())["config"])
+
+
+def _taken(
+    uses: list[Use], written: Mapping[str, Any], stored: Mapping[str, Any], theirs: Mapping[str, Place]
+) -> AutoNetworks:
     named: dict[Use, str] = {}
     for place in places(written):
         there = theirs.get(place.where)
@@ -131,7 +148,7 @@ def _remembered(uses: list[Use], written: Mapping[str, Any], run: Path) -> AutoN
             if use in uses and use is not None and reference.startswith(SCHEMES):
                 named.setdefault(use, reference)
     whole = len(named) == len(uses)
-    family = sizes.get(written["discriminator"]["family"])
+    family = stored["discriminator"].get(written["discriminator"]["family"])
     side = family.get("input_size") if isinstance(family, dict) else None
     seen = any(use.role not in ("class", "text") for use in named)
     return AutoNetworks(
