@@ -5,7 +5,7 @@
 Networks of timm with random weights, images of 224 pixels or --side. All forms of a network take turns in one
 process, A B C A B C, and every time is compared with that of the plain float32 form in the same turn: medians
 and quartiles of these ratios. One thread reads the CPU time of the process, which other programs move little;
-a GPU is waited for. An update is what a training step asks of a network: one pass of real and generated images
+a GPU is waited for. An update is what a training step asks of a network: a pass of real and generated images
 without gradients, one of generated images and back to them. Beside the times stands the error of every form
 against float32, in the Euclidean norm: of its worst map, and of the images' gradient.
 """
