@@ -65,14 +65,19 @@ def hub_trouble() -> str | None:
     asking = threading.Thread(target=lambda: answer.append(_ask()), daemon=True)
     asking.start()
     asking.join(PROBE_SECONDS)
-    return answer[0] if answer else f"{constants.ENDPOINT} does not answer within {PROBE_SECONDS:g} seconds"
+    return answer[0] if answer else _silent()
+
+
+def _silent() -> str:
+    return f"{constants.ENDPOINT} does not answer within {PROBE_SECONDS:g} seconds"
 
 
 def _ask() -> str | None:
     try:
         code = get_session().head(constants.ENDPOINT, timeout=PROBE_SECONDS).status_code
     except Exception as error:  # every kind of failure (name, route, certificate, proxy) means the same here
-        return f"{constants.ENDPOINT} cannot be reached ({type(error).__name__})"
+        kind = type(error).__name__
+        return _silent() if "Timeout" in kind else f"{constants.ENDPOINT} cannot be reached ({kind})"
     # Mirrors may have nothing to show at their root; a proxy that refuses, or has nothing behind it, says so.
     if code == PROXY_REFUSES or code >= SERVER_FAILS:
         return f"{constants.ENDPOINT} answers with error {code}"
