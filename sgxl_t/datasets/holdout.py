@@ -52,8 +52,8 @@ def check_sides(share: float, total: int) -> None:
     aside = round(share * total)
     if not 0 < aside < total:
         raise ValueError(
-            f"holdout={share:g} of {total} pictures puts {aside} aside and leaves {total - aside}: use a share "
-            "that leaves some on both sides, or more pictures"
+            f"holdout={share:g} of {total} pictures puts {aside} aside and leaves {total - aside}: use a "
+            "share that leaves some on both sides, or more pictures"
         )
 
 
