@@ -36,12 +36,11 @@ class SampleGrid(Callback):
     preview is samples/preview_*.png, which the next grid replaces.
 
     conditions: one a row, known from the start on, as is real: uint8 [N, 3, R, R], N as in the grid, of any
-    condition. samples: uint8 [N, 3, R, R], the newest images of the grid, row by row.
+    condition.
     """
 
     conditions: Sequence[Any]
     real: Tensor
-    samples: Tensor
 
     def __init__(self, folder: Path, source: ImageSource, *, rows: int, columns: int, seed: int) -> None:
         """folder: of the run. rows, columns: at most so many conditions, latents of each."""
@@ -73,8 +72,8 @@ class SampleGrid(Callback):
 
     def _write(self, snapshot: Snapshot, name: str) -> None:
         path = self._folder / f"{name}_{snapshot.kimg:010.3f}.png"
-        self.samples = generate(snapshot.generator, snapshot.condition, self._given, self._z)
-        snapshot.grid = save_grid(self.samples, path, columns=self._columns), path
+        snapshot.samples = generate(snapshot.generator, snapshot.condition, self._given, self._z)
+        snapshot.grid = save_grid(snapshot.samples, path, columns=self._columns), path
         for older in set(self._folder.glob("preview_*.png")) - {path}:
             older.unlink()
 

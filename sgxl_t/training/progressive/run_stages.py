@@ -83,7 +83,9 @@ def _train(
         with on_main_process(runtime, root, "its best model and report"):
             if runtime.is_main:
                 _publish(root, state)
-                write_stages_report(root, state, source, seed=plan.seed, device=runtime.device)
+                write_stages_report(
+                    root, state, source, finished_now=finished, seed=plan.seed, device=runtime.device
+                )
         if not finished:
             return False
     return True

@@ -83,14 +83,21 @@ def side_by_side(images: Sequence[Tensor]) -> Tensor:
 
 
 def write_stages_report(
-    root: Path, state: StagesState, source: ImageSource, *, seed: int, device: torch.device
+    root: Path,
+    state: StagesState,
+    source: ImageSource,
+    *,
+    finished_now: bool,
+    seed: int,
+    device: torch.device,
 ) -> Path:
     """report.html, timelapse.webp and samples/fakes_stages.png of a run, from what its stages have made.
 
-    source: the data, whose images are shown beside.
+    source: the data, whose images are shown beside. finished_now: whether a stage has just finished; else the
+    sheet stays as it is, as a run that is stopped may have little time.
     """
     finished = state.finished()
-    if finished:
+    if finished_now:
         draw_sheet(root, finished, source, seed=seed, device=device)
     titled = [(stage, frame) for stage in state.stages for frame in read_frames(root / stage.folder)]
     frames: list[Frame] = spread([frame for _, frame in titled], MOST_FRAMES)

@@ -46,10 +46,11 @@ class NearestImages(Callback):
 
     def on_snapshot(self, snapshot: Snapshot) -> None:
         """Compares the samples of the grid."""
+        assert snapshot.samples is not None, "the grid comes before"
         self._read_on()
         known = torch.stack(self._reduced)
-        rows = evenly_spaced(len(self._grid.samples), SAMPLES)
-        samples = self._grid.samples[rows]
+        rows = evenly_spaced(len(snapshot.samples), SAMPLES)
+        samples = snapshot.samples[rows]
         count = min(NEAREST, len(known))
         distances, nearest = _distances(reduced(samples), known).topk(count, largest=False)
         usual = self._usual(known)

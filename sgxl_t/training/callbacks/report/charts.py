@@ -54,7 +54,7 @@ def chart(curve: Curve, stats: Sequence[Line]) -> str:
         )
         if len(series) > 1:
             word = html.escape(curve.series[name])
-            key += f'<span class="key" style="background:{colour}"></span>{word}'
+            key += f'<span class="keys"><span class="key" style="background:{colour}"></span>{word}</span>'
     newest = ", ".join(f"{curve.series[name]} {points[-1][1]:.4g}".strip() for name, points in series.items())
     newest = f"newest: {newest}"
     data = json.dumps({"width": WIDTH, "newest": newest, "series": described}, separators=(",", ":"))

@@ -141,9 +141,9 @@ def nearest_pictures(folder: Path) -> str:
 def _how(looked: str) -> str:
     return (
         f'<p class="note">Left a sample, beside it the training pictures nearest to it among {looked} '
-        f"training pictures, by their pixels at {nearest.RESOLUTION} px. The number is its distance over the usual "
-        "distance of a training picture to the nearest other one: 0 is a copy, about 1 and more is as new as "
-        "another picture of the set.</p>"
+        f"training pictures, by their pixels at {nearest.RESOLUTION} px. The number is its distance over "
+        "the usual distance of a training picture to the nearest other one: 0 is a copy, about 1 and more is "
+        "as new as another picture of the set.</p>"
     )
 
 
@@ -160,7 +160,7 @@ def _verdict(shares: Sequence[float]) -> str:
             f"<b>{close} of {len(shares)} samples come close to a training picture.</b> Look whether they "
             "show the same thing; with more training that may become copying."
         )
-    return '<b class="good">No sample is a copy of a training picture.</b>'
+    return '<b class="good">None of these samples is a copy of a training picture that was compared.</b>'
 
 
 def _near(strip: Image.Image, told: Sequence[str], share: float) -> str:
