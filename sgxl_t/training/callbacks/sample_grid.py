@@ -116,6 +116,7 @@ def read_rows(folder: Path) -> RowsOfGrid | None:
         table = read_json(folder / ROWS, way_out="remove it")
         names = [None if row.raw is None else row.text() for row in table["names"].rows(MAX_ROWS)]
         real = [row.integer(0, MAX_ROWS) for row in table["real"].rows(MAX_ROWS)]
-        return RowsOfGrid(tuple(names), table["columns"].integer(1, MAX_ROWS), tuple(real))
+        columns = table["columns"].integer(1, MAX_ROWS)
     except (OSError, ValueError):
         return None
+    return RowsOfGrid(tuple(names), columns, tuple(real)) if 0 < len(names) == len(real) else None

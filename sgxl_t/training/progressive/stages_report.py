@@ -113,7 +113,7 @@ def write_stages_report(
     sections.append(("Figures", _figures(finished)))
     sections += [_section(root / stage.folder, stage) for stage in state.stages]
     sections.append(("In this folder", files_of(root) + environment(root)))
-    write_page(root / REPORT, page(f"Run {root.name}", "", sections))
+    write_page(root / REPORT, page(f"Run {root.name}", sections))
     return root / REPORT
 
 

@@ -34,6 +34,25 @@ def picture(image: Image.Image, words: str) -> str:
     return _embedded(stream.getvalue(), words)
 
 
+def figure(path: Path, caption: str, *, across: int | None = None) -> str:
+    """An image file inside the page; nothing where it cannot be read. across: largest side in pixels."""
+    image = opened(path)
+    if image is None:
+        return ""
+    if across is not None:
+        image.thumbnail((across, across), Image.Resampling.BOX)
+    return f"<figure>{picture(image, caption)}<figcaption>{html.escape(caption)}</figcaption></figure>"
+
+
+def opened(path: Path) -> Image.Image | None:
+    """An image file in RGB; None where it is not there or broken, which is what Pillow says in many ways."""
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError):
+        return None
+
+
 def picture_file(path: Path, words: str) -> str:
     """A small WebP file inside the page."""
     return _embedded(path.read_bytes(), words)
@@ -54,8 +73,8 @@ def link(target: str, words: str | None = None) -> str:
     return f'<a href="{html.escape(target)}">{html.escape(words or target)}</a>'
 
 
-def page(title: str, lead: str, sections: Sequence[tuple[str, str]]) -> str:
-    """lead: HTML below the title. sections: heading and ready HTML; empty ones are left out."""
+def page(title: str, sections: Sequence[tuple[str, str]], *, lead: str = "") -> str:
+    """sections: heading and ready HTML; empty ones are left out. lead: HTML below the title."""
     body = "".join(f"<h2>{html.escape(heading)}</h2>{content}" for heading, content in sections if content)
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from PIL import Image
 
-from sgxl_t.files.untrusted import read_json
+from sgxl_t.files.untrusted import Value, read_json
 from sgxl_t.training.callbacks.pictures import nearest
 from sgxl_t.training.callbacks.pictures.timelapse import TIMELAPSE, Frame, spread
-from sgxl_t.training.callbacks.report.page import link, picture, picture_file
+from sgxl_t.training.callbacks.report.page import figure, link, opened, picture, picture_file
 from sgxl_t.training.callbacks.sample_grid import PADDING, REALS, RowsOfGrid, read_rows
 
 SHOWN_FRAMES = 12
@@ -59,12 +59,16 @@ def beside_real(folder: Path) -> str:
     files += f", {link(f'samples/{real.name}')}.</p>" if real.exists() else ".</p>"
     rows = read_rows(folder / "samples")
     if rows is None or not real.exists() or rows.names[0] is None:
-        both = [_whole(grid, "generated")] + ([_whole(real, "real")] if real.exists() else [])
-        return f'<div class="pair">{"".join(both)}</div>{files}'
+        both = figure(grid, "generated", across=ACROSS) + figure(real, "real", across=ACROSS)
+        return f'<div class="pair">{both}</div>{files}'
+    try:
+        cards = _rows(grid, real, rows)
+    except ValueError:  # one of the grids is broken
+        return files
     return (
         "<p>Each row has its caption or class above it: what was asked for, real pictures of exactly that, "
         "and what the model makes of it from several seeds. Good: every seed shows what is written, and no "
-        f"two seeds look the same.</p>{files}" + _rows(grid, real, rows)
+        f"two seeds look the same.</p>{files}{cards}"
     )
 
 
@@ -106,31 +110,25 @@ def _side(image: Image.Image, columns: int, word: str, words: str) -> str:
 
 
 def _strips(path: Path, rows: int) -> list[Image.Image]:
-    """The rows of a grid, each with the lines around it."""
-    with Image.open(path) as opened:
-        image = opened.convert("RGB")
+    """The rows of a grid, each with the lines around it; ValueError where it cannot be read."""
+    image = opened(path)
+    if image is None:
+        raise ValueError(f"{path} is no picture: remove it")
     step = (image.height - PADDING) // rows
     return [image.crop((0, step * row, image.width, step * (row + 1) + PADDING)) for row in range(rows)]
 
 
-def _whole(path: Path, word: str) -> str:
-    with Image.open(path) as opened:
-        image = opened.convert("RGB")
-    image.thumbnail((ACROSS, ACROSS), Image.Resampling.BOX)
-    return f"<figure>{picture(image, word)}<figcaption>{word}</figcaption></figure>"
-
-
 def nearest_pictures(folder: Path) -> str:
     """Samples beside the training images nearest to them, and what their distance means; empty for none."""
-    path, samples = folder / "samples" / nearest.IMAGES, folder / "samples"
+    samples = folder / "samples"
     try:
         table = read_json(samples / nearest.TABLE, way_out="remove it")
         entries = list(table["rows"].rows(nearest.SAMPLES))
         usual, compared = table["usual"].number(0), table["compared"].integer(0, 10**12)
         of = table["pictures"].integer(0, 10**12)
         shares = [entry["distance"].number(0) / usual if usual else 1.0 for entry in entries]
-        names = [[_told(entry.raw.get("sample")), *map(_told, entry["nearest"].raw)] for entry in entries]
-        strips = _strips(path, len(entries))
+        names = [[_told(entry.get("sample")), *map(_told, _names(entry))] for entry in entries]
+        strips = _strips(samples / nearest.IMAGES, len(entries)) if entries else []
     except (OSError, ValueError):
         return ""
     cards = [_near(strip, told, share) for strip, told, share in zip(strips, names, shares, strict=True)]
@@ -177,6 +175,10 @@ def _near(strip: Image.Image, told: Sequence[str], share: float) -> str:
     return f'<div class="row near">{"".join(figures)}</div>'
 
 
-def _told(name: object) -> str:
+def _names(entry: Value) -> Iterator[Value]:
+    return entry["nearest"].rows(nearest.NEAREST)
+
+
+def _told(name: Value | None) -> str:
     """A name from a file as text; empty for none."""
-    return name[:TOLD] if isinstance(name, str) else ""
+    return name.text()[:TOLD] if name is not None and name.raw is not None else ""

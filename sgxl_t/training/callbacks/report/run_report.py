@@ -113,7 +113,7 @@ def write_run_report(folder: Path) -> Path:
         ("Curves", curves(stats) + newest(stats)),
         ("In this folder", files_of(folder) + environment(folder)),
     ]
-    write_page(folder / REPORT, page(f"Run {folder.name}", summary(folder, stats), sections))
+    write_page(folder / REPORT, page(f"Run {folder.name}", sections, lead=summary(folder, stats)))
     return folder / REPORT
 
 
