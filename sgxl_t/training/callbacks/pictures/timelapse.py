@@ -44,7 +44,7 @@ class Frame:
 def when(kimg: float, minutes: float | None) -> str:
     """A moment of a run in words."""
     passed = "" if minutes is None else f", {minutes:.1f} min" if minutes < 60 else f", {minutes / 60:.1f} h"
-    return f"{kimg:.4g} kimg{passed}"
+    return f"{kimg:.0f} kimg{passed}" if kimg >= 1000 else f"{kimg:.4g} kimg{passed}"
 
 
 def read_frames(run: Path) -> list[Frame]:

@@ -55,7 +55,9 @@ def chart(curve: Curve, stats: Sequence[Line]) -> str:
         if len(series) > 1:
             word = html.escape(curve.series[name])
             key += f'<span class="keys"><span class="key" style="background:{colour}"></span>{word}</span>'
-    newest = ", ".join(f"{curve.series[name]} {points[-1][1]:.4g}".strip() for name, points in series.items())
+    newest = ", ".join(
+        f"{curve.series[name]} {_short(points[-1][1])}".strip() for name, points in series.items()
+    )
     newest = f"newest: {newest}"
     data = json.dumps({"width": WIDTH, "newest": newest, "series": described}, separators=(",", ":"))
     return (
@@ -74,13 +76,17 @@ def _axes(ticks: Sequence[float], left: float, right: float, up: float) -> str:
         y = round(HEIGHT - BOTTOM - (tick - ticks[0]) * up, 1)
         lines.append(
             f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>'
-            f'<text x="{LEFT - 5}" y="{y + 4}" text-anchor="end">{tick:.4g}</text>'
+            f'<text x="{LEFT - 5}" y="{y + 4}" text-anchor="end">{_short(tick)}</text>'
         )
     bottom = HEIGHT - 6
     return "".join(lines) + (
-        f'<text x="{LEFT}" y="{bottom}">{left:.4g}</text>'
-        f'<text x="{WIDTH - RIGHT}" y="{bottom}" text-anchor="end">{right:.4g} kimg</text>'
+        f'<text x="{LEFT}" y="{bottom}">{_short(left)}</text>'
+        f'<text x="{WIDTH - RIGHT}" y="{bottom}" text-anchor="end">{_short(right)} kimg</text>'
     )
+
+
+def _short(value: float) -> str:
+    return f"{value:.0f}" if 1e4 <= abs(value) < 1e7 else f"{value:.4g}"
 
 
 def _points(stats: Sequence[Line], name: str) -> Points:

@@ -21,7 +21,10 @@ CELL, ACROSS = 72, 540
 MOST_REAL = 4
 COPIES, CLOSE = 0.25, 0.5
 """Distances, in shares of the usual one, below which a sample counts as a copy and as close to one."""
+TWINS = 0.05
+"""The usual distance where it is 0, as most training pictures have a twin; pixels are in [0, 1]."""
 TOLD = 2000
+"""Characters of a caption that are shown."""
 
 
 def over_time(frames: Sequence[Frame], folder: Path, *, captions: Sequence[str] = ()) -> str:
@@ -126,7 +129,7 @@ def nearest_pictures(folder: Path) -> str:
         entries = list(table["rows"].rows(nearest.SAMPLES))
         usual, compared = table["usual"].number(0), table["compared"].integer(0, 10**12)
         of = table["pictures"].integer(0, 10**12)
-        shares = [entry["distance"].number(0) / usual if usual else 1.0 for entry in entries]
+        shares = [entry["distance"].number(0) / (usual or TWINS) for entry in entries]
         names = [[_told(entry.get("sample")), *map(_told, _names(entry))] for entry in entries]
         strips = _strips(samples / nearest.IMAGES, len(entries)) if entries else []
     except (OSError, ValueError):

@@ -69,9 +69,10 @@ def newest(stats: Sequence[Line]) -> str:
 
 def summary(folder: Path, stats: Sequence[Line]) -> str:
     """Where the run stands, in a line of facts."""
-    facts, frames, numbers = [], read_frames(folder), newest_numbers(stats)
+    facts: list[tuple[str, str]] = []
+    frames, numbers = read_frames(folder), newest_numbers(stats)
     kimg = max([numbers.get("images", 0) / 1000, *(frame.kimg for frame in frames[-1:])])
-    facts.append((f"{kimg:.4g} kimg", "thousand pictures trained on"))
+    facts.append((when(kimg, None), "thousand pictures trained on"))
     if frames and frames[-1].minutes is not None:
         facts.append((when(0, frames[-1].minutes).partition(", ")[2], "time until the newest samples"))
     if "images_per_second" in numbers:
@@ -80,7 +81,7 @@ def summary(folder: Path, stats: Sequence[Line]) -> str:
         first = [line[names[0]] for line in stats if names[0] in line]
         facts.append((f"{first[-1]:.4g}", f"{names[0]}, lowest {min(first):.4g}"))
     if (best := _best_kimg(folder)) is not None:
-        facts.append((f"{best:.4g} kimg", "model in best/"))
+        facts.append((when(best, None), "model in best/"))
     said = "".join(
         f"<div><b>{html.escape(what)}</b><span>{html.escape(of)}</span></div>" for what, of in facts
     )
