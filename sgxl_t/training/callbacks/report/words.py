@@ -51,6 +51,7 @@ MEANINGS = {
     "loss/r1": "Gradient penalty at real pictures.",
     "loss/r2": "Gradient penalty at generated pictures.",
     "loss/path_length": "Path length penalty.",
+    "path_length/mean": "Mean length that the path length penalty holds pictures to.",
     "scores/g": "Scores of generated pictures while the generator learns.",
     "signs/g": "Signs of these scores.",
     "blur_sigma": "Blur before the discriminator, in pixels; fades to 0 at the beginning of a run.",
