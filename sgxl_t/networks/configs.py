@@ -184,6 +184,9 @@ class ProjectedConfig:
     """Side of the map before the last convolution of a head."""
     cmap_dim: int = 64
     """Width of the condition projection."""
+    unconditional: bool = False
+    """Heads add a logit of the picture alone to the projection on its condition (Miyato & Koyama 2018,
+    equation 3); false projects only, as the paper."""
     input_size: int | Literal["auto"] | None = 224
     """Images are resized to this side before the feature networks; none keeps their own size. auto does as
     well, unless `auto:` becomes published networks, which bring a side that the machine can afford."""

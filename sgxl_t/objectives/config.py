@@ -41,6 +41,12 @@ class ObjectiveConfig:
     """Weight of the mean squared difference, in [-1, 1], between a grown generator's images, scaled down,
     and its stem's images of the same latents; 0 switches it off. Not in the papers: it keeps what the stem
     has learned while a new head is trained for a short time."""
+    diversity_weight: float = 0.0
+    """Weight in the generator's loss of the distance of two latents over that of their images under one
+    condition (mode seeking, Mao et al. 2019): pictures of one caption or class come to differ. 0 switches it
+    off, as the papers."""
+    diversity_share: float = 0.25
+    """Share of a round's images for which diversity_weight makes a second one, to save time."""
     pl_weight: float = 0.0
     """Weight of the path length penalty; 0 switches it off."""
     pl_interval: int = 4
@@ -59,6 +65,7 @@ class ObjectiveConfig:
             "cls_weight",
             "clip_weight",
             "stem_weight",
+            "diversity_weight",
             "pl_weight",
             "mismatch_weight",
             "gradient_penalty",
@@ -80,6 +87,10 @@ class ObjectiveConfig:
             raise ValueError(
                 f"objective.gradient_penalty={self.gradient_penalty} with share_fakes=true: the penalty "
                 "needs the images, of which only features are shared; set objective.share_fakes to false"
+            )
+        if not 0 < self.diversity_share <= 1:
+            raise ValueError(
+                f"objective.diversity_share={self.diversity_share} must lie in (0, 1]: 0.25 takes a quarter"
             )
         if not 0 < self.pl_decay <= 1:
             raise ValueError(

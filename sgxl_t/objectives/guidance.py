@@ -164,7 +164,8 @@ class Guidance:
             parts["loss/clip"] = config.clip_weight, distance
         if config.stem_weight > 0:
             assert self.stem is not None
-            parts["loss/stem"] = config.stem_weight, stem_guidance(images, as_rgb(self.stem.images()))
+            below = as_rgb(self.stem.images())[: len(images)]  # it also saw the latents of the diversity term
+            parts["loss/stem"] = config.stem_weight, stem_guidance(images, below)
         total = sum(
             (weight * value for weight, value in parts.values()), torch.zeros((), device=images.device)
         )

@@ -348,3 +348,25 @@ def test_full_width_head_from_the_fill_rule():
     assert y.flatten()[:4].tolist() == pytest.approx([-0.124769, 0.179937, -0.645998, 0.280890], abs=1e-4)
     assert y.mean().item() == pytest.approx(0.306755, abs=1e-4)
     assert y.std().item() == pytest.approx(0.838504, abs=1e-4)
+
+
+def test_an_unconditional_logit_is_added_to_the_projection():
+    """f(x, c) = <phi(x), embedding(c)> + psi(phi(x)): the added part is the same whatever the condition."""
+    torch.manual_seed(0)
+    plain = ProjectedHead(3, 8, CLASSES, end_size=4, width=4).double()
+    both = ProjectedHead(3, 8, CLASSES, end_size=4, width=4, unconditional=True).double()
+    both.load_state_dict({**plain.state_dict(), "alone": both.alone.data})
+    x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    added = [both.eval()(x, torch.tensor(c)) - plain.eval()(x, torch.tensor(c)) for c in ([0, 1], [4, 2])]
+    torch.testing.assert_close(added[0], added[1])
+    phi = plain.cls(plain.main(x))
+    expected = torch.einsum("nchw,c->nhw", phi, both.alone)[:, None] / 8  # the root of 64 channels
+    torch.testing.assert_close(added[0], expected)
+
+
+def test_only_the_setting_adds_the_unconditional_logit():
+    def names(**settings):
+        config = DiscriminatorConfig(projected=ProjectedConfig(**settings))
+        return {name for name, _ in MultiScaleHeads(config, CLASSES, (4, 4), (16, 8)).named_parameters()}
+
+    assert names(unconditional=True) - names() == {"mini_discs.0.alone", "mini_discs.1.alone"}

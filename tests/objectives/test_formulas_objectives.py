@@ -41,6 +41,8 @@ DEFAULTS = {
     "clip_weight": 0.0,
     "clip_crop": 64,
     "stem_weight": 0.0,
+    "diversity_weight": 0.0,
+    "diversity_share": 0.25,
     "pl_weight": 0.0,
     "pl_interval": 4,
     "pl_start_kimg": 1000.0,
@@ -78,7 +80,7 @@ def test_weights_of_the_releases_depend_on_the_micro_batch():
 
 
 ZERO = ("blur_init_sigma", "blur_fade_kimg", "cls_weight", "clip_weight", "stem_weight", "pl_weight",
-        "mismatch_weight", "gradient_penalty", "pl_start_kimg")  # fmt: skip
+        "mismatch_weight", "gradient_penalty", "diversity_weight", "pl_start_kimg")  # fmt: skip
 ONE = ("clip_crop", "pl_interval", "pl_batch_shrink")
 
 
@@ -90,6 +92,9 @@ ONE = ("clip_crop", "pl_interval", "pl_batch_shrink")
         *(({name: math.nan}, False) for name in ZERO),
         *(({name: 1}, True) for name in ONE),
         *(({name: 0}, False) for name in ONE),
+        ({"diversity_share": 1.0}, True),
+        ({"diversity_share": 0.0}, False),
+        ({"diversity_share": 1.01}, False),
         ({"pl_decay": 1.0}, True),
         ({"pl_decay": 0.001}, True),
         ({"pl_decay": 0.0}, False),

@@ -61,3 +61,15 @@ def test_the_generators_loss_holds_the_weighted_difference():
 def test_a_weight_without_a_stem_is_refused():
     with pytest.raises(ValueError, match=r"objective.stem_weight=3.0 needs a generator to grow on"):
         Objective(ObjectiveConfig(stem_weight=3.0))
+
+
+def test_second_latents_of_the_diversity_term_are_left_out():
+    torch.manual_seed(0)
+    generator, stem, z, c = Linear(16), Below(), torch.randn(5, 4), torch.randn(5, 2)
+    difference = F.mse_loss(F.avg_pool2d(generator(z, c), 2), stem.pictures)
+    stem.pictures = torch.cat([stem.pictures, torch.rand(1, 3, 8, 8)])
+    objective = Objective(ObjectiveConfig(blur_init_sigma=0, stem_weight=1, diversity_weight=1), stem=stem)
+    heads, features = lambda seen, cond: [seen[0].mean((1, 2, 3))[:, None]], lambda x, rng: [x]
+    networks = Networks(generator, heads, features)
+    _, stats = objective.g_loss(networks, MicroBatch(None, as_conditioning(c)), z, 0)
+    torch.testing.assert_close(stats["loss/stem"], difference.detach())

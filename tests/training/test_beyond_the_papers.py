@@ -24,6 +24,15 @@ def test_relativistic_loss_with_penalty_and_mismatched_captions(discriminator, t
     assert all(value > 0 for value in reported.values())
 
 
+def test_diversity_term_and_unconditional_logits_in_a_run(tmp_path, tiny_features):
+    settings = {"objective__diversity_weight": 0.1, "discriminator__projected__unconditional": "true"}
+    main(tiny_run(tmp_path, tiny_features, cond="class", discriminator="projected", **settings))
+    rows = [json.loads(line) for line in (tmp_path / "stats.jsonl").read_text().splitlines()]
+    measured = [row["loss/diversity"] for row in rows if "loss/diversity" in row]
+    assert measured
+    assert all(value > 0 for value in measured)
+
+
 def test_a_family_without_named_features_takes_its_own():
     config = parse_config(
         ["--cond", "text", "--discriminator.family", "dino", "--discriminator.features", "[]"]

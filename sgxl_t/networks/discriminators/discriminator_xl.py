@@ -77,13 +77,14 @@ class ProjectedHead(nn.Module):
         end_size: int = 8,
         width: int | None = None,
         cmap_dim: int = 64,
+        unconditional: bool = False,
         patch: bool = False,
     ) -> None:
         """start_size, end_size: nominal sides, powers of two; the actual map may be smaller (112 for 128).
 
         A map that starts below end_size is padded up to it by the last convolution, so that all levels give
         equally many logits and weigh the same in their mean. width: inner channels; none takes `WIDTHS`.
-        patch: a pointwise convolution more per block.
+        unconditional: add a logit of the image alone. patch: a pointwise convolution more per block.
         """
         super().__init__()
         self.condition = condition
@@ -101,6 +102,7 @@ class ProjectedHead(nn.Module):
         self.cls = last
         self.embed = make_class_table(condition)
         self.embed_proj = FullyConnected(condition.dim, cmap_dim, act="lrelu")
+        self.alone = nn.Parameter(torch.randn(cmap_dim)) if unconditional else None
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
         """x [N, in_channels, H, W], c as in ConditionSpec -> logits [N, 1, h, w], float32.
@@ -113,7 +115,10 @@ class ProjectedHead(nn.Module):
         out = out.to(torch.promote_types(out.dtype, torch.float32))
         if vectors is None:
             return out
-        direction = self.embed_proj(vectors)[:, :, None, None]
+        direction = self.embed_proj(vectors)
+        if self.alone is not None:  # one more direction, the same whatever the condition
+            direction = direction + self.alone
+        direction = direction[:, :, None, None]
         if len(direction) != len(out):
             out = out.repeat(len(direction) // len(out), 1, 1, 1)
         return (out * direction).sum(1, keepdim=True) / math.sqrt(out.shape[1])
@@ -141,6 +146,7 @@ class MultiScaleHeads(nn.Module):
                 end_size=projected.end_size,
                 width=projected.head_width,
                 cmap_dim=projected.cmap_dim,
+                unconditional=projected.unconditional,
             )
             for level, (cin, size) in enumerate(zip(channels, sizes, strict=True))
         )
