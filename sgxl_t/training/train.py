@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError
@@ -19,6 +21,7 @@ from sgxl_t.training.config.config_file import parse_config
 from sgxl_t.training.parallel.exit_codes import DIVERGED, INTERRUPTED, USER_ERROR, WRITE_FAILED
 from sgxl_t.training.parallel.main_process import ElsewhereError, on_main_process
 from sgxl_t.training.parallel.watchdog import watched
+from sgxl_t.training.recipe.wanted import wants_recipe
 
 if TYPE_CHECKING:
     from sgxl_t.training.parallel.runtime import Runtime
@@ -49,13 +52,15 @@ def _main(arguments: list[str]) -> int:
     for noisy in ("httpx", "timm", "accelerate"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
-        config = parse_config([argument for argument in arguments if argument not in DRY_RUN])
-        if set(arguments) & set(DRY_RUN):
-            from sgxl_t.training.memory.dry_run import print_report
+        settings = [argument for argument in arguments if argument not in DRY_RUN]
+        dry_run = bool(set(arguments) & set(DRY_RUN))
+        if wants_recipe(settings):
+            return _run_recipe(settings, dry_run=dry_run)
+        config = parse_config(settings)
+        if dry_run:
             from sgxl_t.training.progressive.planner import plan_run
 
-            print_report(plan_run(config).wanted())
-            return 0
+            return _print_memory(plan_run(config))
         return run(config)
     except ElsewhereError as error:
         if str(error):
@@ -80,18 +85,44 @@ def _code_of(error: Exception) -> int:
 
 def run(config: TrainConfig) -> int:
     """Trains until the configured length, an interrupt, or the time limit; returns the exit code."""
-    from sgxl_t.training.parallel.runtime import Runtime, is_lost_connection
+    from sgxl_t.training.parallel.runtime import Runtime
     from sgxl_t.training.progressive.planner import plan_run
 
     runtime = Runtime(deterministic=config.deterministic)
+    with _group(runtime):
+        return _run(plan_run(config), runtime)
+
+
+def _run_recipe(arguments: list[str], *, dry_run: bool) -> int:
+    """As `run`, with the settings that suit the data and this machine."""
+    from sgxl_t.training.config.config_file import typed_settings
+    from sgxl_t.training.parallel.runtime import Runtime
+    from sgxl_t.training.progressive.planner import plan_run
+    from sgxl_t.training.recipe.configure import chosen_for
+
+    runtime = Runtime(deterministic=bool(typed_settings(arguments).get("deterministic")))
+    with _group(runtime):
+        chosen = chosen_for(arguments, runtime)
+        plan = plan_run(chosen.config)
+        return _print_memory(plan) if dry_run else _run(plan, runtime, chosen.recipe)
+
+
+def _print_memory(plan: RunPlan) -> int:
+    from sgxl_t.training.memory.dry_run import print_report
+
+    print_report(plan.wanted())
+    return 0
+
+
+@contextmanager
+def _group(runtime: Runtime) -> Iterator[None]:
+    """The processes of a run leave their group behind the block, however it ends."""
+    from sgxl_t.training.parallel.runtime import is_lost_connection
+
+    if not runtime.is_main:
+        log.setLevel(logging.WARNING)
     try:
-        if not runtime.is_main:
-            log.setLevel(logging.WARNING)
-        minutes = config.schedule.watchdog_minutes
-        folder, watch = config.folder(), {"rank": runtime.rank, "world_size": runtime.world_size}
-        with watched(folder, minutes, **watch), held(folder, runtime):
-            finished = _train(plan_run(config), runtime)
-            runtime.wait()  # a process that leaves early can take the others' connections with it
+        yield
     except RuntimeError as error:
         if runtime.world_size == 1 or not is_lost_connection(error):
             raise
@@ -99,10 +130,18 @@ def run(config: TrainConfig) -> int:
         raise ElsewhereError(f"another process has ended, its own log says why ({reason})") from None
     finally:
         runtime.finish()
+
+
+def _run(plan: RunPlan, runtime: Runtime, recipe: str | None = None) -> int:
+    """recipe: text for a file of the run folder that says what was chosen, where something was."""
+    watch = {"rank": runtime.rank, "world_size": runtime.world_size}
+    with watched(plan.folder, plan.watchdog_minutes, **watch), held(plan.folder, runtime):
+        finished = _train(plan, runtime, recipe)
+        runtime.wait()  # a process that leaves early can take the others' connections with it
     return 0 if finished else INTERRUPTED
 
 
-def _train(plan: RunPlan, runtime: Runtime) -> bool:
+def _train(plan: RunPlan, runtime: Runtime, recipe: str | None) -> bool:
     if plan.has_stages:
         from sgxl_t.training.progressive.run_stages import run_stages
 
@@ -118,7 +157,7 @@ def _train(plan: RunPlan, runtime: Runtime) -> bool:
         log.info("%s: %s", config.data.source, line)
     with on_main_process(runtime, folder, "its configuration"):
         if runtime.is_main:
-            prepare_folder(folder, plan.written)
+            prepare_folder(folder, plan.written, recipe)
     log.info(
         "%d process(es) take part, %d round(s) of %d images each",
         runtime.world_size,

@@ -17,7 +17,7 @@ from sgxl_t.networks.generators.synthesis_t import block_resolutions
 from sgxl_t.training.checkpoint.origin import adopt_model, check_start, is_model
 from sgxl_t.training.checks import check_source
 from sgxl_t.training.config.config import TrainConfig
-from sgxl_t.training.config.config_file import config_from_dict
+from sgxl_t.training.config.config_file import config_from_dict, flat
 from sgxl_t.training.config.stage_config import StageConfig, head_layers_of, stage_folder, stage_label
 from sgxl_t.training.loop.data import open_data
 
@@ -67,6 +67,7 @@ class RunPlan:
     cond: ConditionName
     seed: int
     max_minutes: float | None
+    watchdog_minutes: float | None
 
     @property
     def has_stages(self) -> bool:
@@ -101,6 +102,7 @@ def plan_run(config: TrainConfig) -> RunPlan:
         cond=config.cond,
         seed=config.seed,
         max_minutes=config.schedule.max_minutes,
+        watchdog_minutes=config.schedule.watchdog_minutes,
     )
 
 
@@ -203,7 +205,7 @@ class _Planner:
         for key, value in said.items():
             if value is not None:
                 _put(values, key, None if value is NONE else value)
-        for key, value in _flat(stage.overrides):
+        for key, value in flat(stage.overrides):
             if key.split(".")[0] in DECIDED:
                 raise ValueError(
                     f"overrides may not set {key}, which the run decides: set it outside of stages"
@@ -234,15 +236,6 @@ def _put(values: dict[str, Any], key: str, value: Any) -> None:
         if not isinstance(values, dict):
             raise ValueError(f"overrides names {key}, but {group} holds no further settings: check the key")
     values[last] = value
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """Nested settings as dotted keys and values."""
-    found: list[tuple[str, Any]] = []
-    for key, value in settings.items():
-        name = f"{prefix}{key}"
-        found += _flat(value, f"{name}.") if isinstance(value, Mapping) else [(name, value)]
-    return found
 
 
 def check_plan(todo: Sequence[Stage], world_size: int) -> list[ImageSource]:
