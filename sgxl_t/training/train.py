@@ -21,7 +21,7 @@ from sgxl_t.training.config.config_file import parse_config
 from sgxl_t.training.parallel.exit_codes import DIVERGED, INTERRUPTED, USER_ERROR, WRITE_FAILED
 from sgxl_t.training.parallel.main_process import ElsewhereError, on_main_process
 from sgxl_t.training.parallel.watchdog import watched
-from sgxl_t.training.recipe.wanted import wants_recipe
+from sgxl_t.training.recipe.wanted import wants_recipe, without_printing
 
 if TYPE_CHECKING:
     from sgxl_t.training.parallel.runtime import Runtime
@@ -100,7 +100,8 @@ def _run_recipe(arguments: list[str], *, dry_run: bool) -> int:
     from sgxl_t.training.progressive.planner import plan_run
     from sgxl_t.training.recipe.configure import chosen_for
 
-    runtime = Runtime(deterministic=bool(typed_settings(arguments).get("deterministic")))
+    typed = typed_settings(without_printing(arguments))
+    runtime = Runtime(deterministic=bool(typed.get("deterministic")))
     with _group(runtime):
         chosen = chosen_for(arguments, runtime)
         plan = plan_run(chosen.config)

@@ -52,7 +52,7 @@ class TrainState:
     data_positions: Positions | None = None
     """None for data that needs no more than the count of images."""
     fitted: tuple[int, int] | None = None
-    """Configured length in images, and what of it fits the minutes of the run; see `FittedLength`."""
+    """Configured length in images, and what fits the minutes of the run instead; see `FittedLength`."""
 
     @property
     def seed(self) -> int:

@@ -37,7 +37,7 @@ class ProgressBar(Callback):
         """Moves it on."""
         if self._bar is not None:
             if state.fitted is not None:
-                self._bar.total = min(self._total, state.fitted[1] / 1000)
+                self._bar.total = state.fitted[1] / 1000
             self._bar.update(state.kimg - self._bar.n)
 
     def on_numbers(self, line: Line) -> None:

@@ -140,8 +140,9 @@ class ScheduleConfig:
     max_minutes: float | None = None
     """Save and stop after this many minutes of this process; none has no limit."""
     fit_minutes: bool = False
-    """End the run, with falling learning rates and a last snapshot, just before max_minutes are over, counted
-    from the start of the process: kimg is then the most. A stopped run has new minutes when it goes on."""
+    """Let the run be as long as fits max_minutes, counted from the start of the process: learning rates fall
+    to their end, and a last snapshot is made, in time. kimg is then an estimate. A run that was stopped has
+    new minutes when it goes on."""
     tick_kimg: float = 4.0
     """One line of numbers per tick."""
     snapshot_kimg: float = 200.0

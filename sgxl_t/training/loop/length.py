@@ -1,4 +1,4 @@
-"""The length of a run: as configured, or shortened to what fits the minutes (`schedule.fit_minutes`)."""
+"""The length of a run: as configured, or what fits its minutes (`schedule.fit_minutes`)."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ END_SHARE, END_SECONDS = 0.02, 3.0
 class FittedLength:
     """How many images a run trains in all.
 
-    With `fit_minutes`, it is what this process can train until its minutes are over, counted from its start,
-    so that learning rates fall to their end and the last snapshot is made in time. The configured length is
-    the most. What fitted is part of the state, so that a run that has ended so stays ended.
+    With `fit_minutes`, the configured length is an estimate. Once the speed of this process is known, the run
+    is as long as fits its minutes, counted from its start, so that learning rates fall to their end and the
+    last snapshot is made in time. What fitted is part of the state: a run that has ended so stays ended.
     """
 
     def __init__(self, schedule: ScheduleConfig, runtime: Runtime) -> None:
@@ -33,7 +33,7 @@ class FittedLength:
         self._began, self._first = time.monotonic(), 0
 
     def of(self, state: TrainState) -> int:
-        """Images of the whole run. Another configured length than that which was shortened counts anew."""
+        """Images of the whole run; what fitted another configured length does not count."""
         of, fitted = state.fitted or (0, 0)
         return fitted if of == self.configured else self.configured
 
@@ -44,7 +44,7 @@ class FittedLength:
             state.fitted = None  # a run that was stopped has new minutes
 
     def fit(self, state: TrainState) -> None:
-        """Shortens the run, or lengthens it again up to the configured length; all processes call it."""
+        """Shortens or lengthens the run; all processes call it."""
         if self._seconds is None:
             return
         now = time.monotonic()
@@ -54,4 +54,4 @@ class FittedLength:
         left = self._seconds - spent - max(END_SHARE * self._seconds, END_SECONDS)
         more = (state.images_seen - self._first) / training * max(left, 0.0)
         mean = self._runtime.mean(torch.tensor(more, dtype=torch.float32, device=self._runtime.device))
-        state.fitted = self.configured, min(self.configured, state.images_seen + int(mean))
+        state.fitted = self.configured, state.images_seen + int(mean)

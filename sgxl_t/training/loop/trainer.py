@@ -167,13 +167,13 @@ class Trainer:
         check_agreement(self.runtime, state)
         if self.is_done:
             has = f"the run has {state.kimg:g} kimg and schedule.kimg is {schedule.kimg:g}"
-            if self.total_images < self.length.configured:
-                has += ", of which its minutes left out the rest"
+            if self.total_images != self.length.configured:
+                has += ", which its minutes have fitted"
             log.info("%s: nothing is left to train; a larger --schedule.kimg goes on", has)
 
     @property
     def total_images(self) -> int:
-        """Length of the run: as configured, or as much of it as fits its minutes."""
+        """Length of the run: as configured, or what fits its minutes."""
         return self.length.of(self.state)
 
     @property

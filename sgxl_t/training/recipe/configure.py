@@ -30,7 +30,7 @@ from sgxl_t.training.recipe.words import duration, found, recipe_yaml, table
 log = logging.getLogger("sgxl_t")
 
 LOOKED_AT_SIDE = 64
-MINUTES = "schedule.max_minutes"
+MINUTES, FIT = "schedule.max_minutes", "schedule.fit_minutes"
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,9 @@ def chosen_for(arguments: list[str], runtime: Runtime) -> Chosen:
         stored = _stored(given) if runtime.is_main else None
     stored = runtime.gather_objects(stored)[0]
     if stored is not None:
-        return Chosen(parse_config(arguments, base=stored))
+        # Who names a length wants that one, and not what fits the minutes.
+        by_kimg = ["--schedule.fit_minutes=false"] if KIMG in given and FIT not in given else []
+        return Chosen(parse_config([*arguments, *by_kimg], base=stored))
     first = parse_config(plain)
     with end_together(runtime):
         survey, samples, names = _survey(first.data)

@@ -98,6 +98,6 @@ LOOKED_AT = 200
 LOOK_SECONDS = 4.0
 """Limit of that look; at least a few pictures are opened."""
 WARM_UPDATES, TIMED_SECONDS, MOST_UPDATES = 2, 3.0, 40
-"""Updates before the clock runs, and how long it runs for each size that is tried."""
+"""Updates before the clock runs (two or more), and how long it runs for each side that is tried."""
 TRIAL_FEATURE_SECONDS = 1.0
 """Features of a trial train so long, which says how fast they train."""

@@ -113,7 +113,7 @@ def _trainer(values: Mapping[str, Any], source: ImageSource, runtime: Runtime, f
 
 def _images_per_second(trainer: Trainer) -> float:
     with chosen_backend(trainer.settings.compute):
-        _seconds_of(trainer, rules.WARM_UPDATES)
+        _seconds_of(trainer, rules.WARM_UPDATES - 1)
         once = trainer.runtime.gather_objects(_seconds_of(trainer, 1))[0]
         updates = round(min(max(rules.TIMED_SECONDS / once, 2), rules.MOST_UPDATES))
         return updates * trainer.settings.images / _seconds_of(trainer, updates)
