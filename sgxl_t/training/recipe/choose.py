@@ -101,8 +101,8 @@ def choose(survey: Survey, machine: Machine, minutes: float, given: Mapping[str,
     """
     if survey.pictures < rules.MIN_PICTURES and survey.all_known:
         raise ValueError(
-            f"{survey.pictures} picture(s) are too few to learn from: put at least {rules.MIN_PICTURES} "
-            "there, and some hundred for images worth keeping"
+            f"{survey.pictures} picture{'s are' if survey.pictures > 1 else ' is'} too few to learn from: put "
+            f"at least {rules.MIN_PICTURES} there, and some hundred for images worth keeping"
         )
     cond = _condition(survey)
     chosen = [Choice(COND, given[COND], "as given") if COND in given else cond]
@@ -117,7 +117,7 @@ def choose(survey: Survey, machine: Machine, minutes: float, given: Mapping[str,
     if kimg is None:
         assert times is not None
         speed = machine.speeds[side.value].images
-        kimg = rounded(speed * times.training / 1000, digits=3)
+        kimg = max(rounded(speed * times.training / 1000, digits=3), batch.value / 1000)
         chosen.append(Choice(KIMG, kimg, f"at {speed:.0f} images per second, in {minutes:g} minutes"))
     quiet = {
         "generator.stylegan_t.channel_base": rule.channel_base,
@@ -256,7 +256,8 @@ def _times(start: float, features: float, reading: float, training: float, snaps
 
 def _feature_seconds(minutes: float) -> float:
     least, most = rules.FEATURE_SECONDS
-    return rounded(min(max(minutes * 60 * rules.FEATURE_SHARE, least), most, minutes * 60 / 4))
+    part = min(max(minutes * 60 * rules.FEATURE_SHARE, least), most)
+    return max(rounded(min(part, minutes * 60 / 4)), 0.5)
 
 
 # All else --------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import yaml
 from sgxl_t.datasets.base import Sample
 from sgxl_t.files.terminal import say
 from sgxl_t.networks.configs import ConditionKind, GeneratorConfig
+from sgxl_t.training.checks import check_source
 from sgxl_t.training.checkpoint.run_folder import CONFIG, RECIPE
 from sgxl_t.training.config.config import TrainConfig
 from sgxl_t.training.config.config_file import flat, parse_config, preset_path, typed_settings
@@ -21,7 +22,7 @@ from sgxl_t.training.loop.data import open_data
 from sgxl_t.training.parallel.main_process import end_together, refuse
 from sgxl_t.training.parallel.runtime import Runtime
 from sgxl_t.training.recipe import rules
-from sgxl_t.training.recipe.choose import KIMG, SIDE, Machine, Recipe, choose, to_try, worth_trying
+from sgxl_t.training.recipe.choose import COND, KIMG, SIDE, Machine, Recipe, choose, to_try, worth_trying
 from sgxl_t.training.recipe.speed import FewPictures, measure_speed
 from sgxl_t.training.recipe.survey import Survey, look
 from sgxl_t.training.recipe.wanted import without_printing
@@ -58,11 +59,14 @@ def chosen_for(arguments: list[str], runtime: Runtime) -> Chosen:
         return Chosen(parse_config([*arguments, *by_kimg], base=stored))
     first = parse_config(plain)
     with end_together(runtime):
-        survey, samples, names = _survey(first.data)
+        source = open_data(first.data, GeneratorConfig(img_resolution=LOOKED_AT_SIDE))
+        if COND in given:
+            check_source(first.network_settings(), first.data, first.log, source)
+        survey, samples = look(source)
     survey = runtime.gather_objects(survey)[0]
     minutes = float(given.get(MINUTES, rules.MINUTES))
     gpu = runtime.device.type != "cpu"
-    trial = _Trial(plain, given, samples, names, runtime)
+    trial = _Trial(plain, given, samples, source.class_names, runtime)
     try:
         recipe = runtime.gather_objects(_recipe(trial, survey, minutes, gpu))[0]
     except ValueError as error:  # of the same data on all processes
@@ -111,12 +115,6 @@ def _folders(given: Mapping[str, Any]) -> list[Path]:
 
 
 # A new run -------------------------------------------------------------------------------------------------
-
-
-def _survey(data: DataConfig) -> tuple[Survey, list[Sample], tuple[str, ...] | None]:
-    source = open_data(data, GeneratorConfig(img_resolution=LOOKED_AT_SIDE))
-    survey, samples = look(source)
-    return survey, samples, source.class_names
 
 
 @dataclass(frozen=True)
