@@ -94,16 +94,24 @@ def worth_trying(side: int, machine: Machine, minutes: float) -> bool:
     return reached >= _rule_of(side, machine).kimg
 
 
+def too_few(survey: Survey) -> str | None:
+    """Why nothing can be learnt from these data, in a sentence without their name; None where it can."""
+    if survey.pictures >= rules.MIN_PICTURES or not survey.all_known:
+        return None
+    are = "s are" if survey.pictures > 1 else " is"
+    return (
+        f"{survey.pictures} picture{are} too few to learn from: put at least {rules.MIN_PICTURES} there, and "
+        "some hundred for images worth keeping"
+    )
+
+
 def choose(survey: Survey, machine: Machine, minutes: float, given: Mapping[str, Any]) -> Recipe:
     """The settings of a run on these data. given: the user's own, which win and are not chosen.
 
     ValueError where the data is too little for any.
     """
-    if survey.pictures < rules.MIN_PICTURES and survey.all_known:
-        raise ValueError(
-            f"{survey.pictures} picture{'s are' if survey.pictures > 1 else ' is'} too few to learn from: put "
-            f"at least {rules.MIN_PICTURES} there, and some hundred for images worth keeping"
-        )
+    if (few := too_few(survey)) is not None:
+        raise ValueError(few)
     cond = _condition(survey)
     chosen = [Choice(COND, given[COND], "as given") if COND in given else cond]
     feature_seconds = _feature_seconds(minutes)

@@ -13,16 +13,26 @@ import yaml
 from sgxl_t.datasets.base import Sample
 from sgxl_t.files.terminal import say
 from sgxl_t.networks.configs import ConditionKind, GeneratorConfig
-from sgxl_t.training.checks import check_source
 from sgxl_t.training.checkpoint.run_folder import CONFIG, RECIPE
+from sgxl_t.training.checks import check_source
 from sgxl_t.training.config.config import TrainConfig
 from sgxl_t.training.config.config_file import flat, parse_config, preset_path, typed_settings
 from sgxl_t.training.config.parts import DataConfig
 from sgxl_t.training.loop.data import open_data
-from sgxl_t.training.parallel.main_process import end_together, refuse
+from sgxl_t.training.parallel.main_process import end_together, newest_checkpoint, refuse
 from sgxl_t.training.parallel.runtime import Runtime
 from sgxl_t.training.recipe import rules
-from sgxl_t.training.recipe.choose import COND, KIMG, SIDE, Machine, Recipe, choose, to_try, worth_trying
+from sgxl_t.training.recipe.choose import (
+    COND,
+    KIMG,
+    SIDE,
+    Machine,
+    Recipe,
+    choose,
+    to_try,
+    too_few,
+    worth_trying,
+)
 from sgxl_t.training.recipe.speed import FewPictures, measure_speed
 from sgxl_t.training.recipe.survey import Survey, look
 from sgxl_t.training.recipe.wanted import without_printing
@@ -66,11 +76,10 @@ def chosen_for(arguments: list[str], runtime: Runtime) -> Chosen:
     survey = runtime.gather_objects(survey)[0]
     minutes = float(given.get(MINUTES, rules.MINUTES))
     gpu = runtime.device.type != "cpu"
+    if (few := too_few(survey)) is not None:
+        refuse(runtime, f"{first.data.source}: {few}")
     trial = _Trial(plain, given, samples, source.class_names, runtime)
-    try:
-        recipe = runtime.gather_objects(_recipe(trial, survey, minutes, gpu))[0]
-    except ValueError as error:  # of the same data on all processes
-        refuse(runtime, f"{first.data.source}: {error}")
+    recipe = runtime.gather_objects(_recipe(trial, survey, minutes, gpu))[0]
     values = _values(recipe, given)
     told = _tell(first.data.source, survey, recipe, given, runtime)
     config = parse_config(arguments, base=yaml.safe_dump(values))
@@ -99,7 +108,8 @@ def _stored(given: Mapping[str, Any]) -> str | None:
                 "with --out"
             )
         data = values.get("data")
-        if "run_dir" in given or (isinstance(data, dict) and data.get("source") == given["data.source"]):
+        same = isinstance(data, dict) and data.get("source") == given["data.source"]
+        if same or ("run_dir" in given and newest_checkpoint(folder) is not None):
             log.info("%s is there: its settings are taken, and nothing is chosen anew", folder)
             return text
     return None
@@ -136,6 +146,8 @@ class _Trial:
         gray = config.generator.img_channels == 1
         pictures = FewPictures(self.samples, self.names, side=px, gray=gray)
         speed = measure_speed(config.to_dict(), pictures, self.runtime)
+        if speed is None and not machine.speeds:
+            raise MemoryError(f"also at {px} px")
         return machine if speed is None else replace(machine, speeds={**machine.speeds, px: speed})
 
 
