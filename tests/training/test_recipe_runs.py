@@ -5,6 +5,7 @@ import logging
 
 import pytest
 import yaml
+from launches import torchrun
 from test_recipe_survey import pictures
 
 from sgxl_t.training.config.config_file import parse_config
@@ -139,10 +140,22 @@ def test_real_trials_of_each_condition_leave_nothing(tmp_path, monkeypatch, caps
 
 def test_a_dry_run_prints_memory_and_leaves_nothing(tmp_path, measured, capsys):
     place = pictures(tmp_path / "d", 40)
-    main(["--data", str(place), "--out", str(tmp_path / "run"), "--dry-run"])
+    main(["--data", str(place), "--out", str(tmp_path / "run"), "--dry-run", *TINY])
     assert "parameters at 32 px" in capsys.readouterr().out
     assert measured == [32]
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("mode", ["ddp", pytest.param("zero2", marks=pytest.mark.slow)])
+def test_two_processes_choose_alike(tmp_path, mode):
+    place, run = pictures(tmp_path / "d", 40, size=(16, 16)), tmp_path / "run"
+    done = torchrun(["--data", str(place), "--minutes", "0.2", "--out", str(run), *TINY], mode=mode)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("40 pictures of about 16 px") == 1
+    assert done.stderr.count("measuring how fast") == 1
+    assert config_of(run)["batch"]["images"] == 8
+    assert "2 process(es) take part" in done.stderr
+    assert (run / "best" / "config.json").is_file()
 
 
 @pytest.mark.parametrize(
