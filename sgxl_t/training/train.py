@@ -58,9 +58,11 @@ def _main(arguments: list[str]) -> int:
             return _run_recipe(settings, dry_run=dry_run)
         config = parse_config(settings)
         if dry_run:
+            from sgxl_t.training.memory.dry_run import print_report
             from sgxl_t.training.progressive.planner import plan_run
 
-            return _print_memory(plan_run(config))
+            print_report(plan_run(config).wanted())
+            return 0
         return run(config)
     except ElsewhereError as error:
         if str(error):
@@ -83,40 +85,44 @@ def _code_of(error: Exception) -> int:
     return WRITE_FAILED if isinstance(error, RunFolderError) or is_full(error) else USER_ERROR
 
 
-def run(config: TrainConfig) -> int:
-    """Trains until the configured length, an interrupt, or the time limit; returns the exit code."""
+def run(config: TrainConfig, runtime: Runtime | None = None, recipe: str | None = None) -> int:
+    """Trains until the configured length, an interrupt, or the time limit; returns the exit code.
+
+    runtime: where there is one already. recipe: text for a file of the run folder that says what was chosen.
+    """
     from sgxl_t.training.parallel.runtime import Runtime
     from sgxl_t.training.progressive.planner import plan_run
 
-    runtime = Runtime(deterministic=config.deterministic)
-    with _group(runtime):
-        return _run(plan_run(config), runtime)
+    runtime = runtime or Runtime(deterministic=config.deterministic)
+    with _in_group(runtime):
+        minutes = config.schedule.watchdog_minutes
+        folder, watch = config.folder(), {"rank": runtime.rank, "world_size": runtime.world_size}
+        with watched(folder, minutes, **watch), held(folder, runtime):
+            finished = _train(plan_run(config), runtime, recipe)
+            runtime.wait()  # a process that leaves early can take the others' connections with it
+    return 0 if finished else INTERRUPTED
 
 
 def _run_recipe(arguments: list[str], *, dry_run: bool) -> int:
     """As `run`, with the settings that suit the data and this machine."""
     from sgxl_t.training.config.config_file import typed_settings
+    from sgxl_t.training.memory.dry_run import print_report
     from sgxl_t.training.parallel.runtime import Runtime
     from sgxl_t.training.progressive.planner import plan_run
     from sgxl_t.training.recipe.configure import chosen_for
 
     typed = typed_settings(without_printing(arguments))
     runtime = Runtime(deterministic=bool(typed.get("deterministic")))
-    with _group(runtime):
+    with _in_group(runtime):
         chosen = chosen_for(arguments, runtime)
-        plan = plan_run(chosen.config)
-        return _print_memory(plan) if dry_run else _run(plan, runtime, chosen.recipe)
-
-
-def _print_memory(plan: RunPlan) -> int:
-    from sgxl_t.training.memory.dry_run import print_report
-
-    print_report(plan.wanted())
+        if not dry_run:
+            return run(chosen.config, runtime, chosen.recipe)
+        print_report(plan_run(chosen.config).wanted())
     return 0
 
 
 @contextmanager
-def _group(runtime: Runtime) -> Iterator[None]:
+def _in_group(runtime: Runtime) -> Iterator[None]:
     """The processes of a run leave their group behind the block, however it ends."""
     from sgxl_t.training.parallel.runtime import is_lost_connection
 
@@ -131,15 +137,6 @@ def _group(runtime: Runtime) -> Iterator[None]:
         raise ElsewhereError(f"another process has ended, its own log says why ({reason})") from None
     finally:
         runtime.finish()
-
-
-def _run(plan: RunPlan, runtime: Runtime, recipe: str | None = None) -> int:
-    """recipe: text for a file of the run folder that says what was chosen, where something was."""
-    watch = {"rank": runtime.rank, "world_size": runtime.world_size}
-    with watched(plan.folder, plan.watchdog_minutes, **watch), held(plan.folder, runtime):
-        finished = _train(plan, runtime, recipe)
-        runtime.wait()  # a process that leaves early can take the others' connections with it
-    return 0 if finished else INTERRUPTED
 
 
 def _train(plan: RunPlan, runtime: Runtime, recipe: str | None) -> bool:

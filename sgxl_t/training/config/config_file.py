@@ -14,6 +14,7 @@ from sgxl_t.files.terminal import say_lines
 from sgxl_t.training.config.config import TrainConfig
 from sgxl_t.training.config.config_words import plain_words
 from sgxl_t.training.config.short_names import HELP, long_names
+from sgxl_t.training.config.stage_config import flat_settings
 
 
 def preset_path(cond: str) -> Path:
@@ -60,16 +61,7 @@ def typed_settings(arguments: list[str]) -> dict[str, Any]:
         typed = parser.parse_args(long_names(arguments), defaults=False)
     except (ArgumentError, TypeError) as error:
         raise ValueError(_one_sentence(str(error))) from None
-    return dict(flat(yaml.safe_load(parser.dump(typed, skip_validation=True)) or {}))
-
-
-def flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """Nested settings as dotted keys and values."""
-    found: list[tuple[str, Any]] = []
-    for key, value in settings.items():
-        name = f"{prefix}{key}"
-        found += flat(value, f"{name}.") if isinstance(value, Mapping) else [(name, value)]
-    return found
+    return dict(flat_settings(yaml.safe_load(parser.dump(typed, skip_validation=True)) or {}))
 
 
 def parse_config(arguments: list[str] | None = None, *, base: str | None = None) -> TrainConfig:

@@ -17,8 +17,14 @@ from sgxl_t.networks.generators.synthesis_t import block_resolutions
 from sgxl_t.training.checkpoint.origin import adopt_model, check_start, is_model
 from sgxl_t.training.checks import check_source
 from sgxl_t.training.config.config import TrainConfig
-from sgxl_t.training.config.config_file import config_from_dict, flat
-from sgxl_t.training.config.stage_config import StageConfig, head_layers_of, stage_folder, stage_label
+from sgxl_t.training.config.config_file import config_from_dict
+from sgxl_t.training.config.stage_config import (
+    StageConfig,
+    flat_settings,
+    head_layers_of,
+    stage_folder,
+    stage_label,
+)
 from sgxl_t.training.loop.data import open_data
 
 NONE = object()
@@ -67,7 +73,6 @@ class RunPlan:
     cond: ConditionName
     seed: int
     max_minutes: float | None
-    watchdog_minutes: float | None
 
     @property
     def has_stages(self) -> bool:
@@ -102,7 +107,6 @@ def plan_run(config: TrainConfig) -> RunPlan:
         cond=config.cond,
         seed=config.seed,
         max_minutes=config.schedule.max_minutes,
-        watchdog_minutes=config.schedule.watchdog_minutes,
     )
 
 
@@ -205,7 +209,7 @@ class _Planner:
         for key, value in said.items():
             if value is not None:
                 _put(values, key, None if value is NONE else value)
-        for key, value in flat(stage.overrides):
+        for key, value in flat_settings(stage.overrides):
             if key.split(".")[0] in DECIDED:
                 raise ValueError(
                     f"overrides may not set {key}, which the run decides: set it outside of stages"

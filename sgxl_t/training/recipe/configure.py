@@ -16,8 +16,9 @@ from sgxl_t.networks.configs import ConditionKind, GeneratorConfig
 from sgxl_t.training.checkpoint.run_folder import CONFIG, RECIPE
 from sgxl_t.training.checks import check_source
 from sgxl_t.training.config.config import TrainConfig
-from sgxl_t.training.config.config_file import flat, parse_config, preset_path, typed_settings
+from sgxl_t.training.config.config_file import parse_config, preset_path, typed_settings
 from sgxl_t.training.config.parts import DataConfig
+from sgxl_t.training.config.stage_config import flat_settings
 from sgxl_t.training.loop.data import open_data
 from sgxl_t.training.parallel.main_process import end_together, newest_checkpoint, refuse
 from sgxl_t.training.parallel.runtime import Runtime
@@ -168,7 +169,7 @@ def _values(recipe: Recipe, given: Mapping[str, Any]) -> dict[str, Any]:
     preset = yaml.safe_load(preset_path(recipe.cond).read_text())
     values: dict[str, Any] = {}
     kept = {key: value for key, value in given.items() if key != "run_dir"}
-    for key, value in {**dict(flat(preset)), **recipe.settings, **kept}.items():
+    for key, value in {**dict(flat_settings(preset)), **recipe.settings, **kept}.items():
         *groups, last = key.split(".")
         inner = values
         for group in groups:
