@@ -6,7 +6,8 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 
@@ -24,6 +25,8 @@ from sgxl_t.training.parallel.watchdog import watched
 from sgxl_t.training.recipe.wanted import wants_recipe, without_printing
 
 if TYPE_CHECKING:
+    from sgxl_t.training.config.auto_networks import AutoNetworks
+    from sgxl_t.training.config.settings import NetworkSettings
     from sgxl_t.training.parallel.runtime import Runtime
     from sgxl_t.training.progressive.planner import RunPlan
 
@@ -61,7 +64,8 @@ def _main(arguments: list[str]) -> int:
             from sgxl_t.training.memory.dry_run import print_report
             from sgxl_t.training.progressive.planner import plan_run
 
-            print_report(plan_run(config).wanted())
+            networks = _networks_planned(config.network_settings(), config.to_dict(), config.folder())
+            print_report(plan_run(config.with_networks(networks)).wanted())
             return 0
         return run(config)
     except ElsewhereError as error:
@@ -91,6 +95,7 @@ def run(config: TrainConfig, runtime: Runtime | None = None, recipe: str | None 
     runtime: where there is one already. recipe: text for a file of the run folder that says what was chosen.
     """
     from sgxl_t.training.parallel.runtime import Runtime
+    from sgxl_t.training.pretrained.settle import settle
     from sgxl_t.training.progressive.planner import plan_run
 
     runtime = runtime or Runtime(deterministic=config.deterministic)
@@ -98,7 +103,8 @@ def run(config: TrainConfig, runtime: Runtime | None = None, recipe: str | None 
         minutes = config.schedule.watchdog_minutes
         folder, watch = config.folder(), {"rank": runtime.rank, "world_size": runtime.world_size}
         with watched(folder, minutes, **watch), held(folder, runtime):
-            finished = _train(plan_run(config), runtime, recipe)
+            networks = settle(config.network_settings(), config.to_dict(), folder, runtime)
+            finished = _train(plan_run(config.with_networks(networks)), runtime, recipe)
             runtime.wait()  # a process that leaves early can take the others' connections with it
     return 0 if finished else INTERRUPTED
 
@@ -117,8 +123,18 @@ def _run_recipe(arguments: list[str], *, dry_run: bool) -> int:
         chosen = chosen_for(arguments, runtime)
         if not dry_run:
             return run(chosen.config, runtime, chosen.recipe)
-        print_report(plan_run(chosen.config).wanted())
+        config = chosen.config
+        networks = _networks_planned(config.network_settings(), config.to_dict(), config.folder())
+        print_report(plan_run(config.with_networks(networks)).wanted())
     return 0
+
+
+def _networks_planned(settings: NetworkSettings, written: dict[str, Any], folder: Path) -> AutoNetworks:
+    """What `auto:` would stand for in a run; nothing is fetched."""
+    from sgxl_t.training.memory.dry_run import launch
+    from sgxl_t.training.pretrained.settle import decide
+
+    return decide(settings, written, folder, "gpu" if launch().gpu else "cpu", fetch=False)[0]
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from sgxl_t.training.config.config_file import config_from_dict
 from sgxl_t.training.local_features.config import FeaturesConfig
 from sgxl_t.training.loop.trainer import Trainer
 from sgxl_t.training.parallel.runtime import Runtime
+from sgxl_t.training.pretrained.settle import settle
 from sgxl_t.training.recipe import rules
 from sgxl_t.training.recipe.choose import Speed
 
@@ -105,6 +106,8 @@ def _trainer(values: Mapping[str, Any], source: ImageSource, runtime: Runtime, f
     """Of a new run in a folder of its own, ready for its first update."""
     quiet = {group: {**values[group], **changed} for group, changed in QUIET.items()}
     config = config_from_dict({**values, **quiet, "run_dir": str(folder)})
+    networks = settle(config.network_settings(), config.to_dict(), folder, runtime)
+    config = config.with_networks(networks)
     trainer = build_trainer(config, runtime, folder, source)
     trainer.begin()
     trainer.data.open(trainer.state)
