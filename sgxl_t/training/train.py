@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 
@@ -19,10 +22,12 @@ from sgxl_t.training.config.config_file import parse_config
 from sgxl_t.training.parallel.exit_codes import DIVERGED, INTERRUPTED, USER_ERROR, WRITE_FAILED
 from sgxl_t.training.parallel.main_process import ElsewhereError, on_main_process
 from sgxl_t.training.parallel.watchdog import watched
+from sgxl_t.training.recipe.wanted import wants_recipe, without_printing
 
 if TYPE_CHECKING:
+    from sgxl_t.training.config.auto_networks import AutoNetworks
+    from sgxl_t.training.config.settings import NetworkSettings
     from sgxl_t.training.parallel.runtime import Runtime
-    from sgxl_t.training.pretrained.published import Processor
     from sgxl_t.training.progressive.planner import RunPlan
 
 log = logging.getLogger("sgxl_t")
@@ -50,15 +55,16 @@ def _main(arguments: list[str]) -> int:
     for noisy in ("httpx", "timm", "accelerate"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
-        config = parse_config([argument for argument in arguments if argument not in DRY_RUN])
-        if set(arguments) & set(DRY_RUN):
-            from sgxl_t.training.memory.dry_run import launch, print_report
-            from sgxl_t.training.pretrained.settle import decide
+        settings = [argument for argument in arguments if argument not in DRY_RUN]
+        dry_run = bool(set(arguments) & set(DRY_RUN))
+        if wants_recipe(settings):
+            return _run_recipe(settings, dry_run=dry_run)
+        config = parse_config(settings)
+        if dry_run:
+            from sgxl_t.training.memory.dry_run import print_report
             from sgxl_t.training.progressive.planner import plan_run
 
-            settings, written = config.network_settings(), config.to_dict()
-            processor: Processor = "gpu" if launch().gpu else "cpu"
-            networks, _ = decide(settings, written, config.folder(), processor, fetch=False)
+            networks = _networks_planned(config.network_settings(), config.to_dict(), config.folder())
             print_report(plan_run(config.with_networks(networks)).wanted())
             return 0
         return run(config)
@@ -83,22 +89,63 @@ def _code_of(error: Exception) -> int:
     return WRITE_FAILED if isinstance(error, RunFolderError) or is_full(error) else USER_ERROR
 
 
-def run(config: TrainConfig) -> int:
-    """Trains until the configured length, an interrupt, or the time limit; returns the exit code."""
-    from sgxl_t.training.parallel.runtime import Runtime, is_lost_connection
+def run(config: TrainConfig, runtime: Runtime | None = None, recipe: str | None = None) -> int:
+    """Trains until the configured length, an interrupt, or the time limit; returns the exit code.
+
+    runtime: where there is one already. recipe: text for a file of the run folder that says what was chosen.
+    """
+    from sgxl_t.training.parallel.runtime import Runtime
     from sgxl_t.training.pretrained.settle import settle
     from sgxl_t.training.progressive.planner import plan_run
 
-    runtime = Runtime(deterministic=config.deterministic)
-    try:
-        if not runtime.is_main:
-            log.setLevel(logging.WARNING)
+    runtime = runtime or Runtime(deterministic=config.deterministic)
+    with _in_group(runtime):
         minutes = config.schedule.watchdog_minutes
         folder, watch = config.folder(), {"rank": runtime.rank, "world_size": runtime.world_size}
         with watched(folder, minutes, **watch), held(folder, runtime):
             networks = settle(config.network_settings(), config.to_dict(), folder, runtime)
-            finished = _train(plan_run(config.with_networks(networks)), runtime)
+            finished = _train(plan_run(config.with_networks(networks)), runtime, recipe)
             runtime.wait()  # a process that leaves early can take the others' connections with it
+    return 0 if finished else INTERRUPTED
+
+
+def _run_recipe(arguments: list[str], *, dry_run: bool) -> int:
+    """As `run`, with the settings that suit the data and this machine."""
+    from sgxl_t.training.config.config_file import typed_settings
+    from sgxl_t.training.memory.dry_run import print_report
+    from sgxl_t.training.parallel.runtime import Runtime
+    from sgxl_t.training.progressive.planner import plan_run
+    from sgxl_t.training.recipe.configure import chosen_for
+
+    typed = typed_settings(without_printing(arguments))
+    runtime = Runtime(deterministic=bool(typed.get("deterministic")))
+    with _in_group(runtime):
+        chosen = chosen_for(arguments, runtime)
+        if not dry_run:
+            return run(chosen.config, runtime, chosen.recipe)
+        config = chosen.config
+        networks = _networks_planned(config.network_settings(), config.to_dict(), config.folder())
+        print_report(plan_run(config.with_networks(networks)).wanted())
+    return 0
+
+
+def _networks_planned(settings: NetworkSettings, written: dict[str, Any], folder: Path) -> AutoNetworks:
+    """What `auto:` would stand for in a run; nothing is fetched."""
+    from sgxl_t.training.memory.dry_run import launch
+    from sgxl_t.training.pretrained.settle import decide
+
+    return decide(settings, written, folder, "gpu" if launch().gpu else "cpu", fetch=False)[0]
+
+
+@contextmanager
+def _in_group(runtime: Runtime) -> Iterator[None]:
+    """The processes of a run leave their group behind the block, however it ends."""
+    from sgxl_t.training.parallel.runtime import is_lost_connection
+
+    if not runtime.is_main:
+        log.setLevel(logging.WARNING)
+    try:
+        yield
     except RuntimeError as error:
         if runtime.world_size == 1 or not is_lost_connection(error):
             raise
@@ -106,10 +153,9 @@ def run(config: TrainConfig) -> int:
         raise ElsewhereError(f"another process has ended, its own log says why ({reason})") from None
     finally:
         runtime.finish()
-    return 0 if finished else INTERRUPTED
 
 
-def _train(plan: RunPlan, runtime: Runtime) -> bool:
+def _train(plan: RunPlan, runtime: Runtime, recipe: str | None) -> bool:
     if plan.has_stages:
         from sgxl_t.training.progressive.run_stages import run_stages
 
@@ -125,7 +171,7 @@ def _train(plan: RunPlan, runtime: Runtime) -> bool:
         log.info("%s: %s", config.data.source, line)
     with on_main_process(runtime, folder, "its configuration"):
         if runtime.is_main:
-            prepare_folder(folder, plan.written)
+            prepare_folder(folder, plan.written, recipe)
     log.info(
         "%d process(es) take part, %d round(s) of %d images each",
         runtime.world_size,

@@ -51,6 +51,8 @@ class TrainState:
     rollbacks: int = 0
     data_positions: Positions | None = None
     """None for data that needs no more than the count of images."""
+    fitted: tuple[int, int] | None = None
+    """Configured length in images, and what fits the minutes of the run instead; see `FittedLength`."""
 
     @property
     def seed(self) -> int:
@@ -105,6 +107,7 @@ class TrainState:
             "skipped_steps": {name: network.skipped_steps for name, network in self.networks.items()},
             "loss_scale": {name: network.scaler_state() for name, network in self.networks.items()},
             "rollbacks": self.rollbacks,
+            "fitted": self.fitted,
         }
 
     def load_networks(self, tensors: Tensors) -> None:
@@ -124,6 +127,8 @@ class TrainState:
         self.iteration = read["iteration"].integer(0, 2**53)
         self.data_positions = counters.get("data")
         self.rollbacks = counters.get("rollbacks", 0)
+        of, fitted = counters.get("fitted") or (0, 0)
+        self.fitted = (int(of), int(fitted)) if of else None
         for name, network in self.networks.items():
             network.restore_counts(counters["skipped_steps"][name])
             network.load_scaler_state(counters.get("loss_scale", {}).get(name, {}))

@@ -36,6 +36,8 @@ class ProgressBar(Callback):
     def on_update(self, state: TrainState) -> None:
         """Moves it on."""
         if self._bar is not None:
+            if state.fitted is not None:
+                self._bar.total = state.fitted[1] / 1000
             self._bar.update(state.kimg - self._bar.n)
 
     def on_numbers(self, line: Line) -> None:

@@ -17,7 +17,7 @@ import torch
 
 from sgxl_t import __version__
 from sgxl_t.files.lock import lock_in, locked
-from sgxl_t.files.whole import put_back, whole_file
+from sgxl_t.files.whole import put_back, whole_file, write_whole
 from sgxl_t.training.checkpoint.disk import is_full
 from sgxl_t.training.config.config_file import write_config
 from sgxl_t.training.parallel.main_process import on_main_process
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("sgxl_t")
 
 CONFIG, ENVIRONMENT, STAGES = "config.yaml", "environment.json", "chain.json"
-FIRST = (CONFIG, ENVIRONMENT, STAGES)
+RECIPE = "recipe.yaml"
+"""Of a run whose settings were chosen for its data: what was chosen and why, for --config."""
+FIRST = (CONFIG, ENVIRONMENT, STAGES, RECIPE)
 """Files that a start writes."""
 FEATURES = "features"
 """Folder of feature networks that a run trains for itself."""
@@ -110,8 +112,10 @@ def _has_more(folder: Path) -> bool:
     )
 
 
-def prepare_folder(folder: Path, written: dict[str, Any]) -> None:
+def prepare_folder(folder: Path, written: dict[str, Any], recipe: str | None = None) -> None:
     """Makes the run folder and writes down what runs: configuration (`written`), versions, commit, seed.
+
+    recipe: text of RECIPE; None writes none and leaves one that is there.
 
     Repairs first what a killed process left half done in it, so hold its lock. ValueError where nothing can
     be written there, OSError where the disk is full.
@@ -125,6 +129,8 @@ def prepare_folder(folder: Path, written: dict[str, Any]) -> None:
             write_config(written, aside)
         with whole_file(folder / ENVIRONMENT) as aside:
             aside.write_text(json.dumps(environment(written["seed"]), indent=1))
+        if recipe is not None:
+            write_whole(folder / RECIPE, recipe)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from sgxl_t.files.terminal import say_lines
 from sgxl_t.training.config.config import TrainConfig
 from sgxl_t.training.config.config_words import plain_words
 from sgxl_t.training.config.short_names import HELP, long_names
+from sgxl_t.training.config.stage_config import flat_settings
 
 
 def preset_path(cond: str) -> Path:
@@ -49,12 +50,27 @@ def _preset_arguments(arguments: list[str]) -> list[str]:
     return ["--config", str(preset_path(cond))] if preset_path(cond).exists() else []
 
 
-def parse_config(arguments: list[str] | None = None) -> TrainConfig:
+def typed_settings(arguments: list[str]) -> dict[str, Any]:
+    """The settings on the command line itself, by dotted key, as YAML holds them; ValueError as
+    `parse_config`."""
+    import yaml
+    from jsonargparse import ArgumentError
+
+    parser = _parser()
+    try:
+        typed = parser.parse_args(long_names(arguments), defaults=False)
+    except (ArgumentError, TypeError) as error:
+        raise ValueError(_one_sentence(str(error))) from None
+    return dict(flat_settings(yaml.safe_load(parser.dump(typed, skip_validation=True)) or {}))
+
+
+def parse_config(arguments: list[str] | None = None, *, base: str | None = None) -> TrainConfig:
     """Reads flags and YAML (`--config FILE --a.b.c VALUE`); unknown keys and wrong types are ValueErrors.
 
     Commands (data.allow_pipe) are allowed by what is typed alone, never by a file: files travel.
-    Without `--config`, the small preset of `--cond` on embedded data is the start. `--print_config` prints
-    the merged YAML and exits, `--help` and `--help-all` the short help or every key.
+    Without `--config`, `base` is the start, YAML or the path of a file, or else the small preset of `--cond`
+    on embedded data. `--print_config` prints the merged YAML and exits, `--help` and `--help-all` the short
+    help or every key.
     """
     from jsonargparse import ArgumentError
 
@@ -65,7 +81,8 @@ def parse_config(arguments: list[str] | None = None) -> TrainConfig:
     arguments = ["--help" if argument == "--help_all" else argument for argument in long_names(arguments)]
     parser = _parser(explained="--help" in arguments)
     try:
-        values = parser.instantiate(parser.parse_args(_preset_arguments(arguments) + arguments))
+        first = _preset_arguments(arguments) if base is None else ["--config", base]
+        values = parser.instantiate(parser.parse_args(first + arguments))
     except (ArgumentError, TypeError) as error:
         raise ValueError(_one_sentence(str(error))) from None
     config = _checked(values)

@@ -139,6 +139,10 @@ class ScheduleConfig:
     """Length of the run."""
     max_minutes: float | None = None
     """Save and stop after this many minutes of this process; none has no limit."""
+    fit_minutes: bool = False
+    """Let the run be as long as fits max_minutes, counted from the start of the process: learning rates fall
+    to their end, and a last snapshot is made, in time. kimg is then an estimate. A run that was stopped has
+    new minutes when it goes on."""
     tick_kimg: float = 4.0
     """One line of numbers per tick."""
     snapshot_kimg: float = 200.0
@@ -164,6 +168,10 @@ class ScheduleConfig:
         check_positive("schedule", self, "kimg", "max_minutes", "keep_checkpoints", "watchdog_minutes")
         check_positive("schedule", self, "snapshot_minutes")
         check_positive("schedule", self, "tick_kimg", "snapshot_kimg", "checkpoint_kimg", "max_skipped_steps")
+        if self.fit_minutes and self.max_minutes is None:
+            raise ValueError(
+                "schedule.fit_minutes=true has no minutes to fit: set schedule.max_minutes, or leave it out"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,12 +21,14 @@ Usage: sgxl-t train [--cond class|text|none] [--config FILE] [SETTING VALUE]...
 Trains a StyleGAN-XL or StyleGAN-T on one process; on several, start the same settings by
 accelerate launch scripts/train.py. The same command again resumes. Ctrl-C saves and stops.
 
-  --cond class|text|none  what the images are made from; each has a small preset of settings
-  --config FILE           settings from YAML instead of the preset; settings on the line win
-  --data D                folder, .zip, .tar shards, digits or emoji-scenes (--data.source)
+  --data D                folder, .zip or .tar shards: all settings are chosen for these pictures
+                          and this machine; or digits or emoji-scenes (--data.source)
+  --cond class|text|none  what the images are made from; of embedded data each has a small preset
+  --config FILE           settings from YAML instead of chosen ones; settings on the line win
   --resolution R          side of the images in pixels (--generator.img_resolution)
   --kimg N                length of the run in thousands of images (--schedule.kimg)
-  --minutes N             save and stop after so long, also --max-minutes (--schedule.max_minutes)
+  --minutes N             time that a chosen run has in all, 60 if not given; others save and stop
+                          after so long, also --max-minutes (--schedule.max_minutes)
   --out DIR               folder of the run (--run_dir)
   --start RUN             begin from another run or model folder
   --features F            local, pretrained or auto: networks that the run trains itself, or
@@ -36,8 +38,8 @@ accelerate launch scripts/train.py. The same command again resumes. Ctrl-C saves
   --help-all              the whole tree: every setting as --a.b.c VALUE, explained
 
 Examples:
-  sgxl-t train --cond text --out runs/scenes --minutes 20
-  sgxl-t train --cond none --data photos --resolution 64 --kimg 500
+  sgxl-t train --data photos --minutes 60
+  sgxl-t train --data photos --cond none --resolution 64 --kimg 500
   sgxl-t train --config configs/class/digits.yaml --out runs/digits --batch.images 32
 
 Settings and their groups: configs/README.md. Runs, stages, several processes: docs/training.md.

@@ -21,6 +21,7 @@ from sgxl_t.training.config.settings import LoopSettings
 from sgxl_t.training.loop.data import TrainingBatches
 from sgxl_t.training.loop.device_batch import DeviceBatches
 from sgxl_t.training.loop.learning_rate import learning_rate_factor
+from sgxl_t.training.loop.length import FittedLength
 from sgxl_t.training.loop.preview_clock import PreviewClock
 from sgxl_t.training.loop.running_statistics import RunningStatistics
 from sgxl_t.training.parallel.interrupt import StopRequest
@@ -45,6 +46,7 @@ class Trainer:
         runtime: Runtime,
     ) -> None:
         self.state, self.data, self.callbacks, self.checkpoints = state, data, callbacks, checkpoints
+        self.length = FittedLength(settings.schedule, runtime)
         self.settings, self.runtime, self.objective = settings, runtime, state.objective
         self.device_batches = DeviceBatches(state.condition, runtime.device)
         self.statistics = RunningStatistics(
@@ -117,6 +119,7 @@ class Trainer:
         self.begin()
         self.callbacks.start(state)
         self.data.open(state)
+        self.length.start(state)
         started, at_rest = time.monotonic(), self._asked_to_end()
         clock = PreviewClock(schedule.snapshot_minutes if self.runtime.is_main else None)
         with chosen_backend(self.settings.compute), StopRequest() as stop, closing(self.callbacks):
@@ -131,6 +134,7 @@ class Trainer:
                 out_of_time = schedule.max_minutes is not None and minutes >= schedule.max_minutes
                 ending, late = self.runtime.soon(stop.requested or out_of_time, clock.is_due())
                 if self._due(schedule.tick_kimg, before) or self.is_done or ending:
+                    self.length.fit(state)
                     self.callbacks.tick(state)
                     if state.skipped_in_a_row >= schedule.max_skipped_steps:
                         roll_back(state, self.checkpoints, self.callbacks)
@@ -163,12 +167,14 @@ class Trainer:
         check_agreement(self.runtime, state)
         if self.is_done:
             has = f"the run has {state.kimg:g} kimg and schedule.kimg is {schedule.kimg:g}"
+            if self.total_images != self.length.configured:
+                has += ", which its minutes have fitted"
             log.info("%s: nothing is left to train; a larger --schedule.kimg goes on", has)
 
     @property
     def total_images(self) -> int:
-        """Configured length of the run."""
-        return round(self.settings.schedule.kimg * 1000)
+        """Length of the run: as configured, or what fits its minutes."""
+        return self.length.of(self.state)
 
     @property
     def is_done(self) -> bool:

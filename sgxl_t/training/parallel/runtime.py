@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -42,6 +43,7 @@ class Runtime:
     """
 
     def __init__(self, *, deterministic: bool) -> None:
+        self.began = time.monotonic()
         self.accelerator = _accelerator()
         self.device = self.accelerator.device
         self.rank = self.accelerator.process_index
