@@ -27,7 +27,7 @@ class Snapshot:
     """The averaged model at one moment. Callbacks add what later ones in the list need.
 
     numbers: of this snapshot, for stats.jsonl. results, metrics: of the tracked metrics, None and empty where
-    none are tracked. grid: the sample sheet [3, H, W] uint8 and its file.
+    none are tracked. floors: what these give for real pictures, by name. grid: the sample sheet [3, H, W] uint8 and its file.
     """
 
     images_seen: int
@@ -36,6 +36,7 @@ class Snapshot:
     numbers: Line = field(default_factory=dict)
     results: Sequence[MetricResult] | None = None
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    floors: Mapping[str, float] = field(default_factory=dict)
     grid: tuple[Tensor, Path] | None = None
 
     @property
