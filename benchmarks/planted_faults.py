@@ -1,7 +1,7 @@
 """Do metrics see what people see? Plants grain, blur and collapse in pictures and counts right orders.
 
     python benchmarks/planted_faults.py --data photos.zip --resolution 32
-    python benchmarks/planted_faults.py --data photos.zip --resolution 32 --model runs/a/best --metrics random,contrast
+    python benchmarks/planted_faults.py --data photos.zip --model runs/a/best --metrics random,contrast
 
 Each trial draws held-out real pictures and as many others, real ones or a model's, and asks each metric
 whether these are better as they are than with a fault. Prints a table: right orders of all trials, and in
@@ -46,7 +46,9 @@ def grain(levels: float, *, cell: int = 1, colours: int = 1) -> Fault:
 def blur(sigma: float) -> Fault:
     """Gaussian blur of so many pixels."""
     size = 2 * int(np.ceil(3 * sigma)) + 1
-    return lambda images, rng: gaussian_blur(images.float(), [size, size], [sigma, sigma]).round().to(torch.uint8)
+    return lambda images, rng: (
+        gaussian_blur(images.float(), [size, size], [sigma, sigma]).round().to(torch.uint8)
+    )
 
 
 PICTURE_FAULTS: dict[str, Fault] = {
@@ -71,7 +73,11 @@ def half_the_modes(indices: Tensor, clusters: Tensor, rng: torch.Generator) -> T
     """Indices of pictures from half of the clusters only, each as often as needed."""
     kept = torch.randperm(CLUSTERS, generator=rng)[: CLUSTERS // 2]
     found = indices[torch.isin(clusters[indices], kept)]
-    return found[torch.arange(len(indices)) % max(1, len(found))] if len(found) else indices[:1].expand(len(indices))
+    return (
+        found[torch.arange(len(indices)) % max(1, len(found))]
+        if len(found)
+        else indices[:1].expand(len(indices))
+    )
 
 
 SET_FAULTS = {"8 pictures": repeated(8), "32 pictures": repeated(32), "100 pictures": repeated(100)}
@@ -85,7 +91,10 @@ def clusters_of(images: Tensor) -> Tensor:
     for _ in range(10):
         nearest = torch.cdist(points, centres).argmin(1)
         centres = torch.stack(
-            [points[nearest == one].mean(0) if (nearest == one).any() else centres[one] for one in range(CLUSTERS)]
+            [
+                points[nearest == one].mean(0) if (nearest == one).any() else centres[one]
+                for one in range(CLUSTERS)
+            ]
         )
     return torch.cdist(points, centres).argmin(1)
 

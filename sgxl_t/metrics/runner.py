@@ -287,8 +287,8 @@ def _too_few(spec: MetricSpec, n_real: int) -> str:
     if spec.reduction != "precision_recall" or min(spec.n_fake, n_real) > NEIGHBOURS:
         return ""
     return (
-        f"precision and recall look at {NEIGHBOURS} neighbours and need more than {NEIGHBOURS} pictures on "
-        f"both sides, there are {n_real} real and {spec.n_fake} generated: give more, or leave {spec.name} out"
+        f"precision and recall look at {NEIGHBOURS} neighbours and need more pictures than that on "
+        f"both sides, there are {n_real} real and {spec.n_fake} generated: give more, or leave it out"
     )
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torchvision.transforms.functional import gaussian_blur
+from planted_pictures import discs, planted
 
 from sgxl_t.metrics.distances.frechet import frechet_distance
 from sgxl_t.metrics.features import load_extractor
@@ -43,35 +43,16 @@ def test_an_edge_lies_in_the_octave_of_its_height(contrast):
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 5), (4, 4), (20, 33), (300, 256)])
 def test_pictures_of_any_shape_are_taken(contrast, size):
-    images = torch.randint(0, 256, (2, 3, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    images = torch.randint(
+        0, 256, (2, 3, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
     found = contrast(images)["shares"]
     assert found.shape == (2, contrast.outputs["shares"])
     assert found.isfinite().all()
 
 
-def discs(count, seed):
-    """Discs of several colours on white, uint8 [N, 3, 32, 32]."""
-    rng = torch.Generator().manual_seed(seed)
-    rows, columns = torch.meshgrid(torch.arange(32.0), torch.arange(32.0), indexing="ij")
-    centres, radii = 8 + 16 * torch.rand(count, 2, generator=rng), 4 + 6 * torch.rand(count, generator=rng)
-    across = (rows - centres[:, :1, None]).square() + (columns - centres[:, 1:, None]).square()
-    inside = (across < radii[:, None, None].square())[:, None]
-    colours = torch.randint(0, 200, (count, 3, 1, 1), generator=rng)
-    return torch.where(inside, colours, 250).to(torch.uint8)
-
-
-def plant(fault, images):
-    rng = torch.Generator().manual_seed(1)
-    if fault == "grain":
-        noise = 8 * torch.randn(len(images), 1, 32, 32, generator=rng)
-        return (images + noise).clamp(0, 255).to(torch.uint8)
-    if fault == "blur":
-        return gaussian_blur(images.float(), [7, 7], [0.8, 0.8]).to(torch.uint8)
-    return images[torch.arange(len(images)) % 40]
-
-
-@pytest.mark.parametrize("fault", ["grain", "blur", "collapse"])
+@pytest.mark.parametrize("fault", ["grainy", "blurred", "repeated"])
 def test_planted_faults_raise_the_distance(contrast, fault):
     real, clean = (contrast(discs(200, seed))["shares"] for seed in (0, 1))
-    faulty = contrast(plant(fault, discs(200, 1)))["shares"]
+    faulty = contrast(planted(fault, discs(200, 1)))["shares"]
     assert frechet_distance(real, faulty) > 1.5 * frechet_distance(real, clean)

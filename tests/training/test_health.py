@@ -7,14 +7,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from planted_pictures import discs, planted
 from tiny_runs import tiny_run
 from torch import nn
-from torchvision.transforms.functional import gaussian_blur
 
 from sgxl_t.cli.info import describe
 from sgxl_t.conditioning import ClassCondition
 from sgxl_t.conditioning.condition import NoCondition
-from sgxl_t.training.callbacks.health import Health, Pool, read_health, rules_of, warnings_on
+from sgxl_t.training.callbacks.health import NOISE, Health, Pool, read_health, rules_of, warnings_on
 from sgxl_t.training.callbacks.health_numbers import EmaFollowed, Looks, edges, grain
 from sgxl_t.training.callbacks.report import write_run_report
 from sgxl_t.training.callbacks.stats_file import newest_numbers, read_stats
@@ -39,6 +39,7 @@ SNAPSHOT = {
     "variety/nearest": 0.9,
     "looks/grain": 0.3,
     "looks/sharpness": 0.8,
+    "looks/noise": 0.1,
 }
 CASES = {
     "d_too_strong": (
@@ -64,6 +65,7 @@ CASES = {
     "condition_ignored": ("text", {"variety/conditions": 0.01}, "captions are ignored", "0.010"),
     "one_picture_each": ("text", {"variety/conditions": 20}, "every caption has one picture alone", "20.0"),
     "grainy": ("none", {"looks/grain": 4.5}, "pictures are grainy", "4.5"),
+    "noise_inputs": ("none", {"looks/noise": 0.6}, "noise inputs cover pictures with grain", "0.60"),
     "blurred": ("none", {"looks/sharpness": 0.2}, "pictures are blurred", "0.20"),
     "repeated": ("none", {"variety/nearest": 0.1}, "pictures repeat", "0.10"),
 }
@@ -325,17 +327,6 @@ def test_blur_counts_once_pictures_can_be_sharp(tmp_path):
     assert Course(tmp_path / "fading", "none", **fading).goes(*[blurred] * 11) == []
 
 
-def drawn(count, seed=0):
-    """Discs of several colours on white, uint8 [N, 3, 32, 32]: flat places and sharp edges."""
-    rng = torch.Generator().manual_seed(seed)
-    rows, columns = torch.meshgrid(torch.arange(32.0), torch.arange(32.0), indexing="ij")
-    centres, radii = 8 + 16 * torch.rand(count, 2, generator=rng), 4 + 6 * torch.rand(count, generator=rng)
-    across = (rows - centres[:, :1, None]).square() + (columns - centres[:, 1:, None]).square()
-    inside = (across < radii[:, None, None].square())[:, None]
-    colours = torch.randint(0, 200, (count, 3, 1, 1), generator=rng)
-    return torch.where(inside, colours, 250).to(torch.uint8)
-
-
 class Shows(nn.Module):
     """A generator that shows given pictures, one per latent."""
 
@@ -348,28 +339,37 @@ class Shows(nn.Module):
 
 
 def looks(pictures):
-    return Looks([None] * 4, drawn(64), z_dim=4, seed=0)(Shows(pictures), NoCondition())
-
-
-def planted(name, pictures):
-    rng = torch.Generator().manual_seed(3)
-    if name == "grainy":
-        noise = 12 * torch.randn(len(pictures), 1, 32, 32, generator=rng)
-        return (pictures + noise).clamp(0, 255)
-    if name == "blurred":
-        return gaussian_blur(pictures.float(), [7, 7], [1.2, 1.2])
-    return pictures[torch.arange(len(pictures)) % 8]
+    return Looks([None] * 4, discs(64), z_dim=4, seed=0)(Shows(pictures), NoCondition())
 
 
 @pytest.mark.parametrize("name", ["grainy", "blurred", "repeated"])
 def test_planted_faults_are_found_and_clean_pictures_pass(name):
     rules = rules_of(parse_config(["--cond", "none", "--schedule.kimg", "4"]).health_settings())
-    clean = drawn(36, seed=1)
+    clean = discs(36, seed=1)
     for pictures, broken in ((clean, []), (planted(name, clean), [name])):
         line = {"images": 4000, **looks(pictures)}
         values = {rule.name: rule.read(line, {}) for rule in rules}
-        found = [rule.name for rule in rules if values[rule.name] is not None and rule.broken(values[rule.name])]
+        found = [
+            rule.name for rule in rules if values[rule.name] is not None and rule.broken(values[rule.name])
+        ]
         assert found == broken
+
+
+def test_noise_inputs_are_measured_by_leaving_them_out():
+    class Noisy(Shows):
+        """Adds grain wherever noise is asked for."""
+
+        def __init__(self, pictures):
+            super().__init__(pictures)
+            self.noise_strength = nn.Parameter(torch.ones(1))
+
+        def forward(self, z, cond, *, truncation_psi, noise_mode):
+            shown = planted("grainy", self.pictures) if noise_mode == "const" else self.pictures
+            return shown[: len(z)].float() / 127.5 - 1
+
+    noisy = Looks([None] * 4, discs(64), z_dim=4, seed=0)(Noisy(discs(36, seed=1)), NoCondition())
+    assert noisy["looks/noise"] > NOISE
+    assert "looks/noise" not in looks(discs(36, seed=1))
 
 
 def test_grain_and_edges_of_flat_pictures_are_none():

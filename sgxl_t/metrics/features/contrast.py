@@ -7,14 +7,20 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sgxl_t.metrics.features.base import Extractor
-from sgxl_t.metrics.features.known import CONTRAST_LAYOUT, CONTRAST_OCTAVES, CONTRAST_SCALES, KNOWN
+from sgxl_t.metrics.features.known import (
+    CONTRAST_LAYOUT,
+    CONTRAST_MAPS,
+    CONTRAST_OCTAVES,
+    CONTRAST_SCALES,
+    KNOWN,
+)
 from sgxl_t.metrics.features.weights import WeightsFile
 
 SMALLEST = 4
 """Side below which a picture is not halved further."""
 FIRST = 2 / 255
 """Contrast of the first octave, a step that nobody sees; the last begins at half of the range."""
-SHARE_POWER = 0.85
+SHARE_POWER = 0.8
 """Shares are raised to it: the few pixels of sharp edges would hardly count beside the many of flat areas."""
 LAYOUT_WEIGHT = 0.5
 """Colours differ by more than shares do; so weighted, neither hides the other."""
@@ -49,33 +55,31 @@ class ContrastExtractor(Extractor):
     def features(self, images: Tensor) -> dict[str, Tensor]:
         """images uint8 [N, 3, H, W] -> shares float32 [N, 219], each in [0, 1], and colours in [-.5, 1]."""
         x = torch.einsum("oc,nchw->nohw", self.opponent, images.float() / 255)
-        parts, scale = [], x
-        for number in range(CONTRAST_SCALES):
-            if number:
-                scale = F.avg_pool2d(scale, 2) if min(scale.shape[-2:]) >= 2 * SMALLEST else scale[..., :0, :0]
-            parts.append(self._shares(scale))
-        side = CONTRAST_LAYOUT
-        layout = [F.adaptive_avg_pool2d(x, size).flatten(1) for size in (side, 1)]
-        return {"shares": torch.cat([*parts, *(LAYOUT_WEIGHT * part for part in layout)], dim=1)}
+        scales = [x]
+        while len(scales) < CONTRAST_SCALES and min(scales[-1].shape[-2:]) >= 2 * SMALLEST:
+            scales.append(F.avg_pool2d(scales[-1], 2))
+        shares = torch.cat([_shares(self._maps(scale)) for scale in scales], dim=1).pow(SHARE_POWER)
+        missing = (CONTRAST_SCALES - len(scales)) * CONTRAST_MAPS * CONTRAST_OCTAVES
+        layout = [F.adaptive_avg_pool2d(x, side).flatten(1) for side in (CONTRAST_LAYOUT, 1)]
+        coloured = LAYOUT_WEIGHT * torch.cat(layout, dim=1)
+        return {"shares": torch.cat([F.pad(shares, (0, missing)), coloured], dim=1)}
 
-    def _shares(self, x: Tensor) -> Tensor:
-        """x [N, 3, H, W] in opponent colours -> [N, 4 * 7]; zeros for no pixels."""
-        if x.numel() == 0:
-            return x.new_zeros(len(x), 4 * CONTRAST_OCTAVES)
+    def _maps(self, x: Tensor) -> Tensor:
+        """x [N, 3, H, W] in opponent colours -> sizes of local contrast [N, 4, H * W], steps of [0, 1]."""
         padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
         slopes = F.conv2d(padded[:, :1], self.gradient).square().sum(1, keepdim=True).sqrt()
-        curved = F.conv2d(padded.flatten(0, 1)[:, None], self.laplacian).unflatten(0, x.shape[:2])[:, :, 0].abs()
-        return _by_octave(torch.cat([slopes, curved], dim=1).flatten(2)).pow(SHARE_POWER).flatten(1)
+        curved = F.conv2d(padded, self.laplacian.expand(3, 1, 3, 3), groups=3).abs()
+        return torch.cat([slopes, curved], dim=1).flatten(2)
 
 
-def _by_octave(sizes: Tensor) -> Tensor:
-    """sizes [N, K, P], not negative -> shares [N, K, 7] of the octaves, linear between their centres."""
+def _shares(sizes: Tensor) -> Tensor:
+    """sizes [N, K, P], not negative -> shares of the octaves [N, K * 7], linear between their centres."""
     place = torch.log2(sizes.clamp(min=1e-9) / FIRST).clamp(0, CONTRAST_OCTAVES - 1)
     low = place.floor()
     shares = sizes.new_zeros(*sizes.shape[:2], CONTRAST_OCTAVES + 1)
     shares.scatter_add_(2, low.long(), 1 - (place - low))
     shares.scatter_add_(2, low.long() + 1, place - low)
-    return shares[..., :CONTRAST_OCTAVES] / sizes.shape[2]
+    return (shares[..., :CONTRAST_OCTAVES] / sizes.shape[2]).flatten(1)
 
 
 def load_contrast(name: str, source: WeightsFile | None) -> Extractor:

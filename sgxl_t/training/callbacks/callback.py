@@ -27,7 +27,8 @@ class Snapshot:
     """The averaged model at one moment. Callbacks add what later ones in the list need.
 
     numbers: of this snapshot, for stats.jsonl. results, metrics: of the tracked metrics, None and empty where
-    none are tracked. floors: what these give for real pictures, by name. grid: the sample sheet [3, H, W] uint8 and its file.
+    none are tracked. floors: what these give for real pictures, by name. grid: the sample
+    sheet [3, H, W] uint8 and its file.
     """
 
     images_seen: int

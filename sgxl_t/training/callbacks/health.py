@@ -54,6 +54,9 @@ REPEATED, REPEATED_WELL = 0.3, 0.4
 """Real images beside others .9 to 1.2, runs that went well .73 to 1.2; where pictures repeat it is 0."""
 GRAIN, GRAIN_WELL = 2.5, 1.5
 """Noise of 8 grey levels adds 2.2 to 5.4, of 12 levels 3.6 to 7.8; runs that went well are below .9."""
+NOISE, NOISE_WELL = 0.4, 0.25
+"""Noise of 8 grey levels is .3, of 12 levels .5 of the fine contrast of emoji; a run that all called grainy
+had .6."""
 BLURRED, BLURRED_WELL = 0.35, 0.45
 """A Gaussian of one pixel leaves .22 to .27 at 32 px; runs that went well have .6 to 1.2."""
 MUSH_SHARE = 0.25
@@ -107,7 +110,12 @@ class Rule:
 
 def rules_of(settings: HealthSettings) -> tuple[Rule, ...]:
     """All rules for a run."""
-    return (*_discriminator_rules(settings), *_course_rules(settings), *_look_rules(settings), *_image_rules(settings))
+    return (
+        *_discriminator_rules(settings),
+        *_course_rules(settings),
+        *_look_rules(settings),
+        *_image_rules(settings),
+    )
 
 
 def _discriminator_rules(settings: HealthSettings) -> tuple[Rule, ...]:
@@ -199,7 +207,18 @@ def _look_rules(settings: HealthSettings) -> tuple[Rule, ...]:
         return line.get("looks/sharpness") if line["images"] > mush else None
 
     at_snapshots: dict[str, Any] = {"patience": SNAPSHOTS, "counted": "snapshots"}
+    noise = Rule(
+        name="noise_inputs",
+        read=_named("looks/noise"),
+        sick=NOISE,
+        well=NOISE_WELL,
+        trouble="the generator's noise inputs cover pictures with grain",
+        measured="what they add over all fine contrast of real pictures is {value:.2f}",
+        advice="Start a new run without them: generator.stylegan_t.use_noise false.",
+        **at_snapshots,
+    )
     return (
+        *([noise] if settings.uses_noise else []),
         Rule(
             name="grainy",
             read=_named("looks/grain"),
@@ -220,16 +239,6 @@ def _look_rules(settings: HealthSettings) -> tuple[Rule, ...]:
             advice=health_advice.for_blur(settings),
             **at_snapshots,
         ),
-        Rule(
-            name="repeated",
-            read=_named("variety/nearest"),
-            sick=REPEATED,
-            well=REPEATED_WELL,
-            trouble="pictures repeat",
-            measured="the distance to the nearest other picture, over that of real pictures, is {value:.2f}",
-            advice=health_advice.for_repeated_pictures(settings),
-            **at_snapshots,
-        ),
     )
 
 
@@ -247,7 +256,7 @@ def _image_rules(settings: HealthSettings) -> tuple[Rule, ...]:
         advice=health_advice.for_alike_samples(settings),
     )
     if settings.cond == "none":
-        return (alike,)
+        return (alike, _repeated(settings))
     conditions = {"class": "classes", "text": "captions"}
     ignored = Rule(
         name="condition_ignored",
@@ -273,6 +282,21 @@ def _image_rules(settings: HealthSettings) -> tuple[Rule, ...]:
         advice=health_advice.for_alike_samples(settings),
     )
     return (alike, ignored, one_each)
+
+
+def _repeated(settings: HealthSettings) -> Rule:
+    # Of samples of one condition that may be alike, such as those of a caption, the rule above speaks.
+    return Rule(
+        name="repeated",
+        read=_named("variety/nearest"),
+        sick=REPEATED,
+        well=REPEATED_WELL,
+        trouble="pictures repeat",
+        measured="the distance to the nearest other picture, over that of real pictures, is {value:.2f}",
+        advice=health_advice.for_repeated_pictures(settings),
+        patience=SNAPSHOTS,
+        counted="snapshots",
+    )
 
 
 def _named(name: str) -> Read:

@@ -65,11 +65,6 @@ def for_alike_samples(settings: HealthSettings) -> str:
 
 def for_grain(settings: HealthSettings) -> str:
     """Where flat places of images are covered with fine noise."""
-    if settings.uses_noise:
-        return (
-            "The generator's noise inputs are what people see: start a new run with "
-            "generator.stylegan_t.use_noise false."
-        )
     changes = ["lower optimizer.d_lr"]
     if not settings.diff_augment:
         changes.append("set discriminator.diff_augment")

@@ -105,6 +105,7 @@ class Looks:
         self.real = _spread(_reduced(real)[None])
         self.real_nearest = _nearest(_reduced(real[:IMAGES]))
         self.real_grain, self.real_edges = grain(real), edges(real)
+        self.real_fine = _size(_laplacian(real))
 
     def __call__(self, generator: Generator, condition: Condition) -> dict[str, float]:
         """variety/samples: distance of two images of one condition, over that of two real images.
@@ -112,12 +113,12 @@ class Looks:
         variety/conditions: distance of two images of one latent under two conditions, over that of two of
         one condition. variety/nearest: distance of an image to its nearest other over the mean distance,
         beside that of as many real images; 0 where pictures repeat. looks/grain: `grain` less that of real
-        images. looks/sharpness: `edges` over those of real images. Left out where there is nothing to
-        compare.
+        images. looks/sharpness: `edges` over those of real images. looks/noise: fine noise that the
+        generator's noise inputs add, over all fine contrast of real images. Left out where there is nothing to compare.
         """
         given = [one for one in self.given for _ in self.z]
-        device = next(generator.parameters()).device
-        images = generate(generator, condition, given, self.z.repeat(len(self.given), 1).to(device))
+        z = self.z.repeat(len(self.given), 1).to(next(generator.parameters()).device)
+        images = generate(generator, condition, given, z)
         reduced = _reduced(images)
         crossed = reduced.unflatten(0, (len(self.given), len(self.z)))
         samples = _spread(crossed)
@@ -129,6 +130,10 @@ class Looks:
         numbers["looks/grain"] = grain(images) - self.real_grain
         if self.real_edges > 0:
             numbers["looks/sharpness"] = edges(images) / self.real_edges
+        has_noise = any(name.endswith("noise_strength") for name, _ in generator.named_parameters())
+        if has_noise and self.real_fine > 0:
+            plain = generate(generator, condition, given, z, noise_mode="none")
+            numbers["looks/noise"] = _size(_laplacian(images) - _laplacian(plain)) / self.real_fine
         if len(self.given) > 1 and samples > 0:
             numbers["variety/conditions"] = _spread(crossed.transpose(0, 1)) / samples
         return {name: float(f"{value:.4g}") for name, value in numbers.items()}
@@ -157,8 +162,13 @@ def _laplacian(images: Tensor) -> Tensor:
     return F.conv2d(F.pad(brightness, (1, 1, 1, 1), mode="replicate"), kernel[None, None] / 16)
 
 
+def _size(values: Tensor) -> float:
+    """Root mean square."""
+    return float(values.square().mean().sqrt())
+
+
 def _nearest(rows: Tensor) -> float:
-    """rows [N, D] -> distance to the nearest other, that a quarter stays below, over the mean; 0 for N < 3."""
+    """rows [N, D] -> distance to the nearest other, lower quartile, over the mean; 0 for N < 3."""
     if len(rows) < 3:
         return 0.0
     distances = torch.pdist(rows.double())
