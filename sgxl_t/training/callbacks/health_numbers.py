@@ -113,8 +113,9 @@ class Looks:
         variety/conditions: distance of two images of one latent under two conditions, over that of two of
         one condition. variety/nearest: distance of an image to its nearest other over the mean distance,
         beside that of as many real images; 0 where pictures repeat. looks/grain: `grain` less that of real
-        images. looks/sharpness: `edges` over those of real images. looks/noise: fine noise that the
-        generator's noise inputs add, over all fine contrast of real images. Left out where there is nothing to compare.
+        images. looks/sharpness: `edges` over those of real images. looks/noise: fine noise that the noise
+        inputs of the generator add, over all fine contrast of real images. Left out where there is nothing
+        to compare.
         """
         given = [one for one in self.given for _ in self.z]
         z = self.z.repeat(len(self.given), 1).to(next(generator.parameters()).device)
