@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -105,7 +106,7 @@ class Looks:
         self.real = _spread(_reduced(real)[None])
         self.real_nearest = _nearest(_reduced(real[:IMAGES]))
         self.real_grain, self.real_edges = grain(real), edges(real)
-        self.real_fine = _size(_laplacian(real))
+        self.real_fine = fine_contrast(real)
 
     def __call__(self, generator: Generator, condition: Condition) -> dict[str, float]:
         """variety/samples: distance of two images of one condition, over that of two real images.
@@ -134,7 +135,7 @@ class Looks:
         has_noise = any(name.endswith("noise_strength") for name, _ in generator.named_parameters())
         if has_noise and self.real_fine > 0:
             plain = generate(generator, condition, given, z, noise_mode="none")
-            numbers["looks/noise"] = _size(_laplacian(images) - _laplacian(plain)) / self.real_fine
+            numbers["looks/noise"] = fine_contrast(images, plain) / self.real_fine
         if len(self.given) > 1 and samples > 0:
             numbers["variety/conditions"] = _spread(crossed.transpose(0, 1)) / samples
         return {name: float(f"{value:.4g}") for name, value in numbers.items()}
@@ -146,26 +147,36 @@ def grain(images: Tensor) -> float:
     Root mean square of the Laplacian over 3 x 3 pixels, below which a quarter of a picture lies: edges, which
     are elsewhere, hardly count.
     """
-    size = F.avg_pool2d(F.pad(_laplacian(images).square(), (1, 1, 1, 1), mode="replicate"), 3, 1).sqrt()
-    return float(size.flatten(1).quantile(FLAT, dim=1).mean())
+
+    def of_one(fine: Tensor) -> Tensor:
+        squares = F.pad(fine.square(), (1, 1, 1, 1), mode="replicate")
+        return F.avg_pool2d(squares, 3, 1).sqrt().flatten().quantile(FLAT)
+
+    return fmean(float(of_one(_laplacian(one))) for one in images)
 
 
 def edges(images: Tensor) -> float:
     """uint8 [N, 3, R, R] -> grey levels by which the sharpest places of pictures stand out, their mean."""
-    return float(_laplacian(images).abs().flatten(1).quantile(SHARP, dim=1).mean())
+    return fmean(float(_laplacian(one).abs().flatten().quantile(SHARP)) for one in images)
 
 
-def _laplacian(images: Tensor) -> Tensor:
-    """uint8 [N, 3, R, R] -> float32 [N, 1, R, R], of brightness in grey levels."""
-    weights = torch.tensor([0.299, 0.587, 0.114], device=images.device).view(1, 3, 1, 1)
-    brightness = (images.float() * weights).sum(1, keepdim=True)
-    kernel = torch.tensor([[-1.0, -2.0, -1.0], [-2.0, 12.0, -2.0], [-1.0, -2.0, -1.0]], device=images.device)
-    return F.conv2d(F.pad(brightness, (1, 1, 1, 1), mode="replicate"), kernel[None, None] / 16)
+def fine_contrast(images: Tensor, without: Tensor | None = None) -> float:
+    """uint8 [N, 3, R, R] -> root mean square of the Laplacian in grey levels.
+
+    without: the same images without what is asked for, whose Laplacian is taken off.
+    """
+    fine = [_laplacian(one) for one in images]
+    if without is not None:
+        fine = [mine - _laplacian(other) for mine, other in zip(fine, without, strict=True)]
+    return fmean(float(one.square().mean()) for one in fine) ** 0.5
 
 
-def _size(values: Tensor) -> float:
-    """Root mean square."""
-    return float(values.square().mean().sqrt())
+def _laplacian(image: Tensor) -> Tensor:
+    """uint8 [3, R, R] -> float32 [1, R, R], of brightness in grey levels; one, as images may be large."""
+    weights = torch.tensor([0.299, 0.587, 0.114], device=image.device)
+    brightness = torch.einsum("c,chw->hw", weights, image.float())[None, None]
+    kernel = torch.tensor([[-1.0, -2.0, -1.0], [-2.0, 12.0, -2.0], [-1.0, -2.0, -1.0]], device=image.device)
+    return F.conv2d(F.pad(brightness, (1, 1, 1, 1), mode="replicate"), kernel[None, None] / 16)[0]
 
 
 def _nearest(rows: Tensor) -> float:
