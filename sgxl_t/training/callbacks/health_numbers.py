@@ -27,6 +27,8 @@ RESOLUTION = 16
 """Images are compared at this resolution at most: fine noise is no variety."""
 FLAT, SHARP = 0.25, 0.95
 """Shares of a picture: its flattest quarter, where grain shows, and where its sharpest twentieth begins."""
+LEAST = 0.5
+"""Grey levels: real images with less fine contrast than this have none that others could be measured by."""
 ALIKE = 0.25
 """Share of the images whose nearest others say whether pictures repeat."""
 
@@ -130,10 +132,10 @@ class Looks:
         if self.real_nearest > 0:
             numbers["variety/nearest"] = _nearest(reduced) / self.real_nearest
         numbers["looks/grain"] = grain(images) - self.real_grain
-        if self.real_edges > 0:
+        if self.real_edges > LEAST:
             numbers["looks/sharpness"] = edges(images) / self.real_edges
         has_noise = any(name.endswith("noise_strength") for name, _ in generator.named_parameters())
-        if has_noise and self.real_fine > 0:
+        if has_noise and self.real_fine > LEAST:
             plain = generate(generator, condition, given, z, noise_mode="none")
             numbers["looks/noise"] = fine_contrast(images, plain) / self.real_fine
         if len(self.given) > 1 and samples > 0:
