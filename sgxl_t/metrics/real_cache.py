@@ -29,6 +29,8 @@ from sgxl_t.ops.images import as_rgb
 
 log = logging.getLogger(__name__)
 
+SMALL_SET = 2000
+"""Pictures below which chance moves a metric by much of what there is to see."""
 ORDER_SEED = 0
 """Seed of the order of real images, so that a part of them is the same part in every result."""
 
@@ -51,6 +53,16 @@ class RealImages:
 
     def __len__(self) -> int:
         return len(self.order)
+
+    @property
+    def warning(self) -> str:
+        """What stands beside a number from few pictures; empty where there are enough."""
+        if len(self) >= SMALL_SET:
+            return ""
+        return (
+            f"{self.reference} has {len(self)} pictures: with fewer than {SMALL_SET:,} a number moves by "
+            "chance, compare it at equal counts only and beside real pictures against real ones"
+        )
 
     def count(self, limit: int | None) -> int:
         """Pictures that take part where at most `limit` are wanted; ValueError for fewer than two."""

@@ -20,7 +20,7 @@ from sgxl_t.metrics.distances.frechet import covariance_root, frechet_from_stati
 from sgxl_t.metrics.distances.inception_score import inception_score
 from sgxl_t.metrics.distances.kernels import cmmd, kid, kid_full
 from sgxl_t.metrics.distances.ppl import ppl
-from sgxl_t.metrics.distances.prdc import prdc
+from sgxl_t.metrics.distances.prdc import NEIGHBOURS, prdc
 from sgxl_t.metrics.features.extractor_cache import COSINE, ExtractorCache, ExtractorInfo
 from sgxl_t.metrics.generated import GeneratedImages, GeneratorImages, shown_size
 from sgxl_t.metrics.processes import NotFiniteError, Processes
@@ -248,13 +248,15 @@ class _ImagePass:
         base = MetricResult(spec.name, math.nan, None, "", spec, n_real, info)
         sides = [real[self.real_request(spec)]] if spec.needs_real else []
         sides += [fake[self.generated_request(spec)]] if not broken else []
-        note = broken or next(filter(None, map(_not_finite, sides)), "")
+        note = broken or next(filter(None, map(_not_finite, sides)), "") or _too_few(spec, n_real)
         if note:
             return [replace(base, note=note)]
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             values = self._values(spec, sides)
-        note = "; ".join(dict.fromkeys(str(warning.message) for warning in caught))
+        said = [str(warning.message) for warning in caught]
+        said += [self.reals[spec.resolution].warning] if spec.needs_real else []
+        note = "; ".join(filter(None, dict.fromkeys(said)))
         return [
             replace(base, metric=spec.name + part, value=value, std=std, std_over=over, note=note)
             for part, value, std, over in values
@@ -278,6 +280,16 @@ class _ImagePass:
         if spec.reduction == "clip_score":
             return [("", float(sides[0].double().mean()), None, "")]
         return [("", {"kid_full": kid_full, "cmmd": cmmd, **REDUCTIONS}[spec.reduction](*sides), None, "")]
+
+
+def _too_few(spec: MetricSpec, n_real: int) -> str:
+    """Why so few pictures give no precision and recall, or nothing."""
+    if spec.reduction != "precision_recall" or min(spec.n_fake, n_real) > NEIGHBOURS:
+        return ""
+    return (
+        f"precision and recall look at {NEIGHBOURS} neighbours and need more pictures than that on "
+        f"both sides, there are {n_real} real and {spec.n_fake} generated: give more, or leave it out"
+    )
 
 
 def _not_finite(features: GatheredFeatures) -> str:

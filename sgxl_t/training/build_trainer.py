@@ -19,7 +19,7 @@ from sgxl_t.training.build import Parts, build_parts
 from sgxl_t.training.callbacks.best import BestModel
 from sgxl_t.training.callbacks.callback import Callback, Callbacks
 from sgxl_t.training.callbacks.health import rules_of
-from sgxl_t.training.callbacks.health_numbers import EmaFollowed, VarietyOfSamples
+from sgxl_t.training.callbacks.health_numbers import EmaFollowed, LooksOfSamples
 from sgxl_t.training.callbacks.health_watch import HealthWatch
 from sgxl_t.training.callbacks.pictures.nearest import NearestImages
 from sgxl_t.training.callbacks.pictures.timelapse import Timelapse
@@ -190,17 +190,16 @@ def _writing(
     health: HealthSettings,
 ) -> list[Callback]:
     """The callbacks of the main process; what one finds out at a snapshot, those after it use."""
-    seed, objective = provenance["seed"], health.objective
+    seed = provenance["seed"]
     grid = SampleGrid(folder, source, rows=log.grid_rows, columns=log.grid_columns, seed=seed)
-    ramp_kimg = objective.blur_fade_kimg if objective.blur_init_sigma > 0 else 0.0
     return [
         grid,
         Timelapse(folder, resolution=source.resolution),
         NearestImages(folder, source, grid),
         *tracked,
         BestModel(folder, {**provenance, "data_fingerprint": source.fingerprint()}),
-        PlateauRule(schedule.snapshot_kimg, ramp_kimg=ramp_kimg, ends=schedule.plateau),
-        VarietyOfSamples(grid, seed=seed),
+        PlateauRule(schedule.snapshot_kimg, ramp_kimg=health.blurred_kimg, ends=schedule.plateau),
+        LooksOfSamples(grid, seed=seed),
         Tracker(folder, tensorboard=log.tensorboard),
         HealthWatch(folder, rules_of(health)),
         RunReport(folder, source),

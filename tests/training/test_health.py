@@ -7,14 +7,15 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from planted_pictures import discs, planted
 from tiny_runs import tiny_run
 from torch import nn
 
 from sgxl_t.cli.info import describe
 from sgxl_t.conditioning import ClassCondition
 from sgxl_t.conditioning.condition import NoCondition
-from sgxl_t.training.callbacks.health import Health, Pool, read_health, rules_of, warnings_on
-from sgxl_t.training.callbacks.health_numbers import EmaFollowed, Variety
+from sgxl_t.training.callbacks.health import NOISE, Health, Pool, read_health, rules_of, warnings_on
+from sgxl_t.training.callbacks.health_numbers import EmaFollowed, Looks, edges, grain
 from sgxl_t.training.callbacks.report.run_report import write_run_report
 from sgxl_t.training.callbacks.stats_file import newest_numbers, read_stats
 from sgxl_t.training.config.config_file import parse_config
@@ -32,7 +33,14 @@ TICK = {
     "loader_share": 0.03,
     "ema/followed": 0.9,
 }
-SNAPSHOT = {"variety/samples": 0.6, "variety/conditions": 1.2}
+SNAPSHOT = {
+    "variety/samples": 0.6,
+    "variety/conditions": 1.2,
+    "variety/nearest": 0.9,
+    "looks/grain": 0.3,
+    "looks/sharpness": 0.8,
+    "looks/noise": 0.1,
+}
 CASES = {
     "d_too_strong": (
         "class",
@@ -55,6 +63,11 @@ CASES = {
     ),
     "too_alike": ("text", {"variety/samples": 0.01}, "samples of one caption are too alike", "0.010"),
     "condition_ignored": ("text", {"variety/conditions": 0.01}, "captions are ignored", "0.010"),
+    "one_picture_each": ("text", {"variety/conditions": 20}, "every caption has one picture alone", "20.0"),
+    "grainy": ("none", {"looks/grain": 4.5}, "pictures are grainy", "4.5"),
+    "noise_inputs": ("none", {"looks/noise": 0.6}, "noise inputs cover pictures with grain", "0.60"),
+    "blurred": ("none", {"looks/sharpness": 0.2}, "pictures are blurred", "0.20"),
+    "repeated": ("none", {"variety/nearest": 0.1}, "pictures repeat", "0.10"),
 }
 
 
@@ -88,7 +101,7 @@ def test_a_warning_begins_and_ends_once_and_only_on_evidence_enough(name, tmp_pa
     caplog.set_level("INFO")
     cond, changes, words, number = CASES[name]
     good, bad = good_and_bad(changes)
-    course = Course(tmp_path, cond)
+    course = Course(tmp_path, cond, **{"schedule.kimg": 4})
     rule = next(rule for rule in course.rules if rule.name == name)
     patience = rule.patience
     assert rule.pooled == 500 if name == "d_too_strong" else patience > 1
@@ -278,7 +291,7 @@ def variety(by_latent, by_label, condition=None):
     real = torch.randint(
         0, 256, (64, 3, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8
     )
-    return Variety(conditions, real, z_dim=4, seed=0)(Painter(by_latent, by_label), condition)
+    return Looks(conditions, real, z_dim=4, seed=0)(Painter(by_latent, by_label), condition)
 
 
 def test_variety_of_samples_and_of_conditions():
@@ -292,14 +305,76 @@ def test_variety_of_samples_and_of_conditions():
 
 
 def test_variety_of_one_picture_has_no_ratio():
-    assert variety(0.0, 0.0) == {"variety/samples": 0}
-    assert variety(0.3, 0.0, NoCondition()).keys() == {"variety/samples"}
+    only = variety(0.0, 0.0)
+    assert only["variety/samples"] == only["variety/nearest"] == 0
+    assert "variety/conditions" not in only
+    assert "variety/conditions" not in variety(0.3, 0.0, NoCondition())
 
 
 def test_real_pictures_that_are_all_alike_give_no_measure():
     condition = ClassCondition(("a", "b"), torch.zeros(2, 4))
-    numbers = Variety([0, 1], torch.zeros(4, 3, 8, 8, dtype=torch.uint8), z_dim=4, seed=0)
-    assert numbers(Painter(0.3, 0.3), condition).keys() == {"variety/conditions"}
+    numbers = Looks([0, 1], torch.zeros(4, 3, 8, 8, dtype=torch.uint8), z_dim=4, seed=0)
+    assert numbers(Painter(0.3, 0.3), condition).keys() == {"variety/conditions", "looks/grain"}
+
+
+def test_blur_counts_once_pictures_can_be_sharp(tmp_path):
+    blurred = {**SNAPSHOT, "looks/sharpness": 0.1}
+    course = Course(tmp_path, "none", **{"schedule.kimg": 20})
+    assert course.goes(*[blurred] * 6) == []
+    assert course.goes(blurred) == [("blurred", "begins", 7)]
+    fading = {"objective.blur_init_sigma": 2, "objective.blur_fade_kimg": 10, "schedule.kimg": 20}
+    (tmp_path / "fading").mkdir()
+    assert Course(tmp_path / "fading", "none", **fading).goes(*[blurred] * 11) == []
+
+
+class Shows(nn.Module):
+    """A generator that shows given pictures, one per latent."""
+
+    def __init__(self, pictures):
+        super().__init__()
+        self.weight, self.pictures = nn.Parameter(torch.zeros(1)), pictures
+
+    def forward(self, z, cond, *, truncation_psi, noise_mode):
+        return self.pictures[: len(z)].float() / 127.5 - 1
+
+
+def looks(pictures):
+    return Looks([None] * 4, discs(64), z_dim=4, seed=0)(Shows(pictures), NoCondition())
+
+
+@pytest.mark.parametrize("name", ["grainy", "blurred", "repeated"])
+def test_planted_faults_are_found_and_clean_pictures_pass(name):
+    rules = rules_of(parse_config(["--cond", "none", "--schedule.kimg", "4"]).health_settings())
+    clean = discs(36, seed=1)
+    for pictures, broken in ((clean, []), (planted(name, clean), [name])):
+        line = {"images": 4000, **looks(pictures)}
+        values = {rule.name: rule.read(line, {}) for rule in rules}
+        found = [
+            rule.name for rule in rules if values[rule.name] is not None and rule.broken(values[rule.name])
+        ]
+        assert found == broken
+
+
+def test_noise_inputs_are_measured_by_leaving_them_out():
+    class Noisy(Shows):
+        """Adds grain wherever noise is asked for."""
+
+        def __init__(self, pictures):
+            super().__init__(pictures)
+            self.noise_strength = nn.Parameter(torch.ones(1))
+
+        def forward(self, z, cond, *, truncation_psi, noise_mode):
+            shown = planted("grainy", self.pictures) if noise_mode == "const" else self.pictures
+            return shown[: len(z)].float() / 127.5 - 1
+
+    noisy = Looks([None] * 4, discs(64), z_dim=4, seed=0)(Noisy(discs(36, seed=1)), NoCondition())
+    assert noisy["looks/noise"] > NOISE
+    assert "looks/noise" not in looks(discs(36, seed=1))
+
+
+def test_grain_and_edges_of_flat_pictures_are_none():
+    flat = torch.full((2, 3, 8, 8), 90, dtype=torch.uint8)
+    assert max(grain(flat), edges(flat)) < 1e-3
 
 
 # Whole runs -------------------------------------------------------------------------------------------------

@@ -60,6 +60,9 @@ def matters(config, key):
 
 def images(config: GeneratorConfig, cond):
     generator = build_generator(config, SPECS[cond], seed=0)
+    for name, parameter in generator.named_parameters():
+        if name.endswith("noise_strength"):  # zero at first, so that nothing would be seen of it
+            torch.nn.init.ones_(parameter)
     z = torch.randn(2, config.z_dim, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         return generator(z, CONDITIONS[cond], noise_mode="const")
@@ -69,7 +72,8 @@ def changed(config, key):
     """The generator's configuration with another value of one key."""
     _, *groups, name = key.split(".")
     holder = reduce(getattr, groups, config)
-    holder = replace(holder, **{name: getattr(holder, name) * 2})
+    value = getattr(holder, name)
+    holder = replace(holder, **{name: not value if isinstance(value, bool) else value * 2})
     return replace(config, **{groups[0]: holder}) if groups else holder
 
 
@@ -139,3 +143,10 @@ def test_an_encoder_without_images_guides_nothing():
         changes = {"conditioning__text_encoder": encoder, "objective__clip_weight": 0}
         config = settings("text", "stylegan_t", **changes)
         assert ("objective.clip_weight" in named(config)) is guides
+
+
+def test_noise_inputs_are_named_only_where_there_are_some():
+    for used in ("true", "false"):
+        config = settings("none", "stylegan_t", generator__stylegan_t__use_noise=used)
+        assert ("noise_inputs" in advice(config)) is (used == "true")
+    assert "use_noise" not in " ".join(advice(settings("none", "stylegan3")).values())

@@ -12,6 +12,8 @@ from sgxl_t.training.callbacks.stats_file import read_stats
 from sgxl_t.training.train import main
 
 OLD = Path(__file__).parents[1] / "old_runs"
+NEWER = {"variety/nearest", "looks/grain", "looks/sharpness", "looks/noise"}
+"""Numbers that the old version did not give."""
 ASKED = {"class": [0, 3, 7], "text": ["a red fox in snow", "a cat", "an owl at night"]}
 
 
@@ -38,4 +40,5 @@ def test_an_old_run_goes_on_as_it_would_have_then(kind, tmp_path, monkeypatch):
     ours = numbers(tmp_path / kind)
     assert [line["images"] for line in ours] == [line["images"] for line in expected]
     for line, then in zip(ours, expected, strict=True):
+        line = {name: value for name, value in line.items() if name not in NEWER}
         assert line == pytest.approx({name: then[name] for name in line}, rel=1e-3, abs=1e-5)

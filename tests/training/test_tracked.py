@@ -9,11 +9,18 @@ import torch
 from PIL import Image
 from tiny_runs import tiny_run
 
+from sgxl_t.datasets.base import ImageSource, Sample
+from sgxl_t.metrics.distances.frechet import frechet_distance
+from sgxl_t.metrics.distances.prdc import precision_recall
+from sgxl_t.metrics.features import load_extractor
+from sgxl_t.metrics.features.extractor_cache import ExtractorCache
 from sgxl_t.metrics.plateau import PlateauConfig, PlateauMonitor
+from sgxl_t.metrics.real_cache import RealCache, RealImages
 from sgxl_t.networks.backbones.feature_networks import FeatureNetwork
-from sgxl_t.training.callbacks.best import best_smoothed
+from sgxl_t.training.callbacks.best import best_smoothed, metric_of
 from sgxl_t.training.callbacks.plateau import PlateauRule
 from sgxl_t.training.callbacks.stats_file import read_stats
+from sgxl_t.training.callbacks.tracked_metrics import floors
 from sgxl_t.training.checkpoint.checkpoint import load_newest
 from sgxl_t.training.config.config_file import parse_config
 from sgxl_t.training.config.parts import tracked_specs
@@ -22,7 +29,7 @@ from sgxl_t.training.train import main
 EVERY = {"schedule__snapshot_kimg": 0.008, "schedule__kimg": 0.032}
 
 
-def tracked(folder, name="fd_random_16_vs_16"):
+def tracked(folder, name="fd_contrast_16_vs_16"):
     return [line[name] for line in read_stats(folder / "stats.jsonl") if name in line]
 
 
@@ -32,7 +39,7 @@ def test_snapshots_measure_what_is_asked_and_keep_the_best(tmp_path, tiny_featur
             tmp_path / "run", tiny_features, log__metrics="[fd_random,kd_random_12,pr_random_8_vs_9]", **EVERY
         )
     )
-    values = tracked(tmp_path / "run")
+    values = tracked(tmp_path / "run", "fd_random_16_vs_16")
     assert len(values) == 4
     assert len(tracked(tmp_path / "run", "kd_random_12_vs_12")) == 4
     assert len(tracked(tmp_path / "run", "pr_random_8_vs_9_recall")) == 4
@@ -49,8 +56,8 @@ def test_a_mirrored_data_set_is_measured_as_it_is_stored(tmp_path, tiny_features
 def test_features_that_are_not_finite_do_not_end_a_run(tmp_path, tiny_features, monkeypatch, caplog):
     pooled = FeatureNetwork.pooled
     monkeypatch.setattr(FeatureNetwork, "pooled", lambda self, images: pooled(self, images) * torch.nan)
-    main(tiny_run(tmp_path / "run", tiny_features, cond="none"))
-    assert tracked(tmp_path / "run") == []
+    main(tiny_run(tmp_path / "run", tiny_features, cond="none", log__metrics="[fd_random]"))
+    assert tracked(tmp_path / "run", "fd_random_16_vs_16") == []
     assert "a tracked metric cannot be given" in caplog.text
     assert (tmp_path / "run" / "last" / "config.json").exists()
     assert (tmp_path / "run" / "best" / "config.json").exists(), "the newest, while nothing else is known"
@@ -139,6 +146,76 @@ def test_counts_of_tracked_metrics():
 def test_wrong_metrics_stop_before_the_run(arguments, sentence):
     with pytest.raises(ValueError, match=sentence):
         parse_config(["--cond", "none", *arguments])
+
+
+def test_by_default_contrast_and_recall_are_tracked_beside_real_pictures(tmp_path, tiny_features, caplog):
+    caplog.set_level("INFO")
+    main(tiny_run(tmp_path / "run", tiny_features, cond="none"))
+    best = json.loads((tmp_path / "run" / "best" / "metrics.json").read_text())
+    assert best["fd_contrast_16_vs_16"] > 0
+    assert 0 <= best["pr_contrast_16_vs_16_recall"] <= 1
+    assert "fd_contrast_16_vs_16 " in best["real_against_real"]
+    (line,) = [one for one in caplog.messages if "kimg: fd_contrast" in one]
+    assert "(real pictures " in line
+    assert "recall" in line
+    assert "has 1437 pictures: with fewer than 2,000" in best["warning"]
+    assert "has 1437 pictures: with fewer than 2,000" in caplog.text
+
+
+class NoiseSource(ImageSource):
+    """As many pictures of noise."""
+
+    def __init__(self, count):
+        super().__init__(resolution=8)
+        self.count = count
+
+    def fingerprint(self):
+        return f"noise-{self.count}"
+
+    def _count(self):
+        return self.count
+
+    def _read(self, index):
+        rng = torch.Generator().manual_seed(index)
+        return Sample(torch.randint(0, 256, (3, 8, 8), generator=rng, dtype=torch.uint8))
+
+
+def test_the_floor_is_that_of_real_pictures_at_the_counts_of_the_metric():
+    names = ("fd_contrast_20", "pr_contrast_20", "fd_contrast_30")
+    real = RealImages(NoiseSource(40), "noise")
+    found = floors(real, tracked_specs(names, 20), ExtractorCache(), RealCache(None))
+    first, other = (
+        load_extractor("contrast")(real.images(part))["shares"] for part in (range(20), range(20, 40))
+    )
+    assert found["fd_contrast_20_vs_20"] == pytest.approx(frechet_distance(first, other), rel=1e-6)
+    assert found["fd_contrast_30_vs_30"] == pytest.approx(frechet_distance(first, other) * 20 / 30, rel=1e-6)
+    assert found["pr_contrast_20_vs_20_recall"] == precision_recall(first, other)[1]
+
+
+def test_too_few_pictures_for_neighbours_give_no_recall_and_end_nothing(tmp_path, tiny_features, caplog):
+    main(tiny_run(tmp_path / "run", tiny_features, cond="none", log__track_images=3))
+    assert len(tracked(tmp_path / "run", "fd_contrast_3_vs_3")) == 1
+    assert tracked(tmp_path / "run", "pr_contrast_3_vs_3_recall") == []
+    assert "need more pictures than that on both sides" in caplog.text
+
+
+def test_a_resumed_run_that_tracks_another_metric_chooses_best_anew(tmp_path, tiny_features, caplog):
+    before = {**EVERY, "schedule__kimg": 0.016, "log__metrics": "[fd_random]"}
+    main(tiny_run(tmp_path / "run", tiny_features, cond="none", **before))
+    main(tiny_run(tmp_path / "run", tiny_features, cond="none", **EVERY))
+    assert "best/ was chosen by fd_random_16_vs_16 and now goes by fd_contrast_16_vs_16" in caplog.text
+    _, _, state = load_newest(tmp_path / "run" / "checkpoints")
+    assert state["snapshots"]["metric"] == state["plateau"]["metric"] == "fd_contrast_16_vs_16"
+    assert state["snapshots"]["images"] == [24, 32]
+    assert len(state["plateau"]["monitor"]["values"]) == 2
+
+
+def test_states_that_name_no_metric_are_those_of_the_number_in_best(tmp_path):
+    (tmp_path / "best").mkdir()
+    (tmp_path / "best" / "metrics.json").write_text('{"fd_random_16_vs_16": 1.5, "protocol": "as it was"}')
+    assert metric_of({"values": [1.5]}, tmp_path) == "fd_random_16_vs_16"
+    assert metric_of({"values": []}, tmp_path / "elsewhere") is None
+    assert metric_of({"metric": "fid10k"}, tmp_path) == "fid10k"
 
 
 def test_another_set_of_captions_can_be_tracked(tmp_path, tiny_features):

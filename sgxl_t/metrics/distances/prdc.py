@@ -11,6 +11,8 @@ from torch import Tensor
 
 from sgxl_t.metrics.distances.kernels import feature_sets
 
+NEIGHBOURS = 3
+"""k of the published figures: how near a neighbour must be."""
 _SAME = 1e-13
 """Squared distances below this share of the squared lengths are those of equal points, up to rounding."""
 _TIE = 1 + 1e-10
@@ -27,7 +29,7 @@ class PRDC:
     coverage: float
 
 
-def prdc(real: Any, fake: Any, k: int = 3, chunk: int = 2048) -> PRDC:
+def prdc(real: Any, fake: Any, k: int = NEIGHBOURS, chunk: int = 2048) -> PRDC:
     """Improved precision and recall, density and coverage of generated features.
 
     real, fake: arrays or tensors [N, D], [M, D]. The radius of a point is the distance to its k-th nearest
@@ -67,7 +69,7 @@ def prdc(real: Any, fake: Any, k: int = 3, chunk: int = 2048) -> PRDC:
     )
 
 
-def precision_recall(real: Any, fake: Any, k: int = 3, chunk: int = 2048) -> tuple[float, float]:
+def precision_recall(real: Any, fake: Any, k: int = NEIGHBOURS, chunk: int = 2048) -> tuple[float, float]:
     """Improved precision and recall (Kynkaanniemi et al. 2019, section 2); arguments as for `prdc`."""
     result = prdc(real, fake, k, chunk)
     return result.precision, result.recall

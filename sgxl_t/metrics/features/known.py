@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
 VGG16_FILE = "vgg16-397923af.pth"
+CONTRAST_SCALES, CONTRAST_MAPS, CONTRAST_OCTAVES, CONTRAST_LAYOUT = 6, 4, 7, 4
+"""Sizes of the extractor `contrast`: scales, maps of each, octaves of each map, side of its thumbnail."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +34,10 @@ _INCEPTION_ORIGIN = f"https://github.com/toshas/torch-fidelity/releases/download
 _INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 
 KNOWN: dict[str, KnownExtractor] = {
+    "contrast": KnownExtractor(
+        outputs={"shares": CONTRAST_SCALES * CONTRAST_MAPS * CONTRAST_OCTAVES + 3 * (CONTRAST_LAYOUT**2 + 1)},
+        preprocessing="own-side",
+    ),
     "inception": KnownExtractor(
         outputs=_INCEPTION,
         preprocessing="tf1-bilinear-299",

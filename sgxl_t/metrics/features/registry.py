@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from sgxl_t.metrics.features.base import Extractor
 from sgxl_t.metrics.features.clip import load_clip_extractor
+from sgxl_t.metrics.features.contrast import load_contrast
 from sgxl_t.metrics.features.dinov2 import load_dinov2
 from sgxl_t.metrics.features.inception import load_inception
 from sgxl_t.metrics.features.known import KNOWN
@@ -15,6 +16,7 @@ from sgxl_t.metrics.features.weights import WeightsFile, find_weights
 
 Loader = Callable[[str, WeightsFile | None], Extractor]
 LOADERS: dict[str, Loader] = {
+    "contrast": load_contrast,
     "inception": load_inception,
     "inception_clean": load_inception,
     "rinception": load_inception,

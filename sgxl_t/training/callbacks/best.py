@@ -6,13 +6,14 @@ import filecmp
 import logging
 import math
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from sgxl_t.files.untrusted import read_json
 from sgxl_t.files.whole import whole_folder
-from sgxl_t.model_io.model_folder import CONFIG, WEIGHTS, save_model
+from sgxl_t.model_io.model_folder import CONFIG, METRICS, WEIGHTS, save_model
 from sgxl_t.training.callbacks.callback import Callback, Snapshot
 
 log = logging.getLogger("sgxl_t")
@@ -57,6 +58,7 @@ class BestModel(Callback):
         self.folder, self.provenance = folder, provenance
         self.images: list[int] = []
         self.values: list[float] = []
+        self.metric: str | None = None
 
     def on_snapshot(self, snapshot: Snapshot) -> None:
         """Writes the models; logs the tracked metrics."""
@@ -65,8 +67,15 @@ class BestModel(Callback):
         if not snapshot.results:
             self.take_unmeasured(write)
             return
-        improved = self.take(snapshot.images_seen, snapshot.results[0].value, write)
-        shown = ", ".join(f"{one.metric} {one.value:.4g}" for one in snapshot.results)
+        first = snapshot.results[0]
+        if self.values and self.metric not in (None, first.metric):
+            log.warning(
+                "best/ was chosen by %s and now goes by %s: it is chosen anew", self.metric, first.metric
+            )
+            self.images, self.values = [], []
+        self.metric = first.metric
+        improved = self.take(snapshot.images_seen, first.value, write)
+        shown = ", ".join(_shown(snapshot))
         grid = "" if snapshot.grid is None else f", {snapshot.grid[1]}"
         log.info("%.1f kimg: %s%s%s", snapshot.kimg, shown, " (best)" if improved else "", grid)
         for note in dict.fromkeys(one.note for one in snapshot.results if math.isnan(one.value)):
@@ -116,7 +125,7 @@ class BestModel(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """The values so far; a checkpoint needs `model_folders` as well."""
-        return {"images": self.images, "values": self.values}
+        return {"metric": self.metric, "images": self.images, "values": self.values}
 
     def model_folders(self) -> dict[str, Path]:
         """best/, and the model that waits beside it, where they are there."""
@@ -130,11 +139,34 @@ class BestModel(Callback):
         """
         self.images = [int(images) for images in state["images"]]
         self.values = [float(value) for value in state["values"]]
+        self.metric = metric_of(state, checkpoint)
         shutil.rmtree(self.folder / WAITING, ignore_errors=True)
         for name, path in {BEST: self.folder / BEST, WAITING: self.folder / WAITING / BEST}.items():
             stored = checkpoint / name
             if stored.is_dir() and not _same_model(stored, path):
                 _replace(path, stored)
+
+
+def metric_of(state: Mapping[str, Any], checkpoint: Path) -> str | None:
+    """The metric that the values of a callback's state are of; None where nothing says so.
+
+    States of older versions do not name it: the first number of the checkpoint's best/ is it.
+    """
+    if "metric" in state:
+        return None if state["metric"] is None else str(state["metric"])
+    path = checkpoint / BEST / METRICS
+    if not path.is_file():
+        return None
+    return next(iter(read_json(path, way_out="remove it").keys()), None)
+
+
+def _shown(snapshot: Snapshot) -> Iterator[str]:
+    """Each number with that of real pictures; density and coverage are in stats.jsonl alone."""
+    for one in snapshot.results or ():
+        if one.metric.endswith(("_density", "_coverage")):
+            continue
+        floor = snapshot.floors.get(one.metric)
+        yield f"{one.metric} {one.value:.4g}" + ("" if floor is None else f" (real pictures {floor:.4g})")
 
 
 def _replace(folder: Path, model: Path) -> None:

@@ -48,6 +48,19 @@ ALIKE, ALIKE_WELL = 0.15, 0.18
 """Runs that went well: .21 to .25 by captions that say nearly all (real images .38), .3 to 1.1 by class."""
 IGNORED, IGNORED_WELL = 0.1, 0.15
 """Runs that went well: .43 to 4.1."""
+ONE_EACH, ONE_EACH_WELL = 8.0, 6.0
+"""The same number on the other side: the latent changes an eighth of what another condition changes."""
+REPEATED, REPEATED_WELL = 0.3, 0.4
+"""Real images beside others .9 to 1.2, runs that went well .73 to 1.2; where pictures repeat it is 0."""
+GRAIN, GRAIN_WELL = 2.5, 1.5
+"""Noise of 8 grey levels adds 2.2 to 5.4, of 12 levels 3.6 to 7.8; runs that went well are below .9."""
+NOISE, NOISE_WELL = 0.4, 0.25
+"""Noise of 8 grey levels is .3, of 12 levels .5 of the fine contrast of emoji; a run that all called grainy
+had .6."""
+BLURRED, BLURRED_WELL = 0.35, 0.45
+"""A Gaussian of one pixel leaves .22 to .27 at 32 px; runs that went well have .6 to 1.2."""
+MUSH_SHARE = 0.25
+"""Share of a run, from its start, in which pictures are blurred by nature."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +110,12 @@ class Rule:
 
 def rules_of(settings: HealthSettings) -> tuple[Rule, ...]:
     """All rules for a run."""
-    return (*_discriminator_rules(settings), *_course_rules(settings), *_image_rules(settings))
+    return (
+        *_discriminator_rules(settings),
+        *_course_rules(settings),
+        *_look_rules(settings),
+        *_image_rules(settings),
+    )
 
 
 def _discriminator_rules(settings: HealthSettings) -> tuple[Rule, ...]:
@@ -182,6 +200,48 @@ def _course_rules(settings: HealthSettings) -> tuple[Rule, ...]:
     )
 
 
+def _look_rules(settings: HealthSettings) -> tuple[Rule, ...]:
+    mush = 1000 * max(MUSH_SHARE * settings.kimg, settings.blurred_kimg)
+
+    def sharpness(line: Line, before: Line) -> float | None:
+        return line.get("looks/sharpness") if line["images"] > mush else None
+
+    at_snapshots: dict[str, Any] = {"patience": SNAPSHOTS, "counted": "snapshots"}
+    noise = Rule(
+        name="noise_inputs",
+        read=_named("looks/noise"),
+        sick=NOISE,
+        well=NOISE_WELL,
+        trouble="the generator's noise inputs cover pictures with grain",
+        measured="what they add over all fine contrast of real pictures is {value:.2f}",
+        advice="Start a new run without them: generator.stylegan_t.use_noise false.",
+        **at_snapshots,
+    )
+    return (
+        *([noise] if settings.uses_noise else []),
+        Rule(
+            name="grainy",
+            read=_named("looks/grain"),
+            sick=GRAIN,
+            well=GRAIN_WELL,
+            trouble="pictures are grainy",
+            measured="flat places have {value:.1f} grey levels more noise than those of real pictures",
+            advice=health_advice.for_grain(settings),
+            **at_snapshots,
+        ),
+        Rule(
+            name="blurred",
+            read=sharpness,
+            sick=BLURRED,
+            well=BLURRED_WELL,
+            trouble="pictures are blurred",
+            measured="their edges over those of real pictures are {value:.2f}",
+            advice=health_advice.for_blur(settings),
+            **at_snapshots,
+        ),
+    )
+
+
 def _image_rules(settings: HealthSettings) -> tuple[Rule, ...]:
     of_one = {"class": "samples of one class", "text": "samples of one caption", "none": "samples"}
     alike = Rule(
@@ -196,7 +256,7 @@ def _image_rules(settings: HealthSettings) -> tuple[Rule, ...]:
         advice=health_advice.for_alike_samples(settings),
     )
     if settings.cond == "none":
-        return (alike,)
+        return (alike, _repeated(settings))
     conditions = {"class": "classes", "text": "captions"}
     ignored = Rule(
         name="condition_ignored",
@@ -209,7 +269,34 @@ def _image_rules(settings: HealthSettings) -> tuple[Rule, ...]:
         measured="what another of them changes over what another latent changes is {value:.3f}",
         advice=health_advice.for_ignored_condition(settings),
     )
-    return (alike, ignored)
+    one = {"class": "class", "text": "caption"}.get(settings.cond, "condition")
+    one_each = Rule(
+        name="one_picture_each",
+        read=_named("variety/conditions"),
+        sick=ONE_EACH,
+        well=ONE_EACH_WELL,
+        patience=SNAPSHOTS,
+        counted="snapshots",
+        trouble=f"every {one} has one picture alone",
+        measured="what another of them changes over what another latent changes is {value:.1f}",
+        advice=health_advice.for_alike_samples(settings),
+    )
+    return (alike, ignored, one_each)
+
+
+def _repeated(settings: HealthSettings) -> Rule:
+    # Of samples of one condition that may be alike, such as those of a caption, the rule above speaks.
+    return Rule(
+        name="repeated",
+        read=_named("variety/nearest"),
+        sick=REPEATED,
+        well=REPEATED_WELL,
+        trouble="pictures repeat",
+        measured="the distance to the nearest other picture, over that of real pictures, is {value:.2f}",
+        advice=health_advice.for_repeated_pictures(settings),
+        patience=SNAPSHOTS,
+        counted="snapshots",
+    )
 
 
 def _named(name: str) -> Read:

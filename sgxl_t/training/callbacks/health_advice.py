@@ -63,6 +63,33 @@ def for_alike_samples(settings: HealthSettings) -> str:
     return f"The latent hardly counts: lower {either(lower)}{wider}."
 
 
+def for_grain(settings: HealthSettings) -> str:
+    """Where flat places of images are covered with fine noise."""
+    changes = ["lower optimizer.d_lr"]
+    if not settings.diff_augment:
+        changes.append("set discriminator.diff_augment")
+    changes.append("raise ema.half_life_kimg")
+    return f"The generator covers pictures with noise to please the discriminator: {either(changes)}."
+
+
+def for_blur(settings: HealthSettings) -> str:
+    """Where images have no sharp edges late in a run."""
+    changes = [f"train longer or raise {_generator_rate(settings)}"]
+    changes.append("lower ema.half_life_kimg, as an average over very different weights is blurred")
+    return f"The generator has learnt coarse shapes alone: {either(changes)}."
+
+
+def for_repeated_pictures(settings: HealthSettings) -> str:
+    """Where a few images come again and again."""
+    rate = _generator_rate(settings)
+    changes = [f"go back to best/ and lower {rate} or optimizer.d_lr"]
+    if not settings.diff_augment:
+        changes.append("set discriminator.diff_augment")
+    if settings.mapping_learns and not settings.started:
+        changes.append("raise generator.z_dim")
+    return f"The generator makes few different pictures: {either(changes)}."
+
+
 def for_ignored_condition(settings: HealthSettings) -> str:
     """Where images are the same whatever is asked for; settings.cond is not none."""
     what = {"class": "labels", "text": "captions"}.get(settings.cond, "conditions")

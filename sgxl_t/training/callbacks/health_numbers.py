@@ -1,8 +1,9 @@
-"""Numbers that only the health of a run asks for: how the average follows, how varied the samples are."""
+"""Numbers that only the health of a run asks for: how the average follows, how samples look and vary."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -24,6 +25,12 @@ IMAGES, CONDITIONS = 36, 6
 """Images in all, of at most so many conditions, each from the same latents."""
 RESOLUTION = 16
 """Images are compared at this resolution at most: fine noise is no variety."""
+FLAT, SHARP = 0.25, 0.95
+"""Shares of a picture: its flattest quarter, where grain shows, and where its sharpest twentieth begins."""
+LEAST = 0.5
+"""Grey levels: real images with less fine contrast than this have none that others could be measured by."""
+ALIKE = 0.25
+"""Share of the images whose nearest others say whether pictures repeat."""
 
 
 class EmaFollowed(Callback):
@@ -71,8 +78,8 @@ def _entries(parameters: Sequence[Tensor]) -> Tensor:
     return torch.cat(parts).double().cpu() if parts else torch.zeros(0, dtype=torch.float64)
 
 
-class VarietyOfSamples(Callback):
-    """Measures `Variety` at every snapshot, on conditions and real images of the sample grid."""
+class LooksOfSamples(Callback):
+    """Measures `Looks` at every snapshot, on conditions and real images of the sample grid."""
 
     def __init__(self, grid: SampleGrid, *, seed: int) -> None:
         """grid: comes before this one in the list of callbacks."""
@@ -81,17 +88,17 @@ class VarietyOfSamples(Callback):
     def on_start(self, state: TrainState) -> None:
         """Takes over what the grid shows."""
         grid = self._grid
-        self._variety = Variety(grid.conditions, grid.real, z_dim=state.g.raw.z_dim, seed=self._seed)
+        self._looks = Looks(grid.conditions, grid.real, z_dim=state.g.raw.z_dim, seed=self._seed)
 
     def on_snapshot(self, snapshot: Snapshot) -> None:
-        """Adds variety/samples and variety/conditions."""
-        snapshot.numbers |= self._variety(snapshot.generator, snapshot.condition)
+        """Adds variety/* and looks/*."""
+        snapshot.numbers |= self._looks(snapshot.generator, snapshot.condition)
 
 
-class Variety:
-    """How much images change with the latent and with the condition, on a few images of every pair.
+class Looks:
+    """How images look beside real ones, and how they change with latent and condition, on a few images.
 
-    Distances are root mean squares over pixels of reduced images, over all pairs that are compared.
+    Distances are root mean squares over pixels of reduced images.
     """
 
     def __init__(self, conditions: Sequence[Any], real: Tensor, *, z_dim: int, seed: int) -> None:
@@ -99,24 +106,92 @@ class Variety:
         self.given = list(dict.fromkeys(conditions))[:CONDITIONS]
         self.z = torch.randn(IMAGES // len(self.given), z_dim, generator=torch.Generator().manual_seed(seed))
         self.real = _spread(_reduced(real)[None])
+        self.real_nearest = _nearest(_reduced(real[:IMAGES]))
+        self.real_grain, self.real_edges = grain(real), edges(real)
+        self.real_fine = fine_contrast(real)
 
     def __call__(self, generator: Generator, condition: Condition) -> dict[str, float]:
         """variety/samples: distance of two images of one condition, over that of two real images.
 
         variety/conditions: distance of two images of one latent under two conditions, over that of two of
-        one condition. Left out where there is nothing to compare.
+        one condition. variety/nearest: distance of an image to its nearest other over the mean distance,
+        beside that of as many real images; 0 where pictures repeat. looks/grain: `grain` less that of real
+        images. looks/sharpness: `edges` over those of real images. looks/noise: fine noise that the noise
+        inputs of the generator add, over all fine contrast of real images. Left out where there is nothing
+        to compare.
         """
         given = [one for one in self.given for _ in self.z]
-        device = next(generator.parameters()).device
-        images = generate(generator, condition, given, self.z.repeat(len(self.given), 1).to(device))
-        crossed = _reduced(images).unflatten(0, (len(self.given), len(self.z)))
+        z = self.z.repeat(len(self.given), 1).to(next(generator.parameters()).device)
+        images = generate(generator, condition, given, z)
+        reduced = _reduced(images)
+        crossed = reduced.unflatten(0, (len(self.given), len(self.z)))
         samples = _spread(crossed)
         numbers = {}
         if self.real > 0:
             numbers["variety/samples"] = samples / self.real
+        if self.real_nearest > 0:
+            numbers["variety/nearest"] = _nearest(reduced) / self.real_nearest
+        numbers["looks/grain"] = grain(images) - self.real_grain
+        if self.real_edges > LEAST:
+            numbers["looks/sharpness"] = edges(images) / self.real_edges
+        has_noise = any(name.endswith("noise_strength") for name, _ in generator.named_parameters())
+        if has_noise and self.real_fine > LEAST:
+            plain = generate(generator, condition, given, z, noise_mode="none")
+            numbers["looks/noise"] = fine_contrast(images, plain) / self.real_fine
         if len(self.given) > 1 and samples > 0:
             numbers["variety/conditions"] = _spread(crossed.transpose(0, 1)) / samples
         return {name: float(f"{value:.4g}") for name, value in numbers.items()}
+
+
+def grain(images: Tensor) -> float:
+    """uint8 [N, 3, R, R] -> grey levels of fine noise where pictures are flat, their mean.
+
+    Root mean square of the Laplacian over 3 x 3 pixels, below which a quarter of a picture lies: edges, which
+    are elsewhere, hardly count.
+    """
+
+    def of_one(fine: Tensor) -> Tensor:
+        squares = F.pad(fine.square(), (1, 1, 1, 1), mode="replicate")
+        return F.avg_pool2d(squares, 3, 1).sqrt().flatten().quantile(FLAT)
+
+    return fmean(float(of_one(_laplacian(one))) for one in images)
+
+
+def edges(images: Tensor) -> float:
+    """uint8 [N, 3, R, R] -> grey levels by which the sharpest places of pictures stand out, their mean."""
+    return fmean(float(_laplacian(one).abs().flatten().quantile(SHARP)) for one in images)
+
+
+def fine_contrast(images: Tensor, without: Tensor | None = None) -> float:
+    """uint8 [N, 3, R, R] -> root mean square of the Laplacian in grey levels.
+
+    without: the same images without what is asked for, whose Laplacian is taken off.
+    """
+    fine = [_laplacian(one) for one in images]
+    if without is not None:
+        fine = [mine - _laplacian(other) for mine, other in zip(fine, without, strict=True)]
+    return fmean(float(one.square().mean()) for one in fine) ** 0.5
+
+
+def _laplacian(image: Tensor) -> Tensor:
+    """uint8 [3, R, R] -> float32 [1, R, R], of brightness in grey levels; one, as images may be large."""
+    weights = torch.tensor([0.299, 0.587, 0.114], device=image.device)
+    brightness = torch.einsum("c,chw->hw", weights, image.float())[None, None]
+    kernel = torch.tensor([[-1.0, -2.0, -1.0], [-2.0, 12.0, -2.0], [-1.0, -2.0, -1.0]], device=image.device)
+    return F.conv2d(F.pad(brightness, (1, 1, 1, 1), mode="replicate"), kernel[None, None] / 16)[0]
+
+
+def _nearest(rows: Tensor) -> float:
+    """rows [N, D] -> distance to the nearest other, lower quartile, over the mean; 0 for N < 3."""
+    if len(rows) < 3:
+        return 0.0
+    distances = torch.pdist(rows.double())
+    if not distances.max() > 0:
+        return 0.0
+    table = torch.full((len(rows), len(rows)), torch.inf, dtype=torch.float64, device=rows.device)
+    upper = torch.triu_indices(len(rows), len(rows), 1)
+    table[upper[0], upper[1]] = table[upper[1], upper[0]] = distances
+    return float(table.amin(dim=1).quantile(ALIKE) / distances.mean())
 
 
 def _reduced(images: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sgxl_t.metrics.plateau import PlateauMonitor
+from sgxl_t.training.callbacks.best import metric_of
 from sgxl_t.training.callbacks.callback import Callback, Snapshot
 
 log = logging.getLogger("sgxl_t")
@@ -26,6 +27,7 @@ class PlateauRule(Callback):
         self.interval, self.ramp, self.ends = interval_kimg * 1000, ramp_kimg * 1000, ends
         self.monitor = PlateauMonitor()
         self.stop = False
+        self.metric: str | None = None
         self.reason = "plateau"
         self._last = 0
 
@@ -35,9 +37,14 @@ class PlateauRule(Callback):
         return self.reason if self.stop and self.ends else None
 
     def on_snapshot(self, snapshot: Snapshot) -> None:
-        """Looks at the first result."""
-        if snapshot.results:
-            self.update(snapshot.images_seen, snapshot.results[0].value)
+        """Looks at the first result; values of another metric, from before a resume, are left behind."""
+        if not snapshot.results:
+            return
+        first = snapshot.results[0]
+        if self.metric not in (None, first.metric):
+            self.monitor, self.stop = PlateauMonitor(), False
+        self.metric = first.metric
+        self.update(snapshot.images_seen, first.value)
 
     def update(self, images_seen: int, value: float) -> None:
         """value: of the tracked metric. Snapshots off the interval do not count."""
@@ -59,6 +66,7 @@ class PlateauRule(Callback):
     def state_dict(self) -> dict[str, Any]:
         """The monitor's values and its last verdict."""
         return {
+            "metric": self.metric,
             "monitor": self.monitor.state_dict(),
             "stop": self.stop,
             "reason": self.reason,
@@ -68,5 +76,6 @@ class PlateauRule(Callback):
     def load_state_dict(self, state: Mapping[str, Any], checkpoint: Path) -> None:
         """Restores what `state_dict` gave."""
         self.monitor.load_state_dict(state["monitor"])
+        self.metric = metric_of(state, checkpoint)
         self.stop, self._last = bool(state["stop"]), int(state["last"])
         self.reason = str(state.get("reason", self.reason))

@@ -285,4 +285,7 @@ class TrainConfig:
             freeze_generator=self.freeze_generator,
             mapping_learns=self.stem is None and self.freeze_below is None and not self.freeze_generator,
             started=self.start is not None,
+            kimg=self.schedule.kimg,
+            blurred_kimg=self.objective.blur_fade_kimg if self.objective.blur_init_sigma > 0 else 0.0,
+            uses_noise=self.generator.family == "stylegan_t" and self.generator.stylegan_t.use_noise,
         )

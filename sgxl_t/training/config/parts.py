@@ -186,7 +186,7 @@ class LogConfig:
     """Conditions in the sample grid, at most."""
     grid_columns: int = 8
     """Latents per condition in the sample grid."""
-    metrics: tuple[str, ...] = ("fd_random",)
+    metrics: tuple[str, ...] = ("fd_contrast", "pr_contrast")
     """Metrics at snapshots, named as for `sgxl-t evaluate`; the first chooses best/ and must fall."""
     track_source: str | None = None
     """Data that these metrics compare with and take labels or captions from, named as data.source, such as a
@@ -221,6 +221,6 @@ def tracked_specs(names: Sequence[str], count: int) -> list[MetricSpec]:
     if specs and not specs[0].lower_is_better:
         raise ValueError(
             f"log.metrics begins with {names[0]}, which rises with quality: put one first that falls, "
-            "such as fd_random"
+            "such as fd_contrast"
         )
     return specs

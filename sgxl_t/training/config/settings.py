@@ -77,6 +77,12 @@ class HealthSettings:
     """Beside a stem, or where lower blocks are frozen, the mapping is another run's."""
     started: bool
     """Whether it began from another run or model, whose sizes it keeps."""
+    kimg: float
+    """Length of the run, thousand images."""
+    blurred_kimg: float
+    """Until then, in thousand images, the discriminator sees blurred images."""
+    uses_noise: bool
+    """Whether the generator has noise inputs."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -61,6 +61,10 @@ MEANINGS = {
     "ema/followed": "How far the averaged generator has followed the trained one; should come close to 1.",
     "variety/samples": "How different pictures of one condition are, beside real ones; near 0: alike.",
     "variety/conditions": "How much the condition changes a picture, beside the latent; near 0: ignored.",
+    "variety/nearest": "How far a picture is from the nearest other, beside real ones; near 0: they repeat.",
+    "looks/grain": "Fine noise in flat places, in grey levels above that of real pictures; above 2.5: grain.",
+    "looks/noise": "Fine noise that the generator's noise inputs add, beside real contrast; above .4: grain.",
+    "looks/sharpness": "Edges beside those of real pictures; below .35: blurred, as first pictures are.",
 }
 _DISTANCES = ("fd", "fid", "sfid", "cleanfid", "rfid", "kd", "kid", "cmmd")
 _SMALL = "With few real pictures the number is noisy: believe trends over several snapshots."
