@@ -110,9 +110,10 @@ def _train(plan: RunPlan, runtime: Runtime) -> bool:
     from sgxl_t.training.build_trainer import build_trainer
     from sgxl_t.training.checks import open_checked
     from sgxl_t.training.loop.data import size_notes
+    from sgxl_t.training.start.origin import going_on
 
     config, folder = plan.stages[0].config, plan.folder
-    rounds, settings = config.rounds(runtime.world_size), config.network_settings()
+    rounds, settings = config.rounds(runtime.world_size), going_on(config.network_settings(), folder)
     source = open_checked(settings, config.data, config.log, plan.written, folder, runtime)
     for line in size_notes(source):
         log.info("%s: %s", config.data.source, line)

@@ -11,11 +11,11 @@ from sgxl_t.conditioning.class_table import rows_by_name
 from sgxl_t.model_io.model_folder import load_model
 from sgxl_t.training.build_trainer import build_trainer
 from sgxl_t.training.checkpoint.checkpoint import load_newest
-from sgxl_t.training.checkpoint.start import grouped
 from sgxl_t.training.config.config_file import parse_config
 from sgxl_t.training.local_features import resolve
 from sgxl_t.training.parallel.runtime import Runtime
 from sgxl_t.training.progressive.planner import plan_run
+from sgxl_t.training.start.begin import grouped
 from sgxl_t.training.train import main
 
 QUIET = {"log__track_images": 0, "deterministic": "true"}

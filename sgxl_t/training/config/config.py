@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +62,9 @@ class TrainConfig:
     stem: str | None = None
     """Model folder whose layers a generator with heads keeps, frozen; none trains all layers."""
     start: str | None = None
-    """Run folder whose newest checkpoint gives weights and optimiser states, as far as they fit, or model
-    folder, such as RUN/best, whose generator is trained on; counters start at zero. None starts from random
-    weights."""
+    """Run folder whose newest checkpoint gives weights and optimiser states, as far as they fit, or a model
+    whose generator is trained on: a folder, such as RUN/best, demo_text of the package, or a Hub id. Its
+    generator's settings hold where none are given; counters start at zero. None starts from random weights."""
     freeze_generator: bool = False
     """Keep the generator as it is, so that only its text encoder learns (StyleGAN-T, section 3.3)."""
     freeze_below: int | None = None
@@ -200,12 +200,6 @@ class TrainConfig:
                 f"{self.round_images(num_processes)}: use a multiple of {chunk}"
             )
         return self.batch.images // chunk
-
-    def with_model(self, generator: GeneratorConfig, conditioning: ConditioningConfig) -> TrainConfig:
-        """The same with these two in place, checked."""
-        changed = replace(self, generator=generator, conditioning=conditioning)
-        changed.check()
-        return changed
 
     # What others take of it ------------------------------------------------------------------------------
 
