@@ -152,7 +152,7 @@ def _same_condition(theirs: Condition, ours: Condition) -> bool:
 
 
 def _seen(condition: Condition) -> Conditioning:
-    """Conditions of a model's training: its classes; everyday captions, since a model does not keep its own."""
+    """What a model was trained on: its classes, or everyday captions, as it does not keep its own."""
     if isinstance(condition, ClassCondition):
         return condition.encode(torch.arange(len(condition.names)))
     if isinstance(condition, TextCondition):

@@ -37,6 +37,8 @@ def carry(theirs: Generator, ours: Generator, seen: Conditioning) -> Tensors:
     own = dict(ours.named_buffers()).get("mapping.w_avg")
     if own is not None:
         tensors["mapping.w_avg"] = average.expand(own.shape).clone()
+    elif "mapping.w_avg" in tensors:
+        del tensors["mapping.w_avg"]
     return {name: value for name, value in tensors.items() if not name.startswith("mapping.embed")}
 
 
