@@ -96,8 +96,8 @@ class Pipeline:
         device: str | torch.device | None = None,
         precision: SamplingPrecision = "fp32",
     ) -> Pipeline:
-        """Loads a model folder, or a Hub repository by its id "owner/name" (downloaded once, then cached), or a
-        packaged model, such as demo_text.
+        """Loads a model folder, a Hub repository by its id "owner/name" (downloaded once, then cached), or
+        demo_text of the package.
 
         A run folder gives its best/, or its last/ where there is no best/ yet; stderr says which.
         """

@@ -64,7 +64,7 @@ class TrainConfig:
     start: str | None = None
     """Run folder whose newest checkpoint gives weights and optimiser states, as far as they fit, or a model
     whose generator is trained on: a folder, such as RUN/best, demo_text of the package, or a Hub id. Its
-    generator's settings hold where none are given. Counters start at zero; none starts from random weights."""
+    generator's settings hold where none are given. Counters start at zero. None: from random weights."""
     freeze_generator: bool = False
     """Keep the generator as it is, so that only its text encoder learns (StyleGAN-T, section 3.3)."""
     freeze_below: int | None = None

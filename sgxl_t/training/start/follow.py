@@ -122,7 +122,7 @@ def _reads(encoder: Path, source: ImageSource | None, beginning: Beginning) -> b
     known = sum(not words.unknown_words([text]) for text in texts) / len(texts) if texts else 1.0
     if known < KNOWN_SHARE:
         log.info(
-            "start=%s: its text encoder knows all words of only %.0f %% of the captions, the run's own reads them",
+            "start=%s: its text encoder knows all words of %.0f %% of the captions: the run's own reads them",
             beginning.start,
             100 * known,
         )
