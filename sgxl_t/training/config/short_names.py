@@ -28,7 +28,7 @@ accelerate launch scripts/train.py. The same command again resumes. Ctrl-C saves
   --kimg N                length of the run in thousands of images (--schedule.kimg)
   --minutes N             save and stop after so long, also --max-minutes (--schedule.max_minutes)
   --out DIR               folder of the run (--run_dir)
-  --start RUN             begin from another run or model folder
+  --start X               begin from a run, a model folder, demo_text or a Hub id
   --dry-run               say what memory the run would need, and train nothing
   --print_config          print all settings as YAML, and train nothing
   --help-all              the whole tree: every setting as --a.b.c VALUE, explained
