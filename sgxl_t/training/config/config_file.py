@@ -90,14 +90,14 @@ def _with_start(parser: Any, arguments: list[str], values: Any) -> list[str]:
 
     files, typed = _split_files(arguments)
     named = {flag[2:].partition("=")[0] for flag in typed if flag.startswith("--")}
-    config = _unchecked(values)
+    config, start = _unchecked(values), str(values.start)
     settings = resumed(config.folder(), tuned=not files)
-    if settings is None and not files and "cond" not in named and (cond := find_origin(config.start).cond):
+    if settings is None and not files and "cond" not in named and (cond := find_origin(start).cond):
         typed = [*typed, f"--cond={cond}"]
         config = _unchecked(parser.instantiate(parser.parse_args([*_preset_arguments(typed), *typed])))
         settings = resumed(config.folder(), tuned=True)
     if settings is None:
-        settings = followed(Beginning(config.start, config.cond, config.data.source, named, tuned=not files))
+        settings = followed(Beginning(start, config.cond, config.data.source, named, tuned=not files))
     following = [
         f"--{key}={json.dumps(value) if not isinstance(value, str) else value}"
         for key, value in settings.items()
@@ -114,7 +114,9 @@ def _with_start(parser: Any, arguments: list[str], values: Any) -> list[str]:
 
 def _split_files(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """The arguments `--config FILE`, and all others."""
-    files, typed, rest = [], [], iter(arguments)
+    files: list[str] = []
+    typed: list[str] = []
+    rest = iter(arguments)
     for argument in rest:
         if argument == "--config":
             files += [argument, *islice(rest, 1)]

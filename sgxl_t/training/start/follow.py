@@ -101,7 +101,9 @@ def _fit_data(found: Settings, source: ImageSource | None, beginning: Beginning)
     theirs = found.get(RESOLUTION)
     usual = None if source is None else usual_resolution(source)
     family = found.get("generator.family")
-    if None in (theirs, usual) or family != "stylegan_t" or RESOLUTION in beginning.given or usual >= theirs:
+    if theirs is None or usual is None or family != "stylegan_t" or RESOLUTION in beginning.given:
+        return
+    if usual >= theirs:
         return
     found[RESOLUTION] = max(usual, 8)
     log.info(
