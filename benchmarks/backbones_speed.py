@@ -2,10 +2,10 @@
 
     taskset -c 1 env OMP_NUM_THREADS=1 python benchmarks/backbones_speed.py [--json FILE] [--markdown FILE]
 
-Networks of timm with random weights, images of 224 pixels. All forms of a network take turns in one process,
-A B C A B C, and every time is compared with that of the plain float32 form in the same turn: medians and
-quartiles of these ratios. One thread reads the CPU time of the process, which other programs move little; a
-GPU is waited for. An update is what a training step asks of a network: one pass of real and generated images
+Networks of timm with random weights, images of 224 pixels or --side. All forms of a network take turns in one
+process, A B C A B C, and every time is compared with that of the plain float32 form in the same turn: medians
+and quartiles of these ratios. One thread reads the CPU time of the process, which other programs move little;
+a GPU is waited for. An update is what a training step asks of a network: a pass of real and generated images
 without gradients, one of generated images and back to them. Beside the times stands the error of every form
 against float32, in the Euclidean norm: of its worst map, and of the images' gradient.
 """
@@ -33,8 +33,8 @@ NETWORKS = {
     "DeiT-base distilled": "deit_base_distilled_patch16_224",
     "EfficientNet-lite0": "tf_efficientnet_lite0",
     "DINO ViT-S/16": "vit_small_patch16_224",
+    "MobileNetV3-small": "mobilenetv3_small_100",
 }
-SIDE = 224
 REFERENCE = "float32"
 Read = Callable[[Tensor], list[Tensor]]
 
@@ -42,6 +42,7 @@ Read = Callable[[Tensor], list[Tensor]]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 4], help="images in a pass")
+    parser.add_argument("--side", type=int, default=224, help="side of the images in pixels")
     parser.add_argument("--turns", type=int, default=7, help="turns of every form")
     parser.add_argument("--only", default="", help="part of a network's name")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -53,7 +54,9 @@ def main() -> None:
         if options.only in label:
             forms = forms_of(name, options.device)
             for batch in options.batch:
-                rows += compare(label, forms, batch, options.turns, options.device)
+                shape, rng = (batch, 3, options.side, options.side), torch.Generator().manual_seed(0)
+                images = torch.rand(shape, generator=rng).to(options.device)
+                rows += compare(label, forms, images, options.turns)
     table = as_markdown(rows)
     print(table)
     if options.markdown:
@@ -125,11 +128,10 @@ MODES: dict[str, Callable[[Read, Tensor], object]] = {
 }
 
 
-def compare(label: str, forms: dict[str, Read], batch: int, turns: int, device: str) -> list[dict[str, Any]]:
+def compare(label: str, forms: dict[str, Read], images: Tensor, turns: int) -> list[dict[str, Any]]:
     """One row for every form and mode."""
-    images = torch.rand(batch, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)).to(device)
     errors = {name: error(read, forms[REFERENCE], images) for name, read in forms.items()}
-    clock = clock_name(torch.device(device), torch.get_num_threads())
+    clock = clock_name(images.device, torch.get_num_threads())
     rows = []
     for mode, work in MODES.items():
         times: dict[str, list[float]] = {name: [] for name in forms}
@@ -139,10 +141,10 @@ def compare(label: str, forms: dict[str, Read], batch: int, turns: int, device: 
                 if turn:
                     times[name].append(milliseconds)
         rows += [
-            {"network": label, "batch": batch, "mode": mode, "form": name, **errors[name], **figures}
+            {"network": label, "batch": len(images), "mode": mode, "form": name, **errors[name], **figures}
             for name, figures in ((name, ratios(times, name)) for name in forms)
         ]
-        print(label, batch, mode, {row["form"]: row["ratio"] for row in rows if row["mode"] == mode})
+        print(label, len(images), mode, {row["form"]: row["ratio"] for row in rows if row["mode"] == mode})
     return rows
 
 

@@ -10,21 +10,23 @@ import html
 import re
 from pathlib import Path
 
-from sgxl_t.training.callbacks.report import curve
+from sgxl_t.training.callbacks.report.charts import chart as drawn_chart
+from sgxl_t.training.callbacks.report.words import Curve
 from sgxl_t.training.callbacks.stats_file import read_stats
 
 POINTS = 80
 """Points of a chart at most, so that files stay small."""
+STYLE = ".grid{stroke:#e4e4e4} svg svg text{font-size:11px;fill:#555}"
 WIDTH, HEIGHT, TITLE = 330, 186, 26
 """Of one chart with its caption, and of the line above a row, in pixels."""
 
 
 def chart(run: Path, name: str, x: int, y: int) -> str:
     """One number of a run folder with its name below, at (x, y); "no such number" where no line has it."""
-    points = [(line["images"] / 1000, line[name]) for line in read_stats(run / "stats.jsonl") if name in line]
-    step = max(1, -(-len(points) // POINTS))
-    found = re.search(r"<svg (.*</svg>)", curve(points[::step], name))
-    drawn = f'<svg x="{x}" y="{y}" {found[1]}' if found else ""
+    lines = [line for line in read_stats(run / "stats.jsonl") if name in line]
+    figure = drawn_chart(Curve(name, {name: ""}, ""), lines[:: max(1, -(-len(lines) // POINTS))])
+    found = re.search(r"<svg (.*</svg>)", re.sub(r' data-chart="[^"]*"', "", figure))
+    drawn = f'<svg x="{x}" y="{y}" width="320" height="160" {found[1]}' if found else ""
     caption = name if found else f"{name}: no such number"
     return f'{drawn}<text x="{x + 30}" y="{y + 176}" font-size="12" fill="#555">{html.escape(caption)}</text>'
 
@@ -34,7 +36,8 @@ def sheet(runs: dict[str, Path], names: list[str]) -> str:
     width, height = WIDTH * len(names), (HEIGHT + TITLE) * len(runs)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
-        'font-family="system-ui,sans-serif"><rect width="100%" height="100%" fill="#fff"/>'
+        f'font-family="system-ui,sans-serif"><style>{STYLE}</style>'
+        '<rect width="100%" height="100%" fill="#fff"/>'
     ]
     for row, (title, run) in enumerate(runs.items()):
         top = row * (HEIGHT + TITLE)

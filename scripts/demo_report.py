@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sgxl_t.training.callbacks.report import curves, figure, page, table, write_page
+from sgxl_t.training.callbacks.report.page import figure, page, table, write_page
+from sgxl_t.training.callbacks.report.run_report import curves
 from sgxl_t.training.callbacks.stats_file import read_stats
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 COMMON = {
+    "features": "local",
     "generator.img_resolution": 16,
     "generator.z_dim": 16,
     "generator.stylegan3.w_dim": 16,
@@ -42,6 +43,7 @@ COMMON = {
 def tiny_run(
     folder: Path,
     features: Path,
+    /,
     *,
     cond: str = "class",
     generator: str = "stylegan_t",

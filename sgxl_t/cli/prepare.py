@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\b
 Examples:
-  sgxl-t prepare photos photos64.zip --resolution 64
+  sgxl-t prepare photos photos64.zip --resolution 64 --holdout 0.1
   sgxl-t prepare coco/val2014 coco256.zip --resolution 256 --captions captions_val2014.json
   sgxl-t prepare ILSVRC2012_img_train.tar imagenet256.zip --resolution 256
   sgxl-t prepare imagenet/train imagenet1024.zip --resolution 1024 \\
@@ -39,7 +39,14 @@ Examples:
     help="Table (jsonl, csv, tsv, parquet, json) or COCO file for a folder or zip.",
 )
 @click.option("--split", default="train", show_default=True, metavar="NAME", help="Split of SRC.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of --max-images.")
+@click.option(
+    "--holdout",
+    type=float,
+    metavar="SHARE",
+    help="Put a share of the pictures aside, such as 0.1, of every class alike: DEST then has the splits "
+    "train and test. Training never sees test; `sgxl-t evaluate --split test` measures on it.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of --max-images and --holdout.")
 @click.option(
     "--min-side", type=int, default=8, show_default=True, metavar="PX", help="Reject smaller images."
 )
@@ -67,6 +74,7 @@ def prepare(
     max_images: int | None,
     captions: str | None,
     split: str,
+    holdout: float | None,
     seed: int,
     min_side: int,
     reject_limit: float,
@@ -87,8 +95,9 @@ def prepare(
     """
     from sgxl_t.datasets.enlarge import Enlarger, ModelEnlarger
     from sgxl_t.datasets.open import open_source
-    from sgxl_t.datasets.prepare import write_dataset
+    from sgxl_t.datasets.prepare import Choice, write_dataset
 
+    choice = Choice(max_images, holdout, seed)
     enlarger = Enlarger() if upscale_model is None else ModelEnlarger(upscale_model)
     source = open_source(
         src,
@@ -103,8 +112,7 @@ def prepare(
         source,
         dest,
         format=format_name or ("zip" if dest.lower().endswith(".zip") else "shards"),
-        max_images=max_images,
-        seed=seed,
+        choice=choice,
         overwrite=overwrite,
         enlarger=enlarger,
     )
@@ -121,6 +129,11 @@ def _say(report: Report) -> None:
     say(f"{report.destination}: {', '.join(what)}")
     if report.enlarged:
         say(f"  {report.enlarged} were smaller and enlarged by {report.enlarged_by}")
+    if report.held_out:
+        say(
+            f"  {report.held_out} of them are put aside as the split test: training never sees them, and "
+            f"sgxl-t evaluate MODEL --data {report.destination} --split test measures on them"
+        )
     for line in report.summary:
         say(f"  {line}")
     if report.rejects_file is not None:

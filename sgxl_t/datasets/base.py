@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -141,6 +141,10 @@ class ImageSource(ABC):
 
     def label_counts(self) -> dict[int, int] | None:
         """Images by class index, as far as known without reading them; None where that is not known."""
+        return None
+
+    def known_labels(self) -> Sequence[int | None] | None:
+        """Class index by image, mirrored ones not counted; None where it is only known by reading images."""
         return None
 
     def __len__(self) -> int:

@@ -25,6 +25,8 @@ from sgxl_t.datasets.shards.source import ShardOptions, ShardSource
 from sgxl_t.datasets.shards.tar.opening import is_local
 
 OpenSource = Callable[[str, SourceOptions], ImageSource]
+EMBEDDED = ("digits", "emoji-scenes")
+"""Data sets that ship with the package."""
 SOURCES: dict[str, OpenSource] = {}
 """Registered data sets by name."""
 
@@ -33,7 +35,7 @@ def register_source(name: str) -> Callable[[OpenSource], OpenSource]:
     """Decorator: a function of (detail, options) opens what is called `name` or `name:detail`.
     ValueError for a name that is taken.
     """
-    if name in ("digits", "emoji-scenes", *SOURCES):
+    if name in (*EMBEDDED, *SOURCES):
         raise ValueError(f"a data set {name!r} exists: choose another name")
 
     def register(opens: OpenSource) -> OpenSource:
@@ -41,6 +43,11 @@ def register_source(name: str) -> Callable[[OpenSource], OpenSource]:
         return opens
 
     return register
+
+
+def is_embedded(reference: str) -> bool:
+    """Whether a data set ships with the package: `digits`, `emoji-scenes` or a subset of it."""
+    return reference.partition(":")[0] in EMBEDDED
 
 
 def open_source(

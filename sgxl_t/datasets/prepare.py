@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import io
 import json
 import zipfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
-from sgxl_t.datasets.base import ImageSource, Sample
+from sgxl_t.datasets.base import ImageSource
+from sgxl_t.datasets.encoded import EncodedSample
 from sgxl_t.datasets.enlarge import Enlarger
+from sgxl_t.datasets.holdout import SPLITS, WaitingRoom, check_share, check_sides
 from sgxl_t.datasets.shards.class_files import CLASS_FILE
 from sgxl_t.datasets.shards.fields import CAPTION_LIST
 from sgxl_t.files.lock import lock_beside, locked
@@ -32,6 +33,7 @@ class Report:
     """What was written, and what was left out and why.
 
     not_used: what was found beside the images and not used, by reason: {"count", "names" of the first}.
+    held_out: how many of the images are put aside as the split `test`.
     summary: all of it in words. rejects_file: the list of the rejected images; None where all are good.
     """
 
@@ -49,6 +51,7 @@ class Report:
     rejects_file: str | None
     enlarged: int = 0
     enlarged_by: str | None = None
+    held_out: int = 0
 
     def as_json(self) -> str:
         """The report as one JSON object."""
@@ -58,11 +61,40 @@ class Report:
 class Writer(Protocol):
     """Takes samples one by one; `close` completes what is on disk."""
 
-    def add(self, sample: Sample) -> None:
-        """Append one sample."""
+    def add(self, sample: EncodedSample, part: str = "") -> None:
+        """Append one sample to a split, or to the whole where there are none; one split after the other."""
 
     def close(self, class_names: tuple[str, ...] | None, prepared: dict[str, object]) -> None:
         """Complete what is on disk."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which images of a source are written, and where.
+
+    max_images: at most so many, a seeded choice in source order; None takes all. holdout: the share of them
+    that is put aside as the split `test`, of every class as nearly as whole images allow; None puts none
+    aside. ValueError for numbers out of range.
+    """
+
+    max_images: int | None = None
+    holdout: float | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.max_images is not None and self.max_images < 1:
+            raise ValueError(f"max_images={self.max_images} is too small: use 1 or more")
+        if self.holdout is not None:
+            check_share(self.holdout)
+
+    def indices(self, total: int) -> Sequence[int] | None:
+        """Of the chosen images among `total`; None where all are taken."""
+        if self.max_images is None or self.max_images >= total:
+            return None
+        return sorted(np.random.RandomState(self.seed).permutation(total)[: self.max_images].tolist())
+
+
+ALL = Choice()
 
 
 def write_dataset(
@@ -70,59 +102,75 @@ def write_dataset(
     destination: str | Path,
     *,
     format: str = "zip",
-    max_images: int | None = None,
-    seed: int = 0,
+    choice: Choice = ALL,
     overwrite: bool = False,
     progress: bool = True,
     enlarger: Enlarger | None = None,
 ) -> Report:
     """Write `source` to a .zip file or a folder of shards and list the rejects.
 
-    The result appears under its name only when it is complete. max_images: a seeded choice, in source order.
+    The result appears under its name only when it is complete. choice: which images, and how many of them are
+    put aside: then train/ and test/ lie in it side by side, and everything reads train/ unless it is told to
+    read test/.
     enlarger: what makes images larger that are smaller than the source, Lanczos without; what was used, and
     for how many images, stands in the report and beside the images under "prepared".
     Rejects, if any, are listed in `<destination>.rejects.jsonl` beside a zip, or in `rejects.jsonl` among the
     shards.
     """
-    if max_images is not None and max_images < 1:
-        raise ValueError(f"max_images={max_images} is too small: use 1 or more")
     target = _check_target(Path(destination), format, overwrite)
-    total = len(source) // (2 if source.mirror else 1)
-    indices: Sequence[int] | None = None
-    if max_images is not None and max_images < total:
-        indices = sorted(np.random.RandomState(seed).permutation(total)[:max_images].tolist())
     source.enlarge = enlarger = enlarger or Enlarger()
-    count = 0
     with _aside(target, format) as partial:
         _check_target(target, format, overwrite)  # another process may just have made it
         writer: Writer = (
             ZipWriter(partial) if format == "zip" else ShardWriter(partial, lists=source.several_captions)
         )
+        counts = Counter[str]()
         try:
-            label, expected = f"writing {target.name}", total if indices is None else len(indices)
-            for sample in tqdm(source.samples(indices), label, expected, unit="img", disable=not progress):
-                writer.add(sample)
-                count += 1
-            if count == 0:
-                raise ValueError(
-                    f"no picture is left to write to {target}: all {len(source.rejects)} were rejected"
-                )
+            counts = _write(source, writer, choice, target, progress)
         finally:
-            writer.close(source.class_names, _prepared(source, enlarger))
+            writer.close(source.class_names, _prepared(source, enlarger, choice, counts["test"]))
         if format == "shards":
             source.rejects.write(partial / "rejects.jsonl")
     if format == "zip":
         source.rejects.write(_rejects_file(target))
-    return _report(source, enlarger, target, format, count)
+    return _report(source, enlarger, target, format, counts)
 
 
-def _report(source: ImageSource, enlarger: Enlarger, target: Path, format: str, count: int) -> Report:
+def _write(source: ImageSource, writer: Writer, choice: Choice, target: Path, progress: bool) -> Counter[str]:
+    """All samples to the writer; counts them by split, those without one under "". ValueError for none."""
+    total = len(source) // (2 if source.mirror else 1)
+    indices = choice.indices(total)
+    expected = total if indices is None else len(indices)
+    if choice.holdout is not None:
+        check_sides(choice.holdout, expected)  # before all of them are read
+    samples = source.samples(indices)
+    shown = tqdm(samples, f"writing {target.name}", expected, unit="img", disable=not progress)
+    counts = Counter[str]()
+    if choice.holdout is None:
+        for sample in shown:
+            writer.add(EncodedSample.of(sample))
+            counts[""] += 1
+    else:
+        with closing(WaitingRoom(target.parent, share=choice.holdout, seed=choice.seed)) as room:
+            for sample in shown:
+                room.add(sample)
+            for part, encoded in room.leave():
+                writer.add(encoded, part)
+                counts[part] += 1
+    if not counts:
+        raise ValueError(f"no picture is left to write to {target}: all {len(source.rejects)} were rejected")
+    return counts
+
+
+def _report(
+    source: ImageSource, enlarger: Enlarger, target: Path, format: str, counts: Counter[str]
+) -> Report:
     rejects = source.rejects
     return Report(
         destination=str(target),
         format=format,
         resolution=source.resolution,
-        images=count,
+        images=counts.total(),
         classes=source.num_classes,
         captions=source.has_captions,
         rejected=len(rejects),
@@ -133,38 +181,42 @@ def _report(source: ImageSource, enlarger: Enlarger, target: Path, format: str, 
         rejects_file=str(_rejects_file(target)) if rejects.items else None,
         enlarged=enlarger.count,
         enlarged_by=enlarger.name if enlarger.count else None,
+        held_out=counts["test"],
     )
 
 
-def _prepared(source: ImageSource, enlarger: Enlarger) -> dict[str, object]:
-    """How the images of an archive came to their size."""
+def _prepared(source: ImageSource, enlarger: Enlarger, choice: Choice, held_out: int) -> dict[str, object]:
+    """How the images of an archive came to their size, and what of them was put aside."""
+    aside = {"holdout": choice.holdout, "held_out": held_out, "seed": choice.seed}
     return {
         "resolution": source.resolution,
         "resize": "centre square, Lanczos (Pillow)",
         "enlarged": enlarger.count,
         "enlarged_by": enlarger.name if enlarger.count else None,
+        **(aside if choice.holdout is not None else {}),
     }
 
 
 class ZipWriter:
-    """A stored zip: 00000/img00000000.png and so on, and dataset.json."""
+    """A stored zip: 00000/img00000000.png and so on, in the folder of its split, and dataset.json."""
 
     def __init__(self, path: Path) -> None:
         self._zip = zipfile.ZipFile(path, "w", zipfile.ZIP_STORED)
         self._labels: list[list[object]] = []
         self._captions: list[list[object]] = []
-        self._count = 0
+        self._counts = Counter[str]()
 
-    def add(self, sample: Sample) -> None:
+    def add(self, sample: EncodedSample, part: str = "") -> None:
         """Append one image."""
-        name = f"{self._count // 1000:05d}/img{self._count:08d}.png"
-        self._put(name, encode_png(sample))
+        number = self._counts[part]
+        name = f"{f'{part}/' if part else ''}{number // 1000:05d}/img{number:08d}.png"
+        self._put(name, sample.png)
         if sample.label is not None:
             self._labels.append([name, sample.label])
         if sample.captions:
             several = len(sample.captions) > 1
             self._captions.append([name, sample.captions if several else sample.captions[0]])
-        self._count += 1
+        self._counts[part] += 1
 
     def close(self, class_names: tuple[str, ...] | None, prepared: dict[str, object]) -> None:
         """Write dataset.json and the directory of the zip.
@@ -187,7 +239,8 @@ class ZipWriter:
 
 
 class ShardWriter:
-    """A folder of 00000.tar, 00001.tar, ...: png + txt + json per sample, as img2dataset writes them.
+    """A folder of 00000.tar, 00001.tar, ..., below the folder of their split: png + txt + json per sample, as
+    img2dataset writes them.
 
     The txt holds the first caption; all of them stand in the field "captions" of the json.
     """
@@ -195,22 +248,22 @@ class ShardWriter:
     def __init__(self, folder: Path, *, lists: bool = False) -> None:
         """lists: write the field "captions" also where it holds one caption, so that it can be read alone."""
         self.folder, self.lists = folder, lists
-        self._count = 0
+        self._counts = Counter[str]()
         self._tar = None
 
-    def add(self, sample: Sample) -> None:
+    def add(self, sample: EncodedSample, part: str = "") -> None:
         """Append one sample, in a new shard after every SHARD_SAMPLES."""
         from webdataset.writer import TarWriter
 
-        shard, inside = divmod(self._count, SHARD_SAMPLES)
+        shard, inside = divmod(self._counts[part], SHARD_SAMPLES)
         if inside == 0:
             self._finish()
-            path = self.folder / f"{shard:05d}.tar"
+            path = self.folder / part / f"{shard:05d}.tar"
+            path.parent.mkdir(exist_ok=True)
             self._file = path.open("wb")
             self._tar = TarWriter(self._file, encoder=False, mtime=0)
-        side = sample.image.shape[-1]
-        info: dict[str, object] = {"width": side, "height": side}
-        fields: dict[str, object] = {"__key__": f"{shard:05d}{inside:04d}", "png": encode_png(sample)}
+        info: dict[str, object] = {"width": sample.side, "height": sample.side}
+        fields: dict[str, object] = {"__key__": f"{shard:05d}{inside:04d}", "png": sample.png}
         if sample.captions:
             info["caption"] = sample.captions[0]
             fields["txt"] = sample.captions[0].encode()
@@ -221,7 +274,7 @@ class ShardWriter:
         fields["json"] = json.dumps(info).encode()
         assert self._tar is not None
         self._tar.write(fields)
-        self._count += 1
+        self._counts[part] += 1
 
     def close(self, class_names: tuple[str, ...] | None, prepared: dict[str, object]) -> None:
         """Complete the last shard and write the names of the classes and how the images were prepared."""
@@ -235,13 +288,6 @@ class ShardWriter:
             self._tar.close()
             self._file.close()
             self._tar = None
-
-
-def encode_png(sample: Sample) -> bytes:
-    """The image as PNG, fast rather than small."""
-    buffer = io.BytesIO()
-    Image.fromarray(sample.image.permute(1, 2, 0).numpy()).save(buffer, "png", compress_level=1)
-    return buffer.getvalue()
 
 
 def _check_target(target: Path, format: str, overwrite: bool) -> Path:
@@ -264,6 +310,8 @@ def _check_target(target: Path, format: str, overwrite: bool) -> Path:
 
 
 def _is_ours(path: Path) -> bool:
+    if path.is_dir() and path.name in SPLITS:
+        return all(inner.is_file() and inner.suffix == ".tar" for inner in path.iterdir())
     return path.is_file() and (
         path.suffix == ".tar" or path.name in (CLASS_FILE, PREPARED_FILE, "rejects.jsonl")
     )

@@ -184,8 +184,9 @@ class ProjectedConfig:
     """Side of the map before the last convolution of a head."""
     cmap_dim: int = 64
     """Width of the condition projection."""
-    input_size: int | None = 224
-    """Images are resized to this side before the feature networks; none keeps their own size."""
+    input_size: int | Literal["auto"] | None = 224
+    """Images are resized to this side before the feature networks; none keeps their own size. auto does as
+    well, unless `auto:` becomes published networks, which bring a side that the machine can afford."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,7 +204,8 @@ class DinoConfig:
     """Images per group of the local batch normalisation."""
     input_size: int | None = None
     """Side of the images that the transformer sees, a multiple of its patch; none takes what it was trained
-    on: 224 for DINO, 518 for DINOv2 (five times the tokens of 224), 256 for DINOv3."""
+    on: 224 for DINO, 518 for DINOv2 (five times the tokens of 224), 256 for DINOv3. A published transformer
+    in place of `auto:vit` brings a smaller one on a CPU."""
     crop_probability: float = 0.5
     """Share of calls that see a native-size crop when images are larger than the network's input."""
     crop_per_sample: bool = False

@@ -24,14 +24,15 @@ from sgxl_t.networks.backbones.feature_networks import (
     load_open_clip_images,
     load_random,
     load_timm,
+    timm_files,
 )
 from sgxl_t.networks.backbones.references import split_references
 from sgxl_t.networks.text import open_clip_model, transformers_files
 from sgxl_t.networks.text.clip import ClipModel, load_local_clip
-from sgxl_t.networks.text.open_clip_model import load_open_clip, load_open_clip_text
+from sgxl_t.networks.text.open_clip_model import load_open_clip, load_open_clip_text, open_clip_files
 from sgxl_t.networks.text.text_encoder import JoinedEncoders, TextEncoder
 from sgxl_t.networks.text.transformers_text import TOWER, load_transformers_text
-from sgxl_t.networks.weights.hub import Weights
+from sgxl_t.networks.weights.hub import HubFiles, Weights
 from sgxl_t.networks.weights.stored import CONFIG, RESTORE, read_config
 
 MAX_PARTS, MAX_DEPTH = 16, 4
@@ -47,6 +48,7 @@ class Scheme:
 
     image, text, clip: take the reference, its NAME, for text and clip whether the image tower comes along,
     and the kind of weights. placed: a text encoder with its files from a folder. files: what to place there.
+    hub: takes NAME; where the hub has its weights, None where it has none.
     """
 
     image: Callable[[str, str, Weights], FeatureNetwork] | None = None
@@ -54,6 +56,7 @@ class Scheme:
     clip: Callable[[str, str, bool, Weights], ClipModel] | None = None
     placed: Callable[[str, Path, bool], TextEncoder] | None = None
     files: str = ""
+    hub: Callable[[str], HubFiles | None] | None = None
 
 
 def load_feature_network(reference: str, weights: Weights = "pretrained") -> FeatureNetwork:
@@ -98,6 +101,13 @@ def load_text_encoder(
         return _shared(reference, images) if weights == "pretrained" else _load(reference, images, weights)
 
     return join_encoders(split_references(references), images, load)
+
+
+def in_cache(reference: str) -> bool:
+    """Whether the hub's cache on this machine has the weights of `timm:NAME` or `open_clip:MODEL/TAG`."""
+    scheme, name = _scheme(reference)
+    files = scheme.hub(name) if scheme.hub is not None else None
+    return files is not None and files.cached()
 
 
 def join_encoders(
@@ -244,7 +254,7 @@ def _local_clip(reference: str, name: str, images: bool, weights: Weights) -> Cl
 
 
 SCHEMES: dict[str, Scheme] = {
-    "timm": Scheme(image=load_timm),
+    "timm": Scheme(image=load_timm, hub=timm_files),
     "random": Scheme(image=load_random),
     "local": Scheme(
         image=load_local_images,
@@ -257,6 +267,7 @@ SCHEMES: dict[str, Scheme] = {
         clip=_open_clip,
         placed=lambda name, folder, images: load_open_clip(name, text_only=not images, folder=folder),
         files=f"{open_clip_model.WEIGHTS} (and the tokenizer's files, where the hub has one)",
+        hub=open_clip_files,
     ),
     "transformers": Scheme(
         text=lambda _, name, images, weights: load_transformers_text(name, weights=weights),

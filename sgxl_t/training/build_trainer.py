@@ -21,9 +21,11 @@ from sgxl_t.training.callbacks.callback import Callback, Callbacks
 from sgxl_t.training.callbacks.health import rules_of
 from sgxl_t.training.callbacks.health_numbers import EmaFollowed, VarietyOfSamples
 from sgxl_t.training.callbacks.health_watch import HealthWatch
+from sgxl_t.training.callbacks.pictures.nearest import NearestImages
+from sgxl_t.training.callbacks.pictures.timelapse import Timelapse
 from sgxl_t.training.callbacks.plateau import PlateauRule
 from sgxl_t.training.callbacks.progress_bar import ProgressBar
-from sgxl_t.training.callbacks.report import RunReport
+from sgxl_t.training.callbacks.report.run_report import RunReport
 from sgxl_t.training.callbacks.sample_grid import SampleGrid
 from sgxl_t.training.callbacks.statistics import Statistics
 from sgxl_t.training.callbacks.tracked_metrics import TrackedMetrics
@@ -192,6 +194,8 @@ def _writing(
     ramp_kimg = objective.blur_fade_kimg if objective.blur_init_sigma > 0 else 0.0
     return [
         grid,
+        Timelapse(folder, resolution=source.resolution),
+        NearestImages(folder, source, grid),
         *tracked,
         BestModel(folder, {**provenance, "data_fingerprint": source.fingerprint()}),
         PlateauRule(schedule.snapshot_kimg, ramp_kimg=ramp_kimg, ends=schedule.plateau),

@@ -22,6 +22,7 @@ from sgxl_t.training.parallel.watchdog import watched
 
 if TYPE_CHECKING:
     from sgxl_t.training.parallel.runtime import Runtime
+    from sgxl_t.training.pretrained.published import Processor
     from sgxl_t.training.progressive.planner import RunPlan
 
 log = logging.getLogger("sgxl_t")
@@ -51,10 +52,15 @@ def _main(arguments: list[str]) -> int:
     try:
         config = parse_config([argument for argument in arguments if argument not in DRY_RUN])
         if set(arguments) & set(DRY_RUN):
-            from sgxl_t.training.memory.dry_run import print_report
+            from sgxl_t.training.memory.dry_run import launch, print_report
+            from sgxl_t.training.pretrained.settle import decide
             from sgxl_t.training.progressive.planner import plan_run
+            from sgxl_t.training.start.origin import going_on
 
-            print_report(plan_run(config).wanted())
+            settings, written = going_on(config.network_settings(), config.folder()), config.to_dict()
+            processor: Processor = "gpu" if launch().gpu else "cpu"
+            networks, _ = decide(settings, written, config.folder(), processor, fetch=False)
+            print_report(plan_run(config.with_networks(networks)).wanted())
             return 0
         return run(config)
     except ElsewhereError as error:
@@ -81,7 +87,9 @@ def _code_of(error: Exception) -> int:
 def run(config: TrainConfig) -> int:
     """Trains until the configured length, an interrupt, or the time limit; returns the exit code."""
     from sgxl_t.training.parallel.runtime import Runtime, is_lost_connection
+    from sgxl_t.training.pretrained.settle import settle
     from sgxl_t.training.progressive.planner import plan_run
+    from sgxl_t.training.start.origin import going_on
 
     runtime = Runtime(deterministic=config.deterministic)
     try:
@@ -90,7 +98,8 @@ def run(config: TrainConfig) -> int:
         minutes = config.schedule.watchdog_minutes
         folder, watch = config.folder(), {"rank": runtime.rank, "world_size": runtime.world_size}
         with watched(folder, minutes, **watch), held(folder, runtime):
-            finished = _train(plan_run(config), runtime)
+            networks = settle(going_on(config.network_settings(), folder), config.to_dict(), folder, runtime)
+            finished = _train(plan_run(config.with_networks(networks)), runtime)
             runtime.wait()  # a process that leaves early can take the others' connections with it
     except RuntimeError as error:
         if runtime.world_size == 1 or not is_lost_connection(error):

@@ -232,6 +232,22 @@ def test_a_long_row_becomes_a_sheet_with_a_title_over_every_picture(capsys, mode
     assert (code, "--overwrite" in err) == (2, True)
 
 
+def test_long_rows_of_a_sheet_wrap_and_lines_fill_its_pages(capsys, models, tmp_path):
+    arguments = ["sample", "a fox", "--model", models["text"], "--seeds", "0-11", "--out", "o"]
+    arguments += ["--sheet", "s.png", "--sheet-rows", "2"]
+    assert call(capsys, *arguments)[0] == 0
+    first, second = (Image.open(name) for name in ("s-1.png", "s-2.png"))
+    assert (first.height, second.height) == (8 * 2 + 2 * 122, 8 * 2 + 122)
+    left = first.width - 8 - 4 * 100
+    for number in range(12):
+        page, line = (second, 0) if number > 7 else (first, number // 4)
+        x, y = left + number % 4 * 100, 8 + line * 122 + 22
+        picture = enlarged(f"o/a-fox-seed{number:04d}.png")
+        assert page.crop((x, y, x + 96, y + 96)).tobytes() == picture.tobytes(), number
+    assert call(capsys, *arguments)[0] == 0, "the same again"
+    assert "--overwrite" in call(capsys, *arguments[:5], "1-12", *arguments[6:])[2]
+
+
 def test_sheet_grid_and_files_show_the_same_pictures(capsys, models, tmp_path):
     wanted = [
         "--class",

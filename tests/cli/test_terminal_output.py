@@ -14,7 +14,7 @@ from sgxl_t.cli.errors import run
 from sgxl_t.cli.main import LazyGroup
 from sgxl_t.files.terminal import VisibleFormatter, say, say_json, say_lines
 from sgxl_t.model_io.model_card import model_card
-from sgxl_t.training.callbacks.report import page, table
+from sgxl_t.training.callbacks.report.page import page, table
 
 ESCAPE = "\x1b]0;PWNED\x07fox\x9b31m\u202e\nsgxl-t: all is well"
 PACKAGE = Path(sgxl_t.__file__).parent

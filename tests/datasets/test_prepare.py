@@ -9,7 +9,7 @@ from PIL import Image
 
 from sgxl_t.cli.main import main
 from sgxl_t.datasets import open_source
-from sgxl_t.datasets.prepare import write_dataset
+from sgxl_t.datasets.prepare import Choice, write_dataset
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_equal_input_gives_equal_bytes(photos, tmp_path):
 
 def test_max_images_is_a_seeded_choice(tmp_path):
     source = open_source("emoji-scenes:24x8", resolution=16, split="held_out")
-    report = write_dataset(source, tmp_path / "a.zip", max_images=50, progress=False)
+    report = write_dataset(source, tmp_path / "a.zip", choice=Choice(max_images=50), progress=False)
     assert report.images == 50
     chosen = open_source(tmp_path / "a.zip", resolution=16)
     assert len({chosen[i].label for i in range(50)}) > 10
@@ -98,6 +98,8 @@ def test_interruption_leaves_nothing(photos, tmp_path, monkeypatch):
         (["SRC", "OUT.tar", "--resolution", "16"], "shards need a folder"),
         (["SRC", "OUT", "--resolution", "16", "--format", "zip"], "does not end in .zip"),
         (["SRC", "OUT.zip", "--resolution", "16", "--max-images", "0"], "use 1 or more"),
+        (["SRC", "OUT.zip", "--resolution", "16", "--holdout", "1.5"], "below 1, such as 0.1"),
+        (["SRC", "OUT.zip", "--resolution", "16", "--holdout", "0.01"], "leaves some on both sides"),
         (["SRC", "OUT.zip", "--resolution", "16", "--captions", "gone.csv"], "does not exist"),
         (["SRC", "OUT.zip", "--resolution", "16", "--reject-limit", "0"], "rejected"),
         (["SRC", "OUT.zip", "--resolution", "16", "--reject-limit", "nan"], "out of range"),

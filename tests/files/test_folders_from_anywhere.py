@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from tiny_clips import tiny_whole_clip
 from tiny_models import tiny_clip, tiny_folder
 from tiny_text_towers import t5_folder
@@ -24,7 +25,7 @@ from sgxl_t.networks.backbones.local_networks import (
 from sgxl_t.networks.frozen import load_clip, load_stored_text, load_text_encoder
 from sgxl_t.networks.text.text_encoder import JoinedEncoders
 from sgxl_t.training.callbacks.health import read_health, warnings_on
-from sgxl_t.training.callbacks.report import write_run_report
+from sgxl_t.training.callbacks.report.run_report import write_run_report
 from sgxl_t.training.callbacks.stats_file import newest_numbers, read_stats
 from sgxl_t.training.checkpoint.checkpoint import load_newest, save_checkpoint
 from sgxl_t.training.progressive.stages_state import StagesState, StageState, draw_stages, read_stages
@@ -47,6 +48,13 @@ def _folder(root):
     """A run folder with all files that info and the report read."""
     root.mkdir()
     (root / "samples").mkdir()
+    for name in ("fakes_000001.000", "reals", "nearest"):
+        Image.new("RGB", (34, 34)).save(root / "samples" / f"{name}.png")
+    rows = {"names": ["fox", "owl"], "columns": 2, "real": [2, 1]}
+    (root / "samples" / "rows.json").write_text(json.dumps(rows))
+    near = [{"sample": "fox", "nearest": ["owl"], "distance": 0.5}]
+    table = {"kimg": 1.0, "compared": 5, "pictures": 9, "usual": 0.25, "rows": near}
+    (root / "samples" / "nearest.json").write_text(json.dumps(table))
     (root / "environment.json").write_text('{"torch": "2", "seed": 1}')
     (root / "stats.jsonl").write_text('{"images": 1000, "loss/d": 0.5}\n')
     entry = {"images": 5, "kimg": 0.005, "rule": "a", "state": "begins", "value": 1.0, "text": "b"}

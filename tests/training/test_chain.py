@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from tiny_runs import tiny_run
 
@@ -70,9 +71,18 @@ def test_a_chain_runs_by_itself_and_says_where_it_stands(finished):
     assert best.keys() == top.keys()
     assert all(torch.equal(best[name], top[name]) for name in best)
     page = (finished / "report.html").read_text()
-    assert "data:image/png;base64" in page
     assert "32 px" in page
-    assert page.count("<h2>Health of ") == 2
+    assert page.count("<h3>Health of ") == 2
+    with Image.open(finished / "timelapse.webp") as film:
+        assert film.n_frames == 2, "a grid of each stage"
+    for words in (
+        "16 px: 0.016 kimg",
+        "32 px: 0.016 kimg",
+        "Stages side by side",
+        ">real<",
+        "stage_016/report.html",
+    ):
+        assert words in page, words
 
 
 def test_what_a_stage_keeps_is_bit_identical_before_and_after(finished):
@@ -174,6 +184,7 @@ def test_time_ends_a_chain_between_updates_with_the_code_of_an_interruption(tmp_
     assert caught.value.code == INTERRUPTED
     assert chain_of(tmp_path / "run")[16]["state"] == "running"
     assert chain_of(tmp_path / "run")[32]["state"] == "waiting"
+    assert "Samples over time" in (tmp_path / "run" / "report.html").read_text()
     assert model_in(tmp_path / "run").relative_to(tmp_path / "run").parts == ("stage_016", "last")
 
 

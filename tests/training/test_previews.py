@@ -35,8 +35,17 @@ def test_previews_do_not_change_training(tmp_path, tiny_features, caplog, cond, 
     runs = [tmp_path / "with", tmp_path / "without"]
     assert_same_run(*runs)
     assert len({(run / "best" / "generator.safetensors").read_bytes() for run in runs}) == 1
-    grids, without = [sorted(path.name for path in (run / "samples").iterdir()) for run in runs]
-    assert grids == without == ["fakes_000000.016.png", "fakes_000000.032.png", "reals.png"]
+    grids, without = [sorted(path.name for path in (run / "samples").glob("*.png")) for run in runs]
+    assert (
+        grids
+        == without
+        == [
+            "fakes_000000.016.png",
+            "fakes_000000.032.png",
+            "nearest.png",
+            "reals.png",
+        ]
+    )
 
 
 def test_a_run_that_is_stopped_early_can_be_sampled(tmp_path, tiny_features, capsys):

@@ -79,7 +79,7 @@ Examples:
     help="Like --grid, on as many pages as it needs (FILE-1.png, ...); without --class, all classes.",
 )
 @click.option(
-    "--sheet-rows", type=int, default=32, show_default=True, metavar="N", help="Rows on a page of --sheet."
+    "--sheet-rows", type=int, default=32, show_default=True, metavar="N", help="Lines on a page of --sheet."
 )
 @overwrite_option
 @runtime_options

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 
@@ -37,6 +38,10 @@ class Digits(ImageSource):
 
     def _count(self) -> int:
         return len(self._labels)
+
+    def known_labels(self) -> Sequence[int | None]:
+        """See `ImageSource.known_labels`."""
+        return self._labels
 
     def _read(self, index: int) -> Sample:
         label = self._labels[index]

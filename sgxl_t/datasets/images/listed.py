@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import BinaryIO
@@ -92,6 +93,10 @@ class ListedSource(ImageSource):
     def label_counts(self) -> dict[int, int] | None:
         """Counted from the list of entries, without reading images; see `ImageSource.label_counts`."""
         return dict(Counter(entry.label for entry in self.entries if entry.label is not None))
+
+    def known_labels(self) -> Sequence[int | None]:
+        """See `ImageSource.known_labels`."""
+        return [entry.label for entry in self.entries]
 
     def _count(self) -> int:
         return len(self.entries)

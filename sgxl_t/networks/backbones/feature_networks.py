@@ -23,7 +23,7 @@ from sgxl_t.networks.backbones.local_networks import (
 )
 from sgxl_t.networks.backbones.precision import Precision, as_outside, reading
 from sgxl_t.networks.backbones.trimming import trim_backbone
-from sgxl_t.networks.weights.hub import Weights, fetch, sizes_from_cache
+from sgxl_t.networks.weights.hub import HubFiles, Weights, fetch, sizes_from_cache
 
 RANDOM_SEED = 0
 """Seed of `random:` weights, so that every process and every resumed run has the same ones."""
@@ -181,6 +181,15 @@ def load_timm(reference: str, name: str, weights: Weights) -> FeatureNetwork:
     address = None if known is None or known.hf_hub_id else str(known.url)
     model = fetch(reference, lambda: timm.create_model(name, pretrained=True), address=address)
     return _from_timm(reference, model)
+
+
+def timm_files(name: str) -> HubFiles | None:
+    """Where the hub has the weights of timm:NAME; None for other names, and for weights from elsewhere."""
+    known = timm.get_pretrained_cfg(name) if timm.is_model(name.partition(".")[0]) else None
+    if known is None or not known.hf_hub_id:
+        return None
+    file = known.hf_hub_filename or "pytorch_model.bin"
+    return HubFiles(known.hf_hub_id.partition("@")[0], ("model.safetensors", file))
 
 
 def load_open_clip_images(reference: str, name: str, weights: Weights) -> FeatureNetwork:

@@ -133,7 +133,8 @@ class ProjectedFeatures(FrozenFeatures):
         super().__init__()
         if not networks:
             raise ValueError("the projected discriminator was given no feature network: name at least one")
-        self.policy, self.input_size = config.diff_augment, config.projected.input_size
+        size = config.projected.input_size
+        self.policy, self.input_size = config.diff_augment, None if size == "auto" else size
         for network in networks:
             network.precision = config.precision
             network.trim()

@@ -18,7 +18,7 @@ from sgxl_t.networks.backbones.local_networks import MEAN, STD
 from sgxl_t.networks.text.clip import STAND_IN, ClipModel, TextTowerConfig, Tokenizer, without_image
 from sgxl_t.networks.text.full_captions import FullCaptions
 from sgxl_t.networks.text.transformers_files import check_files
-from sgxl_t.networks.weights.hub import Weights, fetch, sizes_from_cache
+from sgxl_t.networks.weights.hub import HubFiles, Weights, fetch, sizes_from_cache
 from sgxl_t.networks.weights.stored import load_fitting, write_stored
 from sgxl_t.networks.weights.stored_tensors import check_room
 
@@ -173,6 +173,14 @@ def check_open_clip(name: str, tag: str) -> tuple[dict[str, Any], bool]:
     config = open_clip.get_model_config(name)
     quick = bool(config.get("quick_gelu") or open_clip.get_pretrained_cfg(name, tag).get("quick_gelu"))
     return config, quick
+
+
+def open_clip_files(name: str) -> HubFiles | None:
+    """Where the hub has the weights of open_clip:MODEL/TAG; None for other names, and for weights from
+    elsewhere."""
+    model, _, tag = name.rpartition("/")
+    repository, _, file = open_clip.get_pretrained_cfg(model, tag).get("hf_hub", "").rpartition("/")
+    return HubFiles(repository, (WEIGHTS, file or "open_clip_pytorch_model.bin")) if repository else None
 
 
 def plain_text_config(config: dict[str, Any], quick_gelu: bool) -> TextTowerConfig | None:

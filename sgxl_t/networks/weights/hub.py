@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from typing import Literal, TypeVar
 
-from huggingface_hub import constants
+from huggingface_hub import constants, try_to_load_from_cache
 from huggingface_hub.utils import get_session
 
 from sgxl_t.files.memory import is_out_of_memory
@@ -25,19 +27,61 @@ estimate that needs sizes alone; nothing is fetched and no weights are read."""
 PROBE_SECONDS = 4.0
 """Longest wait for the hub's first answer; its own retries would take about half a minute per file."""
 
+PROXY_REFUSES, SERVER_FAILS = 407, 500
+"""HTTP status of a proxy that lets nobody through, and the first of those of servers that fail."""
+
 LOCAL_WEIGHTS = "train local ones with `sgxl-t features train --data D` and name them local:FOLDER"
 
 
-@cache
+@dataclass(frozen=True)
+class HubFiles:
+    """Where on the hub the weights of a network are: a repository, and the names they may have in it."""
+
+    repository: str
+    names: Sequence[str]
+
+    def cached(self) -> bool:
+        """Whether the hub's cache on this machine has one of them; nothing is asked of the hub."""
+        paths = (try_to_load_from_cache(self.repository, name) for name in self.names)
+        return any(isinstance(path, str) and os.path.exists(path) for path in paths)
+
+
 def hub_reachable() -> bool:
     """Whether the hub answers within `PROBE_SECONDS`; asked once per process. HF_HUB_OFFLINE=1 means no."""
+    return hub_trouble() is None
+
+
+@cache
+def hub_trouble() -> str | None:
+    """Why nothing can be fetched from the hub, as the end of a sentence; None where it answers.
+
+    Takes at most `PROBE_SECONDS`, however names are looked up and whatever a proxy does.
+    """
     if constants.HF_HUB_OFFLINE:
-        return False
+        return "HF_HUB_OFFLINE is set"
+    answer: list[str | None] = []
+    # Look-ups of names have no time limit and a slow answer starts its own anew with every byte, so the
+    # question runs beside us and may be left behind.
+    asking = threading.Thread(target=lambda: answer.append(_ask()), daemon=True)
+    asking.start()
+    asking.join(PROBE_SECONDS)
+    return answer[0] if answer else _silent()
+
+
+def _silent() -> str:
+    return f"{constants.ENDPOINT} does not answer within {PROBE_SECONDS:g} seconds"
+
+
+def _ask() -> str | None:
     try:
-        get_session().head(constants.ENDPOINT, timeout=PROBE_SECONDS)
-    except Exception:  # every kind of failure (name, route, certificate, proxy) means the same here
-        return False
-    return True
+        code = get_session().head(constants.ENDPOINT, timeout=PROBE_SECONDS).status_code
+    except Exception as error:  # every kind of failure (name, route, certificate, proxy) means the same here
+        kind = type(error).__name__
+        return _silent() if "Timeout" in kind else f"{constants.ENDPOINT} cannot be reached ({kind})"
+    # Mirrors may have nothing to show at their root; a proxy that refuses, or has nothing behind it, says so.
+    if code == PROXY_REFUSES or code >= SERVER_FAILS:
+        return f"{constants.ENDPOINT} answers with error {code}"
+    return None
 
 
 def fetch(

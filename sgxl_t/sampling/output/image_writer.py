@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice, repeat
 from pathlib import Path
@@ -29,7 +29,7 @@ class ImageWriter:
     """Writes the images of rows; None: not written.
 
     out: a folder for one file each, or the PNG of a single image. grid, sheet: a PNG with labels.
-    sheet_rows: rows on a page of the sheet.
+    sheet_rows: lines on a page of the sheet, as rows that are too long for one go on in the next.
     """
 
     out: str | Path | None = None
@@ -87,50 +87,66 @@ class ImageWriter:
         Files, pages and the grid appear as soon as they are complete. Raises ValueError before the first
         image is asked for where a grid or page would be too large, and for several images in one file.
         """
-        labels, titles, written = [row.label for row in rows], column_titles(rows), Written()
+        lines, written = grid_lines(rows), Written()
         asked = sum(len(row.specs) for row in rows)
         if self._is_file and asked > 1:
             raise ValueError(
                 f"--out {self.out} names one file and {asked} images were asked for: name a folder, or put "
                 f"them into one image with --grid {self.out}"
             )
-        lines = grid_lines(rows)
         if self.grid is not None:
             check_grid(resolution, *_layout(rows, lines))
-        made: list[Image.Image] = []
-        cells = self._cells(iter(images), rows, recipes, written, made)
+        made: list[Image.Image | None] = []
+        cells = self._cells(iter(images), lines, self._names(rows, recipes), recipes, written, made)
         if self.sheet is not None:
-            known = [_together(part, recipes, best_of) for part in self._parts(rows)]
-            layout = {"resolution": resolution, "rows_per_page": self.sheet_rows}
-            pages = write_sheets(cells, labels, titles, self.sheet, recipes=known, **layout)
+            _, columns, titles = _layout(rows, lines)
+            parts = self._parts(rows)
+            pages = write_sheets(
+                cells,
+                [line.label for part in parts for line in part],
+                columns,
+                self.sheet,
+                titles=titles,
+                resolution=resolution,
+                rows_per_page=self.sheet_rows,
+                recipes=[_together(part, recipes, best_of) for part in parts],
+            )
             written.sheet = [str(page) for page in pages]
         for _ in cells:  # those that no page took
             pass
         if self.grid is not None:
             written.grid = str(self.grid)
-            save_png(_drawn(made, rows, lines), self.grid, _together(lines, recipes, best_of))
+            drawn = labelled_grid(made, *_layout(rows, lines))
+            save_png(drawn, self.grid, _together(lines, recipes, best_of))
         return written
 
     def _cells(
         self,
         images: Iterator[GeneratedImage],
-        rows: Sequence[GridRow],
+        lines: Sequence[GridRow],
+        names: Mapping[str, str],
         recipes: Recipes,
         written: Written,
-        made: list[Image.Image],
+        made: list[Image.Image | None],
     ) -> Iterator[GeneratedImage | None]:
-        """The images, each saved, noted and added to `made` as asked; None where a row is shorter."""
-        names, width = self._names(rows, recipes), len(column_titles(rows))
-        for row in rows:
-            for spec, image in zip(row.specs, islice(images, len(row.specs)), strict=True):
+        """The cells of the lines, whose images are saved and noted as asked; None where a line is shorter.
+
+        names: of files, by what is shown. made: takes the cells where there is a grid.
+        """
+        width = max(len(line.specs) for line in lines)
+        for line in lines:
+            for spec, image in zip(line.specs, islice(images, len(line.specs)), strict=True):
                 if self.out is not None:
-                    path = self._file(names[row.name], image.seed, image.psi, recipes)
+                    path = self._file(names[line.name], image.seed, image.psi, recipes)
                     save_png(image.image, path, recipes.of(replace(spec, seed=image.seed)))
-                    written.pictures.append(note(path, row.name, image))
+                    written.pictures.append(note(path, line.name, image))
                 if self.grid is not None:
                     made.append(image.image)
                 yield image
-            yield from repeat(None, width - len(row.specs))
+            gaps = width - len(line.specs)
+            if self.grid is not None:
+                made.extend(repeat(None, gaps))
+            yield from repeat(None, gaps)
 
     def _file(self, name: str, seed: int, psi: float, recipes: Recipes) -> Path:
         """Where one image goes."""
@@ -142,11 +158,16 @@ class ImageWriter:
         return image_names([row.name for row in rows], exact=recipes.kind == "text")
 
     def _pages(self, rows: Sequence[GridRow]) -> list[Path]:
-        return page_files(str(self.sheet), len(rows), self.sheet_rows)
+        return page_files(str(self.sheet), len(grid_lines(rows)), self.sheet_rows)
 
     def _parts(self, rows: Sequence[GridRow]) -> list[Sequence[GridRow]]:
-        """The rows of each page."""
-        return [rows[first : first + self.sheet_rows] for first in range(0, len(rows), self.sheet_rows)]
+        """The lines of each page; a row that goes on from the page before says again what it shows."""
+        lines, label = list(grid_lines(rows)), ""
+        for number, line in enumerate(lines):
+            label = line.label or label
+            if number % self.sheet_rows == 0:
+                lines[number] = replace(line, label=label)
+        return [lines[first : first + self.sheet_rows] for first in range(0, len(lines), self.sheet_rows)]
 
     @property
     def _is_file(self) -> bool:
@@ -159,15 +180,6 @@ def _layout(
     """Labels, titles of columns, and of every line where a row is wrapped, which leaves columns none."""
     titles = [line.columns for line in lines] if len(lines) > len(rows) else []
     return [line.label for line in lines], column_titles(lines), titles
-
-
-def _drawn(images: Iterable[Image.Image], rows: Sequence[GridRow], lines: Sequence[GridRow]) -> Image.Image:
-    """The grid of images that come in the order of the lines."""
-    labels, columns, titles = _layout(rows, lines)
-    coming, cells = iter(images), []
-    for line in lines:
-        cells += [*islice(coming, len(line.specs)), *repeat(None, len(columns) - len(line.specs))]
-    return labelled_grid(cells, labels, columns, titles)
 
 
 def _together(rows: Sequence[GridRow], recipes: Recipes, best_of: int) -> Recipe:

@@ -40,6 +40,7 @@ def write_sheets(
     file: str | Path,
     *,
     resolution: int,
+    titles: Sequence[Sequence[str]] = (),
     rows_per_page: int = 32,
     recipes: Sequence[Recipe] | None = None,
 ) -> list[Path]:
@@ -48,15 +49,17 @@ def write_sheets(
     images: for every label in order, one image per column or None for a gap; they may come one by one,
         since a page is written as soon as it is full and only its own images are kept.
     resolution: of one image, in pixels.
+    titles: of every row's images, in place of those of the columns.
     recipes: what each page is made from, for its file.
     Raises ValueError before the first image is asked for when a page would be too large for one PNG.
     """
     files = page_files(file, len(labels), rows_per_page)
-    spans = [list(labels[page * rows_per_page : (page + 1) * rows_per_page]) for page in range(len(files))]
-    for rows in spans:
-        check_grid(resolution, rows, columns)
+    parts = [slice(page * rows_per_page, (page + 1) * rows_per_page) for page in range(len(files))]
+    for part in parts:
+        check_grid(resolution, labels[part], columns, titles[part])
     coming, known = iter(images), recipes or repeat(None, len(files))
-    for path, rows, recipe in zip(files, spans, known, strict=True):
+    for path, part, recipe in zip(files, parts, known, strict=True):
+        rows = labels[part]
         cells = [None if one is None else one.image for one in islice(coming, len(rows) * len(columns))]
-        save_png(labelled_grid(cells, rows, columns), path, recipe)
+        save_png(labelled_grid(cells, rows, columns, titles[part]), path, recipe)
     return files

@@ -27,7 +27,8 @@ class Snapshot:
     """The averaged model at one moment. Callbacks add what later ones in the list need.
 
     numbers: of this snapshot, for stats.jsonl. results, metrics: of the tracked metrics, None and empty where
-    none are tracked. grid: the sample sheet [3, H, W] uint8 and its file.
+    none are tracked. grid: the sample sheet [3, H, W] uint8 and its file. samples: uint8 [N, 3, R, R], the
+    images on it, row by row.
     """
 
     images_seen: int
@@ -37,6 +38,7 @@ class Snapshot:
     results: Sequence[MetricResult] | None = None
     metrics: Mapping[str, Any] = field(default_factory=dict)
     grid: tuple[Tensor, Path] | None = None
+    samples: Tensor | None = None
 
     @property
     def kimg(self) -> float:

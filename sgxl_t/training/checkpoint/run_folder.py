@@ -32,7 +32,7 @@ FIRST = (CONFIG, ENVIRONMENT, STAGES)
 """Files that a start writes."""
 FEATURES = "features"
 """Folder of feature networks that a run trains for itself."""
-PARTS = ("checkpoints", "samples", "waiting", FEATURES, "captions", "real_side")
+PARTS = ("checkpoints", "samples", "samples/frames", "waiting", FEATURES, "captions", "real_side")
 """Folders inside of a run folder in which files and folders appear whole or not at all."""
 
 

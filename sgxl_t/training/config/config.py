@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from sgxl_t.networks.backbones.references import trained_kinds
 from sgxl_t.networks.configs import DiscriminatorConfig, GeneratorConfig
 from sgxl_t.networks.generators.synthesis_t import check_attention
 from sgxl_t.objectives.config import ObjectiveConfig
+from sgxl_t.training.config.auto_networks import AutoNetworks, FeaturesMode
 from sgxl_t.training.config.compute_config import ComputeConfig
 from sgxl_t.training.config.parts import (
     BatchConfig,
@@ -37,6 +38,10 @@ class TrainConfig:
     """Seed of every random stream."""
     deterministic: bool = False
     """Use deterministic algorithms only; slower on a GPU."""
+    features: FeaturesMode = "auto"
+    """What `auto:` names among feature networks and text encoders. local: small ones that the run trains on
+    its own images. pretrained: published ones, from the hub or its cache. auto: published ones where these
+    can be had, else local ones; for sets that ship with the package always local ones."""
     data: DataConfig = field(default_factory=DataConfig)
     """Pictures."""
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
@@ -200,6 +205,32 @@ class TrainConfig:
                 f"{self.round_images(num_processes)}: use a multiple of {chunk}"
             )
         return self.batch.images // chunk
+
+    def with_networks(self, named: AutoNetworks) -> TrainConfig:
+        """The same with what `auto:` stands for in its place, as far as that is a published network."""
+        discriminator, conditioning = self.discriminator, self.conditioning
+        family, sides = (
+            discriminator.family,
+            (discriminator.projected.input_size, discriminator.dino.input_size),
+        )
+        projected = replace(discriminator.projected, input_size=named.side_for("projected", family, sides[0]))
+        dino = replace(discriminator.dino, input_size=named.side_for("dino", family, sides[1]))
+        features = tuple(named.in_place(family, name) for name in discriminator.features)
+        changed = replace(
+            self,
+            features=named.features or self.features,
+            discriminator=replace(discriminator, features=features, projected=projected, dino=dino),
+            conditioning=replace(
+                conditioning,
+                class_features=named.in_place("class", conditioning.class_features),
+                text_encoder=named.in_place("text", conditioning.text_encoder),
+            ),
+            stages=tuple(
+                replace(stage, overrides=named.in_overrides(stage.overrides, family)) for stage in self.stages
+            ),
+        )
+        changed.check()
+        return changed
 
     # What others take of it ------------------------------------------------------------------------------
 

@@ -29,6 +29,8 @@ accelerate launch scripts/train.py. The same command again resumes. Ctrl-C saves
   --minutes N             save and stop after so long, also --max-minutes (--schedule.max_minutes)
   --out DIR               folder of the run (--run_dir)
   --start X               begin from a run, a model folder, demo_text or a Hub id
+  --features F            local, pretrained or auto: networks that the run trains itself, or
+                          published ones; auto takes published ones where they can be had
   --dry-run               say what memory the run would need, and train nothing
   --print_config          print all settings as YAML, and train nothing
   --help-all              the whole tree: every setting as --a.b.c VALUE, explained

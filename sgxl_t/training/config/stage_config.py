@@ -8,7 +8,7 @@ section 3.3).
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -50,6 +50,15 @@ class StageConfig:
     """Blocks of a stylegan_t generator below this side rest, with its mapping; none trains all blocks."""
     overrides: dict[str, Any] = field(default_factory=dict)
     """Any other key of the configuration for this stage alone, such as `log.track_images: 2000`."""
+
+
+def flat_settings(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Nested settings, such as a stage's overrides, as dotted keys and values."""
+    found: list[tuple[str, Any]] = []
+    for key, value in settings.items():
+        name = f"{prefix}{key}"
+        found += flat_settings(value, f"{name}.") if isinstance(value, Mapping) else [(name, value)]
+    return found
 
 
 def stage_label(stage: StageConfig) -> str:

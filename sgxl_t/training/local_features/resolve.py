@@ -25,12 +25,12 @@ log = logging.getLogger(__name__)
 def image_references(settings: NetworkSettings) -> list[str]:
     """References of all networks that read images, in the order in which they train."""
     used = [*settings.discriminator.features]
-    if settings.cond == "class" and not _table_from_elsewhere(settings):
+    if settings.cond == "class" and not table_from_elsewhere(settings):
         used.append(settings.conditioning.class_features)
     return used if settings.classifier is None else [*used, settings.classifier]
 
 
-def _table_from_elsewhere(settings: NetworkSettings) -> bool:
+def table_from_elsewhere(settings: NetworkSettings) -> bool:
     """Whether class vectors come from a stem, a file or what the run begins from."""
     return bool(settings.stem or settings.conditioning.class_table) or class_rows(settings) is not None
 
@@ -82,7 +82,7 @@ def resolve_references(
         named,
         text_encoder=local_references(named.text_encoder, root),
         class_features=named.class_features
-        if _table_from_elsewhere(settings)
+        if table_from_elsewhere(settings)
         else local_references(named.class_features, root),
         classifier=local_references(named.classifier, root),
     )

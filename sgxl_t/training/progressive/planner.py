@@ -17,7 +17,13 @@ from sgxl_t.networks.generators.synthesis_t import block_resolutions
 from sgxl_t.training.checks import check_source
 from sgxl_t.training.config.config import TrainConfig
 from sgxl_t.training.config.config_file import config_from_dict
-from sgxl_t.training.config.stage_config import StageConfig, head_layers_of, stage_folder, stage_label
+from sgxl_t.training.config.stage_config import (
+    StageConfig,
+    flat_settings,
+    head_layers_of,
+    stage_folder,
+    stage_label,
+)
 from sgxl_t.training.loop.data import open_data
 from sgxl_t.training.start.check import check_start
 from sgxl_t.training.start.origin import is_model
@@ -199,7 +205,7 @@ class _Planner:
         for key, value in said.items():
             if value is not None:
                 _put(values, key, None if value is NONE else value)
-        for key, value in _flat(stage.overrides):
+        for key, value in flat_settings(stage.overrides):
             if key.split(".")[0] in DECIDED:
                 raise ValueError(
                     f"overrides may not set {key}, which the run decides: set it outside of stages"
@@ -230,15 +236,6 @@ def _put(values: dict[str, Any], key: str, value: Any) -> None:
         if not isinstance(values, dict):
             raise ValueError(f"overrides names {key}, but {group} holds no further settings: check the key")
     values[last] = value
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """Nested settings as dotted keys and values."""
-    found: list[tuple[str, Any]] = []
-    for key, value in settings.items():
-        name = f"{prefix}{key}"
-        found += _flat(value, f"{name}.") if isinstance(value, Mapping) else [(name, value)]
-    return found
 
 
 def check_plan(todo: Sequence[Stage], world_size: int) -> list[ImageSource]:

@@ -14,7 +14,6 @@ from sgxl_t.datasets.base import ImageSource
 from sgxl_t.files.whole import whole_folder
 from sgxl_t.model_io.model_folder import read_info
 from sgxl_t.training.build_trainer import build_trainer
-from sgxl_t.training.callbacks.sample_grid import grid_conditions
 from sgxl_t.training.checkpoint.run_folder import prepare_folder
 from sgxl_t.training.parallel import watchdog
 from sgxl_t.training.parallel.machines import share_checkpoint, share_files
@@ -26,9 +25,6 @@ from sgxl_t.training.progressive.stages_report import write_stages_report
 from sgxl_t.training.progressive.stages_state import StagesState, StageState, open_stages
 
 log = logging.getLogger("sgxl_t")
-
-REPORT_ROWS = 8
-"""Latents that the report shows at every stage."""
 
 
 def run_stages(plan: RunPlan, runtime: Runtime) -> bool:
@@ -55,7 +51,7 @@ def run_stages(plan: RunPlan, runtime: Runtime) -> bool:
         if stage not in todo:
             one = state.of(stage)
             log.info("stage %s is %s, %s", stage.label, one.state, _ending(one))
-    return _train(plan, todo, state, runtime, sources[0])
+    return _train(plan, todo, state, runtime, sources[-1])
 
 
 def _open(root: Path, planned: Sequence[Stage], runtime: Runtime) -> StagesState:
@@ -82,14 +78,16 @@ def _train(
         if minutes is not None and minutes <= 0:
             log.info("stopped before stage %s; the same command goes on", stage.label)
             return False
-        if not _train_stage(plan, stage, state, runtime, minutes):
-            return False
+        finished = _train_stage(plan, stage, state, runtime, minutes)
         gc.collect()  # the stage's networks refer to each other and would stay beside the next one's
         with on_main_process(runtime, root, "its best model and report"):
             if runtime.is_main:
                 _publish(root, state)
-                conditions = grid_conditions(source, plan.cond, REPORT_ROWS)
-                write_stages_report(root, state, conditions, seed=plan.seed, device=runtime.device)
+                write_stages_report(
+                    root, state, source, finished_now=finished, seed=plan.seed, device=runtime.device
+                )
+        if not finished:
+            return False
     return True
 
 

@@ -2,21 +2,44 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from sgxl_t.conditioning.generate import generate
+from sgxl_t.datasets.base import ImageSource
 from sgxl_t.model_io.model_folder import load_model
 from sgxl_t.ops.random import training_rng
-from sgxl_t.training.callbacks.report import curves, figure, health, page, table, write_page
-from sgxl_t.training.callbacks.sample_grid import save_grid
+from sgxl_t.training.callbacks.pictures.shown import Shown, choose_rows
+from sgxl_t.training.callbacks.pictures.timelapse import (
+    MOST_FRAMES,
+    TIMELAPSE,
+    Frame,
+    read_frames,
+    spread,
+    write_timelapse,
+)
+from sgxl_t.training.callbacks.report.page import folded, link, page, table, write_page
+from sgxl_t.training.callbacks.report.picture_sections import beside_real, over_time
+from sgxl_t.training.callbacks.report.run_report import (
+    REPORT,
+    curves,
+    environment,
+    files_of,
+    health,
+    summary,
+)
+from sgxl_t.training.callbacks.sample_grid import save_grid, save_rows
 from sgxl_t.training.callbacks.stats_file import read_stats
 from sgxl_t.training.progressive.stages_state import StagesState, StageState, draw_stages
 
+ROWS, REAL = 8, 4
+"""Latents that the report shows at every stage, and real images beside each, at most."""
+SHEET = "fakes_stages.png"
+"""Of samples/: the same latents in rows, stages in columns."""
 PROTOCOL = (
     "judge_*: the packaged judge of the data, which trained nothing, on one picture without truncation per "
     "label or caption of the test split. Distances of 1,000 pictures to 1,000 training pictures of the "
@@ -28,18 +51,25 @@ PROTOCOL = (
 HEADER = ("stage", "layers", "new", "kimg", "ended by", "minutes")
 
 
-def stage_images(
-    root: Path, stage: StageState, given: Sequence[Any], *, seed: int, device: torch.device
-) -> Tensor:
-    """Pictures of a stage's best model without truncation: uint8 [N, 3, R, R], one per condition given.
+def draw_sheet(
+    root: Path, finished: Sequence[StageState], source: ImageSource, *, seed: int, device: torch.device
+) -> None:
+    """samples/fakes_stages.png of the best models of finished stages, and real images of the same rows.
 
-    Latents depend on the seed alone, so all stages of a run show the same ones.
+    Latents depend on the seed alone, so all stages of a run show the same ones; without truncation.
     """
-    generator, condition, _ = load_model(root / stage.folder / "best")
-    generator.to(device)
-    condition.to(device)
-    z = torch.randn(len(given), generator.z_dim, generator=training_rng(seed, "chain", 0)).to(device)
-    return generate(generator, condition, given, z, batch_size=4)
+    batches: list[Tensor] = []
+    shown: Shown | None = None
+    for stage in finished:
+        generator, condition, _ = load_model(root / stage.folder / "best")
+        generator.to(device)
+        condition.to(device)
+        shown = shown or choose_rows(source, condition, ROWS, REAL, seed)
+        z = torch.randn(len(shown.conditions), generator.z_dim, generator=training_rng(seed, "chain", 0))
+        batches.append(generate(generator, condition, shown.conditions, z.to(device), batch_size=4))
+    assert shown is not None, "there is a finished stage"
+    save_grid(side_by_side(batches), root / "samples" / SHEET, columns=len(finished))
+    save_rows(shown, root / "samples", columns=len(finished))
 
 
 def side_by_side(images: Sequence[Tensor]) -> Tensor:
@@ -53,45 +83,67 @@ def side_by_side(images: Sequence[Tensor]) -> Tensor:
 
 
 def write_stages_report(
-    root: Path, state: StagesState, given: Sequence[Any], *, seed: int, device: torch.device
+    root: Path,
+    state: StagesState,
+    source: ImageSource,
+    *,
+    finished_now: bool,
+    seed: int,
+    device: torch.device,
 ) -> Path:
-    """samples/chain.png and report.html of a run from its finished stages.
+    """report.html, timelapse.webp and samples/fakes_stages.png of a run, from what its stages have made.
 
-    given: one condition per row of images, as the condition encodes them.
+    source: the data, whose images are shown beside. finished_now: whether a stage has just finished; else the
+    sheet stays as it is, as a run that is stopped may have little time.
     """
     finished = state.finished()
-    sections = []
+    if finished_now:
+        draw_sheet(root, finished, source, seed=seed, device=device)
+    titled = [(stage, frame) for stage in state.stages for frame in read_frames(root / stage.folder)]
+    frames: list[Frame] = spread([frame for _, frame in titled], MOST_FRAMES)
+    if frames:
+        write_timelapse(frames, root / TIMELAPSE)
+    titles = {frame: f"{stage.title}: {frame.caption}" for stage, frame in titled}
+    sections = [("Samples over time", over_time(frames, root, captions=[titles[frame] for frame in frames]))]
     if finished:
-        batches = [stage_images(root, stage, given, seed=seed, device=device) for stage in finished]
-        sheet = root / "samples" / "chain.png"
-        save_grid(side_by_side(batches), sheet, columns=len(finished))
         sides = ", ".join(stage.title for stage in finished)
-        caption = f"the same latents and conditions at {sides}, psi 1, enlarged without smoothing"
-        sections.append(("Stages side by side", figure(sheet, caption)))
+        note = f"<p>Stages from left to right: {html.escape(sides)}; the same latents and conditions.</p>"
+        sections.append(("Stages side by side", note + beside_real(root)))
+    sections.append(("Stages", _stages(root, state)))
+    sections.append(("Figures", _figures(finished)))
+    sections += [_section(root / stage.folder, stage) for stage in state.stages]
+    sections.append(("In this folder", files_of(root) + environment(root)))
+    write_page(root / REPORT, page(f"Run {root.name}", sections))
+    return root / REPORT
+
+
+def _stages(root: Path, state: StagesState) -> str:
+    """How each went and ended, with a link to its own page."""
     rows = [
-        (
-            stage.title,
-            stage.layers,
-            stage.new_layers,
-            stage.kimg,
-            stage.ended_by or stage.state,
-            stage.minutes,
-        )
-        for stage in state.stages
+        (one.title, one.layers, one.new_layers, one.kimg, one.ended_by or one.state, one.minutes)
+        for one in state.stages
     ]
-    drawing = "\n".join(draw_stages(root, state))
-    sections.append(("Chain", f"<pre>{drawing}</pre>{table(rows, HEADER)}"))
+    pages = [f"{one.folder}/{REPORT}" for one in state.stages if (root / one.folder / REPORT).exists()]
+    links = ", ".join(link(target) for target in pages)
+    drawing = html.escape("\n".join(draw_stages(root, state)))
+    return f"{table(rows, HEADER)}<pre>{drawing}</pre>" + (f"<p>Of each stage: {links}.</p>" if links else "")
+
+
+def _figures(finished: Sequence[StageState]) -> str:
+    """Numbers of the best models, a column per stage; empty where there are none."""
     names = list(dict.fromkeys(name for stage in finished for name in stage.metrics))
-    if names:
-        figures = [(name, *(stage.metrics.get(name, "") for stage in finished)) for name in names]
-        protocol = f"<p>{PROTOCOL}</p>" if any(name.startswith("judge_") for name in names) else ""
-        header = ("best/ of", *(stage.title for stage in finished))
-        sections.append(("Figures", table(figures, header) + protocol))
-    for stage in state.stages:
-        if noticed := health(root / stage.folder):
-            sections.append((f"Health of {stage.title}", noticed))
-        stats = read_stats(root / stage.folder / "stats.jsonl")
-        if stats:
-            sections.append((f"Curves of {stage.title}", curves(stats)))
-    write_page(root / "report.html", page(f"Run {root.name}", sections))
-    return root / "report.html"
+    if not names:
+        return ""
+    rows = [(name, *(stage.metrics.get(name, "") for stage in finished)) for name in names]
+    protocol = f"<p>{PROTOCOL}</p>" if any(name.startswith("judge_") for name in names) else ""
+    return table(rows, ("best/ of", *(stage.title for stage in finished))) + protocol
+
+
+def _section(folder: Path, stage: StageState) -> tuple[str, str]:
+    """Facts, health and curves of one stage."""
+    stats = read_stats(folder / "stats.jsonl")
+    if not stats:
+        return f"Stage {stage.title}", ""
+    noticed = health(folder)
+    words = f"<h3>Health of {html.escape(stage.title)}</h3>{noticed}" if noticed else ""
+    return f"Stage {stage.title}", summary(folder, stats) + words + folded("Curves", curves(stats))

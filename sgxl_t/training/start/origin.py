@@ -163,6 +163,14 @@ def going_on(settings: NetworkSettings, folder: Path) -> NetworkSettings:
     return replace(settings, start=str(folder)) if settings.start and is_run(folder) else settings
 
 
+def from_model(settings: NetworkSettings) -> bool:
+    """Whether a run begins from a model, not from a run's checkpoint; what is no start is refused later."""
+    try:
+        return bool(settings.start) and find_origin(str(settings.start), settings.cond).model is not None
+    except ValueError:
+        return False
+
+
 def class_rows(settings: NetworkSettings) -> tuple[Tensor, tuple[str, ...]] | None:
     """Rows of the class table that a run's start has, and their names, which may be unknown; None without a
     start that has classes."""
