@@ -15,6 +15,7 @@ from torchvision.transforms.functional import to_pil_image
 
 from sgxl_t.conditioning.condition import Condition
 from sgxl_t.model_io.model_folder import DTYPES, ModelInfo, load_model, save_model
+from sgxl_t.model_io.named_model import named_folder
 from sgxl_t.model_io.run_model import model_in
 from sgxl_t.networks.generators.generator import Generator
 from sgxl_t.networks.text.clip import ClipModel
@@ -25,7 +26,7 @@ from sgxl_t.sampling.batches import BatchSize, in_batches
 from sgxl_t.sampling.best import best_images, open_scorer
 from sgxl_t.sampling.centroids import Centroids, load_centroids, save_centroids
 from sgxl_t.sampling.fast.optimize import FastSynthesis, Optimized, check_choice, prepare
-from sgxl_t.sampling.hub import hub_folder, upload
+from sgxl_t.sampling.hub import upload
 from sgxl_t.sampling.image import GeneratedImage, GeneratedImages
 from sgxl_t.sampling.latents import styles, token_context
 from sgxl_t.sampling.prompt_cache import PromptCache
@@ -95,11 +96,12 @@ class Pipeline:
         device: str | torch.device | None = None,
         precision: SamplingPrecision = "fp32",
     ) -> Pipeline:
-        """Loads a model folder, or a Hub repository by its id "owner/name" (downloaded once, then cached).
+        """Loads a model folder, a Hub repository by its id "owner/name" (downloaded once, then cached), or
+        demo_text of the package.
 
         A run folder gives its best/, or its last/ where there is no best/ yet; stderr says which.
         """
-        folder = model_in(model) if Path(model).exists() else hub_folder(str(model))
+        folder = model_in(named_folder(model))
         generator, condition, info = load_model(folder)
         return cls(generator, condition, info, device=device, precision=precision)
 

@@ -20,13 +20,13 @@ from sgxl_t.networks.generators.generator import Generator
 from sgxl_t.networks.generators.superres import StemView, load_stem
 from sgxl_t.networks.text.text_encoder import ImageGuide, TextEncoder
 from sgxl_t.ops.random import training_rng
-from sgxl_t.training.checkpoint.origin import model_of
 from sgxl_t.training.config.settings import NetworkSettings
 from sgxl_t.training.local_features.resolve import resolve_references
 from sgxl_t.training.loop.fixed_captions import cache_captions, note_cut_captions
 from sgxl_t.training.networks import build_networks
 from sgxl_t.training.parallel.main_process import end_together
 from sgxl_t.training.parallel.runtime import Runtime
+from sgxl_t.training.start.origin import class_rows
 
 log = logging.getLogger(__name__)
 
@@ -96,18 +96,17 @@ def _condition(
     settings: NetworkSettings, source: ImageSource, encoder: TextEncoder | None, stem: Generator | None
 ) -> Condition:
     """The run's condition. A file or a named network fills the class tables; with a stem, `auto:` takes the
-    stem's. The generator of a model folder brings its own."""
+    stem's. A generator that the run begins from brings its own."""
     named, table_file = settings.conditioning.class_features, settings.conditioning.class_table
     if settings.cond == "class" and table_file is not None:
         return build_condition("class", source, table_file=table_file)
     if settings.cond == "class" and stem is not None and named.startswith("auto:"):
         assert isinstance(stem.mapping.embed, nn.Embedding)
         return ClassCondition(source.class_names or (), stem.mapping.embed.weight)
-    if settings.cond == "class" and (model := model_of(settings.start)) is not None:
-        rows = load_model(model.folder)[0].mapping.embed
-        assert isinstance(rows, nn.Embedding)
+    if settings.cond == "class" and (found := class_rows(settings)) is not None:
+        rows, theirs = found
         names = source.class_names or ()
-        return ClassCondition(names, rows_by_name(rows.weight, model.class_names, names))
+        return ClassCondition(names, rows_by_name(rows, theirs or names, names))
     class_network = load_feature_network(named) if settings.cond == "class" else None
     return build_condition(
         settings.cond,

@@ -30,9 +30,7 @@ from sgxl_t.training.callbacks.sample_grid import SampleGrid
 from sgxl_t.training.callbacks.statistics import Statistics
 from sgxl_t.training.callbacks.tracked_metrics import TrackedMetrics
 from sgxl_t.training.callbacks.tracking import Tracker
-from sgxl_t.training.checkpoint.origin import model_of
 from sgxl_t.training.checkpoint.run_checkpoints import RunCheckpoints
-from sgxl_t.training.checkpoint.start import NewRun
 from sgxl_t.training.checks import open_checked
 from sgxl_t.training.config.config import TrainConfig
 from sgxl_t.training.config.parts import EmaConfig, LogConfig, OptimizerConfig, ScheduleConfig
@@ -42,6 +40,8 @@ from sgxl_t.training.loop.ema import Ema
 from sgxl_t.training.loop.trainer import Trainer
 from sgxl_t.training.parallel.runtime import Runtime
 from sgxl_t.training.parallel.trained_network import Network, TrainedNetwork
+from sgxl_t.training.start.begin import NewRun
+from sgxl_t.training.start.origin import going_on
 from sgxl_t.training.train_state import TrainState
 
 
@@ -52,7 +52,7 @@ def build_trainer(
 
     source: the data, where it has been opened and checked already.
     """
-    networks, written = config.network_settings(), config.to_dict()
+    networks, written = going_on(config.network_settings(), folder), config.to_dict()
     if source is None:
         source = open_checked(networks, config.data, config.log, written, folder, runtime)
     parts = build_parts(networks, config.data.source, source, folder, runtime, progress=config.log.progress)
@@ -96,14 +96,13 @@ def build_trainer(
 
 
 def _new_run(settings: NetworkSettings, folder: Path, source: ImageSource) -> NewRun:
-    model = model_of(settings.start)
     return NewRun(
         folder=folder,
         source=source,
         seed=settings.seed,
         features=settings.discriminator.features,
+        cond=settings.cond,
         start=settings.start,
-        model=None if model is None else model.folder,
         resumes_only=settings.frozen.stem and settings.stem is None,
     )
 

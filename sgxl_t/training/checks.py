@@ -19,7 +19,6 @@ from sgxl_t.networks.frozen import load_feature_network, load_text_encoder
 from sgxl_t.networks.generators.registry import build_generator
 from sgxl_t.networks.generators.superres import load_stem
 from sgxl_t.objectives.guidance import check_clip
-from sgxl_t.training.checkpoint.origin import check_resumed, check_start
 from sgxl_t.training.config.parts import DataConfig, LogConfig
 from sgxl_t.training.config.settings import NetworkSettings
 from sgxl_t.training.local_features.resolve import image_references, missing_kinds
@@ -29,6 +28,7 @@ from sgxl_t.training.memory.shapes import Shapes
 from sgxl_t.training.parallel.launch_check import check_launch
 from sgxl_t.training.parallel.main_process import end_together
 from sgxl_t.training.parallel.runtime import Runtime
+from sgxl_t.training.start.check import check_resumed, check_start
 
 
 def open_checked(

@@ -55,16 +55,18 @@ def _main(arguments: list[str]) -> int:
     for noisy in ("httpx", "timm", "accelerate"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
-        settings = [argument for argument in arguments if argument not in DRY_RUN]
+        given = [argument for argument in arguments if argument not in DRY_RUN]
         dry_run = bool(set(arguments) & set(DRY_RUN))
-        if wants_recipe(settings):
-            return _run_recipe(settings, dry_run=dry_run)
-        config = parse_config(settings)
+        if wants_recipe(given):
+            return _run_recipe(given, dry_run=dry_run)
+        config = parse_config(given)
         if dry_run:
             from sgxl_t.training.memory.dry_run import print_report
             from sgxl_t.training.progressive.planner import plan_run
+            from sgxl_t.training.start.origin import going_on
 
-            networks = _networks_planned(config.network_settings(), config.to_dict(), config.folder())
+            settings = going_on(config.network_settings(), config.folder())
+            networks = _networks_planned(settings, config.to_dict(), config.folder())
             print_report(plan_run(config.with_networks(networks)).wanted())
             return 0
         return run(config)
@@ -97,13 +99,14 @@ def run(config: TrainConfig, runtime: Runtime | None = None, recipe: str | None 
     from sgxl_t.training.parallel.runtime import Runtime
     from sgxl_t.training.pretrained.settle import settle
     from sgxl_t.training.progressive.planner import plan_run
+    from sgxl_t.training.start.origin import going_on
 
     runtime = runtime or Runtime(deterministic=config.deterministic)
     with _in_group(runtime):
         minutes = config.schedule.watchdog_minutes
         folder, watch = config.folder(), {"rank": runtime.rank, "world_size": runtime.world_size}
         with watched(folder, minutes, **watch), held(folder, runtime):
-            networks = settle(config.network_settings(), config.to_dict(), folder, runtime)
+            networks = settle(going_on(config.network_settings(), folder), config.to_dict(), folder, runtime)
             finished = _train(plan_run(config.with_networks(networks)), runtime, recipe)
             runtime.wait()  # a process that leaves early can take the others' connections with it
     return 0 if finished else INTERRUPTED
@@ -163,9 +166,10 @@ def _train(plan: RunPlan, runtime: Runtime, recipe: str | None) -> bool:
     from sgxl_t.training.build_trainer import build_trainer
     from sgxl_t.training.checks import open_checked
     from sgxl_t.training.loop.data import size_notes
+    from sgxl_t.training.start.origin import going_on
 
     config, folder = plan.stages[0].config, plan.folder
-    rounds, settings = config.rounds(runtime.world_size), config.network_settings()
+    rounds, settings = config.rounds(runtime.world_size), going_on(config.network_settings(), folder)
     source = open_checked(settings, config.data, config.log, plan.written, folder, runtime)
     for line in size_notes(source):
         log.info("%s: %s", config.data.source, line)

@@ -12,7 +12,7 @@ from test_main import call
 from tiny_clips import tiny_whole_clip
 from tiny_models import tiny_folder
 
-from sgxl_t.cli.sampling import sample_request
+from sgxl_t.model_io import named_model
 
 
 @pytest.fixture(autouse=True)
@@ -489,7 +489,7 @@ def test_damaged_model_is_one_sentence(capsys, models, tmp_path):
 
 
 def test_without_model_the_one_of_the_package_is_used_or_missed_in_one_sentence(capsys, models, monkeypatch):
-    monkeypatch.setattr(sample_request, "DEMO_MODEL", "no_such_model")
+    monkeypatch.setattr(named_model, "DEMO_MODEL", "no_such_model")
     code, _, err = call(capsys, "sample", "a red fox")
     assert code == 2
     assert "ships no demo model: name a model with --model" in err

@@ -7,16 +7,16 @@ from huggingface_hub import constants
 from tiny_models import tiny_clip, tiny_folder
 
 from sgxl_t.model_io.model_folder import load_model
+from sgxl_t.model_io.named_model import hub_folder
 from sgxl_t.networks.frozen import load_feature_network
 from sgxl_t.networks.weights import hub
-from sgxl_t.sampling.hub import hub_folder
 
 
 @pytest.fixture
 def reachable(monkeypatch, tmp_path):
     """A hub that answers, and an empty cache."""
     hub.announce.cache_clear()
-    for module in ("networks.weights.hub", "networks.text.transformers_text", "sampling.hub"):
+    for module in ("networks.weights.hub", "networks.text.transformers_text", "model_io.named_model"):
         monkeypatch.setattr(f"sgxl_t.{module}.hub_reachable", lambda: True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
     yield

@@ -51,10 +51,10 @@ from sgxl_t.networks.text.clip import TextTowerConfig, local_clip
 from sgxl_t.training.callbacks.callback import Callbacks
 from sgxl_t.training.checkpoint.checkpoint import load_newest
 from sgxl_t.training.checkpoint.run_checkpoints import RunCheckpoints
-from sgxl_t.training.checkpoint.start import NewRun
 from sgxl_t.training.config.config_file import parse_config
 from sgxl_t.training.networks import freeze_parts
 from sgxl_t.training.parallel.trained_network import TrainedNetwork
+from sgxl_t.training.start.begin import NewRun
 from sgxl_t.training.train_state import TrainState
 
 BACKBONES = {

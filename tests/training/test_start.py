@@ -5,17 +5,22 @@ import shutil
 
 import pytest
 import torch
+from tiny_models import tiny_folder, tiny_model
 from tiny_runs import tiny_run
 
 from sgxl_t.conditioning.class_table import rows_by_name
 from sgxl_t.model_io.model_folder import load_model
+from sgxl_t.networks.frozen import load_clip
+from sgxl_t.networks.layers import normalize_2nd_moment
 from sgxl_t.training.build_trainer import build_trainer
 from sgxl_t.training.checkpoint.checkpoint import load_newest
-from sgxl_t.training.checkpoint.start import grouped
 from sgxl_t.training.config.config_file import parse_config
 from sgxl_t.training.local_features import resolve
 from sgxl_t.training.parallel.runtime import Runtime
 from sgxl_t.training.progressive.planner import plan_run
+from sgxl_t.training.start import origin
+from sgxl_t.training.start.begin import grouped
+from sgxl_t.training.start.carry import carry, standing_in
 from sgxl_t.training.train import main
 
 QUIET = {"log__track_images": 0, "deterministic": "true"}
@@ -79,20 +84,86 @@ def test_a_run_from_a_model_folder_trains_and_resumes(classes, tmp_path, tiny_fe
     assert not same(straight["network_g"], load_newest(classes / "checkpoints")[1]["network_g"])
 
 
-@pytest.mark.parametrize("family", ["stylegan_t", "stylegan3"])
-def test_the_sizes_are_the_folders(family, classes, tmp_path, tiny_features, caplog):
-    caplog.set_level("INFO")
-    settings = {"start": classes / "best", "generator": family, "generator__z_dim": 12}
-    begun(tmp_path / "run", tiny_features, **settings)
-    config = configured(tmp_path / "run", tiny_features, **settings)
+def test_settings_follow_the_start_where_none_are_given(classes, tmp_path):
+    arguments = ["--cond", "class", "--start", str(classes / "best"), "--run-dir", str(tmp_path / "run")]
+    config = parse_config(arguments)
     assert config.generator == load_model(classes / "best")[2].generator
-    assert "the run trains the generator of start=" in caplog.text
+    assert config.ema.rampup is None
+    given = ["--generator.stylegan_t.channel_max", "4", "--ema.rampup", "0.5", "--optimizer.g_lr", "0.5"]
+    config = parse_config([*arguments, *given])
+    assert (config.generator.stylegan_t.channel_max, config.generator.z_dim) == (4, 16)
+    assert (config.ema.rampup, config.optimizer.g_lr) == (0.5, 0.5)
+
+
+def test_settings_of_a_file_follow_a_start_that_is_typed_and_win_where_they_name_it(classes, tmp_path):
+    file = tmp_path / "run.yaml"
+    settings = "cond: class\ngenerator: {family: stylegan_t, z_dim: 99}\noptimizer: {g_lr: 0.5}\n"
+    file.write_text(settings)
+    config = parse_config(["--config", str(file), "--start", str(classes)])
+    assert config.generator == load_model(classes / "best")[2].generator
+    assert config.optimizer.g_lr == 0.5, "a file's rates are no matter of the start"
+    file.write_text(f"start: {classes}\n{settings}")
+    assert parse_config(["--config", str(file)]).generator.z_dim == 99
+
+
+def test_without_cond_the_run_takes_that_of_the_start(classes, text):
+    for start, cond, data in ((classes, "class", "digits"), (text / "last", "text", "emoji-scenes:24x8")):
+        config = parse_config(["--start", str(start)])
+        assert (config.cond, config.data.source) == (cond, data)
+
+
+def test_the_packaged_model_starts_by_its_name():
+    names = ("demo_text", "demo/text")
+    first, second = (parse_config(["--start", name, "--cond", "none"]).generator for name in names)
+    assert first == second
+    assert (first.family, first.img_resolution, first.stylegan_t.channel_max) == ("stylegan_t", 32, 128)
+    assert parse_config(["--start", "demo_text"]).conditioning.own_text_encoder.endswith(
+        "demo_text/text_encoder"
+    )
+
+
+def test_a_hub_id_is_fetched(classes, monkeypatch):
+    asked = []
+    monkeypatch.setattr(origin, "hub_folder", lambda name: asked.append(name) or classes / "best")
+    assert parse_config(["--start", "owner/name"]).generator.z_dim == 16
+    assert set(asked) == {"owner/name"}
+
+
+def test_images_smaller_than_the_start_makes_lower_its_resolution(tmp_path):
+    data = write_classes(tmp_path / "data", ["a", "b"])  # of 16 px
+    arguments = ["--start", "demo_text", "--cond", "class", "--data", str(data)]
+    assert parse_config(arguments).generator.img_resolution == 16
+    assert parse_config([*arguments, "--resolution", "64"]).generator.img_resolution == 64
+
+
+KNOWN = ("a red fox in snow", "a dog on grass", "a small owl at night")
+"""Of words that the text encoder of the runs here knows."""
+
+
+def write_captions(folder, captions):
+    from PIL import Image
+
+    folder.mkdir(exist_ok=True)
+    for number in range(8 * len(captions)):
+        Image.new("RGB", (16, 16), (90, 10 * number, 60)).save(folder / f"{number}.png")
+        (folder / f"{number}.txt").write_text(captions[number % len(captions)])
+    return folder
+
+
+def test_a_text_encoder_stays_where_it_knows_the_words(text, tmp_path):
+    data = write_captions(tmp_path, [*KNOWN[:2], "a quokka with a didgeridoo"])
+    arguments = ["--start", str(text / "best"), "--data", str(data)]
+    stays = parse_config(arguments).conditioning.own_text_encoder
+    assert stays == f"local:{text / 'best' / 'text_encoder'}"
+    write_captions(tmp_path, [KNOWN[0], "an axolotl", "a quokka with a didgeridoo"])
+    assert parse_config(arguments).conditioning.own_text_encoder is None
 
 
 def test_captions_are_read_with_the_folders_encoder(text, tmp_path, tiny_features, monkeypatch):
     other = tmp_path / "features" / "clip"
     shutil.copytree(tiny_features / "clip", other)
     named = {"conditioning__text_encoder": f"local:{other}", "cond": "text", "start": text / "last"}
+    named["data__source"] = write_captions(tmp_path / "data", KNOWN)
     state = begun(tmp_path / "run", tiny_features, **named)
     _, condition, _ = load_model(text / "last")
     with torch.no_grad():
@@ -107,6 +178,122 @@ def test_a_side_that_is_larger_is_named(classes, tmp_path, tiny_features, caplog
     begun(tmp_path / "run", tiny_features, start=classes, generator__img_resolution=32)
     found = re.search(r"starts from .*kimg_0000000.016, \d+ tensors of g, .*; fresh: (.*)", caplog.text)
     assert re.search(r"\d+ tensors of g \(b32\.\*\)", found[1])
+
+
+# Other conditions -------------------------------------------------------------------------------------------
+
+SEEN = {
+    "class": lambda condition: condition.encode(torch.arange(len(condition.names))),
+    "text": lambda condition: condition.encode(["a fox", "a dog in snow"]),
+    "none": lambda condition: condition.encode([]),
+}
+PAIRS = [(one, two) for one in SEEN for two in SEEN if (one, two) != ("none", "none")]
+
+
+@pytest.mark.parametrize("name", ["sgt-tiny-16", "sgxl-tiny-16"])
+@pytest.mark.parametrize(("before", "now"), PAIRS)
+def test_latents_stand_in_for_the_condition_of_the_start(before, now, name):
+    """The first images are those of `before` for vectors made from z, whatever the new condition says."""
+    theirs, condition = tiny_model(before, name)
+    ours, other = tiny_model(now, name)
+    seen = SEEN[before](condition)
+    kept, given = theirs.state_dict(), carry(theirs, ours, seen)
+    missing, unknown = ours.load_state_dict(given, strict=False)
+    assert set(missing) <= {"mapping.embed.weight", "mapping.embed_proj.weight", "mapping.embed_proj.bias"}
+    assert unknown == []
+    convolutions = [key for key in kept if key.startswith("synthesis.") and kept[key].ndim == 4]
+    assert len(convolutions) > 4
+    assert all(torch.equal(kept[key], given[key]) for key in convolutions)
+    z = torch.randn(3, ours.z_dim, generator=torch.Generator().manual_seed(5))
+    x = normalize_2nd_moment(z)
+    with torch.no_grad():
+        part = theirs.mapping.condition_part(seen.c)
+        if part is not None:
+            first = theirs.mapping.mlp if name == "sgt-tiny-16" else lambda x: x
+            draws = torch.randn(4096, ours.z_dim, generator=torch.Generator().manual_seed(0))
+            matrix, offset = standing_in(first(normalize_2nd_moment(draws)), part)
+            theirs.mapping.condition_part = lambda c: first(x) @ matrix.T + offset
+        expected = theirs(z, None, noise_mode="const")
+        wanted = SEEN[now](other).c
+        for row in range(1 if wanted is None else 2):
+            images = ours(z, None if wanted is None else wanted[[row] * 3], noise_mode="const")
+            torch.testing.assert_close(images, expected, atol=5e-4, rtol=0)
+
+
+@pytest.mark.parametrize("width", [3, 6, 9])
+def test_latents_are_brought_to_mean_and_covariance_of_vectors(width):
+    rng = torch.Generator().manual_seed(0)
+    latents = torch.randn(4000, 6, generator=rng) @ torch.randn(6, 6, generator=rng) + 1
+    vectors = torch.randn(200, min(width, 6), generator=rng) @ torch.randn(
+        min(width, 6), width, generator=rng
+    )
+    matrix, offset = standing_in(latents, vectors)
+    made = latents @ matrix.T + offset
+    torch.testing.assert_close(made.mean(dim=0), vectors.mean(dim=0), atol=1e-3, rtol=0)
+    torch.testing.assert_close(made.T.cov(correction=0), vectors.T.cov(correction=0), atol=2e-2, rtol=1e-2)
+
+
+def test_text_becomes_no_condition_before_the_first_update(text, tmp_path, tiny_features, caplog):
+    caplog.set_level("INFO")
+    for start in (text / "best", text):  # of another condition, a run gives its model
+        state = begun(tmp_path / start.name, tiny_features, cond="none", start=start, data__source="digits")
+        stored = load_model(text / "best")[0].state_dict()
+        for network in (state.g.raw, state.ema.network):
+            taken = network.state_dict()
+            assert torch.equal(taken["synthesis.b8.convs1.0.weight"], stored["synthesis.b8.convs1.0.weight"])
+            assert torch.equal(taken["mapping.mlp.fc0.weight"], stored["mapping.mlp.fc0.weight"])
+            assert taken["synthesis.b8.torgb.affine.proj.weight"].shape[1] == 16
+        assert state.g.optimizer_state() == {}
+    assert "what reads the condition (text there, none here)" in caplog.text
+    assert f"start={text} is a run of cond=text: its model {text / 'best'} is taken" in caplog.text
+
+
+def test_a_condition_is_learnt_from_the_first_update_on(text, tmp_path, tiny_features):
+    main(tiny_run(tmp_path / "run", tiny_features, start=text / "best", **QUIET))
+    table = load_model(tmp_path / "run" / "last")[0]
+    assert table.condition.kind == "class"
+    weight = table.get_submodule("synthesis.b8.torgb.affine.proj").weight
+    assert bool(weight[:, 16:].any())
+
+
+def test_captions_of_another_encoder_are_a_new_condition(text, tmp_path, tiny_features, caplog):
+    caplog.set_level("INFO")
+    other = load_clip(f"local:{tiny_features / 'clip'}")
+    with torch.no_grad():
+        other.text_parameters()[0].add_(1)
+    other.save(tmp_path / "clip")
+    settings = {"cond": "text", "start": text / "last", "conditioning__own_text_encoder": "null"}
+    state = begun(
+        tmp_path / "a", tiny_features, **settings, conditioning__text_encoder=f"local:{tmp_path / 'clip'}"
+    )
+    assert not state.g.raw.get_submodule("synthesis.b8.torgb.affine.proj").weight[:, 16:].any()
+    assert "captions are read with another text encoder" in caplog.text
+    state = begun(tmp_path / "b", tiny_features, **settings)  # the one that it was trained with
+    assert same(state.g.raw.state_dict(), load_model(text / "last")[0].state_dict())
+    assert "captions are read with its text encoder" in caplog.text
+
+
+def test_the_average_begins_at_the_start_and_moves_slowly(classes, tmp_path, tiny_features):
+    main(tiny_run(tmp_path / "run", tiny_features, start=classes / "best", **QUIET))
+    stored = load_model(classes / "best")[0].state_dict()["synthesis.b16.torgb.weight"]
+    parts = load_newest(tmp_path / "run" / "checkpoints")[1]
+    moved = {
+        name: (parts[name]["synthesis.b16.torgb.weight"] - stored).norm() for name in ("ema", "network_g")
+    }
+    assert 0 < moved["ema"] < 0.02 * moved["network_g"]
+
+
+def test_a_run_goes_on_without_its_start(classes, text, tmp_path, tiny_features):
+    data = write_captions(tmp_path / "data", KNOWN)
+    cases = [(classes, "class", "digits"), (text, "text", data), (text, "none", data)]
+    for start, cond, source in cases:
+        copy, run = tmp_path / "start", tmp_path / f"run-{cond}"
+        shutil.copytree(start / "best", copy)
+        arguments = {"start": copy, "cond": cond, "data__source": source, **QUIET}
+        main(tiny_run(run, tiny_features, **arguments))
+        shutil.rmtree(copy)
+        main(tiny_run(run, tiny_features, schedule__kimg=0.032, **arguments))
+        assert (run / "checkpoints" / "kimg_0000000.032").is_dir()
 
 
 def test_nothing_stays_fresh_where_all_fits(classes, tmp_path, tiny_features, caplog):
@@ -151,16 +338,17 @@ def write_classes(folder, names):
     return folder
 
 
-def test_classes_find_their_rows_by_name(classes, tmp_path, tiny_features, caplog):
+@pytest.mark.parametrize("begin_at", ["best", "."])
+def test_classes_find_their_rows_by_name(begin_at, classes, tmp_path, tiny_features, caplog):
     caplog.set_level("INFO")
     stored = load_model(classes / "best")[0].mapping.embed.weight
     data = write_classes(tmp_path / "data", ["3", "new", "7"])
-    state = begun(tmp_path / "run", tiny_features, start=classes / "best", data__source=data)
-    expected = torch.stack([stored[3], stored[7], stored.mean(dim=0)])
+    state = begun(tmp_path / "run", tiny_features, start=classes / begin_at, data__source=data)
     assert state.condition.names == ("3", "7", "new")
-    assert torch.equal(state.g.raw.mapping.embed.weight, expected)
-    assert torch.equal(state.ema.network.mapping.embed.weight, expected)
-    assert "optimiser states, 1 of 3 classes" in caplog.text
+    raw = state.g.raw if begin_at == "best" else state.ema.network
+    assert torch.equal(raw.mapping.embed.weight, torch.stack([stored[3], stored[7], stored.mean(dim=0)]))
+    assert torch.equal(state.ema.network.mapping.embed.weight, raw.mapping.embed.weight)
+    assert "1 of 3 classes (new)" in caplog.text
 
 
 def test_rows_by_name_and_groups_of_names():
@@ -203,6 +391,7 @@ def refusal(tmp_path, tiny_features, capsys, monkeypatch):
 def test_a_start_that_is_none_is_refused_first(refusal, tmp_path, classes, text):
     (tmp_path / "a.pkl").touch()
     (tmp_path / "empty").mkdir()
+    xl = tiny_folder(tmp_path / "xl", "class", "sgxl-tiny-16")
     shutil.copytree(classes / "best", tmp_path / "half" / "best")
     newest = classes / "checkpoints" / "kimg_0000000.016"
     small = {"generator__img_resolution": 32, "generator": "stylegan3"}
@@ -213,12 +402,20 @@ def test_a_start_that_is_none_is_refused_first(refusal, tmp_path, classes, text)
             "is a file: name a run folder or a model folder, which `sgxl-t import",
         ),
         ({"start": tmp_path / "empty"}, "holds neither checkpoints nor a model"),
-        ({"start": tmp_path / "half"}, f"name {tmp_path / 'half' / 'best'} to take its generator alone"),
+        ({"start": "no-owner/no-model"}, "could not be fetched from the Hub"),
+        (
+            {"start": tmp_path / "half", "generator__z_dim": 12},
+            "takes latents of 16 numbers and generator.z_dim",
+        ),
+        ({"start": classes, "generator__z_dim": 12}, "set it to 16"),
+        ({"start": classes, "generator__stylegan_t__channel_base": 32}, "shares no weights"),
         ({"start": newest}, f"name the run, {classes}"),
-        ({"start": text / "best"}, "makes images from text and cond is class: set --cond text"),
-        ({"start": text}, "makes images from text and cond is class"),
-        ({"start": classes, "generator": "stylegan3"}, "set --generator.family stylegan_t"),
-        ({"start": classes / "best", **small}, "set --generator.img_resolution 16"),
+        ({"start": classes, "generator": "stylegan3"}, "generator.family is stylegan3: leave"),
+        ({"start": text / "best", **small}, "has a stylegan_t generator"),
+        (
+            {"start": xl, "generator": "stylegan3", "generator__img_resolution": 32, "generator__z_dim": 64},
+            "grow it by a head",
+        ),
     ]
     for settings, words in cases:
         assert words in refusal(**settings), settings
@@ -228,7 +425,9 @@ def test_a_damaged_start_is_refused_first(refusal, tmp_path, classes):
     shutil.copytree(classes, tmp_path / "cut")
     for checkpoint in (tmp_path / "cut" / "checkpoints").iterdir():
         (checkpoint / "network_g.safetensors").write_bytes(b"")
-    assert "holds no whole checkpoint: name" in refusal(start=tmp_path / "cut")
+    for model in ("best", "last"):
+        shutil.rmtree(tmp_path / "cut" / model)
+    assert "holds neither checkpoints nor a model" in refusal(start=tmp_path / "cut")
     shutil.copytree(classes / "best", tmp_path / "best")
     (tmp_path / "best" / "config.json").write_text("{")
     assert "config.json is not valid JSON" in refusal(start=tmp_path / "best")

@@ -41,9 +41,9 @@ from sgxl_t.metrics.results import ResultEntry, check_comparable, make_entry, re
 from sgxl_t.metrics.runner import MetricResult, RealByResolution, check_request, evaluate
 from sgxl_t.metrics.stored_images import StoredImages
 from sgxl_t.model_io.model_folder import load_model
+from sgxl_t.model_io.named_model import named_folder
 from sgxl_t.model_io.run_model import model_in
 from sgxl_t.networks.generators.generator import Generator
-from sgxl_t.sampling.hub import hub_folder
 from sgxl_t.sampling.output.image_files import check_writable
 from sgxl_t.sampling.pipeline import choose_device
 from sgxl_t.sampling.sample_spec import check_seeds, parse_psis
@@ -294,7 +294,7 @@ def _is_images(name: str) -> bool:
 def _open_target(name: str) -> Target:
     if _is_images(name):
         return StoredImages(name)
-    folder = Path(name) if Path(name).exists() else hub_folder(name)
+    folder = named_folder(name)
     generator, condition, _ = load_model(folder)
     return LoadedModel(generator, condition, {"model": visible(name), "model_hash": model_hash(folder)})
 

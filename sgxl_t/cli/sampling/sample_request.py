@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial, wraps
-from importlib import resources
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,8 +15,6 @@ if TYPE_CHECKING:
     from sgxl_t.sampling.pipeline import Pipeline
     from sgxl_t.sampling.prompt_file import PromptLine
     from sgxl_t.sampling.sample_spec import ConditionEntry, SampleSpec
-
-DEMO_MODEL = "demo_text"
 
 Decorator = Callable[[Any], Any]
 
@@ -53,7 +49,7 @@ subject_options = _grouped(
     click.option(
         "--model",
         metavar="PATH",
-        help="Model folder, run folder or Hub id; without it, the demo model of the package.",
+        help="Model folder, run folder or Hub id; without it, the demo model of the package (demo_text).",
     ),
     click.option(
         "--seeds", default="0", show_default=True, metavar="LIST", help="Seeds, such as 3, 0-7 or 0,4,8-11."
@@ -176,8 +172,10 @@ def runtime_options(command: Callable[..., None]) -> Any:
 
 def demo_model() -> str:
     """The model that ships in the package."""
-    folder = Path(str(resources.files("sgxl_t") / "assets" / DEMO_MODEL))
-    if not folder.is_dir():
+    from sgxl_t.model_io.named_model import DEMO_MODEL, packaged_model
+
+    folder = packaged_model(DEMO_MODEL)
+    if folder is None:
         raise ValueError("this installation ships no demo model: name a model with --model, such as RUN/best")
     return str(folder)
 

@@ -73,7 +73,7 @@ class MappingT(nn.Module):
         if update_averages:
             with torch.no_grad():
                 self.x_avg.lerp_(x.mean(dim=0).to(self.x_avg.dtype), 1 - AVERAGE_BETA)
-        vectors = self._condition_part(c)
+        vectors = self.condition_part(c)
         if truncation_psi == 1:
             return self._repeat(self._join(x, vectors), self.num_ws)
         truncated = self._join(self.x_avg.to(x.dtype).lerp(x, truncation_psi), vectors)
@@ -85,12 +85,12 @@ class MappingT(nn.Module):
 
     def center(self, c: Tensor | None = None) -> Tensor:
         """The w that truncation pulls to: [N, w_dim] for conditions c of N samples, [w_dim] without any."""
-        vectors = self._condition_part(c)
+        vectors = self.condition_part(c)
         if vectors is None:
             return self.x_avg
         return self._join(self.x_avg.expand(len(vectors), -1), vectors)
 
-    def _condition_part(self, c: Tensor | None) -> Tensor | None:
+    def condition_part(self, c: Tensor | None) -> Tensor | None:
         vectors = condition_vectors(self.condition, self.embed, c)
         return vectors if vectors is None or self.text_scale == 1 else vectors * self.text_scale
 

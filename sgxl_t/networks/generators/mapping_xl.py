@@ -70,7 +70,7 @@ class MappingXL(nn.Module):
         """
         if z.ndim != 2 or z.shape[1] != self.z_dim:
             raise ValueError(f"latents of shape {tuple(z.shape)} were given: pass z [N, {self.z_dim}]")
-        w = self._map(z, self._condition_part(c))
+        w = self._map(z, self.condition_part(c))
         if update_averages:
             self._update_averages(w.detach(), c)
         ws = w.unsqueeze(1).expand(-1, self.num_ws, -1)
@@ -96,14 +96,14 @@ class MappingXL(nn.Module):
 
     @torch.no_grad()
     def _text_center(self, c: Tensor | None) -> Tensor:
-        vectors = self._condition_part(c)
+        vectors = self.condition_part(c)
         assert vectors is not None
         rng = torch.Generator("cpu").manual_seed(0)
         z = torch.randn(CENTER_DRAWS, self.z_dim, generator=rng, device="cpu").to(vectors.device)
         # One prompt at a time: all at once would make a batch of 256 N.
         return torch.stack([self._map(z, row.expand(CENTER_DRAWS, -1)).mean(dim=0) for row in vectors])
 
-    def _condition_part(self, c: Tensor | None) -> Tensor | None:
+    def condition_part(self, c: Tensor | None) -> Tensor | None:
         """Normalised projection [N, embed_proj_dim] of the condition; None when unconditional."""
         vectors = condition_vectors(self.condition, self.embed, c)
         if vectors is None:

@@ -67,9 +67,9 @@ class TrainConfig:
     stem: str | None = None
     """Model folder whose layers a generator with heads keeps, frozen; none trains all layers."""
     start: str | None = None
-    """Run folder whose newest checkpoint gives weights and optimiser states, as far as they fit, or model
-    folder, such as RUN/best, whose generator is trained on; counters start at zero. None starts from random
-    weights."""
+    """Run folder whose newest checkpoint gives weights and optimiser states, as far as they fit, or a model
+    whose generator is trained on: a folder, such as RUN/best, demo_text of the package, or a Hub id. Its
+    generator's settings hold where none are given. Counters start at zero. None: from random weights."""
     freeze_generator: bool = False
     """Keep the generator as it is, so that only its text encoder learns (StyleGAN-T, section 3.3)."""
     freeze_below: int | None = None
@@ -205,12 +205,6 @@ class TrainConfig:
                 f"{self.round_images(num_processes)}: use a multiple of {chunk}"
             )
         return self.batch.images // chunk
-
-    def with_model(self, generator: GeneratorConfig, conditioning: ConditioningConfig) -> TrainConfig:
-        """The same with these two in place, checked."""
-        changed = replace(self, generator=generator, conditioning=conditioning)
-        changed.check()
-        return changed
 
     def with_networks(self, named: AutoNetworks) -> TrainConfig:
         """The same with what `auto:` stands for in its place, as far as that is a published network."""

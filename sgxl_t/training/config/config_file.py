@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import resources
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,8 @@ def parse_config(arguments: list[str] | None = None, *, base: str | None = None)
     try:
         first = _preset_arguments(arguments) if base is None else ["--config", base]
         values = parser.instantiate(parser.parse_args(first + arguments))
+        if values.start and base is None:
+            values = parser.instantiate(parser.parse_args(_with_start(parser, arguments, values)))
     except (ArgumentError, TypeError) as error:
         raise ValueError(_one_sentence(str(error))) from None
     config = _checked(values)
@@ -91,6 +94,52 @@ def parse_config(arguments: list[str] | None = None, *, base: str | None = None)
     in_stages = "pipe:" in repr(config.stages)
     allowed = allowed or (_are_typed_commands(sources, arguments) and not in_stages)
     return replace(config, data=replace(config.data, allow_pipe=allowed))
+
+
+def _with_start(parser: Any, arguments: list[str], values: Any) -> list[str]:
+    """The arguments with the settings that follow from the start, or from the run where it is resumed.
+
+    These come after the preset, and after the files where the start is typed; what is typed wins, and so
+    does a file that names the start itself.
+    """
+    from sgxl_t.training.start.follow import Beginning, followed, resumed
+    from sgxl_t.training.start.origin import find_origin
+
+    files, typed = _split_files(arguments)
+    named = {flag[2:].partition("=")[0] for flag in typed if flag.startswith("--")}
+    config, start = _unchecked(values), str(values.start)
+    settings = resumed(config.folder(), tuned=not files)
+    if settings is None and not files and "cond" not in named and (cond := find_origin(start).cond):
+        typed = [*typed, f"--cond={cond}"]
+        config = _unchecked(parser.instantiate(parser.parse_args([*_preset_arguments(typed), *typed])))
+        settings = resumed(config.folder(), tuned=True)
+    if settings is None:
+        settings = followed(Beginning(start, config.cond, config.data.source, named, tuned=not files))
+    following = [
+        f"--{key}={json.dumps(value) if not isinstance(value, str) else value}"
+        for key, value in settings.items()
+        if key not in named
+    ]
+    if "start" not in named:
+        return [*following, *arguments]
+    return [
+        *(files or _preset_arguments([f"--cond={settings.get('cond', config.cond)}"])),
+        *following,
+        *typed,
+    ]
+
+
+def _split_files(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The arguments `--config FILE`, and all others."""
+    files: list[str] = []
+    typed: list[str] = []
+    rest = iter(arguments)
+    for argument in rest:
+        if argument == "--config":
+            files += [argument, *islice(rest, 1)]
+        else:
+            (files if argument.startswith("--config=") else typed).append(argument)
+    return files, typed
 
 
 def _are_typed_commands(sources: Mapping[str, str], arguments: list[str]) -> bool:
@@ -117,8 +166,12 @@ def config_from_dict(values: dict[str, Any]) -> TrainConfig:
     return _checked(parsed)
 
 
+def _unchecked(values: Any) -> TrainConfig:
+    return TrainConfig(**{name: getattr(values, name) for name in TrainConfig.__dataclass_fields__})
+
+
 def _checked(values: Any) -> TrainConfig:
-    config = TrainConfig(**{name: getattr(values, name) for name in TrainConfig.__dataclass_fields__})
+    config = _unchecked(values)
     config.check()
     return config
 

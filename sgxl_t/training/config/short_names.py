@@ -30,7 +30,7 @@ accelerate launch scripts/train.py. The same command again resumes. Ctrl-C saves
   --minutes N             time that a chosen run has in all, 60 if not given; others save and stop
                           after so long, also --max-minutes (--schedule.max_minutes)
   --out DIR               folder of the run (--run_dir)
-  --start RUN             begin from another run or model folder
+  --start X               begin from a run, a model folder, demo_text or a Hub id
   --features F            local, pretrained or auto: networks that the run trains itself, or
                           published ones; auto takes published ones where they can be had
   --dry-run               say what memory the run would need, and train nothing

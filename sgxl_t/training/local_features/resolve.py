@@ -11,13 +11,13 @@ from pathlib import Path
 from sgxl_t.datasets.base import ImageSource
 from sgxl_t.files.whole import whole_folder
 from sgxl_t.networks.backbones.references import local_references, trained_kinds
-from sgxl_t.training.checkpoint.origin import features_of, model_of
 from sgxl_t.training.config.settings import NetworkSettings
 from sgxl_t.training.local_features.train import train_features
 from sgxl_t.training.parallel import watchdog
 from sgxl_t.training.parallel.machines import share_files
 from sgxl_t.training.parallel.main_process import on_main_process
 from sgxl_t.training.parallel.runtime import Runtime
+from sgxl_t.training.start.origin import class_rows, features_of
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +31,8 @@ def image_references(settings: NetworkSettings) -> list[str]:
 
 
 def table_from_elsewhere(settings: NetworkSettings) -> bool:
-    """Whether class vectors come from a stem, a file or the model that the run begins from."""
-    return bool(settings.stem or settings.conditioning.class_table or model_of(settings.start))
+    """Whether class vectors come from a stem, a file or what the run begins from."""
+    return bool(settings.stem or settings.conditioning.class_table) or class_rows(settings) is not None
 
 
 def missing_kinds(settings: NetworkSettings, root: Path) -> list[str]:

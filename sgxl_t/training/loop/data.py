@@ -60,17 +60,27 @@ def open_data(config: DataConfig, generator: GeneratorConfig) -> ImageSource:
     return source
 
 
+def usual_resolution(source: ImageSource) -> int | None:
+    """The largest resolution that the median image fills; None where the sizes of the files are not known."""
+    sizes = _sizes(source)
+    return _power_of_two_in(*sizes[len(sizes) // 2]) if sizes else None
+
+
+def _sizes(source: ImageSource) -> list[tuple[int, int]]:
+    """Width and height of images, by their shorter side; empty where they are not known, as in shards."""
+    sizes = list(source.sizes.elements())
+    if not sizes and isinstance(source, ListedSource):
+        sizes = source.image_sizes(SIZES_LOOKED_AT)
+    return sorted(sizes, key=min)
+
+
 def size_notes(source: ImageSource) -> list[str]:
     """A line where images are much larger than a run makes them, and one where it enlarges some of them.
 
     Nothing where the sizes of the files are not known, as in shards.
     """
-    sizes = list(source.sizes.elements())
-    if not sizes and isinstance(source, ListedSource):
-        sizes = source.image_sizes(SIZES_LOOKED_AT)
-    if not sizes:
+    if not (sizes := _sizes(source)):
         return []
-    sizes.sort(key=min)
     made, lines = source.resolution, []
     width, height = sizes[len(sizes) // 2]
     if (fitting := _power_of_two_in(width, height)) > made:

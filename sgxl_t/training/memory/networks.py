@@ -27,6 +27,7 @@ from sgxl_t.training.local_features.networks import new_clip, new_network
 from sgxl_t.training.loop.data import open_data
 from sgxl_t.training.memory.shapes import Shapes
 from sgxl_t.training.networks import Networks, build_networks
+from sgxl_t.training.start.origin import class_rows
 
 CLASSES = 1000
 """Classes of data that is not here."""
@@ -128,11 +129,13 @@ class _Sketcher:
         if encoder is not None:
             tokens = encoder.token_dim if settings.generator.stylegan_t.attention_resolutions else 0
             return ConditionSpec(kind="text", dim=encoder.dim, token_dim=tokens), None
-        file = settings.conditioning.class_table
+        file, started = settings.conditioning.class_table, class_rows(settings)
         if file is not None:
             width = load_class_table(file, self.names).shape[1]
         elif grows and settings.stem and Path(settings.stem, "config.json").is_file():
             width = read_info(settings.stem).condition.dim
+        elif started is not None:
+            width = started[0].shape[1]
         else:
             width = self.feature_network(settings.conditioning.class_features).embed_dim
         table = torch.empty(len(self.names), width)

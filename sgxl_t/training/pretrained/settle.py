@@ -14,7 +14,6 @@ import yaml
 
 from sgxl_t.datasets.open import is_embedded
 from sgxl_t.training.checkpoint.checkpoint import STATE
-from sgxl_t.training.checkpoint.origin import is_run, model_of
 from sgxl_t.training.checkpoint.run_folder import CONFIG
 from sgxl_t.training.config.auto_networks import AutoNetworks, Place, Use, places
 from sgxl_t.training.config.settings import NetworkSettings
@@ -24,6 +23,7 @@ from sgxl_t.training.parallel.main_process import end_together
 from sgxl_t.training.parallel.runtime import Runtime
 from sgxl_t.training.pretrained.choose import Question, choose
 from sgxl_t.training.pretrained.published import PUBLISHED, Processor
+from sgxl_t.training.start.origin import from_model, is_run
 
 log = logging.getLogger("sgxl_t")
 
@@ -77,7 +77,7 @@ def decide(
             return before, _as("as the run began", before)
     if mode == "local":
         return AutoNetworks(features="local"), None
-    if mode == "auto" and settings.start and model_of(settings.start) is None:
+    if mode == "auto" and settings.start and not from_model(settings):
         theirs = _remembered(uses, written, Path(settings.start))
         if theirs is not None:
             return theirs, _as(f"as start={settings.start} has them", theirs)
@@ -108,7 +108,7 @@ def _left_local(settings: NetworkSettings, uses: list[Use], data: str) -> dict[U
     if is_embedded(data):
         why = f"the settings for {data} are made for them (--features pretrained takes published ones)"
         return dict.fromkeys(uses, why)
-    if settings.cond == "text" and model_of(settings.start) is not None:
+    if settings.cond == "text" and from_model(settings):
         why = f"start={settings.start} is a model, whose captions are numbers of a width of their own"
         return {use: why for use in uses if use.role == "text"}
     return {}

@@ -14,7 +14,6 @@ from sgxl_t.networks.configs import ConditionName, GeneratorConfig, SuperresStag
 from sgxl_t.networks.generators.generator import check_generator
 from sgxl_t.networks.generators.schedule_xl import all_layers
 from sgxl_t.networks.generators.synthesis_t import block_resolutions
-from sgxl_t.training.checkpoint.origin import adopt_model, check_start, is_model
 from sgxl_t.training.checks import check_source
 from sgxl_t.training.config.config import TrainConfig
 from sgxl_t.training.config.config_file import config_from_dict
@@ -26,6 +25,8 @@ from sgxl_t.training.config.stage_config import (
     stage_label,
 )
 from sgxl_t.training.loop.data import open_data
+from sgxl_t.training.start.check import check_start
+from sgxl_t.training.start.origin import is_model
 
 NONE = object()
 """Stands for a setting of none where None leaves it alone."""
@@ -85,12 +86,7 @@ class RunPlan:
 
 
 def plan_run(config: TrainConfig) -> RunPlan:
-    """The stages of a run; ValueError names the stage whose settings cannot work.
-
-    A run that starts from a model folder trains the generator of that folder.
-    """
-    model = adopt_model(config.start, config.cond, config.generator, config.conditioning)
-    config = config.with_model(*model)
+    """The stages of a run; ValueError names the stage whose settings cannot work."""
     planner = _Planner(config)
     for stage in config.stages:
         try:

@@ -8,25 +8,33 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from sgxl_t.conditioning import ClassCondition, Condition, TextCondition
 from sgxl_t.conditioning.class_table import rows_by_name
 from sgxl_t.datasets.base import ImageSource
+from sgxl_t.datasets.embedded.emoji_scenes import EmojiScenes
+from sgxl_t.files.terminal import visible
 from sgxl_t.model_io.model_folder import load_model
 from sgxl_t.networks.condition_input import ClassTable
+from sgxl_t.networks.conditioning import Conditioning
 from sgxl_t.ops.images import from_uint8
 from sgxl_t.training.checkpoint.checkpoint import load_newest
-from sgxl_t.training.checkpoint.origin import class_names_of, same_features
 from sgxl_t.training.loop.data import real_images
 from sgxl_t.training.parallel.machines import check_same_checkpoint
 from sgxl_t.training.parallel.runtime import Runtime
+from sgxl_t.training.start.carry import carry
+from sgxl_t.training.start.origin import Origin, find_origin, same_features
 from sgxl_t.training.train_state import TrainState
 
 log = logging.getLogger("sgxl_t")
 
 CALIBRATION_IMAGES = 64
 GROUPS = 4
-"""Parts of a network that are named one by one."""
+"""Parts of a network, or classes, that are named one by one."""
+EVERYDAY = "24x8"
+"""Subset of emoji-scenes whose captions stand for those of a model's training."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,24 +42,25 @@ class NewRun:
     """How a run begins that has no checkpoint.
 
     folder: of the run. source, seed: of the images that calibrate feature scales. features: references of the
-    discriminator's feature networks. start: as the user gave it, None to begin from random weights; model:
-    the model folder that it names, None for a run. resumes_only: the run makes sense with a checkpoint alone.
+    discriminator's feature networks. start: as the user gave it, None to begin from random weights. cond: of
+    the run. resumes_only: the run makes sense with a checkpoint alone.
     """
 
     folder: Path
     source: ImageSource
     seed: int
     features: tuple[str, ...]
+    cond: str
     start: str | None = None
-    model: Path | None = None
     resumes_only: bool = False
 
     def begin(self, state: TrainState, runtime: Runtime) -> None:
         """Takes what `start` has and the new networks take, and logs what stays fresh; counters stay at zero.
 
-        A run gives all weights, averages and optimiser states of its newest checkpoint. A model folder gives
-        the generator, to the weights and to their average alike; discriminator and optimisers are new. What
-        has no counterpart keeps its first values: blocks of a higher resolution, tables of other classes.
+        A run gives all weights, averages and optimiser states of its newest checkpoint. A model gives the
+        generator, to the weights and to their average alike; discriminator and optimisers are new. What has
+        no counterpart keeps its first values: blocks of a higher resolution, tables of other classes. The
+        weights of a generator of another condition are carried over, see `carry`.
         """
         if self.start is None:
             if self.resumes_only:
@@ -63,11 +72,13 @@ class NewRun:
             log.info("a new run starts in %s", self.folder)
             return
         check_same_checkpoint(runtime, Path(self.start), f"start={self.start}")
-        if self.model is None:
-            taken = _from_run(self, state, Path(self.start))
-        else:
-            taken = _from_model(self, state, self.model)
+        origin = find_origin(self.start, self.cond)
+        if origin.note:
+            log.info("%s", origin.note)
+        taken = (_from_run if origin.model is None else _from_model)(self, state, origin)
         log.info("starts from %s, %s; fresh: %s", taken.folder, ", ".join(taken.words), taken.fresh())
+        if taken.unused:
+            log.info("of %s is left behind: %s", taken.folder, _counted(taken.unused))
 
     def calibrate(self, state: TrainState) -> None:
         """Sets the scales of the feature networks by the first real images."""
@@ -78,21 +89,22 @@ class NewRun:
 @dataclass
 class Inherited:
     """What a start gave. missing: names of tensors, by network, that it had nothing for. others: what else is
-    new, in words."""
+    new, in words. unused: names of the generator's tensors that do not fit."""
 
     folder: Path
     words: list[str]
     missing: dict[str, list[str]]
     others: list[str]
+    unused: list[str]
 
     def fresh(self) -> str:
         """In words, such as: discriminator, 12 tensors of g (b64.*)."""
-        parts = [
-            f"{len(names)} tensors of {network} ({grouped(names)})"
-            for network, names in self.missing.items()
-            if names
-        ]
+        parts = [_counted(names, network) for network, names in self.missing.items() if names]
         return ", ".join([*self.others, *parts]) or "nothing"
+
+
+def _counted(names: Sequence[str], network: str = "g") -> str:
+    return f"{len(names)} tensors of {network} ({grouped(names)})"
 
 
 def grouped(names: Sequence[str]) -> str:
@@ -103,32 +115,82 @@ def grouped(names: Sequence[str]) -> str:
     return ", ".join(different[:GROUPS]) + (f" and {more} more" if more > 0 else "")
 
 
-def _from_model(new: NewRun, state: TrainState, folder: Path) -> Inherited:
-    generator, _, info = load_model(folder)
-    tensors, names = generator.state_dict(), state.condition.names
-    others = ["discriminator", "optimiser states"]
-    if names != info.class_names:
-        for name in class_tensors(generator):
-            tensors[name] = rows_by_name(tensors[name], info.class_names, names)
-        others.append(f"{len(set(names) - set(info.class_names))} of {len(names)} classes")
-    _copy(state.ema.network, tensors)
+def _from_model(new: NewRun, state: TrainState, origin: Origin) -> Inherited:
+    theirs, condition, _ = load_model(origin.folder)
+    ours = state.ema.network
+    tensors, names = dict(theirs.state_dict()), state.condition.names
+    others, words = ["discriminator", "optimiser states"], []
+    if not _same_condition(condition, state.condition):
+        tensors = carry(theirs, ours, _seen(condition))
+        others.append(
+            f"what reads the condition ({condition.spec.cond} there, {state.condition.spec.cond} here)"
+        )
+    elif names != origin.class_names:
+        tensors |= _rows(tensors, class_tensors(theirs), origin.class_names, names)
+        others.append(_new_classes(names, origin.class_names))
+    if isinstance(state.condition, TextCondition):
+        words.append(_reader(condition, state.condition))
     own = state.g.weights()
     fitting = _fitting(own, tensors)
+    _copy(ours, tensors)
     state.g.load_weights({**own, **fitting})
     new.calibrate(state)
     missing = {"g": sorted(own.keys() - fitting.keys())}
-    words = [f"a model folder: {len(fitting)} tensors of generator and average"]
-    return Inherited(folder, words, missing, others)
+    words.insert(0, f"a model folder: {len(fitting)} tensors of generator and average")
+    return Inherited(origin.folder, words, missing, others, sorted(tensors.keys() - fitting.keys()))
 
 
-def _from_run(new: NewRun, state: TrainState, run: Path) -> Inherited:
+def _same_condition(theirs: Condition, ours: Condition) -> bool:
+    """Whether vectors of both mean the same: classes by table, or captions read by equal text encoders."""
+    if theirs.spec.cond != ours.spec.cond or theirs.spec.dim != ours.spec.dim:
+        return False
+    if not (isinstance(theirs, TextCondition) and isinstance(ours, TextCondition)):
+        return True
+    one, other = (condition.encoder.state_dict() for condition in (theirs, ours))
+    texts = {name: tensor for name, tensor in one.items() if name in other}
+    return bool(texts) and all(torch.equal(tensor, other[name].cpu()) for name, tensor in texts.items())
+
+
+def _seen(condition: Condition) -> Conditioning:
+    """What a model was trained on: its classes, or everyday captions, as it does not keep its own."""
+    if isinstance(condition, ClassCondition):
+        return condition.encode(torch.arange(len(condition.names)))
+    if isinstance(condition, TextCondition):
+        scenes = EmojiScenes(EVERYDAY)
+        return condition.encode([scenes.prompt(attributes) for attributes in scenes.attribute_tuples()])
+    return Conditioning()
+
+
+def _reader(theirs: Condition, ours: TextCondition) -> str:
+    """Which text encoder the generator reads captions with."""
+    return f"captions are read with {'its' if _same_condition(theirs, ours) else 'another'} text encoder"
+
+
+def _new_classes(ours: Sequence[str], theirs: Sequence[str]) -> str:
+    new = [name for name in ours if name not in set(theirs)]
+    shown = ", ".join(visible(name) for name in new[:GROUPS]) + (" ..." if len(new) > GROUPS else "")
+    return f"{len(new)} of {len(ours)} classes" + (f" ({shown})" if new else "")
+
+
+def _rows(
+    tensors: Mapping[str, Tensor], tables: set[str], theirs: Sequence[str], ours: Sequence[str]
+) -> dict[str, Tensor]:
+    """Class tables with the rows of our classes; those of classes that are new get the mean."""
+    stored = {name: tensors[name] for name in tables if name in tensors}
+    return {
+        name: rows_by_name(rows, theirs, ours) for name, rows in stored.items() if len(rows) == len(theirs)
+    }
+
+
+def _from_run(new: NewRun, state: TrainState, origin: Origin) -> Inherited:
+    run = origin.folder
     found = load_newest(run / "checkpoints")
     if found is None:
         raise ValueError(f"start={run} holds no checkpoint: name the folder of a run, such as runs/text")
     folder, tensors, saved = found
-    names = class_names_of(run)
-    renamed = bool(names) and names != state.condition.names
-    taken = Inherited(folder, [], {}, [])
+    names, ours = origin.class_names, state.condition.names
+    renamed = bool(names) and names != ours
+    taken = Inherited(folder, [], {}, [_new_classes(ours, names)] if renamed else [], [])
     networks = state.networks
     if _same_features(new, state, run, tensors["projection"], saved):
         state.features.load_projection_state(tensors["projection"])
@@ -140,18 +202,22 @@ def _from_run(new: NewRun, state: TrainState, run: Path) -> Inherited:
         if f"network_{name}" not in tensors:  # the other run did not train it
             taken.others.append(f"the network {name}")
             continue
-        own = network.weights()
-        others = class_tensors(network.raw) if renamed else set()
-        fitting = _fitting(own, _without(tensors[f"network_{name}"], others))
+        own, stored = network.weights(), tensors[f"network_{name}"]
+        tables = class_tensors(network.raw) if renamed else set()
+        fitting = _fitting(own, {**_without(stored, tables), **_rows(stored, tables, names, ours)})
         network.load_weights({**own, **fitting})
         adam = tensors[f"optimizer_{name}"]
-        network.load_optimizer_state({k: adam[k] for k in adam if _parameter(k) not in others}, partly=True)
+        network.load_optimizer_state({k: adam[k] for k in adam if _parameter(k) not in tables}, partly=True)
         if not adam:
             taken.others.append(f"optimiser states of {name}")
         taken.words.append(f"{len(fitting)} tensors of {name}")
         taken.missing[name] = sorted(own.keys() - fitting.keys())
+    taken.unused = sorted(
+        tensors["network_g"].keys() - _fitting(state.g.weights(), tensors["network_g"]).keys()
+    )
     ema = state.ema.network
-    _copy(ema, _without(tensors["ema"], class_tensors(ema) if renamed else set()))
+    tables = class_tensors(ema) if renamed else set()
+    _copy(ema, {**_without(tensors["ema"], tables), **_rows(tensors["ema"], tables, names, ours)})
     if state.condition_ema and "ema_text" in tensors:
         _copy(state.condition_ema.network, tensors["ema_text"])
     state.objective.load_state_dict(tensors["objective"])
