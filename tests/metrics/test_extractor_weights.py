@@ -221,7 +221,7 @@ def test_missing_weights_say_which_where_from_and_where_to(name, cache):
 def test_names_and_arguments_that_make_no_sense():
     with pytest.raises(ValueError, match="no extractor 'incepton': did you mean inception"):
         load_extractor("incepton")
-    with pytest.raises(ValueError, match=r"use inception, .* or timm:NAME"):
+    with pytest.raises(ValueError, match=r"use contrast, inception, .* or timm:NAME"):
         load_extractor("x")
     for name in ("inception_hash", "random:small_cnn"):
         with pytest.raises(ValueError, match=f"{name} takes no weights file"):

@@ -326,7 +326,12 @@ def test_heads_train_alone_as_in_the_release(files, tmp_path, narrow, capsys):
     assert not any(name.startswith("mapping.") for name in trained)
     with pytest.raises(ValueError, match="freeze_stem=true keeps what a checkpoint brings"):
         NewRun(
-            folder=tmp_path / "none", source=None, seed=0, features=(), resumes_only=config.freeze_stem
+            folder=tmp_path / "none",
+            source=None,
+            seed=0,
+            features=(),
+            cond="none",
+            resumes_only=config.freeze_stem,
         ).begin(None, None)
     with pytest.raises(ValueError, match="freeze_stem=true needs one stylegan3 generator with a head"):
         replace(config, generator=tiny_model("none", "sgxl-tiny-16")[0].config).check()

@@ -247,7 +247,7 @@ def test_a_run_that_starts_from_another_looks_through_its_networks(cache, tmp_pa
     cache(MOBILENET, LITE0)
     write_run(tmp_path / "published", chosen(configured(), tmp_path / "published")[0])
     found = {
-        name: chosen(configured("--start", str(tmp_path / name)), tmp_path / "run", "gpu")[0]
+        name: chosen(replace(configured(), start=str(tmp_path / name)), tmp_path / "run", "gpu")[0]
         for name in ("own", "published")
     }
     assert found["own"].discriminator.features == ("auto:cnn",)

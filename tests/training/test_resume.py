@@ -133,7 +133,7 @@ def test_run_folder_holds_what_it_should(tmp_path, tiny_features):
         "last",
     } <= names
     page = (tmp_path / "run" / "report.html").read_text()
-    assert "data:image/png;base64" in page
+    assert "data:image/webp;base64" in page
     assert "http" not in page.replace("https://www.w3.org", "")
     assert json.loads((tmp_path / "run" / "environment.json").read_text())["seed"] == 0
 

@@ -280,7 +280,7 @@ def test_the_average_begins_at_the_start_and_moves_slowly(classes, tmp_path, tin
     moved = {
         name: (parts[name]["synthesis.b16.torgb.weight"] - stored).norm() for name in ("ema", "network_g")
     }
-    assert 0 < moved["ema"] < 0.02 * moved["network_g"]
+    assert 0 < moved["ema"] < 0.1 * moved["network_g"]
 
 
 def test_a_run_goes_on_without_its_start(classes, text, tmp_path, tiny_features):

@@ -90,7 +90,7 @@ def find_origin(start: str, cond: str | None = None) -> Origin:
         why = f"is a run of cond={found.cond}"
     elif (folder / "chain.json").is_file():
         why = "is a run of stages"
-    model = run_model(folder)
+    model = None if _is_checkpoint(folder) else run_model(folder)
     if model is None:
         raise ValueError(f"start={start} {why if checkpoint else _what_it_is(folder)}")
     return replace(_of_model(start, model), note=f"start={start} {why}: its model {model} is taken")
@@ -111,11 +111,16 @@ def _folder(start: str) -> Path:
     return hub_folder(start)
 
 
+def _is_checkpoint(folder: Path) -> bool:
+    """Whether a folder is one checkpoint of a run, which may hold a model of its own."""
+    return folder.name.startswith("kimg_") and folder.parent.name == "checkpoints"
+
+
 def _what_it_is(folder: Path) -> str:
     """Why a folder is no start, and what to name instead."""
     if (folder / "chain.json").is_file():
         return "is a run of stages and none of them has a model yet: wait for its first snapshot"
-    if folder.name.startswith("kimg_") and folder.parent.name == "checkpoints":
+    if _is_checkpoint(folder):
         return f"is one checkpoint of a run: name the run, {folder.parents[1]}, whose newest one is taken"
     return f"holds neither checkpoints nor a model: name {NAMES}"
 
