@@ -125,6 +125,7 @@ def test_labels_captions_and_gray_pictures_train(tmp_path, measured, kind, cond,
     assert (run / "best" / "config.json").is_file()
 
 
+@pytest.mark.slow
 def test_real_trials_of_each_condition_leave_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
     monkeypatch.setattr("tempfile.tempdir", None)
@@ -149,7 +150,8 @@ def test_a_dry_run_prints_memory_and_leaves_nothing(tmp_path, measured, capsys):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("mode", ["ddp", pytest.param("zero2", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["ddp", "zero2"])
 def test_two_processes_choose_alike(tmp_path, mode):
     place, run = pictures(tmp_path / "d", 40, size=(16, 16)), tmp_path / "run"
     done = torchrun(["--data", str(place), "--minutes", "0.2", "--out", str(run), *TINY], mode=mode)
