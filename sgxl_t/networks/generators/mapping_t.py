@@ -91,6 +91,7 @@ class MappingT(nn.Module):
         return self._join(self.x_avg.expand(len(vectors), -1), vectors)
 
     def condition_part(self, c: Tensor | None) -> Tensor | None:
+        """The condition's share of w, text_scale times its vector [N, dim]; None when unconditional."""
         vectors = condition_vectors(self.condition, self.embed, c)
         return vectors if vectors is None or self.text_scale == 1 else vectors * self.text_scale
 
