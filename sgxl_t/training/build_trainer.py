@@ -18,8 +18,8 @@ from sgxl_t.objectives.objective import Objective
 from sgxl_t.training.build import Parts, build_parts
 from sgxl_t.training.callbacks.best import BestModel
 from sgxl_t.training.callbacks.callback import Callback, Callbacks
-from sgxl_t.training.callbacks.health import rules_of
 from sgxl_t.training.callbacks.health_numbers import EmaFollowed, LooksOfSamples
+from sgxl_t.training.callbacks.health_rules import rules_of
 from sgxl_t.training.callbacks.health_watch import HealthWatch
 from sgxl_t.training.callbacks.pictures.nearest import NearestImages
 from sgxl_t.training.callbacks.pictures.timelapse import Timelapse

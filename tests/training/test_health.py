@@ -14,8 +14,9 @@ from torch import nn
 from sgxl_t.cli.info import describe
 from sgxl_t.conditioning import ClassCondition
 from sgxl_t.conditioning.condition import NoCondition
-from sgxl_t.training.callbacks.health import NOISE, Health, Pool, read_health, rules_of, warnings_on
+from sgxl_t.training.callbacks.health import Health, Pool, read_health, warnings_on
 from sgxl_t.training.callbacks.health_numbers import EmaFollowed, Looks, edges, grain
+from sgxl_t.training.callbacks.health_rules import NOISE, rules_of
 from sgxl_t.training.callbacks.report.run_report import write_run_report
 from sgxl_t.training.callbacks.stats_file import newest_numbers, read_stats
 from sgxl_t.training.config.config_file import parse_config

@@ -10,7 +10,7 @@ from tiny_runs import COMMON
 
 from sgxl_t.networks.configs import ConditionSpec, GeneratorConfig
 from sgxl_t.networks.generators.registry import build_generator
-from sgxl_t.training.callbacks.health import rules_of
+from sgxl_t.training.callbacks.health_rules import rules_of
 from sgxl_t.training.config.config_file import parse_config
 from sgxl_t.training.config.parts import EmaConfig
 

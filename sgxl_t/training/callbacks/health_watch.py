@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sgxl_t.training.callbacks.callback import Callback, Line, Snapshot
-from sgxl_t.training.callbacks.health import Health, Rule
+from sgxl_t.training.callbacks.health import Health
+from sgxl_t.training.callbacks.health_rules import Rule
 from sgxl_t.training.callbacks.stats_file import read_stats
 from sgxl_t.training.train_state import TrainState
 
