@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sgxl_t.datasets.embedded.worlds.painting import Array, Colour, Painting, edge
+from sgxl_t.datasets.embedded.worlds.painting import Colour, Painting, clipped, edge
 
 
 @dataclass(frozen=True)
@@ -207,7 +207,7 @@ def sea(art: Painting) -> Ground:
         line = art.hills(height, 0.006 + 0.004 * row, art.between(4, 7))
         art.below(line, mixed(deep, near, 0.25 + row / count * 0.75), mixed(deep, near, row / count))
         thick = (0.7 + 0.25 * row) * art.side / 64
-        gap = np.clip(art.hills(0.5, 1.2, 6), 0, 1)
+        gap = clipped(art.hills(0.5, 1.2, 6))
         cover = edge(thick - np.abs(art.centres[:, None] - line) * art.side) * gap
         art.blend((cover * 0.75).astype(np.float32), crest)
     return Ground(0.78, 0.86, 0.0, 0.42)
@@ -251,7 +251,7 @@ def sunset(art: Painting) -> Ground:
         y = horizon + 0.02 + 0.052 * row
         half = radius * art.between(0.35, 1.1)
         shift = x + art.between(-0.03, 0.03)
-        across = np.clip((half - np.abs(art.centres - shift)) / 0.05, 0, 1)
+        across = clipped((half - np.abs(art.centres - shift)) / 0.05)
         down = edge((0.008 + 0.001 * row - np.abs(art.centres - y)) * art.side)
         art.blend((down[:, None] * across[None] * 0.75).astype(np.float32), (255, 226, 160))
     return Ground(0.80, 0.88, 0.0, 0.5)
@@ -381,7 +381,7 @@ def clouds(
             [x + size * 1.1 * (np.arange(puffs) - puffs / 2), np.full(puffs, y)], axis=1
         ) + 0.35 * size * (art.random.random_sample((puffs, 2)) - 0.5)
         radii = size * (0.85 + 0.5 * art.random.random_sample(puffs))
-        cover = np.clip(art.spots(places, radii, 0.62) * 1.7 - 0.2, 0, 1)
+        cover = clipped(art.spots(places, radii, 0.62) * 1.7 - 0.2)
         art.blend(cover * strength, colour)
 
 
@@ -397,15 +397,16 @@ def fir(
     art: Painting, x: float, foot: float, height: float, colour: Colour, *, snowy: bool = False
 ) -> None:
     """A fir of three tiers that stands at (x, foot)."""
-    down = art.centres[:, None]
-    across = np.abs(art.centres[None] - x)
-    cover = np.zeros((art.side, art.side), np.float32)
+    part = art.part(x - height * 0.3, foot - height, x + height * 0.3, foot)
+    down = art.centres[part[0], None]
+    across = np.abs(art.centres[None, part[1]] - x)
+    cover = np.zeros((len(down), across.shape[1]), np.float32)
     for tier in range(3):
         top, bottom = foot - height * (1 - tier * 0.24), foot - height * (0.52 - tier * 0.24)
         half = (down - top) / max(bottom - top, 1e-6) * height * (0.15 + 0.055 * tier)
         shape = edge((half - across) * art.side * 0.9) * edge((bottom - down) * art.side)
         np.maximum(cover, shape * (down > top - 0.02), out=cover)
-    art.blend(cover, colour)
+    art.blend(cover, colour, part)
     if snowy:
         art.disc(x, foot - height * 0.9, height * 0.07, WHITE, height * 0.08)
 
@@ -417,9 +418,9 @@ def leafy(art: Painting, x: float, foot: float, height: float, colour: Colour) -
     crown = np.array([[0, -0.78], [-0.2, -0.62], [0.2, -0.6], [0.0, -0.5]]) * height
     crown = crown + [x, foot] + 0.08 * height * (art.random.random_sample((4, 2)) - 0.5)
     radii = np.array([0.3, 0.27, 0.27, 0.3]) * height
-    art.blend(np.clip(art.spots(crown, radii) * 3.4 - 1.0, 0, 1), colour)
+    art.blend(clipped(art.spots(crown, radii) * 3.4 - 1.0), colour)
     lights = crown[:2] - 0.05 * height
-    art.blend(np.clip(art.spots(lights, radii[:2] * 0.7) * 1.4 - 0.5, 0, 1) * 0.35, tuned(colour, 1.35))
+    art.blend(clipped(art.spots(lights, radii[:2] * 0.7) * 1.4 - 0.5) * 0.35, tuned(colour, 1.35))
 
 
 def palm(art: Painting, x: float, foot: float) -> None:
@@ -428,7 +429,7 @@ def palm(art: Painting, x: float, foot: float) -> None:
     art.box(x - 0.011, foot - height, x + 0.011, foot, (140, 104, 70))
     fan = np.array([[-0.075, 0.015], [0.075, 0.015], [-0.04, -0.03], [0.04, -0.03], [0, 0]])
     places = fan + [x, foot - height]
-    art.blend(np.clip(art.spots(places, np.full(5, 0.055), 0.5) * 2 - 0.4, 0, 1), art.vary((58, 140, 76)))
+    art.blend(clipped(art.spots(places, np.full(5, 0.055), 0.5) * 2 - 0.4), art.vary((58, 140, 76)))
 
 
 def cactus(art: Painting, x: float, foot: float) -> None:
@@ -455,7 +456,7 @@ def dune(art: Painting, height: float, lit: Colour, shaded: Colour) -> None:
     """A dune with one crest: lit on one side, in its own shadow on the other."""
     crest, rise = art.between(0.05, 0.95), art.between(0.05, 0.13)
     distance = np.abs(art.centres - crest) / art.between(0.5, 0.8)
-    line = (height - rise * np.clip(1 - distance * (1.4 - 0.4 * distance), 0, 1)).astype(np.float32)
+    line = (height - rise * clipped(1 - distance * (1.4 - 0.4 * distance))).astype(np.float32)
     art.below(line, lit)
     slope = art.between(0.5, 1.4) * (1 if art.chance(0.5) else -1)
     border = crest + slope * (art.centres[:, None] - (height - rise))
@@ -507,27 +508,23 @@ def windows(art: Painting, house: tuple[float, float, float, float], colour: Col
     across = np.stack([art.span(x, x + 0.026) for x in left + width * (np.arange(columns) + 0.5) / columns - 0.013])
     down = np.stack([art.span(y, y + 0.034) for y in top + 0.03 + 0.075 * np.arange(rows)])
     on = art.random.random_sample((rows, columns)) < 0.62
+    part = art.part(left, top, left + width, top + 0.03 + 0.075 * rows)
+    across, down = across[:, part[1]], down[:, part[0]]
+    cover = np.zeros((down.shape[1], across.shape[1]), np.float32)
     for row in range(rows):
-        band = np.flatnonzero(down[row])
-        if on[row].any() and len(band):
-            line = across[on[row]].max(0)
-            part = art.pixels[band[0] : band[-1] + 1]
-            cover = (down[row, band[0] : band[-1] + 1, None] * line[None])[..., None] * 0.85
-            part += cover * (np.asarray(colour, np.float32) - part)
+        if on[row].any():
+            np.maximum(cover, down[row][:, None] * across[on[row]].max(0)[None], out=cover)
+    art.blend(cover * 0.85, colour, part)
 
 
 def planet(art: Painting, x: float, y: float, radius: float, colour: Colour) -> None:
     """A planet lit from the upper left, sometimes with bands."""
     art.disc(x, y, radius, tuned(colour, 0.62))
     across, down = art.centres - x, art.centres - y
-    inside = np.clip((radius - np.sqrt(across[None] ** 2 + down[:, None] ** 2)) * art.side + 0.5, 0, 1)
-    lit = np.clip(0.55 - (across[None] + down[:, None]) / (2 * radius), 0, 1)
+    inside = clipped((radius - np.sqrt(across[None] ** 2 + down[:, None] ** 2)) * art.side + 0.5)
+    lit = clipped(0.55 - (across[None] + down[:, None]) / (2 * radius))
     art.blend((inside * lit).astype(np.float32), tuned(colour, 1.12))
     if art.chance(0.5):
-        bands = np.clip(art.hills(0.3, 0.6, 9), 0, 1)[:, None] * 0.35
+        bands = clipped(art.hills(0.3, 0.6, 9))[:, None] * 0.35
         art.blend((inside * bands).astype(np.float32), tuned(colour, 0.8))
 
-
-def light_of(ground: Ground) -> Array:
-    """Colour that shadows on this ground are drawn to."""
-    return np.asarray((20, 22, 40) if ground.shade else (0, 0, 0), np.float32)

@@ -121,8 +121,9 @@ class EmojiWorlds(ImageSource):
             self._random(index, 1),
         )
         if self.resolution < DRAWN_PX:
-            pixels = np.asarray(Image.fromarray(pixels).reduce(DRAWN_PX // self.resolution))
-        image = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+            reduced = Image.fromarray(pixels.transpose(1, 2, 0)).reduce(DRAWN_PX // self.resolution)
+            pixels = np.ascontiguousarray(np.asarray(reduced).transpose(2, 0, 1))
+        image = torch.from_numpy(pixels)
         return Sample(image, thing, self._caption(attributes, self._random(index, 2)))
 
     def _caption(self, attributes: Attributes, random: np.random.RandomState) -> str:
