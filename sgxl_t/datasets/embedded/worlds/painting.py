@@ -119,8 +119,8 @@ class Painting:
         axes, ends = [], []
         for axis, size in ((1, radii * stretch), (0, radii)):
             middle = places[:, axis : axis + 1]
-            distance = (self.centres[None] - middle) / size
-            axes.append(clipped(1 - distance * distance * 0.5).astype(np.float32))
+            distance = ((self.centres[None] - middle) / size).astype(np.float32)
+            axes.append(clipped(1 - distance * distance * np.float32(0.5)))
             reach = np.concatenate([middle - size * 1.5, middle + size * 1.5], axis=1) * self.side
             ends.append(np.maximum(reach.astype(np.int64) + [-1, 2], 0).tolist())
         for row, column, (top, bottom), (left, right) in zip(*axes, *ends, strict=True):
@@ -136,8 +136,8 @@ class Painting:
 
 
 def clipped(values: Array) -> Array:
-    """Values brought into [0, 1]; several times as fast as np.clip for small arrays."""
-    return np.minimum(np.maximum(values, np.float32(0)), np.float32(1))
+    """Values brought into [0, 1]."""
+    return np.clip(values, 0, 1)
 
 
 @cache

@@ -87,8 +87,11 @@ def _pose(art: Painting, figure: Figure, span: int) -> Array:
         image = _tilt(image, (2 * float(angle) - 1) * MOST_TILT)
     span = round(span * image.width / sprite(figure.thing, figure.design).width)
     image = image.resize((span, span), Image.Resampling.LANCZOS)
-    box = image.getchannel("a").point(lambda alpha: 255 * (alpha > 24)).getbbox()
-    pixels = np.ascontiguousarray(np.asarray(image.crop(box)).transpose(2, 0, 1), np.float32)
+    pixels = np.asarray(image)
+    solid = pixels[..., 3] > 24
+    rows, columns = (np.flatnonzero(solid.any(axis)) for axis in (1, 0))
+    tight = pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    pixels = np.ascontiguousarray(tight.transpose(2, 0, 1), np.float32)
     return tinted(pixels, figure.thing, figure.design, figure.colour) if figure.colour else pixels
 
 
