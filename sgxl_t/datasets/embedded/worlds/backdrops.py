@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sgxl_t.datasets.embedded.worlds.painting import Colour, Painting, clipped, edge
 
@@ -42,7 +43,8 @@ def snow(art: Painting) -> Ground:
         fir(art, x, foot, art.between(0.10, 0.24), art.vary((96, 136, 150), 12), snowy=True)
     art.below(art.hills(horizon + 0.13, 0.05, art.between(1, 2.5)), near, (252, 253, 255), (226, 236, 248))
     flakes = art.scatter(art.random.randint(12, 44), 0, 1)
-    art.blend(art.spots(flakes, 0.009 + 0.012 * art.random.random_sample(len(flakes))) * 0.95, WHITE)
+    cover, part = art.spots(flakes, 0.009 + 0.012 * art.random.random_sample(len(flakes)))
+    art.blend(cover * 0.95, WHITE, part)
     return Ground(shade=0.24)
 
 
@@ -103,11 +105,11 @@ def grass(art: Painting) -> Ground:
     art.below(art.hills(horizon, 0.06, art.between(1.5, 3)), far)
     art.below(art.hills(horizon + 0.08, 0.05, art.between(1, 2.5)), near, deep)
     blades = art.scatter(art.random.randint(10, 24), horizon + 0.16, 1)
-    art.blend(art.spots(blades, np.full(len(blades), 0.012), 2.6) * 0.5, tuned(deep, 0.84))
+    speckle(art, blades, 0.012, 2.6, 0.5, tuned(deep, 0.84))
     if art.chance(0.6):
         petals = art.scatter(art.random.randint(4, 14), horizon + 0.17, 1)
         colour = (WHITE, (255, 226, 90), (250, 130, 160), (200, 150, 240))[art.random.randint(4)]
-        art.blend(art.spots(petals, np.full(len(petals), 0.018)), colour)
+        speckle(art, petals, 0.018, 1.0, 1.0, colour)
     return Ground()
 
 
@@ -160,7 +162,7 @@ def forest(art: Painting) -> Ground:
                 leafy(art, x, foot, art.between(0.32, 0.44) + 0.08 * row, art.vary(colour, 5))
     art.below(art.hills(ground, 0.03, art.between(2, 4)), moss, dark)
     tufts = art.scatter(16, ground + 0.06, 1)
-    art.blend(art.spots(tufts, np.full(16, 0.02), 1.4) * 0.5, tuned(dark, 0.85))
+    speckle(art, tufts, 0.02, 1.4, 0.5, tuned(dark, 0.85))
     return Ground(shade=0.42)
 
 
@@ -207,9 +209,11 @@ def sea(art: Painting) -> Ground:
         line = art.hills(height, 0.006 + 0.004 * row, art.between(4, 7))
         art.below(line, mixed(deep, near, 0.25 + row / count * 0.75), mixed(deep, near, row / count))
         thick = (0.7 + 0.25 * row) * art.side / 64
-        gap = clipped(art.hills(0.5, 1.2, 6))
-        cover = edge(thick - np.abs(art.centres[:, None] - line) * art.side) * gap
-        art.blend((cover * 0.75).astype(np.float32), crest)
+        gap = clipped(art.hills(0.5, 1.2, 6)) * 0.75
+        reach = (thick + 1) / art.side
+        part = art.part(0, float(line.min()) - reach, 1, float(line.max()) + reach)
+        cover = edge(thick - np.abs(art.centres[part[0], None] - line) * art.side) * gap
+        art.blend(cover, crest, part)
     return Ground(0.78, 0.86, 0.0, 0.42)
 
 
@@ -291,9 +295,9 @@ def autumn(art: Painting) -> Ground:
         leafy(art, x, foot + art.between(-0.02, 0.02), art.between(0.36, 0.52), colour)
     art.below(art.hills(foot, 0.03, art.between(1, 3)), ground, deep)
     leaves = art.scatter(art.random.randint(12, 26), foot + 0.05, 1)
-    art.blend(art.spots(leaves, np.full(len(leaves), 0.02), 0.7) * 0.9, second)
+    speckle(art, leaves, 0.02, 0.7, 0.9, second)
     leaves = art.scatter(art.random.randint(8, 20), 0.05, 1)
-    art.blend(art.spots(leaves, np.full(len(leaves), 0.017), 0.8), first)
+    speckle(art, leaves, 0.017, 0.8, 1.0, first)
     return Ground(shade=0.4)
 
 
@@ -381,16 +385,24 @@ def clouds(
             [x + size * 1.1 * (np.arange(puffs) - puffs / 2), np.full(puffs, y)], axis=1
         ) + 0.35 * size * (art.random.random_sample((puffs, 2)) - 0.5)
         radii = size * (0.85 + 0.5 * art.random.random_sample(puffs))
-        cover = clipped(art.spots(places, radii, 0.62) * 1.7 - 0.2)
-        art.blend(cover * strength, colour)
+        cover, part = art.spots(places, radii, 0.62)
+        art.blend(clipped(cover * 1.7 - 0.2) * strength, colour, part)
+
+
+def speckle(
+    art: Painting, places: NDArray[np.float64], radius: float, stretch: float, strength: float, colour: Colour
+) -> None:
+    """Equal soft spots of one colour."""
+    cover, part = art.spots(places, np.full(len(places), radius), stretch)
+    art.blend(cover * np.float32(strength), colour, part)
 
 
 def stars(art: Painting, count: int, bottom: float) -> None:
     """Small stars of several sizes and brightnesses down to a height."""
     places = art.scatter(count, 0, bottom)
     sizes = art.random.random_sample(count)
-    cover = art.spots(places, 0.008 + 0.012 * sizes * sizes * sizes)
-    art.blend(cover * art.between(0.75, 0.95), (255, 250, 232))
+    cover, part = art.spots(places, 0.008 + 0.012 * sizes * sizes * sizes)
+    art.blend(cover * art.between(0.75, 0.95), (255, 250, 232), part)
 
 
 def fir(
@@ -418,9 +430,11 @@ def leafy(art: Painting, x: float, foot: float, height: float, colour: Colour) -
     crown = np.array([[0, -0.78], [-0.2, -0.62], [0.2, -0.6], [0.0, -0.5]]) * height
     crown = crown + [x, foot] + 0.08 * height * (art.random.random_sample((4, 2)) - 0.5)
     radii = np.array([0.3, 0.27, 0.27, 0.3]) * height
-    art.blend(clipped(art.spots(crown, radii) * 3.4 - 1.0), colour)
+    cover, part = art.spots(crown, radii)
+    art.blend(clipped(cover * 3.4 - 1.0), colour, part)
     lights = crown[:2] - 0.05 * height
-    art.blend(clipped(art.spots(lights, radii[:2] * 0.7) * 1.4 - 0.5) * 0.35, tuned(colour, 1.35))
+    cover, part = art.spots(lights, radii[:2] * 0.7)
+    art.blend(clipped(cover * 1.4 - 0.5) * 0.35, tuned(colour, 1.35), part)
 
 
 def palm(art: Painting, x: float, foot: float) -> None:
@@ -429,7 +443,8 @@ def palm(art: Painting, x: float, foot: float) -> None:
     art.box(x - 0.011, foot - height, x + 0.011, foot, (140, 104, 70))
     fan = np.array([[-0.075, 0.015], [0.075, 0.015], [-0.04, -0.03], [0.04, -0.03], [0, 0]])
     places = fan + [x, foot - height]
-    art.blend(clipped(art.spots(places, np.full(5, 0.055), 0.5) * 2 - 0.4), art.vary((58, 140, 76)))
+    cover, part = art.spots(places, np.full(5, 0.055), 0.5)
+    art.blend(clipped(cover * 2 - 0.4), art.vary((58, 140, 76)), part)
 
 
 def cactus(art: Painting, x: float, foot: float) -> None:
@@ -449,7 +464,7 @@ def cactus(art: Painting, x: float, foot: float) -> None:
 def pebbles(art: Painting, count: int, top: float, colour: Colour) -> None:
     """Small flat spots from a height down."""
     places = art.scatter(count, top, 1)
-    art.blend(art.spots(places, np.full(count, 0.016), 0.5) * 0.7, colour)
+    speckle(art, places, 0.016, 0.5, 0.7, colour)
 
 
 def dune(art: Painting, height: float, lit: Colour, shaded: Colour) -> None:
@@ -469,22 +484,24 @@ def peaks(
     art: Painting, base: float, heights: tuple[float, float], dark: Colour, light: Colour, count: int
 ) -> None:
     """Mountains side by side, each lit on one side and white at its top."""
-    down, across = art.centres[:, None], art.centres[None]
     for place in range(count):
         x = (place + art.between(0.0, 1.0)) / count
         height = art.between(*heights)
         width = height * art.between(0.8, 1.15)
-        ragged = 0.02 * (art.hills(0, 1.0, 14)[:, None])
         top = base - height
+        reach = width * (1.1 - top) / height if top < 0 else width * 1.3
+        part = art.part(x - reach, top - 0.02, x + reach, base + 0.06)
+        down, across = art.centres[part[0], None], art.centres[None, part[1]]
+        ragged = 0.02 * art.hills(0, 1.0, 14)[part[0], None]
         half = (down - top) * width / height
         cover = edge((half - np.abs(across - x + ragged * 0.5)) * art.side * 0.8)
-        art.blend(cover.astype(np.float32), dark)
+        art.blend(cover, dark, part)
         lit = edge((across - x - ragged - (down - top) * 0.12) * -art.side * 0.8)
-        art.blend((cover * lit).astype(np.float32), light)
-        snowline = top + height * art.between(0.26, 0.36) + art.hills(0, 0.03, 11)
+        art.blend(cover * lit, light, part)
+        snowline = top + height * art.between(0.26, 0.36) + art.hills(0, 0.03, 11)[part[1]]
         cap = cover * edge((snowline - down) * art.side)
-        art.blend(cap.astype(np.float32), (236, 242, 250))
-        art.blend((cap * lit).astype(np.float32), (255, 255, 255))
+        art.blend(cap, (236, 242, 250), part)
+        art.blend(cap * lit, (255, 255, 255), part)
 
 
 def skyline(
@@ -505,8 +522,8 @@ def windows(art: Painting, house: tuple[float, float, float, float], colour: Col
     """A grid of windows on a building (left, top, width, height), some of them dark."""
     left, top, width, height = house
     columns, rows = max(1, int(width / 0.06)), max(1, int(height / 0.075))
-    across = np.stack([art.span(x, x + 0.026) for x in left + width * (np.arange(columns) + 0.5) / columns - 0.013])
-    down = np.stack([art.span(y, y + 0.034) for y in top + 0.03 + 0.075 * np.arange(rows)])
+    across = art.spans(left + width * (np.arange(columns) + 0.5) / columns - 0.013, 0.026)
+    down = art.spans(top + 0.03 + 0.075 * np.arange(rows), 0.034)
     on = art.random.random_sample((rows, columns)) < 0.62
     part = art.part(left, top, left + width, top + 0.03 + 0.075 * rows)
     across, down = across[:, part[1]], down[:, part[0]]

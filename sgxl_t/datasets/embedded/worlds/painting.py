@@ -110,23 +110,38 @@ class Painting:
 
     def span(self, low: float, high: float) -> Array:
         """Cover of a range on one axis, float32 [side]."""
-        return edge((self.centres - low) * self.side) * edge((high - self.centres) * self.side)
+        return self.spans(np.array([low]), high - low)[0]
 
-    def spots(self, places: NDArray[np.float64], radii: NDArray[np.float64], stretch: float = 1.0) -> Array:
-        """Cover float32 [side, side] of soft spots at places [N, 2] (x, y); stretch: how much taller."""
-        cover = np.zeros((self.side, self.side), np.float32)
+    def spans(self, lows: NDArray[np.float64], length: float) -> Array:
+        """Cover of ranges of one length on one axis, float32 [N, side]."""
+        inside = (self.centres[None] - lows[:, None]) * self.side
+        return edge(inside) * edge(length * self.side - inside)
+
+    def spots(
+        self, places: NDArray[np.float64], radii: NDArray[np.float64], stretch: float = 1.0
+    ) -> tuple[Array, Part]:
+        """Cover of soft spots at places [N, 2] (x, y), and the part of the picture it is for.
+
+        stretch: how much taller than wide they are.
+        """
+        if not len(places):
+            return np.zeros((0, 0), np.float32), (slice(0, 0), slice(0, 0))
         radii = np.maximum(radii, 0.75 / self.side)[:, None]
-        axes, ends = [], []
+        axes, ends, part = [], [], []
         for axis, size in ((1, radii * stretch), (0, radii)):
             middle = places[:, axis : axis + 1]
-            distance = ((self.centres[None] - middle) / size).astype(np.float32)
-            axes.append(clipped(1 - distance * distance * np.float32(0.5)))
             reach = np.concatenate([middle - size * 1.5, middle + size * 1.5], axis=1) * self.side
-            ends.append(np.maximum(reach.astype(np.int64) + [-1, 2], 0).tolist())
+            whole = np.minimum(np.maximum(reach.astype(np.int64) + [-1, 2], 0), self.side)
+            low, high = int(whole[:, 0].min()), int(whole[:, 1].max())
+            distance = ((self.centres[None, low:high] - middle) / size).astype(np.float32)
+            axes.append(clipped(1 - distance * distance * np.float32(0.5)))
+            ends.append((whole - low).tolist())
+            part.append(slice(low, high))
+        cover = np.zeros([end.stop - end.start for end in part], np.float32)
         for row, column, (top, bottom), (left, right) in zip(*axes, *ends, strict=True):
             target = cover[top:bottom, left:right]
             np.maximum(target, row[top:bottom, None] * column[None, left:right], out=target)
-        return cover
+        return cover, (part[0], part[1])
 
     def scatter(self, count: int, top: float, bottom: float) -> NDArray[np.float64]:
         """Random places [count, 2] between two heights."""
