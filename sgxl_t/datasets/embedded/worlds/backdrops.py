@@ -26,6 +26,9 @@ class Ground:
 
 
 WHITE: Colour = (255, 255, 255)
+BARK: Colour = (70, 44, 30)
+CROWN = np.array([[0, -0.78], [-0.2, -0.62], [0.2, -0.6], [0.0, -0.5]])
+"""Middles of the puffs of a tree's crown, in heights of the tree from its foot."""
 
 
 def snow(art: Painting) -> Ground:
@@ -150,16 +153,16 @@ def forest(art: Painting) -> Ground:
     if art.chance(0.6):
         art.glow(art.between(0.1, 0.9), art.between(0, 0.25), 0.3, (255, 252, 220), 0.8)
     firs = art.chance(0.5)
-    for row, (count, colour) in enumerate(((9, far), (6, mixed(far, near, 0.5)), (4, near))):
-        for place in range(count):
-            x = (place + art.between(0.1, 0.9)) / count
-            if row == 2 and 0.3 < x < 0.7:
-                continue
-            foot = ground - 0.03 + 0.03 * row
-            if firs:
-                fir(art, x, foot, art.between(0.30, 0.44) + 0.09 * row, art.vary(colour, 5))
-            else:
-                leafy(art, x, foot, art.between(0.32, 0.44) + 0.08 * row, art.vary(colour, 5))
+    plant, height = (fir, 0.37) if firs else (leafy, 0.38)
+    for row, (count, colour) in enumerate(((8, far), (5, mixed(far, near, 0.5)), (4, near))):
+        rows = [(place + art.between(0.1, 0.9)) / count for place in range(count)]
+        foot, tall = ground - 0.03 + 0.03 * row, height + 0.09 * row
+        if row < 2:
+            grove(art, rows, foot, tall, colour, firs=firs)
+            continue
+        for x in rows:
+            if not 0.3 < x < 0.7:
+                plant(art, x, foot, tall + art.between(-0.06, 0.06), art.vary(colour, 5))
     art.below(art.hills(ground, 0.03, art.between(2, 4)), moss, dark)
     tufts = art.scatter(16, ground + 0.06, 1)
     speckle(art, tufts, 0.02, 1.4, 0.5, tuned(dark, 0.85))
@@ -426,15 +429,41 @@ def fir(
 def leafy(art: Painting, x: float, foot: float, height: float, colour: Colour) -> None:
     """A broad tree: a trunk and a crown of a few puffs, lit from above."""
     width = height * 0.07
-    art.box(x - width, foot - height * 0.5, x + width, foot + 0.02, mixed(colour, (70, 44, 30), 0.7))
-    crown = np.array([[0, -0.78], [-0.2, -0.62], [0.2, -0.6], [0.0, -0.5]]) * height
-    crown = crown + [x, foot] + 0.08 * height * (art.random.random_sample((4, 2)) - 0.5)
+    art.box(x - width, foot - height * 0.5, x + width, foot + 0.02, mixed(colour, BARK, 0.7))
+    crown = CROWN * height + [x, foot] + 0.08 * height * (art.random.random_sample((4, 2)) - 0.5)
     radii = np.array([0.3, 0.27, 0.27, 0.3]) * height
     cover, part = art.spots(crown, radii)
     art.blend(clipped(cover * 3.4 - 1.0), colour, part)
     lights = crown[:2] - 0.05 * height
     cover, part = art.spots(lights, radii[:2] * 0.7)
     art.blend(clipped(cover * 1.4 - 0.5) * 0.35, tuned(colour, 1.35), part)
+
+
+def grove(
+    art: Painting, rows: list[float], foot: float, height: float, colour: Colour, *, firs: bool
+) -> None:
+    """Trees of one colour side by side, far away: all crowns are one shape."""
+    heights = height + 0.14 * (art.random.random_sample(len(rows)) - 0.5)
+    if not firs:
+        trunks = art.spans(np.array(rows) - height * 0.06, height * 0.12).max(0)
+        part = art.part(0, foot - height * 0.5, 1, foot + 0.02)
+        art.blend(art.span(foot - height * 0.5, foot + 0.02)[part[0], None] * trunks, mixed(colour, BARK, 0.7), part)
+        crowns = np.concatenate([CROWN * tall + [x, foot] for x, tall in zip(rows, heights, strict=True)])
+        crowns = crowns + 0.08 * height * (art.random.random_sample(crowns.shape) - 0.5)
+        cover, part = art.spots(crowns, np.repeat(heights, 4) * 0.285)
+        art.blend(clipped(cover * 3.4 - 1.0), colour, part)
+        return
+    part = art.part(0, foot - float(heights.max()), 1, foot)
+    down = art.centres[part[0]]
+    cover = np.zeros((len(down), art.side), np.float32)
+    for x, tall in zip(rows, heights.tolist(), strict=True):
+        # Half the width at every height: three tiers, each wider than the one above.
+        above = (down - (foot - tall)) / tall
+        tier = np.minimum((above * 4.2).astype(np.int64), 2)
+        half = tall * (above - 0.19 * tier + 0.05 * tier) * 0.34
+        shape = edge((half[:, None] - np.abs(art.centres - x)) * art.side * 0.9)
+        np.maximum(cover, shape, out=cover)
+    art.blend(cover * edge((foot - down) * art.side)[:, None], colour, part)
 
 
 def palm(art: Painting, x: float, foot: float) -> None:

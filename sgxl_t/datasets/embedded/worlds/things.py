@@ -63,7 +63,8 @@ def load_things() -> tuple[Thing, ...]:
     things = []
     for entry in _table()["things"]:
         names, unseen = entry["names"], tuple(entry["unseen"])
-        if entry["cldr"] not in (*names, *unseen):
+        # Longer ones are definitions ("snowman without snow").
+        if entry["cldr"] not in (*names, *unseen) and entry["cldr"].count(" ") < 2:
             names = [*names, entry["cldr"]]
         things.append(Thing(tuple(names), unseen, tuple(entry["colours"]), entry["designs"]))
     return tuple(things)
