@@ -408,9 +408,7 @@ def stars(art: Painting, count: int, bottom: float) -> None:
     art.blend(cover * art.between(0.75, 0.95), (255, 250, 232), part)
 
 
-def fir(
-    art: Painting, x: float, foot: float, height: float, colour: Colour, *, snowy: bool = False
-) -> None:
+def fir(art: Painting, x: float, foot: float, height: float, colour: Colour, *, snowy: bool = False) -> None:
     """A fir of three tiers that stands at (x, foot)."""
     part = art.part(x - height * 0.3, foot - height, x + height * 0.3, foot)
     down = art.centres[part[0], None]
@@ -447,7 +445,9 @@ def grove(
     if not firs:
         trunks = art.spans(np.array(rows) - height * 0.06, height * 0.12).max(0)
         part = art.part(0, foot - height * 0.5, 1, foot + 0.02)
-        art.blend(art.span(foot - height * 0.5, foot + 0.02)[part[0], None] * trunks, mixed(colour, BARK, 0.7), part)
+        art.blend(
+            art.span(foot - height * 0.5, foot + 0.02)[part[0], None] * trunks, mixed(colour, BARK, 0.7), part
+        )
         crowns = np.concatenate([CROWN * tall + [x, foot] for x, tall in zip(rows, heights, strict=True)])
         crowns = crowns + 0.08 * height * (art.random.random_sample(crowns.shape) - 0.5)
         cover, part = art.spots(crowns, np.repeat(heights, 4) * 0.285)
@@ -471,7 +471,7 @@ def palm(art: Painting, x: float, foot: float) -> None:
     height = art.between(0.26, 0.36)
     art.box(x - 0.011, foot - height, x + 0.011, foot, (140, 104, 70))
     fan = np.array([[-0.075, 0.015], [0.075, 0.015], [-0.04, -0.03], [0.04, -0.03], [0, 0]])
-    places = fan + [x, foot - height]
+    places = fan + np.array([x, foot - height])
     cover, part = art.spots(places, np.full(5, 0.055), 0.5)
     art.blend(clipped(cover * 2 - 0.4), art.vary((58, 140, 76)), part)
 
@@ -573,4 +573,3 @@ def planet(art: Painting, x: float, y: float, radius: float, colour: Colour) -> 
     if art.chance(0.5):
         bands = clipped(art.hills(0.3, 0.6, 9))[:, None] * 0.35
         art.blend((inside * bands).astype(np.float32), tuned(colour, 0.8))
-

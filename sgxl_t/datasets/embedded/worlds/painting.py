@@ -18,6 +18,7 @@ Array = NDArray[np.float32]
 Part = tuple[slice, slice]
 """Rows and columns."""
 NONE, HALF, ALL = np.float32(0), np.float32(0.5), np.float32(1)
+AROUND = np.array([-1, 2])
 WHOLE: Part = (slice(None), slice(None))
 
 
@@ -62,7 +63,7 @@ class Painting:
         target += cover * (np.array(colour, np.float32).reshape(3, 1, 1) - target)
 
     def part(self, left: float, top: float, right: float, bottom: float) -> Part:
-        """The rows and columns of a rectangle and of one pixel around it; outside the picture there are none."""
+        """The rows and columns of a rectangle and two pixels around it, none outside the picture."""
         rows, columns = (
             slice(max(0, int(low * self.side) - 2), max(0, int(high * self.side) + 3))
             for low, high in ((top, bottom), (left, right))
@@ -131,7 +132,7 @@ class Painting:
         for axis, size in ((1, radii * stretch), (0, radii)):
             middle = places[:, axis : axis + 1]
             reach = np.concatenate([middle - size * 1.5, middle + size * 1.5], axis=1) * self.side
-            whole = np.minimum(np.maximum(reach.astype(np.int64) + [-1, 2], 0), self.side)
+            whole = np.minimum(np.maximum(reach.astype(np.int64) + AROUND, 0), self.side)
             low, high = int(whole[:, 0].min()), int(whole[:, 1].max())
             distance = ((self.centres[None, low:high] - middle) / size).astype(np.float32)
             axes.append(clipped(1 - distance * distance * np.float32(0.5)))

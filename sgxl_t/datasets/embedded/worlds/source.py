@@ -35,7 +35,7 @@ _STREAMS = threading.local()
 
 
 class EmojiWorlds(ImageSource):
-    """Images such as "a blue fox in snow" by five artists, the same on every machine for (seed, split, index).
+    """Images such as "a blue fox in snow" by five artists, a function of (seed, split, index) everywhere.
 
     subset: `24x6` takes the first 24 things and the first 6 scenes; None takes all.
     Splits: `train`; `test`, the same combinations in other drawings; `held_out`, combinations of thing and
@@ -130,14 +130,15 @@ class EmojiWorlds(ImageSource):
 
     def _caption(self, attributes: Attributes, random: np.random.RandomState) -> str:
         shown = self._shown(attributes, said=random.random_sample() < SAID_SHARE, random=random)
-        return draw_caption(
-            shown, random, unseen=self.split == "synonyms", complete=self.split != "train"
-        )
+        return draw_caption(shown, random, unseen=self.split == "synonyms", complete=self.split != "train")
 
     def _shown(
         self, attributes: Attributes, *, said: bool, random: np.random.RandomState | None = None
     ) -> Shown:
-        """The attributes in words. said: name the colour a thing has by nature. random: which of its words."""
+        """The attributes in words.
+
+        said: name the colour that a thing has by nature. random: chooses among unseen words for a colour.
+        """
         thing, scene, size, colour, count, second, design = attributes
         unseen = self.split == "synonyms" and random is not None
         shown, artist = self.things[thing], DESIGNS[design]

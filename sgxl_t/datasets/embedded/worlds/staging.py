@@ -100,8 +100,8 @@ def _tilt(image: Image.Image, degrees: float) -> Image.Image:
     edge = image.width // 8
     wide = Image.new("RGBa", (image.width + 2 * edge, image.height + 2 * edge))
     wide.paste(image, (edge, edge))
-    # Pillow turns no premultiplied image, so it is given four bands that mean nothing to it. The reduction that
-    # follows leaves no trace of the bilinear filter.
+    # Pillow turns no premultiplied image, so it is given four bands that mean nothing to it. The reduction
+    # that follows leaves no trace of the bilinear filter.
     bands = Image.frombytes("CMYK", wide.size, wide.tobytes()).rotate(degrees, Image.Resampling.BILINEAR)
     return Image.frombytes("RGBa", wide.size, bands.tobytes())
 

@@ -109,9 +109,7 @@ def _levels(thing: int, design: str) -> tuple[float, float]:
     return (float(np.median(chosen)) if len(chosen) else 0.5), share
 
 
-def tinted(
-    pixels: NDArray[np.float32], thing: int, design: str, colour: str
-) -> NDArray[np.float32]:
+def tinted(pixels: NDArray[np.float32], thing: int, design: str, colour: str) -> NDArray[np.float32]:
     """Premultiplied pixels float32 [4, H, W] of a sprite, 0..255, in shades of one colour.
 
     What has a colour takes the new one, while white faces and black eyes stay; things that are mostly
