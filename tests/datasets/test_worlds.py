@@ -164,7 +164,7 @@ def test_words_kept_for_tests_are_in_no_training_caption():
     kept = {phrase for one in kept for phrase in (one, plural(one))}
     longest = max(len(phrase.split()) for phrase in kept)
     for split in ("train", "test", "held_out"):
-        for caption in captions_of(EmojiWorlds(split=split), 4000):
+        for caption in captions_of(EmojiWorlds(split=split), 1500):
             words = caption.replace(",", " ,").split()
             parts = {
                 " ".join(words[at : at + count])

@@ -6,9 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from sgxl_t.datasets.embedded.worlds.painting import Colour, Painting, clipped, edge
+from sgxl_t.datasets.embedded.worlds.painting import Array, Colour, Painting, clipped, edge
 
 
 @dataclass(frozen=True)
@@ -393,7 +392,7 @@ def clouds(
 
 
 def speckle(
-    art: Painting, places: NDArray[np.float64], radius: float, stretch: float, strength: float, colour: Colour
+    art: Painting, places: Array, radius: float, stretch: float, strength: float, colour: Colour
 ) -> None:
     """Equal soft spots of one colour."""
     cover, part = art.spots(places, np.full(len(places), radius), stretch)

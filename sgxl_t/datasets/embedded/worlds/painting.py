@@ -9,12 +9,13 @@ everywhere to the bit.
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Colour = tuple[float, float, float]
-Array = NDArray[np.float32]
+Array = NDArray[np.floating[Any]]
 Part = tuple[slice, slice]
 """Rows and columns."""
 NONE, HALF, ALL = np.float32(0), np.float32(0.5), np.float32(1)
@@ -113,14 +114,12 @@ class Painting:
         """Cover of a range on one axis, float32 [side]."""
         return self.spans(np.array([low]), high - low)[0]
 
-    def spans(self, lows: NDArray[np.float64], length: float) -> Array:
+    def spans(self, lows: Array, length: float) -> Array:
         """Cover of ranges of one length on one axis, float32 [N, side]."""
         inside = (self.centres[None] - lows[:, None]) * self.side
         return edge(inside) * edge(length * self.side - inside)
 
-    def spots(
-        self, places: NDArray[np.float64], radii: NDArray[np.float64], stretch: float = 1.0
-    ) -> tuple[Array, Part]:
+    def spots(self, places: Array, radii: Array, stretch: float = 1.0) -> tuple[Array, Part]:
         """Cover of soft spots at places [N, 2] (x, y), and the part of the picture it is for.
 
         stretch: how much taller than wide they are.
@@ -144,7 +143,7 @@ class Painting:
             np.maximum(target, row[top:bottom, None] * column[None, left:right], out=target)
         return cover, (part[0], part[1])
 
-    def scatter(self, count: int, top: float, bottom: float) -> NDArray[np.float64]:
+    def scatter(self, count: int, top: float, bottom: float) -> Array:
         """Random places [count, 2] between two heights."""
         places = self.random.random_sample((count, 2))
         places[:, 1] = top + (bottom - top) * places[:, 1]

@@ -140,12 +140,12 @@ class EmojiWorlds(ImageSource):
         said: name the colour that a thing has by nature. random: chooses among unseen words for a colour.
         """
         thing, scene, size, colour, count, second, design = attributes
-        unseen = self.split == "synonyms" and random is not None
+        unseen = random is not None and self.split == "synonyms"
         shown, artist = self.things[thing], DESIGNS[design]
         looks = shown.designs.get(artist, "")
         word = ("", *COLOURS)[colour] or (looks if said else "")
         names = shown.unseen if unseen else shown.names_in("said" if word else looks)
-        if word and unseen:
+        if word and unseen and random is not None:
             words = word_table()["colours"].get(word, {}).get("unseen", [word])
             word = words[random.randint(len(words))]
         other = self.things[second - 1] if second else None

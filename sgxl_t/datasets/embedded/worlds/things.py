@@ -9,10 +9,9 @@ from importlib.resources import files
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
-from sgxl_t.datasets.embedded.worlds.painting import clipped
+from sgxl_t.datasets.embedded.worlds.painting import Array, clipped
 
 FOLDER = "sgxl_t.datasets.embedded.worlds"
 DESIGNS = ("noto", "twemoji", "blob", "flat", "3d")
@@ -101,15 +100,15 @@ def _sheet(design: str) -> Image.Image:
 def _levels(thing: int, design: str) -> tuple[float, float]:
     """Middle brightness 0..1 of what a tint colours, and how much of the sprite has a colour, 0..1."""
     pixels = np.asarray(sprite(thing, design), np.float64)
-    solid = pixels[pixels[..., 3] > 200][:, :3] / 255
-    chroma, light = solid.max(1) - solid.min(1), _brightness(solid.T)
+    solid = np.ascontiguousarray(pixels[pixels[..., 3] > 200].T[:3]) / 255
+    chroma, light = solid.max(0) - solid.min(0), _brightness(solid)
     coloured = chroma > 0.22
     share = float(coloured.mean())
     chosen = light[coloured] if share > 0.35 else light[light > 0.2]
     return (float(np.median(chosen)) if len(chosen) else 0.5), share
 
 
-def tinted(pixels: NDArray[np.float32], thing: int, design: str, colour: str) -> NDArray[np.float32]:
+def tinted(pixels: Array, thing: int, design: str, colour: str) -> Array:
     """Premultiplied pixels float32 [4, H, W] of a sprite, 0..255, in shades of one colour.
 
     What has a colour takes the new one, while white faces and black eyes stay; things that are mostly
@@ -131,5 +130,5 @@ def tinted(pixels: NDArray[np.float32], thing: int, design: str, colour: str) ->
     return np.concatenate([mixed * pixels[3], pixels[3:]])
 
 
-def _brightness(colours: NDArray[Any]) -> NDArray[Any]:
+def _brightness(colours: Array) -> Array:
     return 0.299 * colours[0] + 0.587 * colours[1] + 0.114 * colours[2]
