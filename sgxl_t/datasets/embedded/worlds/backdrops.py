@@ -31,7 +31,7 @@ CROWN = np.array([[0, -0.78], [-0.2, -0.62], [0.2, -0.6], [0.0, -0.5]])
 
 
 def snow(art: Painting) -> Ground:
-    """White hills under a winter sky, firs far away, falling snow."""
+    """White hills under a winter sky, conifers far away, falling snow."""
     sky, low, far, near = art.choice(
         ((134, 182, 232), (214, 232, 248), (205, 220, 240), (246, 250, 254)),
         ((160, 180, 208), (222, 228, 240), (208, 218, 234), (244, 247, 252)),
@@ -151,13 +151,13 @@ def forest(art: Painting) -> Ground:
     art.fill(tuned(mist, 0.95), mist, mist)
     if art.chance(0.6):
         art.glow(art.between(0.1, 0.9), art.between(0, 0.25), 0.3, (255, 252, 220), 0.8)
-    firs = art.chance(0.5)
-    plant, height = (fir, 0.37) if firs else (leafy, 0.38)
+    conifers = art.chance(0.5)
+    plant, height = (fir, 0.37) if conifers else (leafy, 0.38)
     for row, (count, colour) in enumerate(((8, far), (5, mixed(far, near, 0.5)), (4, near))):
         rows = [(place + art.between(0.1, 0.9)) / count for place in range(count)]
         foot, tall = ground - 0.03 + 0.03 * row, height + 0.09 * row
         if row < 2:
-            grove(art, rows, foot, tall, colour, firs=firs)
+            grove(art, rows, foot, tall, colour, conifers=conifers)
             continue
         for x in rows:
             if not 0.3 < x < 0.7:
@@ -437,11 +437,11 @@ def leafy(art: Painting, x: float, foot: float, height: float, colour: Colour) -
 
 
 def grove(
-    art: Painting, rows: list[float], foot: float, height: float, colour: Colour, *, firs: bool
+    art: Painting, rows: list[float], foot: float, height: float, colour: Colour, *, conifers: bool
 ) -> None:
     """Trees of one colour side by side, far away: all crowns are one shape."""
     heights = height + 0.14 * (art.random.random_sample(len(rows)) - 0.5)
-    if not firs:
+    if not conifers:
         trunks = art.spans(np.array(rows) - height * 0.06, height * 0.12).max(0)
         part = art.part(0, foot - height * 0.5, 1, foot + 0.02)
         art.blend(
