@@ -8,8 +8,9 @@ import torch
 
 from sgxl_t.networks.backbones.local_networks import SmallCNN, SmallCNNConfig
 from sgxl_t.networks.frozen import load_clip
-from sgxl_t.networks.text.clip import TextTowerConfig, local_clip
+from sgxl_t.networks.text.clip import local_clip
 from sgxl_t.networks.text.open_clip_model import open_clip_text_config
+from sgxl_t.networks.text.text_tower import TextTowerConfig
 from sgxl_t.networks.text.vocab import UNKNOWN, WordTokenizer
 from sgxl_t.networks.weights import hub
 

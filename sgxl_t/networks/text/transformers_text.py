@@ -231,9 +231,7 @@ def _extra(family: Family) -> dict[str, Any]:
 
 def _pooling(reference: str, name: str, folder: Path | None, config: Any) -> SentencePooling:
     """Of a sentence encoder; it reads no more tokens than its network has positions for."""
-    stated = _read(
-        reference, folder, lambda: read_pooling(reference, lambda file: _file(name, file, folder))
-    )
+    stated = _read(reference, folder, lambda: read_pooling(reference, lambda file: _file(name, file, folder)))
     # RoBERTa and its relatives count positions from behind that of their padding.
     first = config.pad_token_id + 1 if config.model_type in ("roberta", "xlm-roberta", "mpnet") else 0
     most = config.max_position_embeddings - first

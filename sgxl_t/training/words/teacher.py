@@ -12,7 +12,6 @@ from tqdm import tqdm
 from sgxl_t.conditioning.caption_cache import cached_features
 from sgxl_t.networks.text.text_encoder import TextEncoder
 
-
 BLOCK = 4096
 """Phrases per file; what is lost where the encoding is interrupted."""
 

@@ -40,6 +40,4 @@ class Vocabulary:
 def embedded_vocabulary() -> Vocabulary:
     """That of the embedded data sets, in a fixed order."""
     places = [place for words in SCENE_WORDS.values() for place in words.places]
-    return Vocabulary(
-        tuple(sprite.names for sprite in load_sprites()), tuple(places), tuple(COLOURS)
-    )
+    return Vocabulary(tuple(sprite.names for sprite in load_sprites()), tuple(places), tuple(COLOURS))
