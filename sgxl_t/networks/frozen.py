@@ -25,6 +25,7 @@ from sgxl_t.networks.text.clip import ClipModel, load_local_clip
 from sgxl_t.networks.text.text_encoder import JoinedEncoders, TextEncoder
 from sgxl_t.networks.text.transformers_text import TOWER, load_transformers_text
 from sgxl_t.networks.weights.hub import HubFiles, Weights
+from sgxl_t.networks.weights.packaged import package_folder
 from sgxl_t.networks.weights.stored import CONFIG, RESTORE, read_config
 
 if TYPE_CHECKING:
@@ -87,7 +88,8 @@ def load_text_encoder(
 ) -> TextEncoder:
     """A frozen text encoder, or several joined by `+`: the same object for all who ask for the same one.
 
-    references: `open_clip:MODEL/TAG`, `transformers:NAME_OR_FOLDER` (T5, SigLIP), `local:FOLDER`.
+    references: `open_clip:MODEL/TAG`, `transformers:NAME_OR_FOLDER` (T5, SigLIP, sentence encoders),
+    `package:NAME` (the same from an installed package), `local:FOLDER`.
     images: with the image tower of the first that has one, for guidance; without it only text is held.
     ValueError in one sentence when one is unknown, cannot be fetched, or its folder is broken.
     """
@@ -152,8 +154,8 @@ def _load(reference: str, images: bool, weights: Weights) -> TextEncoder:
     scheme, name = _scheme(reference)
     if scheme.text is None:
         raise ValueError(
-            f"{reference!r} names no text encoder: write open_clip:MODEL/TAG, transformers:NAME_OR_FOLDER or "
-            "local:FOLDER, several joined with +"
+            f"{reference!r} names no text encoder: write open_clip:MODEL/TAG, transformers:NAME_OR_FOLDER, "
+            "package:NAME or local:FOLDER, several joined with +"
         )
     return _frozen(scheme.text(reference, name, images, weights))
 
@@ -266,6 +268,13 @@ def _placed_open_clip(reference: str, folder: Path, images: bool) -> ClipModel:
     return _late(OPEN_CLIP, "load_open_clip")(reference, text_only=not images, folder=folder)
 
 
+def _packaged(reference: str, folder: Path, weights: Weights) -> TextEncoder:
+    """A tower of the transformers library under the name of the package that carries it."""
+    encoder = load_transformers_text(str(folder), weights=weights)
+    encoder.reference = reference
+    return encoder
+
+
 def _local_clip(reference: str, name: str, images: bool, weights: Weights) -> ClipModel:
     return load_local_clip(Path(name), text_only=not images, weights=weights)
 
@@ -288,6 +297,11 @@ SCHEMES: dict[str, Scheme] = {
     ),
     "transformers": Scheme(
         text=lambda _, name, images, weights: load_transformers_text(name, weights=weights),
+        placed=lambda _, folder, images: load_transformers_text(str(folder)),
+        files=transformers_files.FILES,
+    ),
+    "package": Scheme(
+        text=lambda reference, name, _, weights: _packaged(reference, package_folder(name), weights),
         placed=lambda _, folder, images: load_transformers_text(str(folder)),
         files=transformers_files.FILES,
     ),

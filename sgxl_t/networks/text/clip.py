@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import asdict
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,6 +24,7 @@ from sgxl_t.networks.text.text_tower import ClipNetwork, TextTowerConfig
 from sgxl_t.networks.text.tokens import TextTokens, leading
 from sgxl_t.networks.text.vocab import WordTokenizer
 from sgxl_t.networks.weights.hub import Weights
+from sgxl_t.networks.weights.modest import is_modest
 from sgxl_t.networks.weights.stored import RESTORE, load_fitting, read_config, write_stored
 
 NOT_TEXT = ("visual", "logit_scale", "logit_bias", "text_decoder")
@@ -140,9 +142,14 @@ class ClipModel(TextEncoder):
             features = self.model.encode_image((images01 - self.mean) / self.std)  # type: ignore[operator]
         return F.normalize(features.float(), dim=-1)
 
-    def unknown_words(self, texts: Sequence[str]) -> list[str]:
-        """See `TextEncoder.unknown_words`; none where the tokenizer has no vocabulary of whole words."""
-        return self.tokenizer.unknown_words(texts) if isinstance(self.tokenizer, WordTokenizer) else []
+    def unknown_words(self, texts: Sequence[str]) -> dict[str, str]:
+        """See `TextEncoder.unknown_words`; near are words that are spelled alike. None where the tokenizer
+        has no vocabulary of whole words."""
+        if not isinstance(self.tokenizer, WordTokenizer):
+            return {}
+        known = self.tokenizer.words
+        near = {word: get_close_matches(word, known, 1, 0.8) for word in self.tokenizer.unknown_words(texts)}
+        return {word: found[0] if found else "" for word, found in near.items()}
 
     def text_parameters(self) -> list[nn.Parameter]:
         """See `TextEncoder.text_parameters`."""
@@ -229,7 +236,8 @@ def load_local_clip(folder: Path, *, text_only: bool = False, weights: Weights =
     def build() -> ClipModel:
         return local_clip(text, tokenizer, None if image is None else _image_tower(image, text.embed_dim))
 
-    return load_fitting(build, folder, part="model", wanted=_of_text if text_only else None, weights=weights)
+    wanted, modest = (_of_text, is_modest(asdict(text))) if text_only else (None, False)
+    return load_fitting(build, folder, part="model", wanted=wanted, weights=weights, modest=modest)
 
 
 def _stored_tokenizer(name: Value, text: TextTowerConfig, folder: Path) -> Any:

@@ -34,12 +34,8 @@ def word_rows(word: str, rows: int) -> tuple[int, ...]:
     """Where a word's parts stand in a table of `rows`, those of the whole word first."""
     framed = f"<{word[:MAX_LETTERS]}>"
     whole = [f"{number}{framed}" for number in range(WHOLE)]
-    pieces = {
-        framed[at : at + size]
-        for size in PIECES
-        for at in range(len(framed) - size + 1)
-        if size < len(framed)
-    }
+    sizes = [size for size in PIECES if size < len(framed)]
+    pieces = {framed[at : at + size] for size in sizes for at in range(len(framed) - size + 1)}
     return tuple(_hash(part) % rows for part in (*whole, *sorted(pieces)))
 
 
@@ -58,9 +54,8 @@ class SpelledWords(nn.Module):
         """
         device, weight = self.table.weight.device, self.table.weight
         found = [split_words(text)[:length] for text in texts]
-        different = {
-            word: number for number, word in enumerate(dict.fromkeys(w for ws in found for w in ws), 1)
-        }
+        words = dict.fromkeys(word for text in found for word in text)
+        different = {word: number for number, word in enumerate(words, 1)}
         rows = [word_rows(word, weight.shape[0]) for word in different]
         flat = torch.tensor([row for word in rows for row in word], dtype=torch.int64)
         counts = torch.tensor([len(word) for word in rows], dtype=torch.int64)

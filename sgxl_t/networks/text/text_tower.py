@@ -82,6 +82,5 @@ class ClipNetwork(nn.Module):
 
     def _features(self, text: Tensor, states: Tensor) -> Tensor:
         """Read at the end token, whose number is the largest."""
-        return (
-            states[torch.arange(len(states), device=states.device), text.argmax(dim=1)] @ self.text_projection
-        )
+        rows = torch.arange(len(states), device=states.device)
+        return states[rows, text.argmax(dim=1)] @ self.text_projection

@@ -20,6 +20,7 @@ from sgxl_t.networks.text.text_encoder import TextEncoder
 from sgxl_t.networks.text.tokens import TextTokens
 from sgxl_t.networks.text.vocab import split_words
 from sgxl_t.networks.weights.hub import Weights
+from sgxl_t.networks.weights.modest import is_modest
 from sgxl_t.networks.weights.stored import load_fitting, read_json, write_json, write_stored
 
 KIND = "words"
@@ -157,7 +158,7 @@ class WordTower(TextEncoder):
         return {word: names[number] for word, cosine, number in found if cosine < self.vocabulary.far}
 
     def write_text(self, folder: Path) -> None:
-        """Writes config.json, model.safetensors, in float16 where that changes nothing, and vocabulary.json."""
+        """Writes config.json, vocabulary.json and model.safetensors, in float16 where nothing is lost."""
         about = {"format": 1, "kind": KIND, "words": asdict(self.config), "meta": self.meta}
         write_stored(
             folder, about, {name: _exactly(value) for name, value in self.network.state_dict().items()}
@@ -178,7 +179,7 @@ def load_word_tower(folder: Path, stored: Value, weights: Weights = "pretrained"
     def build() -> WordTower:
         return WordTower(config, vocabulary, {} if meta is None else meta.group())
 
-    return load_fitting(build, folder, part="network", weights=weights)
+    return load_fitting(build, folder, part="network", weights=weights, modest=is_modest(asdict(config)))
 
 
 def _exactly(value: Tensor) -> Tensor:

@@ -6,20 +6,12 @@ import hashlib
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from sgxl_t.datasets.embedded.scene_captions import with_article
+from sgxl_t.datasets.embedded.worlds.words import plural
 from sgxl_t.networks.text.vocab import split_words
-from sgxl_t.training.words.vocabulary import (
-    COUNTS,
-    FORMS,
-    MORE_COLOURS,
-    PLACES,
-    SIZES,
-    STYLE_FORMS,
-    STYLES,
-    TIMES,
-    Vocabulary,
-)
+from sgxl_t.training.words.vocabulary import TIMES, Vocabulary
 from sgxl_t.training.words.wordnet import Word
 
 HELD_OUT = 50
@@ -40,6 +32,12 @@ class Phrases:
     unseen_words: list[str]
     unseen_captions: list[str]
 
+    def lists(self) -> dict[str, list[str]]:
+        """All four by name."""
+        return {
+            name: getattr(self, name) for name in ("words", "unseen_words", "captions", "unseen_captions")
+        }
+
 
 def make_phrases(words: Sequence[Word], vocabulary: Vocabulary, captions: int, seed: int) -> Phrases:
     """Every word of the list once, and `captions` different captions, the same for the same seed.
@@ -47,17 +45,15 @@ def make_phrases(words: Sequence[Word], vocabulary: Vocabulary, captions: int, s
     A word of the list is held out by its own letters, unless captions are made of it; a caption of known
     words is held out by its text.
     """
-    drawn = {
-        word
-        for text in (*(name for names in vocabulary.things for name in names), *_plain(vocabulary))
-        for word in split_words(text)
-    }
+    own = (*chain(*vocabulary.all_names), *vocabulary.colours, *vocabulary.unseen_colours)
+    own += (*vocabulary.places, *vocabulary.nouns, *vocabulary.unseen_places, *vocabulary.around)
+    drawn = {word for text in own for word in split_words(text)}
     held_out = {
         word for entry in words for word in split_words(entry.text) if word not in drawn and _held_out(word)
     }
     rng = random.Random(seed)
-    foreign = [entry.text for entry in words if entry.concrete]
-    foreign += 3 * [entry.text for entry in words if entry.concrete and entry.common]
+    foreign = [entry.text for entry in words if entry.concrete and len(entry.text) > 2]
+    foreign += 3 * [entry.text for entry in words if entry.concrete and entry.common and len(entry.text) > 2]
     made = Phrases([], [], [], [])
     for entry in words:
         unseen = any(word in held_out for word in split_words(entry.text))
@@ -73,50 +69,40 @@ def make_phrases(words: Sequence[Word], vocabulary: Vocabulary, captions: int, s
     return made
 
 
-def plural(name: str) -> str:
-    """The plural of an English noun by the usual rules."""
-    if name.endswith(("s", "x", "ch", "sh")):
-        return name + "es"
-    if name.endswith("y") and name[-2:-1] not in "aeiou":
-        return name[:-1] + "ies"
-    return name[:-1] + "ves" if name.endswith(("lf", "af")) else name + "s"
-
-
 def _caption(vocabulary: Vocabulary, foreign: Sequence[str], rng: random.Random) -> str:
-    places = (*vocabulary.places, *vocabulary.places, *PLACES)
-    place = " ".join(part for part in (rng.choice(places), rng.choice(TIMES)) if part)
-    style = rng.choice(STYLE_FORMS).format(rng.choice(STYLES))
-    things = [_thing(vocabulary, foreign, rng) for _ in range(2)]
-    return rng.choice(FORMS).format(thing=things[0], other=things[1], place=place, style=style)
+    place = rng.choice(vocabulary.places if rng.random() < 0.75 else vocabulary.unseen_places)
+    if rng.random() < 0.15:
+        place = f"{place} {rng.choice(TIMES)}"
+    thing = _thing(vocabulary, foreign, rng)
+    if rng.random() < 0.2:
+        thing = rng.choice(vocabulary.joints).format(one=thing, other=_thing(vocabulary, foreign, rng))
+    if rng.random() < 0.1:
+        thing = f"{rng.choice(vocabulary.beginnings)} {thing}"
+    form = rng.choice(vocabulary.forms) if rng.random() < 0.9 else "{thing}"
+    text = form.format(thing=thing, place=place, noun=rng.choice(vocabulary.nouns))
+    return f"{text}, {rng.choice(vocabulary.endings)}" if rng.random() < 0.1 else text
 
 
 def _thing(vocabulary: Vocabulary, foreign: Sequence[str], rng: random.Random) -> str:
-    if rng.random() < FOREIGN_SHARE:
-        name = rng.choice(foreign)
-    else:
-        name = rng.choice(rng.choice(vocabulary.things))
+    of_list = rng.random() < FOREIGN_SHARE
+    name = rng.choice(foreign) if of_list else rng.choice(rng.choice(vocabulary.all_names))
     before = []
     if rng.random() < 0.25:
-        before.append(rng.choice(SIZES))
+        before.append(rng.choice(vocabulary.sizes))
+    if rng.random() < 0.1:
+        before.append(rng.choice(vocabulary.adjectives))
     if rng.random() < 0.45:
-        before.append(rng.choice((*vocabulary.colours, *vocabulary.colours, *MORE_COLOURS)))
-    if rng.random() < 0.08:
-        before.append(rng.choice(STYLES))
+        plain = rng.random() < 0.8
+        before.append(rng.choice(vocabulary.colours if plain else vocabulary.unseen_colours))
     form = rng.random()
     if form < 0.15:
-        return " ".join((rng.choice(COUNTS), *before, plural(name)))
+        return " ".join((rng.choice(vocabulary.counts), *before, plural(name)))
     if form < 0.25:
         return " ".join((*before, plural(name)))
     phrase = " ".join((*before, name))
     if form < 0.4:
         return phrase
     return f"the {phrase}" if form < 0.5 else with_article(phrase)
-
-
-def _plain(vocabulary: Vocabulary) -> tuple[str, ...]:
-    """Everything else that captions are made of."""
-    lists = (SIZES, COUNTS, STYLES, STYLE_FORMS, TIMES, PLACES, MORE_COLOURS, FORMS)
-    return (*vocabulary.places, *vocabulary.colours, *(text for part in lists for text in part))
 
 
 def _held_out(text: str) -> bool:

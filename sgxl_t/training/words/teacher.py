@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -12,6 +12,7 @@ from tqdm import tqdm
 from sgxl_t.conditioning.caption_cache import cached_features
 from sgxl_t.networks.text.text_encoder import TextEncoder
 
+UNSEEN = "unseen_"
 BLOCK = 4096
 """Phrases per file; what is lost where the encoding is interrupted."""
 
@@ -26,4 +27,15 @@ def teacher_features(encoder: TextEncoder, texts: Sequence[str], cache: Path) ->
             part = order[start : start + BLOCK]
             found[part] = cached_features(encoder, [texts[index] for index in part], cache)
             shown.update(len(part))
+    return found
+
+
+def features_of(encoder: TextEncoder, lists: Mapping[str, Sequence[str]], cache: Path) -> dict[str, Tensor]:
+    """The same for lists by name; a list and what is held out of it, `unseen_NAME`, are read as one, so that
+    their files are found again wherever the line between them is drawn."""
+    found = {}
+    for name in [name for name in lists if not name.startswith(UNSEEN)]:
+        parts = [name, UNSEEN + name]
+        features = teacher_features(encoder, [text for part in parts for text in lists[part]], cache)
+        found |= dict(zip(parts, features.split([len(lists[part]) for part in parts]), strict=True))
     return found

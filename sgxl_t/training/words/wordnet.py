@@ -26,7 +26,7 @@ class Word:
 
 
 def read_wordnet(folder: Path) -> list[Word]:
-    """Lower-case entries of up to three words, sorted: every noun that is concrete, of the rest what is common.
+    """Lower-case entries of up to three words, sorted: nouns that are concrete, and of the rest the common.
 
     ValueError in one sentence where the folder lacks a file or one is not in WordNet's format.
     """
