@@ -1,4 +1,4 @@
-"""Fits a small text tower to a large sentence encoder, with WordNet's words and captions of the embedded data.
+"""Fits a small text tower to a large sentence encoder, by WordNet's words and captions of the embedded sets.
 
 The folder it writes is a text encoder for `conditioning.text_encoder: local:FOLDER`, needs no other library
 at sampling time and understands words that no caption of a run has. Interrupted, it goes on where it was.

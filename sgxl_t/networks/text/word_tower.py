@@ -24,7 +24,7 @@ from sgxl_t.networks.weights.modest import is_modest
 from sgxl_t.networks.weights.stored import load_fitting, read_json, write_json, write_stored
 
 KIND = "words"
-VOCABULARY = "vocabulary.json"
+VOCABULARY = "names.json"
 MAX_NAMES = 50_000
 _LIMITS = {"dim": 4096, "rows": 1 << 20, "word_width": 4096, "width": 4096, "layers": 64, "max_words": 512}
 
@@ -158,7 +158,7 @@ class WordTower(TextEncoder):
         return {word: names[number] for word, cosine, number in found if cosine < self.vocabulary.far}
 
     def write_text(self, folder: Path) -> None:
-        """Writes config.json, vocabulary.json and model.safetensors, in float16 where nothing is lost."""
+        """Writes config.json, names.json and model.safetensors, in float16 where nothing is lost."""
         about = {"format": 1, "kind": KIND, "words": asdict(self.config), "meta": self.meta}
         write_stored(
             folder, about, {name: _exactly(value) for name, value in self.network.state_dict().items()}

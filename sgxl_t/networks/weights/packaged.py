@@ -42,8 +42,8 @@ def package_folder(name: str) -> Path:
         return _unpacked(package, archives[0])
     if len(folders) != 1:
         raise ValueError(
-            f"the package {visible(name)[:80]!r} holds {len(folders) or 'no'} networks as {' and '.join(NEEDED)}:"
-            " name one that holds one"
+            f"the package {visible(name)[:80]!r} holds {len(folders) or 'no'} networks as "
+            f"{' and '.join(NEEDED)}: name one that holds one"
         )
     return folders.pop()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -98,11 +98,11 @@ def mean_cosine(tower: WordTower, examples: Examples) -> float:
     return float((encode_many(tower, examples.texts) * examples.targets).sum(1).mean())
 
 
-def _draws(examples: Examples, rng: torch.Generator):
+def _draws(examples: Examples, rng: torch.Generator) -> Iterator[Tensor]:
     """Indices of one batch after the other, every example once per round."""
     while True:
         order = torch.randperm(len(examples.texts), generator=rng)
-        yield from (part for part in order.split(BATCH))
+        yield from order.split(BATCH)
 
 
 def _rate(share: float) -> float:

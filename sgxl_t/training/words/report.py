@@ -99,7 +99,7 @@ def figures(
 
 
 def synonyms_found(things: Tensor, unseen: Sequence[Tensor]) -> float:
-    """Share of other names [K, dim] of each thing that are nearest to its own name, of all things [N, dim]."""
+    """Share of the other names [K, dim] of each thing whose nearest of all things [N, dim] is their own."""
     right = [(names @ things.T).argmax(1) == number for number, names in enumerate(unseen) if len(names)]
     return float(torch.cat(right).float().mean())
 

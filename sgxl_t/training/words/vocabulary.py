@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain
 
@@ -95,5 +96,5 @@ def embedded_vocabulary() -> Vocabulary:
     )
 
 
-def _once(*lists) -> Texts:
+def _once(*lists: Iterable[str]) -> Texts:
     return tuple(dict.fromkeys(chain(*lists)))
