@@ -155,7 +155,7 @@ class TransformersText(TextEncoder):
         """See `TextEncoder.write_text`."""
         folder.mkdir(parents=True, exist_ok=True)
         model: Any = self.model
-        with _without_bars():
+        with _quietly():
             model.save_pretrained(folder / TOWER)
         self.tokenizer.save_pretrained(folder / TOWER)
         if self.family.sentences:
@@ -192,7 +192,7 @@ def load_transformers_text(
 
     def load() -> tuple[Any, Any, Any, str]:
         common = _common(folder) | extra
-        with _without_bars():
+        with _quietly():
             model, found = network.from_pretrained(
                 name, use_safetensors=True, dtype="auto", output_loading_info=True, **common
             )
@@ -332,15 +332,17 @@ def _settings(name: str, folder: Path | None) -> Path:
 
 
 @contextmanager
-def _without_bars() -> Iterator[None]:
-    """The library draws a bar for every file, however small."""
+def _quietly() -> Iterator[None]:
+    """The library draws a bar for every file, however small, and lists tensors that a tower does not use."""
     from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
+    shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
+    logging.set_verbosity_error()
     try:
         yield
     finally:
+        logging.set_verbosity(level)
         if shown:
             logging.enable_progress_bar()
 

@@ -107,7 +107,6 @@ class WordTower(TextEncoder):
         self.network = WordNetwork(config)
         self.vocabulary, self.meta = vocabulary or Names(), meta or {}
         self.dim, self.token_dim = config.dim, config.width
-        self._found: Tensor | None = None
 
     @property
     def config(self) -> WordTowerConfig:
@@ -140,7 +139,7 @@ class WordTower(TextEncoder):
     def text_copy(self) -> WordTower:
         """See `TextEncoder.text_copy`."""
         tower = copy.deepcopy(self)
-        tower.reference, tower._hash, tower._found = None, None, None
+        tower.reference, tower._hash = None, None
         return tower.float()
 
     @torch.no_grad()
@@ -151,10 +150,8 @@ class WordTower(TextEncoder):
         asked = dict.fromkeys(word for text in texts for word in split_words(text) if word not in known)
         if not names or not asked:
             return {}
-        if self._found is None:
-            self._found = self.encode_text(names)
-        nearest, index = (self.encode_text(list(asked)) @ self._found.T).max(dim=1)
-        found = zip(asked, nearest.tolist(), index.tolist(), strict=True)
+        cosines, index = nearest(self, list(asked), names)
+        found = zip(asked, cosines.tolist(), index.tolist(), strict=True)
         return {word: names[number] for word, cosine, number in found if cosine < self.vocabulary.far}
 
     def write_text(self, folder: Path) -> None:
@@ -164,6 +161,17 @@ class WordTower(TextEncoder):
             folder, about, {name: _exactly(value) for name, value in self.network.state_dict().items()}
         )
         write_json(folder / VOCABULARY, asdict(self.vocabulary))
+
+
+@torch.no_grad()
+def nearest(tower: WordTower, words: Sequence[str], names: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """Cosine [N] of each word with the nearest of the names, and that name's number [N].
+
+    With an article all are read as things; alone, words without a meaning are near small ones.
+    """
+    known, asked = (tower.encode_text([f"a {text}" for text in texts]) for texts in (names, words))
+    cosines, index = (asked @ known.T).max(dim=1)
+    return cosines, index
 
 
 def load_word_tower(folder: Path, stored: Value, weights: Weights = "pretrained") -> WordTower:

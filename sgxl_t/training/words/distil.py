@@ -13,8 +13,8 @@ from tqdm import trange
 
 from sgxl_t.networks.text.word_tower import WordTower, WordTowerConfig
 
-BATCH = 128
-"""Captions of an update, and single words beside them."""
+CAPTIONS, WORDS = 128, 256
+"""Captions of an update, and entries of the word list, which are short, beside them."""
 ENCODED = 1024
 
 
@@ -56,7 +56,7 @@ def fit_tower(
 ) -> WordTower:
     """A tower that gives unit vectors close to the targets, by the cosine; frozen, its numbers in float16.
 
-    Each update sees as many captions as single words: a word's own vector is learnt from both.
+    Each update sees captions and single words, which count the same: a word is learnt from both.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -67,7 +67,7 @@ def fit_tower(
     groups = [{"params": [table], "weight_decay": 0.0}, {"params": rest, "weight_decay": 0.01}]
     optimizer = torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step / steps))
-    draws = [_draws(examples, rng) for examples in (captions, words)]
+    draws = [_draws(captions, CAPTIONS, rng), _draws(words, WORDS, rng)]
     shown = trange(steps, desc="fitting the tower", unit="step", delay=2, leave=False)
     for _ in shown:
         losses = []
@@ -98,11 +98,11 @@ def mean_cosine(tower: WordTower, examples: Examples) -> float:
     return float((encode_many(tower, examples.texts) * examples.targets).sum(1).mean())
 
 
-def _draws(examples: Examples, rng: torch.Generator) -> Iterator[Tensor]:
+def _draws(examples: Examples, batch: int, rng: torch.Generator) -> Iterator[Tensor]:
     """Indices of one batch after the other, every example once per round."""
     while True:
         order = torch.randperm(len(examples.texts), generator=rng)
-        yield from order.split(BATCH)
+        yield from order.split(batch)
 
 
 def _rate(share: float) -> float:

@@ -40,14 +40,15 @@ class Phrases:
 
 
 def make_phrases(words: Sequence[Word], vocabulary: Vocabulary, captions: int, seed: int) -> Phrases:
-    """Every word of the list once, and `captions` different captions, the same for the same seed.
+    """Every word of the list once, and `captions` different captions, the same for the same seed; the first
+    of these are names and places alone.
 
     A word of the list is held out by its own letters, unless captions are made of it; a caption of known
     words is held out by its text.
     """
-    own = (*chain(*vocabulary.all_names), *vocabulary.colours, *vocabulary.unseen_colours)
-    own += (*vocabulary.places, *vocabulary.nouns, *vocabulary.unseen_places, *vocabulary.around)
-    drawn = {word for text in own for word in split_words(text)}
+    drawn_of = (*chain(*vocabulary.all_names), *vocabulary.colours, *vocabulary.unseen_colours)
+    drawn_of += (*vocabulary.places, *vocabulary.nouns, *vocabulary.unseen_places, *vocabulary.around)
+    drawn = {word for text in drawn_of for word in split_words(text)}
     held_out = {
         word for entry in words for word in split_words(entry.text) if word not in drawn and _held_out(word)
     }
@@ -58,7 +59,15 @@ def make_phrases(words: Sequence[Word], vocabulary: Vocabulary, captions: int, s
     for entry in words:
         unseen = any(word in held_out for word in split_words(entry.text))
         (made.unseen_words if unseen else made.words).append(entry.text)
-    found: dict[str, None] = {}
+    names = [name for names in vocabulary.all_names for name in names]
+    own = [
+        *names,
+        *map(with_article, names),
+        *map(plural, names),
+        *vocabulary.places,
+        *vocabulary.unseen_places,
+    ]
+    found = dict.fromkeys(own[:captions])
     for _ in range(captions * 20):
         if len(found) == captions:
             break

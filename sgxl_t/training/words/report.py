@@ -13,7 +13,7 @@ from sgxl_t.conditioning.caption_cache import encode_all
 from sgxl_t.datasets.embedded.scene_captions import with_article
 from sgxl_t.networks.text.text_encoder import TextEncoder
 from sgxl_t.networks.text.vocab import split_words
-from sgxl_t.networks.text.word_tower import Names, WordTower
+from sgxl_t.networks.text.word_tower import Names, WordTower, nearest
 from sgxl_t.training.words.distil import Axes, Examples, encode_many, mean_cosine
 from sgxl_t.training.words.vocabulary import Vocabulary
 
@@ -22,26 +22,7 @@ MEASURED = 4000
 INVENTED = 300
 """Words without a meaning, for the threshold of unknown ones."""
 SMALL = frozenset(
-    [
-        "a",
-        "an",
-        "and",
-        "as",
-        "at",
-        "by",
-        "from",
-        "in",
-        "is",
-        "of",
-        "on",
-        "s",
-        "some",
-        "the",
-        "there",
-        "to",
-        "under",
-        "with",
-    ]
+    "2 3 a among an and as at below between by far from in inside is next of on s some the there to under with".split()
 )
 """Words that name nothing."""
 
@@ -56,13 +37,8 @@ def names_of(vocabulary: Vocabulary, tower: WordTower) -> Names:
     named = [name for names in vocabulary.things for name in names]
     listed = (*named, *vocabulary.colours, *(word for word in places if word not in SMALL))
     names = tuple(dict.fromkeys(name.lower() for name in listed))
-    table = encode_many(tower, names)
-
-    def nearest(texts: Sequence[str]) -> Tensor:
-        return (encode_many(tower, texts) @ table.T).amax(1)
-
     single = [name for names in vocabulary.unseen for name in names if len(split_words(name)) == 1]
-    useful, useless = nearest(single or named), nearest(invented_words(INVENTED))
+    useful, useless = (nearest(tower, texts, names)[0] for texts in (single, invented_words(INVENTED)))
     candidates = torch.cat([useful, useless]).sort().values
     right = [(useful > at).float().mean() + (useless <= at).float().mean() for at in candidates]
     far = float(candidates[int(torch.stack(right).argmax())])
