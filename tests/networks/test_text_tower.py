@@ -24,7 +24,6 @@ def test_features_and_states_are_open_clips(quick_gelu):
         found, wanted = ours.forward_intermediates(**options), theirs.forward_intermediates(**options)
         torch.testing.assert_close(found["text_features"], wanted["text_features"])
         torch.testing.assert_close(found["text_intermediates"][-1], wanted["text_intermediates"][-1])
-        torch.testing.assert_close(ours.encode_text(text[:, :5]), theirs.encode_text(text[:, :5]))
 
 
 def test_first_weights_spread_as_open_clips():

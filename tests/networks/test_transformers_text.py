@@ -153,8 +153,8 @@ def test_other_networks_and_tokenizers_are_refused(tmp_path):
     save_file({key: t.clone() for key, t in tensors.items()}, folder / "model.safetensors", {"format": "pt"})
     with pytest.raises(ValueError, match="tokens and its network knows 20"):
         load_text_encoder(f"transformers:{folder}")
-    (folder / "config.json").write_text(json.dumps({"model_type": "bert"}))
-    with pytest.raises(ValueError, match="of the type 'bert'"):
+    (folder / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
+    with pytest.raises(ValueError, match="of the type 'gpt2'"):
         load_text_encoder(f"transformers:{folder}")
 
 

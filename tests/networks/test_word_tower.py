@@ -82,7 +82,7 @@ def test_a_word_far_from_all_names_is_unknown_and_the_nearest_is_named():
     assert note.startswith("the model's text encoder does not know: zyzzyva (nearest: ")
 
 
-@pytest.mark.parametrize("width", [0, 10**9])
+@pytest.mark.parametrize("width", [0, 10**5])
 def test_a_broken_folder_is_one_sentence(width, tmp_path):
     tower().save_text(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())

@@ -54,8 +54,8 @@ def test_what_has_a_look_is_read_and_of_the_rest_what_is_common(wordnet):
 def test_phrases_are_the_same_for_a_seed_and_keep_held_out_words_from_the_fit():
     words = [Word(text, True, True) for text in invented_words(400)]
     vocabulary = embedded_vocabulary()
-    phrases = make_phrases(words, vocabulary, 600, 1)
-    assert phrases == make_phrases(words, vocabulary, 600, 1) != make_phrases(words, vocabulary, 600, 2)
+    phrases = make_phrases(words, vocabulary, 2500, 1)
+    assert phrases == make_phrases(words, vocabulary, 2500, 1) != make_phrases(words, vocabulary, 2500, 2)
     captions = [*phrases.captions, *phrases.unseen_captions]
     assert len(set(captions)) == len(captions)
     unseen = set(phrases.unseen_words)

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from sgxl_t.networks.text.blocks import Transformer
 
@@ -66,10 +67,11 @@ class ClipNetwork(nn.Module):
         return self._features(text, self._states(text))
 
     def forward_intermediates(self, *, text: Tensor, **_: Any) -> dict[str, Any]:
-        """As open_clip's for the last block with its norm: `text_features` [N, embed_dim] and, in the list
-        `text_intermediates`, the last states [N, L, width]."""
+        """As open_clip's for the last block with its norm: `text_features` [N, embed_dim] of unit length and,
+        in the list `text_intermediates`, the last states [N, L, width]."""
         states = self._states(text)
-        return {"text_features": self._features(text, states), "text_intermediates": [states]}
+        features = F.normalize(self._features(text, states), dim=-1)
+        return {"text_features": features, "text_intermediates": [states]}
 
     def encode_image(self, image: Tensor) -> Tensor:
         """Normalised images [N, 3, H, W] to features [N, embed_dim]."""

@@ -22,7 +22,26 @@ MEASURED = 4000
 INVENTED = 300
 """Words without a meaning, for the threshold of unknown ones."""
 SMALL = frozenset(
-    "2 3 a among an and as at below between by far from in inside is next of on s some the there to under with".split()
+    (
+        *(
+            "2",
+            "3",
+            "a",
+            "among",
+            "an",
+            "and",
+            "as",
+            "at",
+            "below",
+            "between",
+            "by",
+            "far",
+            "from",
+            "in",
+            "inside",
+        ),
+        *("is", "next", "of", "on", "s", "some", "the", "there", "to", "under", "with"),
+    )
 )
 """Words that name nothing."""
 
