@@ -43,17 +43,19 @@ class SelfAttention(nn.Module):
 class Block(nn.Module):
     """Attention and a network of two layers, both behind a norm and added to what came in."""
 
-    def __init__(self, width: int, heads: int, quick_gelu: bool) -> None:
+    def __init__(self, width: int, heads: int, quick_gelu: bool, deviation: float) -> None:
+        """deviation: of the first weights of what is added."""
         super().__init__()
         self.ln_1 = nn.LayerNorm(width)
         self.attn = SelfAttention(width, heads)
         self.ln_2 = nn.LayerNorm(width)
-        layers = [
-            ("c_fc", nn.Linear(width, 4 * width)),
-            ("gelu", QuickGELU() if quick_gelu else nn.GELU()),
-            ("c_proj", nn.Linear(4 * width, width)),
-        ]
-        self.mlp = nn.Sequential(OrderedDict(layers))
+        widen, narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        gelu = QuickGELU() if quick_gelu else nn.GELU()
+        self.mlp = nn.Sequential(OrderedDict([("c_fc", widen), ("gelu", gelu), ("c_proj", narrow)]))
+        nn.init.normal_(self.attn.in_proj_weight, std=width**-0.5)
+        nn.init.normal_(self.attn.out_proj.weight, std=deviation)
+        nn.init.normal_(widen.weight, std=(2 * width) ** -0.5)
+        nn.init.normal_(narrow.weight, std=deviation)
 
     def forward(self, x: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
         """As the attention."""
@@ -66,14 +68,8 @@ class Transformer(nn.Module):
 
     def __init__(self, width: int, heads: int, layers: int, *, quick_gelu: bool = False) -> None:
         super().__init__()
-        self.resblocks = nn.ModuleList(Block(width, heads, quick_gelu) for _ in range(layers))
         deviation = width**-0.5 * (2 * layers) ** -0.5
-        for block in self.resblocks:
-            assert isinstance(block, Block)
-            nn.init.normal_(block.attn.in_proj_weight, std=width**-0.5)
-            nn.init.normal_(block.attn.out_proj.weight, std=deviation)
-            nn.init.normal_(block.mlp.c_fc.weight, std=(2 * width) ** -0.5)
-            nn.init.normal_(block.mlp.c_proj.weight, std=deviation)
+        self.resblocks = nn.ModuleList(Block(width, heads, quick_gelu, deviation) for _ in range(layers))
 
     def forward(self, x: Tensor, mask: Tensor | None = None, *, causal: bool = False) -> Tensor:
         """x: [N, L, width]. mask: bool [N, L], true where a token counts. causal: none looks ahead."""
