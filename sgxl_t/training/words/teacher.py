@@ -33,7 +33,7 @@ def teacher_features(encoder: TextEncoder, texts: Sequence[str], cache: Path) ->
 def features_of(encoder: TextEncoder, lists: Mapping[str, Sequence[str]], cache: Path) -> dict[str, Tensor]:
     """The same for lists by name; a list and what is held out of it, `unseen_NAME`, are read as one, so that
     their files are found again wherever the line between them is drawn."""
-    found = {}
+    found: dict[str, Tensor] = {}
     for name in [name for name in lists if not name.startswith(UNSEEN)]:
         parts = [name, UNSEEN + name]
         features = teacher_features(encoder, [text for part in parts for text in lists[part]], cache)
