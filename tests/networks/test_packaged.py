@@ -1,14 +1,22 @@
 """Networks that installed packages carry, found without importing anything of them."""
 
+import importlib.metadata
 import sys
 import zipfile
 
 import pytest
 import torch
+import transformers
 from tiny_text_towers import sentence_folder
+from torch.nn import functional as F
 
 from sgxl_t.networks.frozen import load_stored_text, load_text_encoder
-from sgxl_t.networks.weights.packaged import package_folder
+from sgxl_t.networks.weights.packaged import WORDS, package_folder
+
+
+def has_words():
+    """Whether the sentence encoder of the extra is installed."""
+    return any(one.metadata["Name"] == WORDS for one in importlib.metadata.distributions())
 
 
 @pytest.fixture
@@ -75,3 +83,25 @@ def test_what_is_not_there_or_no_network_is_one_sentence(site):
     install(site, "broken", [site / "broken.zip"])
     with pytest.raises(ValueError, match=r"is no archive of config.json and model.safetensors"):
         package_folder("broken")
+
+
+@pytest.mark.skipif(not has_words(), reason="needs pip install 'sgxl-t[words]'")
+def test_the_package_of_the_extra_knows_what_words_mean():
+    encoder = load_text_encoder(f"package:{WORDS}")
+    assert (encoder.dim, encoder.context_length) == (384, 256)
+    things = ["a fox", "a car", "a cat", "a house", "a tree", "a boat", "a bicycle", "an apple"]
+    others = {"a kitty": "a cat", "an automobile": "a car", "a foxlike animal": "a fox", "a ship": "a boat"}
+    table = encoder.encode_text(things)
+    for other, thing in others.items():
+        assert things[int((table @ encoder.encode_text([other])[0]).argmax())] == thing
+    animals = encoder.encode_text(["vulpine", "fox", "car", "house", "apple"])
+    assert int((animals[1:] @ animals[0]).argmax()) == 0
+    folder = package_folder(WORDS)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    model = transformers.AutoModel.from_pretrained(folder).eval()
+    given = tokenizer(things, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        states = model(**given).last_hidden_state
+    mask = given.attention_mask.unsqueeze(-1)
+    wanted = F.normalize((states * mask).sum(1) / mask.sum(1), dim=-1)
+    torch.testing.assert_close(table, wanted)
