@@ -1,6 +1,7 @@
 """The wheel holds what the package reads beside its code, and works where there is no source tree."""
 
 import os
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -36,13 +37,17 @@ def test_every_file_beside_the_code_is_package_data():
 def test_the_wheel_makes_a_picture_outside_of_the_source_tree(tmp_path):
     """Installed without its dependencies, which the new environment finds in the one that runs this test."""
     building = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
-    run(*building, "--wheel-dir", tmp_path / "dist", ROOT, cwd=tmp_path)
+    # A copy, since the build leaves folders of its own behind.
+    shutil.copytree(ROOT / "sgxl_t", tmp_path / "source/sgxl_t")
+    for name in ("pyproject.toml", "README.md", "LICENSE", "NOTICE"):
+        shutil.copy(ROOT / name, tmp_path / "source")
+    run(*building, "--wheel-dir", tmp_path / "dist", tmp_path / "source", cwd=tmp_path)
     (wheel,) = (tmp_path / "dist").glob("*.whl")
     held = set(zipfile.ZipFile(wheel).namelist())
     assert {path.relative_to(ROOT).as_posix() for path in BESIDE_CODE} <= held
     assert {Path(name).name for name in held} >= {"LICENSE", "NOTICE"}
     run(sys.executable, "-m", "venv", "--without-pip", tmp_path / "env")
-    (packages,) = (tmp_path / "env").glob("[Ll]ib*/**/site-packages")
+    packages = next((tmp_path / "env").glob("[Ll]ib/**/site-packages"))
     run(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", packages, wheel)
     theirs = [path for path in sys.path if path.endswith("site-packages")]
     (packages / "others.pth").write_text("\n".join(theirs))

@@ -135,9 +135,12 @@ def test_the_script_writes_a_text_encoder(wordnet, tmp_path, monkeypatch, capsys
     options = {"words": wordnet, "out": tmp_path / "tower", "teacher": teacher, "cache": tmp_path / "cache"}
     command = [text for name, value in options.items() for text in (f"--{name}", str(value))]
     command += ["--captions", "300", "--steps", "3", "--dim", "12"]
+    capsys.readouterr()
     distil.main(command, standalone_mode=False)
-    figures = json.loads(capsys.readouterr().out)
-    assert figures["cosine"].keys() == {"words", "unseen_words", "captions", "unseen_captions"}
+    printed = capsys.readouterr().out
+    assert printed.startswith("{"), printed
+    figures = json.loads(printed)
+    assert {"words", "captions", "unseen_captions"} <= figures["cosine"].keys()
     assert figures["synonyms"].keys() == {"tower", "teacher", "teacher_on_axes"}
     tower = load_text_encoder(f"local:{tmp_path / 'tower'}")
     assert tower.dim == 12

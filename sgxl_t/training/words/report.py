@@ -76,6 +76,7 @@ def figures(
     cosine = {
         name: round(mean_cosine(tower, Examples(one.texts[:MEASURED], one.targets[:MEASURED])), 4)
         for name, one in examples.items()
+        if len(one.texts)
     }
     plain = [with_article(names[0]) for names in words.things]
     other = [[with_article(name) for name in names] for names in words.unseen]
