@@ -14,7 +14,7 @@ from PIL import Image
 from sgxl_t.files.regular import open_regular
 from sgxl_t.files.terminal import visible
 from sgxl_t.files.untrusted import parse_json
-from sgxl_t.metrics.generated import model_hash
+from sgxl_t.model_io.model_hash import model_hash
 from sgxl_t.sampling.output.image_files import KEY
 from sgxl_t.sampling.sample_spec import InterpolationFrame, SampleSpec, TruncationMode
 
