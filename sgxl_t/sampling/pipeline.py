@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from PIL import Image
 from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 
@@ -59,6 +60,8 @@ from sgxl_t.sampling.sample_spec import (
     of_chosen,
     spread_psi,
 )
+from sgxl_t.sampling.sheets.mixing import MixingTable
+from sgxl_t.sampling.sheets.nearest import NearestSearch
 from sgxl_t.sampling.styles import styles, token_context
 from sgxl_t.sampling.truncation import Truncation, check_truncation
 from sgxl_t.sampling.walks.move import Move, moved, plan_move
@@ -305,6 +308,16 @@ class Pipeline:
         latents = self(conditions, output_type="latents", **asked)
         planned = [frame for spec in latent_specs(latents) for frame in plan_move(spec, frames, how)]
         return GeneratedImages.of(self.sample(planned))
+
+    def mixing_grid(self, rows: Latents, columns: Latents, layers: Sequence[Sequence[int]]) -> Image.Image:
+        """A style-mixing table: rows of latents that take groups of layers from columns of latents."""
+        table = MixingTable(rows, columns, layers)
+        return table.sheet(self(ws=table.latents()).images).drawn()
+
+    def nearest_grid(self, made: GeneratedImages, data: str, *, split: str = "train") -> Image.Image:
+        """Generated images beside the nearest ones of a data set, with distances."""
+        search = NearestSearch.of(data, self.generator.img_resolution, split=split)
+        return search.sheet(made.images, made.conditions)[0].drawn()
 
     def _keys(self, keys: Any, seeds: Sequence[int], psi: float | Sequence[float]) -> list[Drawable]:
         """The keys of a walk, in order."""
