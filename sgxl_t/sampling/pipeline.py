@@ -20,6 +20,7 @@ from sgxl_t.metrics.generated import model_hash
 from sgxl_t.model_io.model_folder import DTYPES, ModelInfo, load_model, save_model
 from sgxl_t.model_io.named_model import named_folder
 from sgxl_t.model_io.run_model import model_in
+from sgxl_t.networks.generators.fourier_input import moved_input
 from sgxl_t.networks.generators.generator import Generator
 from sgxl_t.networks.text.clip import ClipModel
 from sgxl_t.networks.text.tokens import Text
@@ -64,7 +65,7 @@ from sgxl_t.sampling.sheets.mixing import MixingTable
 from sgxl_t.sampling.sheets.nearest import NearestSearch
 from sgxl_t.sampling.styles import styles, token_context
 from sgxl_t.sampling.truncation import Truncation, check_truncation
-from sgxl_t.sampling.walks.move import Move, moved, plan_move
+from sgxl_t.sampling.walks.move import Move, input_of, inverse_motion, plan_move
 from sgxl_t.sampling.walks.plan import WalkSettings, plan_interpolation
 
 log = logging.getLogger(__name__)
@@ -486,7 +487,7 @@ class Pipeline:
             return list(self._to_pixels(ws, tokens).unbind())
         if self._fast is not None or len(moving) < len(specs):
             raise ValueError("moves are made without sampling mode and by themselves: leave --optimize out")
-        with moved(self.generator, moving):
+        with moved_input(input_of(self.generator), inverse_motion(moving)):
             return list(self._to_pixels(ws, tokens).unbind())
 
     @torch.no_grad()

@@ -8,13 +8,14 @@ import torch
 from scipy.interpolate import CubicSpline
 from tiny_models import tiny_model
 
+from sgxl_t.networks.generators.fourier_input import moved_input
 from sgxl_t.ops.random import latents
 from sgxl_t.sampling.pipeline import Pipeline
 from sgxl_t.sampling.sample_spec import MovedFrame, SampleSpec, Way
 from sgxl_t.sampling.styles import spec_styles, styles
 from sgxl_t.sampling.truncation import Truncation
 from sgxl_t.sampling.walks.curve import spline_weights
-from sgxl_t.sampling.walks.move import input_of, moved, plan_move
+from sgxl_t.sampling.walks.move import input_of, inverse_motion, plan_move
 from sgxl_t.sampling.walks.plan import WalkSettings, plan_interpolation
 
 PLAIN = Truncation()
@@ -124,11 +125,12 @@ def test_the_input_turns_to_the_left_and_shifts_to_the_right_and_down():
     layer = input_of(generator)
     w = torch.randn(1, generator.w_dim, generator=torch.Generator().manual_seed(0))
     still = layer(w)
-    with moved(generator, [MovedFrame(SampleSpec(None, 0), degrees=90)]):
+    with moved_input(layer, inverse_motion([MovedFrame(SampleSpec(None, 0), degrees=90)])):
         turned = layer(w)
     torch.testing.assert_close(turned, torch.rot90(still, 1, (2, 3)), atol=1e-4, rtol=1e-4)
     pixel = 1 / layer.sampling_rate
-    with moved(generator, [MovedFrame(SampleSpec(None, 0), right=2 * pixel, down=pixel)]):
+    shift = MovedFrame(SampleSpec(None, 0), right=2 * pixel, down=pixel)
+    with moved_input(layer, inverse_motion([shift])):
         shifted = layer(w)
     torch.testing.assert_close(shifted[:, :, 1:, 2:], still[:, :, :-1, :-2], atol=1e-4, rtol=1e-4)
     assert torch.equal(layer(w), still), "as before afterwards"

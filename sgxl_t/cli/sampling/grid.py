@@ -163,8 +163,9 @@ class Asked:
         if self.latents and not (self.prompts or self.classes or self.lines):
             return rows
         entries = resolve_entries(pipe, self.prompts, self.classes, self.lines)
-        names = {"name": pipe.condition.label, "label": grid_label(pipe)}
-        return [*plan_rows(list(dict.fromkeys(entries)), self.seeds, self.psis, **names), *rows]
+        asked, label = list(dict.fromkeys(entries)), grid_label(pipe)
+        planned = plan_rows(asked, self.seeds, self.psis, name=pipe.condition.label, label=label)
+        return [*planned, *rows]
 
     def specs(self, pipe: Pipeline) -> list[Drawable]:
         """The images of the rows, one after the other."""

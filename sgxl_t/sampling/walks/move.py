@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
@@ -66,15 +65,3 @@ def inverse_motion(frames: Sequence[MovedFrame]) -> Tensor:
         # The axes point right and down, so a turn to the left has the sign of a clockwise one upwards.
         matrices.append([[cos, sin, frame.right], [-sin, cos, frame.down], [0.0, 0.0, 1.0]])
     return torch.linalg.inv(torch.tensor(matrices, dtype=torch.float64))
-
-
-@contextmanager
-def moved(generator: Generator, frames: Sequence[MovedFrame]) -> Iterator[None]:
-    """Inside of the block image n of a batch is moved as frame n says."""
-    layer = input_of(generator)
-    original = layer.transform
-    layer.transform = original @ inverse_motion(frames).to(original)
-    try:
-        yield
-    finally:
-        layer.transform = original
