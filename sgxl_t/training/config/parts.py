@@ -15,8 +15,9 @@ class DataConfig:
     """Which images to learn from."""
 
     source: str = "digits"
-    """Embedded set (digits, emoji-scenes:24x8), folder, StyleGAN zip, or webdataset shards: folder, pattern
-    such as laion/{00000..00099}.tar, URL, pipe:COMMAND, or a .txt list of these with weights."""
+    """Embedded set (digits, emoji-scenes:24x8, emoji-worlds:24x6), folder, StyleGAN zip, or webdataset
+    shards: folder, pattern such as laion/{00000..00099}.tar, URL, pipe:COMMAND, or a .txt list of these with
+    weights."""
     allow_pipe: bool = False
     """Shards: run the commands (pipe:COMMAND) that a list or this configuration names. Only the command line
     can say so; what stands in a file does not count."""
