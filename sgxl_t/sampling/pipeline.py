@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from functools import partial
+from dataclasses import replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,8 +16,10 @@ from torch import Tensor
 
 from sgxl_t.conditioning.condition import Condition
 from sgxl_t.model_io.model_folder import DTYPES, ModelInfo, load_model, save_model
+from sgxl_t.model_io.model_hash import model_hash
 from sgxl_t.model_io.named_model import named_folder
 from sgxl_t.model_io.run_model import model_in
+from sgxl_t.networks.generators.fourier_input import moved_input
 from sgxl_t.networks.generators.generator import Generator
 from sgxl_t.networks.text.clip import ClipModel
 from sgxl_t.networks.text.tokens import Text
@@ -26,30 +29,49 @@ from sgxl_t.sampling.batches import BatchSize, in_batches
 from sgxl_t.sampling.best import best_images, open_scorer
 from sgxl_t.sampling.centroids import Centroids, load_centroids, save_centroids
 from sgxl_t.sampling.fast.optimize import FastSynthesis, Optimized, check_choice, prepare
+from sgxl_t.sampling.given import (
+    Generators,
+    Given,
+    Source,
+    are_generators,
+    checked_z,
+    drawn,
+    given_latents,
+    latents_of,
+    latents_of_z,
+)
 from sgxl_t.sampling.hub import upload
-from sgxl_t.sampling.image import GeneratedImage, GeneratedImages
-from sgxl_t.sampling.latents import styles, token_context
+from sgxl_t.sampling.image import GeneratedImage, GeneratedImages, OutputType, check_output
+from sgxl_t.sampling.latents import Latents, latent_specs
 from sgxl_t.sampling.prompt_cache import PromptCache
 from sgxl_t.sampling.sample_spec import (
-    InterpolationFrame,
+    AnySpec,
+    Curve,
+    Drawable,
     Mix,
+    MovedFrame,
     SampleSettings,
     SampleSpec,
+    Space,
+    Specs,
     TruncationMode,
     candidates,
     check_seeds,
     make_mix,
-    plan_interpolation,
+    of_chosen,
     spread_psi,
 )
+from sgxl_t.sampling.sheets.mixing import MixingTable
+from sgxl_t.sampling.sheets.nearest import NearestSearch
+from sgxl_t.sampling.styles import styles, token_context
 from sgxl_t.sampling.truncation import Truncation, check_truncation
+from sgxl_t.sampling.walks.move import Move, input_of, inverse_motion, plan_move
+from sgxl_t.sampling.walks.plan import WalkSettings, plan_interpolation
 
 log = logging.getLogger(__name__)
 
 SamplingPrecision = Literal["fp32", "bf16", "fp16"]
 PRECISIONS: dict[str, torch.dtype | None] = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-Specs = Sequence[SampleSpec] | Sequence[InterpolationFrame]
 
 
 class Pipeline:
@@ -112,6 +134,28 @@ class Pipeline:
             self._centroids = load_centroids(self.info.folder, self.generator)
         return self._centroids
 
+    @cached_property
+    def model_hash(self) -> str | None:
+        """Hash of the model folder's files, by which latents know their model; None without a folder."""
+        return None if self.info is None else model_hash(self.info.folder)
+
+    def to(self, device: str | torch.device) -> Pipeline:
+        """Moves generator and condition to another device and returns the pipeline itself.
+
+        What `optimize` did was for the device before and is taken back.
+        """
+        if isinstance(device, torch.dtype):
+            raise ValueError(
+                f"{device} is no device: the precision of products is chosen with Pipeline(..., precision=)"
+            )
+        self.device = choose_device(device)
+        self.restore()
+        self.generator.to(self.device)
+        self.condition.to(self.device)
+        self._prompts = PromptCache(self.condition, self.generator)
+        self._fitting = BatchSize(self.generator, self.device)
+        return self
+
     def save_pretrained(
         self, folder: str | Path, *, dtype: Literal["float32", "float16"] = "float32", **provenance: Any
     ) -> Path:
@@ -132,8 +176,12 @@ class Pipeline:
         self,
         conditions: Any = None,
         *,
-        seed: int = 0,
-        seeds: Sequence[int] | None = None,
+        seed: int | torch.Generator = 0,
+        seeds: Sequence[int] | Sequence[torch.Generator] | None = None,
+        generator: Generators | None = None,
+        z: Any = None,
+        w: Any = None,
+        ws: Any = None,
         psi: float | Sequence[float] = 1.0,
         cutoff: int | None = None,
         truncation: TruncationMode = "class",
@@ -142,12 +190,19 @@ class Pipeline:
         best_of: int = 1,
         clip: ClipModel | str | None = None,
         batch_size: int | None = None,
-    ) -> GeneratedImages:
-        """Images for every condition and every seed, condition by condition.
+        output_type: OutputType = "pil",
+        output: OutputType | None = None,
+    ) -> Any:
+        """`GeneratedImages` for every condition and every seed, condition by condition; or their `Latents`.
 
         conditions: a prompt or a list of prompts; a class name, number, range "0-9" or a list of these;
-            nothing for an unconditional model. seed: one seed; seeds: several, instead of it.
+            nothing for an unconditional model. seed: one seed; seeds: several, instead of it; torch's
+            generators as well, as if given as generator.
+        generator, z, w, ws: what to draw from instead of seeds, see `Given`. Every condition goes with every
+            z, and takes the next draw of every generator; rows of w and ws take one condition for all or one
+            each, without any those they bring along.
         psi: 1 keeps full variety, towards 0 images become typical; one number, or one for each condition.
+            Rows of w and ws are pulled further than they were, by one number for all or one each.
         cutoff: truncate only the first so many styles.
         truncation: what typical means: "class" for the class or prompt, "centroid" for the nearest of many
             centres (see `sgxl-t centroids`), which keeps more variety, "global" for all classes.
@@ -156,10 +211,36 @@ class Pipeline:
             one that fits its prompt best by CLIP is kept, under its own seed. clip: loaded, or by reference
             (`open_clip:MODEL/TAG`, `local:FOLDER`); None takes the model's own, where it has its image tower.
         batch_size: images at a time; None takes as many as fit into memory, up to 16.
+        output_type: "pil", "np", "pt" (see `GeneratedImages.given_as`) or "latents"; output: the same.
         """
+        check_output(output or output_type)
         settings = SampleSettings(truncation, cutoff, best_of, clip, batch_size)
-        specs = self._specs(conditions, seed if seeds is None else seeds, psi, self.mixed(mix, layers))
-        return GeneratedImages.of(self.sample(specs, settings))
+        asked: Any = seed if seeds is None else seeds
+        seeded = seeds is not None or seed != 0
+        if generator is None and are_generators(asked):
+            generator, seeded = asked, False
+        given, mixed = Given(generator, z, w, ws), self.mixed(mix, layers)
+        given.check(seeded=seeded)
+        if given.any:
+            specs = self._given_specs(conditions, given, psi, mixed, settings)
+        else:
+            specs = self._specs(conditions, asked, psi, mixed)
+        if (output or output_type) == "latents":
+            return self.latents_of(specs, settings)
+        return GeneratedImages.of(self.sample(specs, settings)).given_as(output or output_type)
+
+    def latents_of(self, specs: Specs, settings: SampleSettings | None = None) -> Latents:
+        """What images of these specs are drawn from, a row each; with best-of, what the chosen ones are."""
+        settings = settings or SampleSettings()
+        if settings.best_of > 1:
+            chosen = self.sample(specs, settings)
+            specs = [of_chosen(spec, image) for spec, image in zip(specs, chosen, strict=True)]
+        return latents_of(self.source, specs, self._truncation(settings))
+
+    @property
+    def source(self) -> Source:
+        """What latents are made with."""
+        return Source(self.generator, self._prompts, self.condition, self.model_hash)
 
     def iterate(
         self,
@@ -197,19 +278,79 @@ class Pipeline:
 
     def interpolate(
         self,
-        conditions: Sequence[Any],
+        conditions: Any = None,
         *,
         frames: int = 7,
         seed: int = 0,
+        seeds: Sequence[int] | None = None,
         psi: float | Sequence[float] = 1.0,
+        space: Space | None = None,
+        curve: Curve | None = None,
+        loop: bool = False,
         **settings: Any,
     ) -> GeneratedImages:
-        """Images on the way from each prompt or class to the next, with `frames` between two of them.
+        """Images on the way from each key to the next, with `frames` between two of them.
 
-        The first, the last and those in between that show a condition alone are the images of a plain call.
+        conditions: the keys: prompts or classes, and Latents, each row of which is a key, in any order; one,
+            or nothing, with several seeds, which then are the keys.
+        seed: of all keys; seeds: one for each prompt or class.
+        psi: one number, or one for each prompt or class (Latents have theirs). space, curve, loop: see
+            `WalkSettings`. settings: those of `SampleSettings`.
+        The images at keys are those of a plain call; a loop ends with the image it began with.
         """
-        keys = self._specs(conditions, [seed], psi)
-        return GeneratedImages.of(self.sample(plan_interpolation(keys, frames), SampleSettings(**settings)))
+        walk = WalkSettings(frames, space, curve, loop)
+        listed = self._keys(conditions, [seed] if seeds is None else check_seeds(seeds), psi)
+        planned = plan_interpolation(listed, walk, self.condition.kind)
+        return GeneratedImages.of(self.sample(planned, SampleSettings(**settings)))
+
+    def move(
+        self, conditions: Any = None, *, how: Move = "translate", frames: int = 47, **asked: Any
+    ) -> GeneratedImages:
+        """One picture on its way round, moved by the generator's input: frames + 2 images, see `plan_move`.
+
+        asked: what else a call takes (seed, ws, psi, mix, ...). An alias-free generator draws the same
+        picture at each place; of the stylegan_t family the borders and the noise stay where they are.
+        """
+        latents = self(conditions, output_type="latents", **asked)
+        planned = [frame for spec in latent_specs(latents) for frame in plan_move(spec, frames, how)]
+        return GeneratedImages.of(self.sample(planned))
+
+    def mixing_grid(self, rows: Latents, columns: Latents, layers: Sequence[Sequence[int]]) -> Image.Image:
+        """A style-mixing table: rows of latents that take groups of layers from columns of latents."""
+        table = MixingTable(rows, columns, layers)
+        return table.sheet(self(ws=table.latents()).images).drawn()
+
+    def nearest_grid(
+        self, made: GeneratedImages, data: str, *, split: str = "train", most: int = 5000
+    ) -> Image.Image:
+        """Generated images beside the nearest of `most` images of a data set, with distances."""
+        search = NearestSearch.of(data, self.generator.img_resolution, split=split, most=most)
+        return search.sheet(made.images, made.conditions)[0].drawn()
+
+    def _keys(self, keys: Any, seeds: Sequence[int], psi: float | Sequence[float]) -> list[Drawable]:
+        """The keys of a walk, in order."""
+        items = keys if isinstance(keys, list | tuple) else [] if keys is None else [keys]
+        parts = [one if isinstance(one, Latents) else self._resolve([one]) for one in items]
+        parts = parts or [self._resolve(None)]
+        plain = sum(len(part) for part in parts if not isinstance(part, Latents))
+        if plain == 1 and len(parts) == 1:
+            own = zip(seeds, spread_psi(psi, len(seeds), "seeds"), strict=True)
+            return [SampleSpec(parts[0][0], *one) for one in own]
+        if len(seeds) not in (1, plain):
+            raise ValueError(
+                f"{len(seeds)} seeds came with {plain} prompts or classes: give one, or one each"
+            )
+        own = iter(
+            zip(seeds if len(seeds) == plain else [*seeds] * plain, spread_psi(psi, plain), strict=True)
+        )
+        found: list[Drawable] = []
+        for part in parts:
+            if isinstance(part, Latents):
+                part.check_fits(self.generator, self.model_hash)
+                found += latent_specs(part)
+            else:
+                found += [SampleSpec(condition, *next(own)) for condition in part]
+        return found
 
     def sample(self, specs: Specs, settings: SampleSettings | None = None) -> Iterator[GeneratedImage]:
         """Images of specs, or of the frames between them, that were planned one by one."""
@@ -219,9 +360,11 @@ class Pipeline:
             return self._generate(specs, truncation, settings.batch_size)
         plain = [spec for spec in specs if isinstance(spec, SampleSpec) and spec.mix is None]
         if len(plain) < len(specs):
-            raise ValueError("best-of compares images with one prompt each: leave the mix out")
+            raise ValueError(
+                "best-of compares images of seeds with one prompt each: leave the mix, or the latents, out"
+            )
         scorer = open_scorer(self.condition, settings.clip, self.device)
-        check_seeds([candidates(spec, settings.best_of)[-1].seed for spec in plain])
+        check_seeds([replace(spec, seed=(spec.seed + 1) * settings.best_of - 1).seed for spec in plain])
         tried = (one for spec in plain for one in candidates(spec, settings.best_of))
         generated = self._generate(tried, truncation, settings.batch_size)
         return best_images(generated, settings.best_of, scorer)
@@ -287,6 +430,32 @@ class Pipeline:
             for seed in listed
         ]
 
+    def _given_specs(
+        self,
+        conditions: Any,
+        given: Given,
+        psi: float | Sequence[float],
+        mix: Mix | None,
+        settings: SampleSettings,
+    ) -> Specs:
+        """A spec for every row of latents that are given or drawn."""
+        if given.w is None and given.ws is None:
+            specs = self._specs(conditions, [0], psi, mix)
+            if given.generators is None:
+                z, each = checked_z(given.z, self.generator.z_dim), False
+            else:
+                z, each = drawn(given.generators, len(specs), self.generator.z_dim), True
+                specs = [spec for spec in specs for _ in range(len(z) // len(specs))]
+            truncation = self._truncation(settings)
+            return latent_specs(latents_of_z(self.source, z, specs, truncation, each=each))
+        if mix is not None:
+            raise ValueError("a mix takes a prompt's styles for the same seed, which w and ws have none of")
+        latents = given_latents(self.source, given, None if conditions is None else self._resolve(conditions))
+        psis = spread_psi(psi, len(latents), "rows of latents")
+        return [
+            replace(spec, further=further) for spec, further in zip(latent_specs(latents), psis, strict=True)
+        ]
+
     def _resolve(self, conditions: Any, mix: Mix | None = None) -> list[Any]:
         """Resolved conditions; a warning in the log, once for each pipeline, of words that change nothing."""
         resolved = self.condition.resolve(conditions)
@@ -305,7 +474,7 @@ class Pipeline:
 
     def _generate(
         self,
-        specs: Iterable[SampleSpec] | Iterable[InterpolationFrame],
+        specs: Iterable[AnySpec],
         truncation: Truncation,
         batch_size: int | None,
     ) -> Iterator[GeneratedImage]:
@@ -320,7 +489,13 @@ class Pipeline:
         """uint8 [C, R, R] on the CPU for each spec."""
         ws = styles(self.generator, self._prompts, specs, truncation)
         tokens = token_context(self.generator, self._prompts, specs)
-        return list(self._to_pixels(ws, tokens).unbind())
+        moving = [spec for spec in specs if isinstance(spec, MovedFrame)]
+        if not moving:
+            return list(self._to_pixels(ws, tokens).unbind())
+        if self._fast is not None or len(moving) < len(specs):
+            raise ValueError("moves are made without sampling mode and by themselves: leave --optimize out")
+        with moved_input(input_of(self.generator), inverse_motion(moving)):
+            return list(self._to_pixels(ws, tokens).unbind())
 
     @torch.no_grad()
     def _to_pixels(self, ws: Tensor, tokens: Text | None) -> Tensor:

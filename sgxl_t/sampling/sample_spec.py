@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Literal
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from sgxl_t.conditioning.condition import Condition
     from sgxl_t.networks.text.clip import ClipModel
+    from sgxl_t.sampling.image import GeneratedImage
 
 MAX_SEED = 2**63 - 1
 MAX_NUMBERS = 100_000
@@ -81,28 +85,147 @@ class SampleSpec:
         return condition.label(self.condition)
 
 
-@dataclass(frozen=True)
-class InterpolationFrame:
-    """An image on the way from one spec to another; share: 0 is the first, 1 the last."""
+@dataclass(frozen=True, eq=False)
+class LatentSpec:
+    """An image of given styles: a row of latents.
 
-    first: SampleSpec
-    last: SampleSpec
-    share: float
+    ws: float32 [num_ws, w_dim] on the CPU, truncated by `carried` already. further: truncation on top.
+    condition: as resolved, or None where nobody knows it. number: of the row.
+    """
+
+    ws: Tensor
+    name: str
+    number: int
+    condition: Any = None
+    carried: float = 1.0
+    further: float = 1.0
+
+    seed: ClassVar[None] = None
+    mix: ClassVar[None] = None
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Sixteen hex digits of its styles."""
+        return hashlib.sha256(self.ws.numpy().tobytes()).hexdigest()[:16]
 
     @property
-    def seed(self) -> int:
-        """Seed of the first spec."""
+    def psi(self) -> float:
+        """Truncation of the image."""
+        return self.carried * self.further
+
+    @property
+    def conditions(self) -> tuple[Any, ...]:
+        """The prompt or class, where it is known."""
+        return () if self.condition is None else (self.condition,)
+
+    def label(self, condition: Condition) -> str:
+        """What it shows, in words."""
+        return self.name
+
+
+Drawable = SampleSpec | LatentSpec
+"""An image that stands for itself, and may be a key of a walk."""
+Space = Literal["z", "w", "text"]
+Curve = Literal["straight", "sphere", "smooth"]
+
+
+@dataclass(frozen=True)
+class Way:
+    """What moves between keys, and along which curve; see `WalkSettings`."""
+
+    space: Literal["z", "w"] = "w"
+    curve: Curve = "straight"
+
+
+@dataclass(frozen=True)
+class InterpolationFrame:
+    """An image on the way from one key to the next; share: 0 is the first, 1 the last.
+
+    way: None for z on the sphere with prompts and a straight line in w without. weights: of every key that
+    pulls at the frame, on a smooth curve; None where its two ends alone do.
+    """
+
+    first: Drawable
+    last: Drawable
+    share: float
+    way: Way | None = None
+    weights: tuple[tuple[Drawable, float], ...] | None = None
+
+    mix: ClassVar[None] = None
+
+    @property
+    def pulls(self) -> tuple[tuple[Drawable, float], ...]:
+        """Each key that makes this frame with its weight; weights sum to 1."""
+        if self.weights is not None:
+            return self.weights
+        return ((self.first, 1 - self.share), (self.last, self.share))
+
+    @property
+    def seed(self) -> int | None:
+        """Seed of the first key, where it has one."""
         return self.first.seed
 
     @property
     def psi(self) -> float:
         """Truncation of this frame."""
+        if self.weights is not None:
+            return sum(key.psi * weight for key, weight in self.weights)
         return self.first.psi + self.share * (self.last.psi - self.first.psi)
 
+    @property
+    def conditions(self) -> tuple[Any, ...]:
+        """The prompts or classes at both ends."""
+        return (*self.first.conditions, *self.last.conditions)
+
     def label(self, condition: Condition) -> str:
-        """What it shows, in words."""
-        ends = [condition.label(end.condition) for end in (self.first, self.last)]
+        """What it shows, in words; seeds where both ends show the same."""
+        ends = [end.label(condition) for end in (self.first, self.last)]
+        if ends[0] == ends[1] and self.first.seed != self.last.seed:
+            same = "" if condition.kind == "none" else f"{ends[0]}, "
+            ends = [f"{same}seed {end.seed}" for end in (self.first, self.last)]
         return ends[int(self.share)] if self.share in (0, 1) else " to ".join(ends)
+
+
+@dataclass(frozen=True)
+class MovedFrame:
+    """An image whose input is turned by `degrees` (to the left), then shifted by shares of its side."""
+
+    spec: Drawable
+    right: float = 0.0
+    down: float = 0.0
+    degrees: float = 0.0
+
+    mix: ClassVar[None] = None
+
+    @property
+    def seed(self) -> int | None:
+        """Seed of the image."""
+        return self.spec.seed
+
+    @property
+    def psi(self) -> float:
+        """Truncation of the image."""
+        return self.spec.psi
+
+    @property
+    def conditions(self) -> tuple[Any, ...]:
+        """Its prompt or class, and that of its mix."""
+        return self.spec.conditions
+
+    def label(self, condition: Condition) -> str:
+        """What it shows, and how it is moved, in words."""
+        how = f"turned by {self.degrees:.0f} degrees"
+        if not self.degrees:
+            how = f"moved by {self.right:.3f}, {self.down:.3f}" if self.right or self.down else ""
+        return ", ".join(part for part in (self.spec.label(condition), how) if part)
+
+
+AnySpec = SampleSpec | LatentSpec | InterpolationFrame | MovedFrame
+Specs = Sequence[AnySpec]
+"""What a pipeline makes images of."""
+
+
+Drawn = TypeVar("Drawn", bound=AnySpec)
 
 
 @dataclass(frozen=True)
@@ -129,7 +252,7 @@ class GridRow:
 
     name: str
     label: str
-    specs: tuple[SampleSpec, ...]
+    specs: tuple[Drawable, ...]
     columns: tuple[str, ...]
 
 
@@ -201,29 +324,22 @@ def grid_lines(rows: Sequence[GridRow]) -> list[GridRow]:
     ]
 
 
-def candidates(spec: SampleSpec, count: int) -> list[SampleSpec]:
+def candidates(spec: Drawable, count: int) -> list[Drawable]:
     """The specs among which the best is chosen: seeds count * seed to count * seed + count - 1.
 
-    No two seeds share a candidate, and the winner can be made again by its own seed.
+    No two seeds share a candidate, and the winner can be made again by its own seed. Latents are their only
+    one.
     """
+    if isinstance(spec, LatentSpec):
+        return [spec]
     return [replace(spec, seed=spec.seed * count + number) for number in range(count)]
 
 
-def plan_interpolation(keys: Sequence[SampleSpec], frames: int) -> list[InterpolationFrame]:
-    """From each spec to the next with `frames` images between them; every spec itself comes once.
-
-    ValueError for fewer than two specs and a number of frames out of range.
-    """
-    if len(keys) < 2:
-        raise ValueError("there is nothing to interpolate between: give at least two prompts or classes")
-    if not 0 <= frames <= MAX_FRAMES:
-        raise ValueError(f"frames={frames} is out of range: use 0 to {MAX_FRAMES}, such as 7")
-    way = [
-        InterpolationFrame(first, last, number / (frames + 1))
-        for first, last in pairwise(keys)
-        for number in range(frames + 1)
-    ]
-    return [*way, InterpolationFrame(keys[-2], keys[-1], 1.0)]
+def of_chosen(spec: Drawn, image: GeneratedImage) -> Drawn:
+    """The spec of the image that was chosen among its candidates: with that one's seed."""
+    if isinstance(spec, SampleSpec) and image.seed is not None:
+        return replace(spec, seed=image.seed)
+    return spec
 
 
 def make_mix(condition: Condition, other: Any, layers: Sequence[int] | str | None, num_ws: int) -> Mix | None:
@@ -251,12 +367,12 @@ def parse_seeds(text: str) -> list[int]:
 
     Raises ValueError for anything else, for a range that runs backwards and for more than 100,000 seeds.
     """
-    return check_seeds(_parse_numbers(text, "seed", "0-7 or 0,4,8-11"))
+    return check_seeds(parse_numbers(text, "seed", "0-7 or 0,4,8-11"))
 
 
 def parse_layers(text: str) -> list[int]:
     """Layer numbers from "4-9" or "0,2,5-7"; ValueError as `parse_seeds` for anything else."""
-    return _parse_numbers(text, "layer", "4-9 or 0,2,5-7")
+    return parse_numbers(text, "layer", "4-9 or 0,2,5-7")
 
 
 def parse_psis(text: str) -> list[float]:
@@ -293,11 +409,11 @@ def check_psi(psi: float) -> float:
     return psi
 
 
-def spread_psi(psi: float | Sequence[float], count: int) -> list[float]:
-    """A checked truncation for each of `count` conditions, from one for all or one each."""
+def spread_psi(psi: float | Sequence[float], count: int, what: str = "conditions") -> list[float]:
+    """A checked truncation for each of `count` conditions, or what else, from one for all or one each."""
     psis = [psi] * count if isinstance(psi, int | float) else list(psi)
     if len(psis) != count:
-        raise ValueError(f"{len(psis)} psi came with {count} conditions: give one for all, or one each")
+        raise ValueError(f"{len(psis)} psi came with {count} {what}: give one for all, or one each")
     return [check_psi(one) for one in psis]
 
 
@@ -313,7 +429,8 @@ def spans(numbers: Sequence[int]) -> str:
     return ",".join(parts)
 
 
-def _parse_numbers(text: str, noun: str, example: str) -> list[int]:
+def parse_numbers(text: str, noun: str, example: str) -> list[int]:
+    """Numbers from text such as the example, in the order written; ValueError as `parse_seeds`."""
     numbers: dict[int, None] = {}
     for part in text.split(","):
         bounds = re.fullmatch(r"\s*([0-9]{1,19})\s*(?:-\s*([0-9]{1,19})\s*)?", part)
