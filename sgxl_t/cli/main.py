@@ -23,6 +23,7 @@ COMMANDS = {
         "Walk from key to key: prompts, classes, seeds, latents.",
     ),
     "grid": ("sgxl_t.cli.sampling.grid", "Sheets: sweeps, style mixing, stages, nearest images."),
+    "edit": ("sgxl_t.cli.sampling.edit", "Find directions and move images along them."),
     "train": ("sgxl_t.cli.train", "Train a generator; the same as scripts/train.py."),
     "evaluate": ("sgxl_t.cli.evaluation.evaluate", "Measure models, images or results side by side."),
     "prepare": ("sgxl_t.cli.prepare", "Turn images of any layout into a zip or shards."),

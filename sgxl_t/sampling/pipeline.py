@@ -28,6 +28,8 @@ from sgxl_t.ops.images import to_uint8
 from sgxl_t.sampling.batches import BatchSize, in_batches
 from sgxl_t.sampling.best import best_images, open_scorer
 from sgxl_t.sampling.centroids import Centroids, load_centroids, save_centroids
+from sgxl_t.sampling.directions.direction import Directions, open_directions
+from sgxl_t.sampling.directions.find import DirectionFinder
 from sgxl_t.sampling.fast.optimize import FastSynthesis, Optimized, check_choice, prepare
 from sgxl_t.sampling.given import (
     Generators,
@@ -59,6 +61,7 @@ from sgxl_t.sampling.sample_spec import (
     check_seeds,
     make_mix,
     of_chosen,
+    parse_layers,
     spread_psi,
 )
 from sgxl_t.sampling.sheets.mixing import MixingTable
@@ -314,6 +317,29 @@ class Pipeline:
         latents = self(conditions, output_type="latents", **asked)
         planned = [frame for spec in latent_specs(latents) for frame in plan_move(spec, frames, how)]
         return GeneratedImages.of(self.sample(planned))
+
+    @property
+    def directions(self) -> DirectionFinder:
+        """Finds directions in w: `between` two prompts, classes or sets of latents, `pca`, `closed_form`."""
+        return DirectionFinder(self.source)
+
+    def edit(
+        self,
+        latents: Latents | str | Path,
+        directions: Directions | str | Path,
+        strengths: float | Sequence[float] = 1.0,
+        *,
+        layers: Sequence[int] | str | None = None,
+    ) -> Latents:
+        """Every row moved along every direction by every strength: Latents again, which `ws=` draws.
+
+        latents, directions: values or files, with or without numbers of rows. layers: those that move,
+        numbers or text such as "3-9"; None for all. ValueError for latents and directions of another model.
+        """
+        rows = given_latents(self.source, Given(ws=latents), None)
+        chosen = directions if isinstance(directions, Directions) else open_directions(str(directions))
+        moved = parse_layers(layers) if isinstance(layers, str) else layers
+        return chosen.applied(rows, strengths, self.generator, moved)
 
     def mixing_grid(self, rows: Latents, columns: Latents, layers: Sequence[Sequence[int]]) -> Image.Image:
         """A style-mixing table: rows of latents that take groups of layers from columns of latents."""

@@ -78,12 +78,7 @@ class LatentsFile:
         """ValueError where the file is there and holds other latents; with best-of nobody knows before."""
         if self.file is None or not Path(self.file).exists():
             return
-        same = settings.best_of == 1 and _equal(self._held(), pipe.latents_of(specs, settings))
-        if not same:
-            raise ValueError(
-                f"{self.file} is there already and holds something else: name another file, or add "
-                "--overwrite to replace it"
-            )
+        _refuse_others(self.file, None if settings.best_of > 1 else pipe.latents_of(specs, settings))
 
     def write(self, pipe: Pipeline, specs: Sequence[AnySpec], settings: SampleSettings) -> str | None:
         """Writes the latents of specs; returns the file."""
@@ -93,13 +88,28 @@ class LatentsFile:
 
         return str(pipe.latents_of(specs, replace(settings, best_of=1, clip=None)).save(self.file))
 
-    def _held(self) -> Latents | None:
-        from sgxl_t.sampling.latents import Latents
 
-        try:
-            return Latents.open(str(self.file))
-        except ValueError:
-            return None
+def keep_latents(file: str, latents: Latents, *, overwrite: bool) -> None:
+    """Writes them; ValueError where the file cannot be written, or is there and holds something else."""
+    LatentsFile(file).check()
+    if Path(file).exists() and not overwrite:
+        _refuse_others(file, latents)
+    latents.save(file)
+
+
+def _refuse_others(file: str, wanted: Latents | None) -> None:
+    """ValueError unless a file holds these latents. wanted: None where nobody knows them."""
+    from sgxl_t.sampling.latents import Latents
+
+    try:
+        held: Latents | None = Latents.open(file)
+    except ValueError:
+        held = None
+    if wanted is None or not _equal(held, wanted):
+        raise ValueError(
+            f"{file} is there already and holds something else: name another file, or add --overwrite to "
+            "replace it"
+        )
 
 
 def _equal(held: Latents | None, wanted: Latents) -> bool:

@@ -1,0 +1,154 @@
+"""Where the directions of `sgxl-t edit` come from: options, and what they find."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from sgxl_t.sampling.directions.direction import Directions
+    from sgxl_t.sampling.pipeline import Pipeline
+    from sgxl_t.sampling.sample_spec import Drawable
+
+_OPTIONS = (
+    click.option(
+        "--direction",
+        "files",
+        multiple=True,
+        metavar="FILE[:NUMBERS]",
+        help="Directions in a file, all or some, such as pca.safetensors:0,2; repeatable.",
+    ),
+    click.option(
+        "--from",
+        "firsts",
+        multiple=True,
+        metavar="WHAT",
+        help="Where a direction begins: a prompt, class or file of latents; repeated, the mean of several.",
+    ),
+    click.option(
+        "--to", "lasts", multiple=True, metavar="WHAT", help="Where it ends; as many as --from, in its order."
+    ),
+    click.option("--name", metavar="NAME", help="What the direction of --from and --to is called."),
+    click.option(
+        "--edits", metavar="FILE", help="Named pairs of prompts, a line each, as in data/prompts/edits.txt."
+    ),
+    click.option(
+        "--pick", "picks", multiple=True, metavar="NAME", help="Of --edits these alone; repeatable."
+    ),
+    click.option("--pca", type=int, metavar="N", help="The N directions along which w spreads most."),
+    click.option(
+        "--closed-form",
+        type=int,
+        metavar="N",
+        help="The N directions that the weights answer to most (SeFa).",
+    ),
+    click.option(
+        "--save-direction", "save", metavar="FILE", help="Keep the directions, a .safetensors file."
+    ),
+)
+
+
+@dataclass(frozen=True)
+class DirectionRequest:
+    """What was asked for; one source of directions at a time."""
+
+    files: Sequence[str]
+    firsts: Sequence[str]
+    lasts: Sequence[str]
+    name: str | None
+    edits: str | None
+    picks: Sequence[str]
+    pca: int | None
+    closed_form: int | None
+    save: str | None
+
+    def check(self) -> None:
+        """ValueError, before anything is opened, unless there is one source and a place for what is kept."""
+        sources = {
+            "--direction": self.files,
+            "--from and --to": self.firsts or self.lasts,
+            "--edits": self.edits,
+            "--pca": self.pca is not None,
+            "--closed-form": self.closed_form is not None,
+        }
+        given = [name for name, value in sources.items() if value]
+        if len(given) != 1:
+            said = f"{' and '.join(given)} name directions twice" if given else "no direction was named"
+            raise ValueError(f"{said}: give one of {', '.join(sources)}")
+        if (self.picks and not self.edits) or (self.name is not None and not self.firsts):
+            raise ValueError(
+                "--pick chooses among --edits and --name names what --from and --to find: add those"
+            )
+        if len(self.firsts) != len(self.lasts):
+            raise ValueError(
+                f"{len(self.firsts)} of --from came with {len(self.lasts)} of --to: give as many of both"
+            )
+        if self.save is not None:
+            from sgxl_t.sampling.directions.direction import check_direction_file
+            from sgxl_t.sampling.output.image_files import check_writable
+
+            check_writable(check_direction_file(self.save).parent)
+
+    def directions(
+        self, pipe: Pipeline, specs: Sequence[Drawable], layers: Sequence[int] | None
+    ) -> Directions:
+        """Opened or found. specs: what is edited; --pca and --closed-form look at its prompts or classes."""
+        from sgxl_t.sampling.directions.direction import Directions, open_directions
+        from sgxl_t.sampling.directions.edits_file import read_edits
+
+        if self.files:
+            opened = [(file, open_directions(file)) for file in self.files]
+            for file, one in opened:
+                one.check_fits(pipe.generator, file)
+            return Directions.join([one for _, one in opened])
+        find = pipe.directions
+        if self.edits is not None:
+            edits = read_edits(self.edits, self.picks)
+            return Directions.join(
+                [find.between(one.firsts, one.lasts, name=one.name, layers=layers) for one in edits]
+            )
+        if self.firsts:
+            return find.between(self.firsts, self.lasts, name=self.name, layers=layers)
+        known = list(dict.fromkeys(one for spec in specs for one in spec.conditions))
+        conditions = known if known and pipe.condition.kind != "none" else None
+        if self.pca is not None:
+            return find.pca(self.pca, conditions, layers=layers)
+        assert self.closed_form is not None
+        return find.closed_form(self.closed_form, conditions, layers=layers)
+
+
+def direction_options(command: Callable[..., None]) -> Any:
+    """Decorator: options about directions, which `command` gets as `asked`."""
+
+    @wraps(command)
+    def call(**options: Any) -> None:
+        asked = DirectionRequest(**{name: options.pop(name) for name in DirectionRequest.__annotations__})
+        command(asked=asked, **options)
+
+    wrapped: Any = call
+    for option in reversed(_OPTIONS):
+        wrapped = option(wrapped)
+    return wrapped
+
+
+def keep_directions(file: str, directions: Directions, *, overwrite: bool) -> None:
+    """Writes them; ValueError where the file is there and holds something else."""
+    from sgxl_t.sampling.directions.direction import Directions
+
+    if Path(file).exists() and not overwrite:
+        try:
+            held: Directions | None = Directions.open(file)
+        except ValueError:
+            held = None
+        same = held is not None and held.names == directions.names and held.mapping == directions.mapping
+        if not (same and held is not None and held.vectors.equal(directions.vectors)):
+            raise ValueError(
+                f"{file} is there already and holds something else: name another file, or add --overwrite to "
+                "replace it"
+            )
+    directions.save(file)

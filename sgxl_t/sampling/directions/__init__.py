@@ -1,0 +1,1 @@
+"""Directions in w: found, kept in files, applied to latents."""
