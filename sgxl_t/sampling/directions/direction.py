@@ -5,8 +5,8 @@
     pipe(ws=Directions.open("night.safetensors").applied(latents, 1.0, pipe.generator)).images
 
 A file is safetensors: `directions` [K, num_ws, w_dim], float32, and one entry `directions` of the header,
-JSON: format, model (hash of the files that they were found with), mapping (hash of its mapping network), names,
-and how they were found. They fit every generator with this mapping: other stages of a chain, and tuned ones.
+JSON: format, model (hash of the files that they were found with), mapping (hash of its mapping network),
+names, and how they were found. They fit every generator with this mapping: other stages of a chain, and tuned ones.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class Directions:
             )
         if self.mapping != (here := mapping_hash(generator)):
             raise ValueError(
-                f"{what} was found with another mapping network ({visible(self.mapping)[:40]}, here {here}), "
+                f"{what} was found with another mapping network ({visible(self.mapping)[:20]}, not {here}), "
                 "in whose w it means something else: take a direction of this model or of a stage of its chain"
             )
 
@@ -108,7 +108,7 @@ class Directions:
 
         A generator with more layers, as the next stage of a chain has, moves them with the last one where a
         direction moves all layers alike, and else leaves them where they are. layers: those that move,
-        counted from 0; None for all. ValueError for a generator of another mapping and for layers that do not exist.
+        counted from 0; None for all. ValueError for another mapping and for layers that do not exist.
         """
         self.check_fits(generator)
         moved, count = self.vectors, generator.num_ws
