@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from functools import partial
+from dataclasses import replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 
 from sgxl_t.conditioning.condition import Condition
+from sgxl_t.metrics.generated import model_hash
 from sgxl_t.model_io.model_folder import DTYPES, ModelInfo, load_model, save_model
 from sgxl_t.model_io.named_model import named_folder
 from sgxl_t.model_io.run_model import model_in
@@ -26,30 +28,41 @@ from sgxl_t.sampling.batches import BatchSize, in_batches
 from sgxl_t.sampling.best import best_images, open_scorer
 from sgxl_t.sampling.centroids import Centroids, load_centroids, save_centroids
 from sgxl_t.sampling.fast.optimize import FastSynthesis, Optimized, check_choice, prepare
+from sgxl_t.sampling.given import (
+    Generators,
+    Given,
+    Source,
+    checked_z,
+    drawn,
+    given_latents,
+    latents_of,
+    latents_of_z,
+)
 from sgxl_t.sampling.hub import upload
-from sgxl_t.sampling.image import GeneratedImage, GeneratedImages
-from sgxl_t.sampling.latents import styles, token_context
+from sgxl_t.sampling.image import GeneratedImage, GeneratedImages, OutputType, check_output
+from sgxl_t.sampling.latents import Latents, latent_specs
 from sgxl_t.sampling.prompt_cache import PromptCache
 from sgxl_t.sampling.sample_spec import (
-    InterpolationFrame,
+    AnySpec,
     Mix,
     SampleSettings,
     SampleSpec,
+    Specs,
     TruncationMode,
     candidates,
     check_seeds,
     make_mix,
+    of_chosen,
     plan_interpolation,
     spread_psi,
 )
+from sgxl_t.sampling.styles import styles, token_context
 from sgxl_t.sampling.truncation import Truncation, check_truncation
 
 log = logging.getLogger(__name__)
 
 SamplingPrecision = Literal["fp32", "bf16", "fp16"]
 PRECISIONS: dict[str, torch.dtype | None] = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-Specs = Sequence[SampleSpec] | Sequence[InterpolationFrame]
 
 
 class Pipeline:
@@ -112,6 +125,28 @@ class Pipeline:
             self._centroids = load_centroids(self.info.folder, self.generator)
         return self._centroids
 
+    @cached_property
+    def model_hash(self) -> str | None:
+        """Hash of the model folder's files, by which latents know their model; None without a folder."""
+        return None if self.info is None else model_hash(self.info.folder)
+
+    def to(self, device: str | torch.device) -> Pipeline:
+        """Moves generator and condition to another device and returns the pipeline itself.
+
+        What `optimize` did was for the device before and is taken back.
+        """
+        if isinstance(device, torch.dtype):
+            raise ValueError(
+                f"{device} is no device: the precision of products is chosen with Pipeline(..., precision=)"
+            )
+        self.device = choose_device(device)
+        self.restore()
+        self.generator.to(self.device)
+        self.condition.to(self.device)
+        self._prompts = PromptCache(self.condition, self.generator)
+        self._fitting = BatchSize(self.generator, self.device)
+        return self
+
     def save_pretrained(
         self, folder: str | Path, *, dtype: Literal["float32", "float16"] = "float32", **provenance: Any
     ) -> Path:
@@ -134,6 +169,10 @@ class Pipeline:
         *,
         seed: int = 0,
         seeds: Sequence[int] | None = None,
+        generator: Generators | None = None,
+        z: Any = None,
+        w: Any = None,
+        ws: Any = None,
         psi: float | Sequence[float] = 1.0,
         cutoff: int | None = None,
         truncation: TruncationMode = "class",
@@ -142,12 +181,18 @@ class Pipeline:
         best_of: int = 1,
         clip: ClipModel | str | None = None,
         batch_size: int | None = None,
-    ) -> GeneratedImages:
-        """Images for every condition and every seed, condition by condition.
+        output_type: OutputType = "pil",
+        output: OutputType | None = None,
+    ) -> Any:
+        """`GeneratedImages` for every condition and every seed, condition by condition; or their `Latents`.
 
         conditions: a prompt or a list of prompts; a class name, number, range "0-9" or a list of these;
             nothing for an unconditional model. seed: one seed; seeds: several, instead of it.
+        generator, z, w, ws: what to draw from instead of seeds, see `Given`. Every condition goes with every
+            z, and takes the next draw of every generator; rows of w and ws take one condition for all or one
+            each, without any those they bring along.
         psi: 1 keeps full variety, towards 0 images become typical; one number, or one for each condition.
+            Rows of w and ws are pulled further than they were, by one number for all or one each.
         cutoff: truncate only the first so many styles.
         truncation: what typical means: "class" for the class or prompt, "centroid" for the nearest of many
             centres (see `sgxl-t centroids`), which keeps more variety, "global" for all classes.
@@ -156,10 +201,32 @@ class Pipeline:
             one that fits its prompt best by CLIP is kept, under its own seed. clip: loaded, or by reference
             (`open_clip:MODEL/TAG`, `local:FOLDER`); None takes the model's own, where it has its image tower.
         batch_size: images at a time; None takes as many as fit into memory, up to 16.
+        output_type: "pil", "np", "pt" (see `GeneratedImages.given_as`) or "latents"; output: the same.
         """
+        check_output(output or output_type)
         settings = SampleSettings(truncation, cutoff, best_of, clip, batch_size)
-        specs = self._specs(conditions, seed if seeds is None else seeds, psi, self.mixed(mix, layers))
-        return GeneratedImages.of(self.sample(specs, settings))
+        given, mixed = Given(generator, z, w, ws), self.mixed(mix, layers)
+        given.check(seeded=seeds is not None or seed != 0)
+        if given.any:
+            specs = self._given_specs(conditions, given, psi, mixed, settings)
+        else:
+            specs = self._specs(conditions, seed if seeds is None else seeds, psi, mixed)
+        if (output or output_type) == "latents":
+            return self.latents_of(specs, settings)
+        return GeneratedImages.of(self.sample(specs, settings)).given_as(output or output_type)
+
+    def latents_of(self, specs: Specs, settings: SampleSettings | None = None) -> Latents:
+        """What images of these specs are drawn from, a row each; with best-of, what the chosen ones are."""
+        settings = settings or SampleSettings()
+        if settings.best_of > 1:
+            chosen = self.sample(specs, settings)
+            specs = [of_chosen(spec, image) for spec, image in zip(specs, chosen, strict=True)]
+        return latents_of(self.source, specs, self._truncation(settings))
+
+    @property
+    def source(self) -> Source:
+        """What latents are made with."""
+        return Source(self.generator, self._prompts, self.condition, self.model_hash)
 
     def iterate(
         self,
@@ -219,9 +286,11 @@ class Pipeline:
             return self._generate(specs, truncation, settings.batch_size)
         plain = [spec for spec in specs if isinstance(spec, SampleSpec) and spec.mix is None]
         if len(plain) < len(specs):
-            raise ValueError("best-of compares images with one prompt each: leave the mix out")
+            raise ValueError(
+                "best-of compares images of seeds with one prompt each: leave the mix, or the latents, out"
+            )
         scorer = open_scorer(self.condition, settings.clip, self.device)
-        check_seeds([candidates(spec, settings.best_of)[-1].seed for spec in plain])
+        check_seeds([replace(spec, seed=(spec.seed + 1) * settings.best_of - 1).seed for spec in plain])
         tried = (one for spec in plain for one in candidates(spec, settings.best_of))
         generated = self._generate(tried, truncation, settings.batch_size)
         return best_images(generated, settings.best_of, scorer)
@@ -287,6 +356,32 @@ class Pipeline:
             for seed in listed
         ]
 
+    def _given_specs(
+        self,
+        conditions: Any,
+        given: Given,
+        psi: float | Sequence[float],
+        mix: Mix | None,
+        settings: SampleSettings,
+    ) -> Specs:
+        """A spec for every row of latents that are given or drawn."""
+        if given.w is None and given.ws is None:
+            specs = self._specs(conditions, [0], psi, mix)
+            if given.generators is None:
+                z, each = checked_z(given.z, self.generator.z_dim), False
+            else:
+                z, each = drawn(given.generators, len(specs), self.generator.z_dim), True
+                specs = [spec for spec in specs for _ in range(len(z) // len(specs))]
+            truncation = self._truncation(settings)
+            return latent_specs(latents_of_z(self.source, z, specs, truncation, each=each))
+        if mix is not None:
+            raise ValueError("a mix takes a prompt's styles for the same seed, which w and ws have none of")
+        latents = given_latents(self.source, given, None if conditions is None else self._resolve(conditions))
+        psis = spread_psi(psi, len(latents), "rows of latents")
+        return [
+            replace(spec, further=further) for spec, further in zip(latent_specs(latents), psis, strict=True)
+        ]
+
     def _resolve(self, conditions: Any, mix: Mix | None = None) -> list[Any]:
         """Resolved conditions; a warning in the log, once for each pipeline, of words that change nothing."""
         resolved = self.condition.resolve(conditions)
@@ -305,7 +400,7 @@ class Pipeline:
 
     def _generate(
         self,
-        specs: Iterable[SampleSpec] | Iterable[InterpolationFrame],
+        specs: Iterable[AnySpec],
         truncation: Truncation,
         batch_size: int | None,
     ) -> Iterator[GeneratedImage]:

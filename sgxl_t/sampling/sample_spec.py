@@ -7,11 +7,14 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from sgxl_t.conditioning.condition import Condition
     from sgxl_t.networks.text.clip import ClipModel
+    from sgxl_t.sampling.image import GeneratedImage
 
 MAX_SEED = 2**63 - 1
 MAX_NUMBERS = 100_000
@@ -81,6 +84,39 @@ class SampleSpec:
         return condition.label(self.condition)
 
 
+@dataclass(frozen=True, eq=False)
+class LatentSpec:
+    """An image of given styles: a row of latents.
+
+    ws: float32 [num_ws, w_dim] on the CPU, truncated by `carried` already. further: truncation on top.
+    condition: as resolved, or None where nobody knows it. number: of the row.
+    """
+
+    ws: Tensor
+    name: str
+    number: int
+    condition: Any = None
+    carried: float = 1.0
+    further: float = 1.0
+
+    seed: ClassVar[None] = None
+    mix: ClassVar[None] = None
+
+    @property
+    def psi(self) -> float:
+        """Truncation of the image."""
+        return self.carried * self.further
+
+    @property
+    def conditions(self) -> tuple[Any, ...]:
+        """The prompt or class, where it is known."""
+        return () if self.condition is None else (self.condition,)
+
+    def label(self, condition: Condition) -> str:
+        """What it shows, in words."""
+        return self.name
+
+
 @dataclass(frozen=True)
 class InterpolationFrame:
     """An image on the way from one spec to another; share: 0 is the first, 1 the last."""
@@ -103,6 +139,16 @@ class InterpolationFrame:
         """What it shows, in words."""
         ends = [condition.label(end.condition) for end in (self.first, self.last)]
         return ends[int(self.share)] if self.share in (0, 1) else " to ".join(ends)
+
+
+Drawable = SampleSpec | LatentSpec
+"""An image that stands for itself, and may be an end of a way."""
+AnySpec = SampleSpec | LatentSpec | InterpolationFrame
+Specs = Sequence[AnySpec]
+"""What a pipeline makes images of."""
+
+
+Drawn = TypeVar("Drawn", bound=AnySpec)
 
 
 @dataclass(frozen=True)
@@ -129,7 +175,7 @@ class GridRow:
 
     name: str
     label: str
-    specs: tuple[SampleSpec, ...]
+    specs: tuple[Drawable, ...]
     columns: tuple[str, ...]
 
 
@@ -201,12 +247,22 @@ def grid_lines(rows: Sequence[GridRow]) -> list[GridRow]:
     ]
 
 
-def candidates(spec: SampleSpec, count: int) -> list[SampleSpec]:
+def candidates(spec: Drawable, count: int) -> list[Drawable]:
     """The specs among which the best is chosen: seeds count * seed to count * seed + count - 1.
 
-    No two seeds share a candidate, and the winner can be made again by its own seed.
+    No two seeds share a candidate, and the winner can be made again by its own seed. Latents are their only
+    one.
     """
+    if isinstance(spec, LatentSpec):
+        return [spec]
     return [replace(spec, seed=spec.seed * count + number) for number in range(count)]
+
+
+def of_chosen(spec: Drawn, image: GeneratedImage) -> Drawn:
+    """The spec of the image that was chosen among its candidates: with that one's seed."""
+    if isinstance(spec, SampleSpec) and image.seed is not None:
+        return replace(spec, seed=image.seed)
+    return spec
 
 
 def plan_interpolation(keys: Sequence[SampleSpec], frames: int) -> list[InterpolationFrame]:
@@ -251,12 +307,12 @@ def parse_seeds(text: str) -> list[int]:
 
     Raises ValueError for anything else, for a range that runs backwards and for more than 100,000 seeds.
     """
-    return check_seeds(_parse_numbers(text, "seed", "0-7 or 0,4,8-11"))
+    return check_seeds(parse_numbers(text, "seed", "0-7 or 0,4,8-11"))
 
 
 def parse_layers(text: str) -> list[int]:
     """Layer numbers from "4-9" or "0,2,5-7"; ValueError as `parse_seeds` for anything else."""
-    return _parse_numbers(text, "layer", "4-9 or 0,2,5-7")
+    return parse_numbers(text, "layer", "4-9 or 0,2,5-7")
 
 
 def parse_psis(text: str) -> list[float]:
@@ -293,11 +349,11 @@ def check_psi(psi: float) -> float:
     return psi
 
 
-def spread_psi(psi: float | Sequence[float], count: int) -> list[float]:
-    """A checked truncation for each of `count` conditions, from one for all or one each."""
+def spread_psi(psi: float | Sequence[float], count: int, what: str = "conditions") -> list[float]:
+    """A checked truncation for each of `count` conditions, or what else, from one for all or one each."""
     psis = [psi] * count if isinstance(psi, int | float) else list(psi)
     if len(psis) != count:
-        raise ValueError(f"{len(psis)} psi came with {count} conditions: give one for all, or one each")
+        raise ValueError(f"{len(psis)} psi came with {count} {what}: give one for all, or one each")
     return [check_psi(one) for one in psis]
 
 
@@ -313,7 +369,8 @@ def spans(numbers: Sequence[int]) -> str:
     return ",".join(parts)
 
 
-def _parse_numbers(text: str, noun: str, example: str) -> list[int]:
+def parse_numbers(text: str, noun: str, example: str) -> list[int]:
+    """Numbers from text such as the example, in the order written; ValueError as `parse_seeds`."""
     numbers: dict[int, None] = {}
     for part in text.split(","):
         bounds = re.fullmatch(r"\s*([0-9]{1,19})\s*(?:-\s*([0-9]{1,19})\s*)?", part)

@@ -71,24 +71,62 @@ def truncated_styles(
     center: [N, w_dim], what the mapping gives for c, where it is known already.
     cutoff: number of leading styles that are truncated; None truncates all.
     """
-    mapping = generator.mapping
-    ws = mapping(z, c)
+    ws = generator.mapping(z, c)
     weight = torch.as_tensor(psi).to(ws)
     if bool((weight == 1).all()):
         return ws
-    w = ws[:, 0]
     if truncation == "class":
-        center = (mapping.center(c) if center is None else center).to(w).expand_as(w)
+        w = ws[:, 0]
+        found = (generator.mapping.center(c) if center is None else center).to(w).expand_as(w).unsqueeze(1)
     else:
-        center, width = w.clone(), free_width(generator)
-        if truncation == "global":
-            center[:, :width] = global_center(generator).to(w)
-        else:
-            assert centroids is not None
-            center[:, :width] = centroids.nearest(w[:, :width], c).to(w)
-    first = mapping.num_ws if cutoff is None else min(max(cutoff, 0), mapping.num_ws)
-    truncated = center.lerp(w, weight.reshape(-1, 1)).unsqueeze(1)
-    return torch.cat([truncated.expand(-1, first, -1), ws[:, first:]], dim=1)
+        found = other_center(generator, ws, c, Truncation(truncation, centroids=centroids))
+    return pulled(ws, found, weight, cutoff)
+
+
+def retruncated_styles(
+    generator: Generator, ws: Tensor, c: Tensor | None, psi: Tensor, truncation: Truncation
+) -> Tensor:
+    """Given styles [N, num_ws, w_dim], of one w or of a w for each layer, pulled to their centre by psi [N].
+
+    c: conditions of the rows; None where they are not known. A StyleGAN-T mapping needs none, since its w
+    holds the condition itself, which truncation leaves alone. ValueError where the centre needs a condition.
+    """
+    if bool((psi == 1).all()):
+        return ws
+    mapping = generator.mapping
+    by_class = truncation.mode == "centroid" and getattr(truncation.centroids, "classes", None) is not None
+    tail_tells = isinstance(mapping, MappingT) or truncation.mode != "class"
+    if c is None and generator.condition.kind != "none" and (by_class or not tail_tells):
+        raise ValueError(
+            "the class or prompt of these latents is not known, so psi has no centre to pull to: name it, "
+            "take truncation=global, or leave psi out"
+        )
+    if tail_tells:
+        center = other_center(generator, ws, c, truncation)
+    else:
+        center = mapping.center(c).to(ws).expand(len(ws), -1).unsqueeze(1)
+    return pulled(ws, center, psi.to(ws), truncation.cutoff)
+
+
+def other_center(generator: Generator, ws: Tensor, c: Tensor | None, truncation: Truncation) -> Tensor:
+    """The ws themselves with the part that truncation moves at its centre; [N, num_ws, w_dim].
+
+    The centre is the average of all conditions, or the nearest one to the first w by mode "centroid".
+    """
+    center, width = ws.clone(), free_width(generator)
+    if truncation.mode == "centroid":
+        assert truncation.centroids is not None
+        center[:, :, :width] = truncation.centroids.nearest(ws[:, 0, :width], c).to(ws)[:, None]
+    else:
+        center[:, :, :width] = global_center(generator).to(ws)
+    return center
+
+
+def pulled(ws: Tensor, center: Tensor, psi: Tensor, cutoff: int | None) -> Tensor:
+    """centre + psi * (ws - centre) in the first `cutoff` styles, None for all; psi [N], or one number."""
+    first = ws.shape[1] if cutoff is None else min(max(cutoff, 0), ws.shape[1])
+    truncated = center.lerp(ws, psi.reshape(-1, 1, 1))
+    return torch.cat([truncated[:, :first], ws[:, first:]], dim=1)
 
 
 def global_center(generator: Generator) -> Tensor:

@@ -70,7 +70,7 @@ def test_without_an_image_tower_or_prompts_there_is_nothing_to_rank_by():
 
 def test_a_mix_shows_no_one_prompt_to_rank_by():
     pipe = Pipeline(*tiny_model("text"))
-    with pytest.raises(ValueError, match="compares images with one prompt each: leave the mix out"):
+    with pytest.raises(ValueError, match="with one prompt each: leave the mix, or the latents, out"):
         pipe("a red fox", mix="a dog", layers=[1], best_of=2, clip=tiny_whole_clip())
 
 

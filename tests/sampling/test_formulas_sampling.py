@@ -6,9 +6,9 @@ from tiny_models import tiny_model
 
 from sgxl_t.ops.random import latents
 from sgxl_t.sampling.centroids import compute_centroids
-from sgxl_t.sampling.latents import interpolated_styles, slerp, spec_styles, styles, token_context
 from sgxl_t.sampling.prompt_cache import PromptCache
 from sgxl_t.sampling.sample_spec import InterpolationFrame, Mix, SampleSpec
+from sgxl_t.sampling.styles import interpolated_styles, slerp, spec_styles, styles, token_context
 from sgxl_t.sampling.truncation import Truncation, check_truncation, truncated_styles
 
 NAMES = pytest.mark.parametrize("name", ["sgt-tiny-16", "sgxl-tiny-16"])

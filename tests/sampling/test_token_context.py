@@ -14,9 +14,9 @@ from sgxl_t.metrics.generated import GeneratorImages
 from sgxl_t.model_io.model_folder import load_model, save_model
 from sgxl_t.networks.generators.registry import build_generator, model_config
 from sgxl_t.networks.text.tokens import TextBlend, TextTokens
-from sgxl_t.sampling.latents import token_context
 from sgxl_t.sampling.pipeline import Pipeline
 from sgxl_t.sampling.sample_spec import InterpolationFrame, Mix, SampleSpec
+from sgxl_t.sampling.styles import token_context
 
 FOX, CAR = "a red fox", "a small blue car in snow"
 

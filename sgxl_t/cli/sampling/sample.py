@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from sgxl_t.cli.sampling.latents_request import LatentsFile, latent_rows, latents_option
 from sgxl_t.cli.sampling.sample_request import (
     RuntimeOptions,
     grid_label,
@@ -19,8 +21,11 @@ from sgxl_t.cli.sampling.sample_request import (
 from sgxl_t.files.terminal import say, say_json
 
 if TYPE_CHECKING:
-    from sgxl_t.sampling.output.image_writer import Written
-    from sgxl_t.sampling.sample_spec import SampleSettings
+    from sgxl_t.sampling.image import GeneratedImage
+    from sgxl_t.sampling.output.image_writer import ImageWriter, Written
+    from sgxl_t.sampling.output.recipe import Recipes
+    from sgxl_t.sampling.pipeline import Pipeline
+    from sgxl_t.sampling.sample_spec import AnySpec, GridRow, SampleSettings
 
 EXAMPLES = """\b
 Examples:
@@ -29,12 +34,15 @@ Examples:
   sgxl-t sample "a red fox in snow" --psi 0.3,0.5,1 --grid psi.png
   sgxl-t sample "a red fox in snow" --mix "a blue car at night" --layers 8-15
   sgxl-t sample "a red fox in snow" --best-of 8 --clip local:RUN/features/clip
+  sgxl-t sample "a red fox in snow" --seeds 0-7 --save-latents foxes.safetensors
+  sgxl-t sample --latents foxes.safetensors:0,3-5 --psi 0.7
   sgxl-t sample --model demo/class --class 0-9 --psi 0.7 --out digits
   sgxl-t sample --model imagenet256 --class "golden retriever" --class 0-31 --sheet dogs.png"""
 
 
 @click.command(epilog=EXAMPLES)
 @subject_options
+@latents_option
 @click.option(
     "--psi",
     default="1",
@@ -81,6 +89,11 @@ Examples:
 @click.option(
     "--sheet-rows", type=int, default=32, show_default=True, metavar="N", help="Lines on a page of --sheet."
 )
+@click.option(
+    "--save-latents",
+    metavar="FILE",
+    help="Write what the images are drawn from, a .safetensors for --latents.",
+)
 @overwrite_option
 @runtime_options
 def sample(
@@ -89,6 +102,7 @@ def sample(
     prompt_file: str | None,
     model: str | None,
     seeds: str,
+    latents: tuple[str, ...],
     psi: str,
     truncation: Any,
     cutoff: int | None,
@@ -100,11 +114,12 @@ def sample(
     grid: str | None,
     sheet: str | None,
     sheet_rows: int,
+    save_latents: str | None,
     overwrite: bool,
     runtime: RuntimeOptions,
     as_json: bool,
 ) -> None:
-    """Generates images from PROMPTS, or from the classes named with --class.
+    """Generates images from PROMPTS, from the classes named with --class, or from --latents.
 
     One image per prompt or class, seed and psi, each in its own file, named by all that changes it. An
     existing file is replaced only by the same image, unless --overwrite is given.
@@ -112,41 +127,78 @@ def sample(
     # Everything that can be wrong without the model is checked before the slow imports and the loading.
     from sgxl_t.sampling.output.image_writer import ImageWriter
     from sgxl_t.sampling.prompt_file import read_lines
-    from sgxl_t.sampling.sample_spec import SampleSettings, parse_layers, parse_psis, parse_seeds, plan_rows
+    from sgxl_t.sampling.sample_spec import SampleSettings, parse_psis, parse_seeds, plan_rows
 
     numbers, psis = parse_seeds(seeds), parse_psis(psi)
     lines = [] if prompt_file is None else read_lines(prompt_file)
     settings = SampleSettings(truncation, cutoff, best_of, clip, runtime.batch_size)
-    _check_pairs(mix, layers, settings)
-    if layers is not None:
-        parse_layers(layers)
+    _check_pairs(mix, layers, settings, latents)
     writer = ImageWriter(out or ("samples" if not (grid or sheet) else None), grid, sheet, sheet_rows)
     writer.check()
-
-    from tqdm import tqdm
+    saved = LatentsFile(save_latents)
+    saved.check()
 
     from sgxl_t.sampling.output.recipe import Recipes
 
     pipe = runtime.open(model)
-    entries = resolve_entries(pipe, prompts, classes, lines, all_classes=sheet is not None)
-    names = {"name": pipe.condition.label, "label": grid_label(pipe)}
-    mixed = pipe.mixed(mix, layers)
-    rows = plan_rows(list(dict.fromkeys(entries)), numbers, psis, mix=mixed, best_of=best_of, **names)
-    specs = [spec for row in rows for spec in row.specs]
-    note_reading(pipe, specs)
+    rows = latent_rows(pipe, latents, psis)
+    if prompts or classes or lines or not latents:
+        entries = resolve_entries(pipe, prompts, classes, lines, all_classes=sheet is not None)
+        names = {"name": pipe.condition.label, "label": grid_label(pipe)}
+        asked, mixed = list(dict.fromkeys(entries)), pipe.mixed(mix, layers)
+        rows = [*plan_rows(asked, numbers, psis, mix=mixed, best_of=best_of, **names), *rows]
     recipes = Recipes.for_pipeline(pipe, truncation, cutoff)
     if not overwrite:
         writer.check_existing(rows, recipes, best_of)
-    runtime.speed_up(pipe, len(specs) * best_of)
-    images = pipe.sample(specs, settings)
+        saved.check_existing(pipe, [spec for row in rows for spec in row.specs], settings)
+    _report(_draw(pipe, rows, recipes, settings, runtime, writer, saved), as_json)
+
+
+def _draw(
+    pipe: Pipeline,
+    rows: Sequence[GridRow],
+    recipes: Recipes,
+    settings: SampleSettings,
+    runtime: RuntimeOptions,
+    writer: ImageWriter,
+    saved: LatentsFile,
+) -> Written:
+    """Makes and writes the images of the rows, and their latents."""
+    from tqdm import tqdm
+
+    from sgxl_t.sampling.sample_spec import of_chosen
+
+    specs = [spec for row in rows for spec in row.specs]
+    note_reading(pipe, specs)
+    runtime.speed_up(pipe, len(specs) * settings.best_of)
+    chosen: list[AnySpec] = []
+
+    def noted(images: Iterable[GeneratedImage]) -> Iterator[GeneratedImage]:
+        for spec, image in zip(specs, images, strict=True):
+            chosen.append(of_chosen(spec, image))
+            yield image
+
+    images = noted(pipe.sample(specs, settings))
+    resolution = pipe.generator.img_resolution
     # The bar waits two seconds, so quick requests print one line only, and stays away from files and pipes.
     with tqdm(images, total=len(specs), unit="image", delay=2, leave=False, disable=None) as bar:
-        written = writer.write(bar, rows, recipes, resolution=pipe.generator.img_resolution, best_of=best_of)
-    _report(written, as_json)
+        written = writer.write(bar, rows, recipes, resolution=resolution, best_of=settings.best_of)
+    written.latents = saved.write(pipe, chosen, settings)
+    return written
 
 
-def _check_pairs(mix: str | None, layers: str | None, settings: SampleSettings) -> None:
-    """Raises ValueError for options that mean nothing alone."""
+def _check_pairs(
+    mix: str | None, layers: str | None, settings: SampleSettings, latents: Sequence[str]
+) -> None:
+    """Raises ValueError for options that mean nothing alone, or together."""
+    from sgxl_t.sampling.sample_spec import parse_layers
+
+    if latents and (mix is not None or settings.best_of > 1):
+        raise ValueError(
+            "--latents are drawn as they are, and --mix and --best-of start from seeds: leave one of both out"
+        )
+    if layers is not None:
+        parse_layers(layers)
     if (mix is None) != (layers is None):
         raise ValueError(
             '--mix and --layers go together: write both, such as --mix "a blue car" --layers 4-9'
@@ -159,7 +211,7 @@ def _check_pairs(mix: str | None, layers: str | None, settings: SampleSettings) 
 
 def _report(written: Written, as_json: bool) -> None:
     if as_json:
-        say_json(vars(written))
+        say_json({name: value for name, value in vars(written).items() if (name, value) != ("latents", None)})
         return
     if written.pictures:
         last = "" if len(written.pictures) == 1 else f" and {len(written.pictures) - 1} more"
@@ -169,3 +221,5 @@ def _report(written: Written, as_json: bool) -> None:
     if written.sheet:
         last = "" if len(written.sheet) == 1 else f" to {written.sheet[-1]}"
         say(f"wrote {written.sheet[0]}{last}")
+    if written.latents is not None:
+        say(f"wrote {written.latents}")

@@ -21,7 +21,15 @@ from sgxl_t.sampling.output.image_files import (
 )
 from sgxl_t.sampling.output.recipe import Recipe, Recipes, refuse_overwriting
 from sgxl_t.sampling.output.sheet import page_files, write_sheets
-from sgxl_t.sampling.sample_spec import GridRow, candidates, column_titles, grid_lines
+from sgxl_t.sampling.sample_spec import (
+    Drawable,
+    GridRow,
+    LatentSpec,
+    candidates,
+    column_titles,
+    grid_lines,
+    of_chosen,
+)
 
 
 @dataclass(frozen=True)
@@ -66,7 +74,7 @@ class ImageWriter:
                 yield Path(self.out), [recipes.of(spec) for _, spec in tried]
             else:
                 for row, spec in tried:
-                    yield self._file(names[row.name], spec.seed, spec.psi, recipes), [recipes.of(spec)]
+                    yield self._file(names[row.name], spec, recipes), [recipes.of(spec)]
         if self.grid is not None:
             yield Path(self.grid), [_together(grid_lines(rows), recipes, best_of)]
         if self.sheet is not None:
@@ -137,9 +145,11 @@ class ImageWriter:
         for line in lines:
             for spec, image in zip(line.specs, islice(images, len(line.specs)), strict=True):
                 if self.out is not None:
-                    path = self._file(names[line.name], image.seed, image.psi, recipes)
-                    save_png(image.image, path, recipes.of(replace(spec, seed=image.seed)))
-                    written.pictures.append(note(path, line.name, image))
+                    chosen = of_chosen(spec, image)
+                    path = self._file(names[line.name], chosen, recipes)
+                    save_png(image.image, path, recipes.of(chosen))
+                    shown = image.condition if isinstance(spec, LatentSpec) else line.name
+                    written.pictures.append(note(path, shown, image))
                 if self.grid is not None:
                     made.append(image.image)
                 yield image
@@ -148,10 +158,10 @@ class ImageWriter:
                 made.extend(repeat(None, gaps))
             yield from repeat(None, gaps)
 
-    def _file(self, name: str, seed: int, psi: float, recipes: Recipes) -> Path:
+    def _file(self, name: str, spec: Drawable, recipes: Recipes) -> Path:
         """Where one image goes."""
         path = Path(str(self.out))
-        return path if self._is_file else path / f"{name}{recipes.name_ending(seed, psi)}.png"
+        return path if self._is_file else path / f"{name}{recipes.name_ending(spec)}.png"
 
     @staticmethod
     def _names(rows: Sequence[GridRow], recipes: Recipes) -> dict[str, str]:
@@ -196,6 +206,7 @@ class Written:
     pictures: list[dict[str, Any]] = field(default_factory=list)
     grid: str | None = None
     sheet: list[str] = field(default_factory=list)
+    latents: str | None = None
 
 
 def note(path: Path, condition: str, image: GeneratedImage) -> dict[str, Any]:

@@ -14,9 +14,8 @@ from PIL import Image
 from sgxl_t.files.regular import open_regular
 from sgxl_t.files.terminal import visible
 from sgxl_t.files.untrusted import parse_json
-from sgxl_t.metrics.generated import model_hash
 from sgxl_t.sampling.output.image_files import KEY
-from sgxl_t.sampling.sample_spec import InterpolationFrame, SampleSpec, TruncationMode
+from sgxl_t.sampling.sample_spec import AnySpec, Drawable, InterpolationFrame, LatentSpec, TruncationMode
 
 if TYPE_CHECKING:
     from sgxl_t.sampling.pipeline import Pipeline
@@ -43,16 +42,16 @@ class Recipes:
     @classmethod
     def for_pipeline(cls, pipe: Pipeline, truncation: TruncationMode, cutoff: int | None) -> Recipes:
         """Images of this pipeline with this truncation."""
-        model = None if pipe.info is None else model_hash(pipe.info.folder)
         centres = pipe.centroids if truncation == "centroid" else None
         hashed = (
             None if centres is None else hashlib.sha256(centres.vectors.numpy().tobytes()).hexdigest()[:16]
         )
-        return cls(model, pipe.condition.kind, truncation, cutoff, hashed, pipe.precision)
+        return cls(pipe.model_hash, pipe.condition.kind, truncation, cutoff, hashed, pipe.precision)
 
-    def name_ending(self, seed: int, psi: float) -> str:
+    def name_ending(self, spec: Drawable) -> str:
         """What file names say besides the prompt or class: -seed0003-psi0.7-centroid."""
-        parts = [f"seed{seed:04d}"]
+        psi = spec.further if isinstance(spec, LatentSpec) else spec.psi
+        parts = [f"row{spec.number:04d}" if isinstance(spec, LatentSpec) else f"seed{spec.seed:04d}"]
         if psi != 1:
             parts.append(f"psi{psi:.15g}" if float(f"{psi:.15g}") == psi else f"psi{psi!r}")
             parts += [] if self.truncation == "class" else [self.truncation]
@@ -60,21 +59,27 @@ class Recipes:
         parts += [] if self.precision == "fp32" else [self.precision]
         return "-".join(["", *parts])
 
-    def of(self, spec: SampleSpec | InterpolationFrame) -> Recipe:
+    def of(self, spec: AnySpec) -> Recipe:
         """Of one image. What does not change it, such as the kind of truncation at psi 1, is left out."""
         if isinstance(spec, InterpolationFrame):
             ends = {"first": self.of(spec.first), "last": self.of(spec.last)}
             return {"model": self.model, **ends, "share": spec.share}
-        made: Recipe = {"model": self.model, "seed": spec.seed, "psi": spec.psi}
+        made: Recipe = {"model": self.model}
+        if isinstance(spec, LatentSpec):
+            psi = spec.further
+            made |= {"latent": hashlib.sha256(spec.ws.numpy().tobytes()).hexdigest()[:16], "psi": psi}
+        else:
+            psi = spec.psi
+            made |= {"seed": spec.seed, "psi": psi}
         if self.kind != "none":
             made[self._noun] = spec.condition
         if spec.mix is not None:
             made |= {f"mixed {self._noun}": spec.mix.condition, "layers": list(spec.mix.layers)}
-        if spec.psi != 1:
+        if psi != 1:
             made |= {"truncation": self.truncation, "cutoff": self.cutoff, "centroids": self.centroids}
         return made | ({} if self.precision == "fp32" else {"precision": self.precision})
 
-    def of_many(self, specs: Iterable[SampleSpec | InterpolationFrame], **layout: Any) -> Recipe:
+    def of_many(self, specs: Iterable[AnySpec], **layout: Any) -> Recipe:
         """Of one file that shows many images. layout: how, such as the labels beside them."""
         return {"model": self.model, "pictures": digest([[self.of(spec) for spec in specs], layout])}
 

@@ -6,7 +6,6 @@ import torch
 from tiny_models import tiny_model
 
 from sgxl_t.ops.random import latents
-from sgxl_t.sampling.latents import interpolated_styles, slerp, spec_styles
 from sgxl_t.sampling.pipeline import Pipeline
 from sgxl_t.sampling.sample_spec import (
     ConditionEntry,
@@ -20,6 +19,7 @@ from sgxl_t.sampling.sample_spec import (
     plan_rows,
     spans,
 )
+from sgxl_t.sampling.styles import interpolated_styles, slerp, spec_styles
 from sgxl_t.sampling.truncation import Truncation, truncated_styles
 
 NAMES = ("sgt-tiny-16", "sgxl-tiny-16")
