@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,10 +25,17 @@ WARM_UP, COOL_DOWN = 0.05, 0.25
 
 @dataclass(frozen=True)
 class Step:
-    """One step: losses and PSNR [N] of the images before it."""
+    """One step: losses and PSNR [N] of the images [N, C, R, R] before it."""
 
     losses: Tensor
     psnr: Tensor
+    images: Tensor
+
+    @classmethod
+    def join(cls, parts: Sequence[Step]) -> Step:
+        """The photographs of all parts in order."""
+        each = zip(*((part.losses, part.psnr, part.images) for part in parts), strict=True)
+        return cls(*map(torch.cat, each))
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,20 @@ class Goal:
         with torch.no_grad():
             embedded = torch.cat([features.embed(part) for part in photos.split(batch)])
         return cls(photos, features, embedded, weight, tokens, batch)
+
+    def step(self, images: Tensor, loss: Tensor, part: slice) -> Step:
+        """What came out for the photographs of this part, without its history."""
+        images = images.detach()
+        return Step(loss.detach(), psnr(images, self.photos[part]), images)
+
+    @torch.no_grad()
+    def measured(self, generator: Generator, ws: Tensor) -> Step:
+        """Where the images of ws [N, 1 or num_ws, w_dim] stand."""
+        parts = []
+        for part in self.parts():
+            images = synthesize(generator, ws[part], self.tokens_of(part))
+            parts.append(self.step(images, self.loss(images, part), part))
+        return Step.join(parts)
 
     def loss(self, images: Tensor, part: slice) -> Tensor:
         """Losses of images for the photographs of this part."""
@@ -104,17 +125,15 @@ class LatentSearch:
 
     def advance(self) -> Step:
         """One step of all photographs."""
-        losses, ratios = [], []
-        gradient = torch.zeros_like(self.moved)
+        parts, gradient = [], torch.zeros_like(self.moved)
         for part in self.goal.parts():
             moved = self.moved[part].detach().requires_grad_()
             ws = self.start[part] + moved * self.scale
             images = synthesize(self.generator, ws, self.goal.tokens_of(part))
             loss = self.goal.loss(images, part)
             (gradient[part],) = torch.autograd.grad(loss.sum(), moved)
-            losses.append(loss.detach())
-            ratios.append(psnr(images.detach(), self.goal.photos[part]))
-        done = Step(torch.cat(losses), torch.cat(ratios))
+            parts.append(self.goal.step(images, loss, part))
+        done = Step.join(parts)
         self._keep(done.losses)
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate * ramp(self.step, self.steps)
@@ -123,20 +142,10 @@ class LatentSearch:
         self.step += 1
         return done
 
-    @torch.no_grad()
-    def finish(self) -> Step:
-        """Looks at the styles after the last step as well; losses and PSNR [N] of the best."""
-        self._keep(self._measure(self.ws).losses)
-        return self._measure(self.best)
-
-    @torch.no_grad()
-    def _measure(self, ws: Tensor) -> Step:
-        losses, ratios = [], []
-        for part in self.goal.parts():
-            images = synthesize(self.generator, ws[part], self.goal.tokens_of(part))
-            losses.append(self.goal.loss(images, part))
-            ratios.append(psnr(images, self.goal.photos[part]))
-        return Step(torch.cat(losses), torch.cat(ratios))
+    def finish(self) -> Tensor:
+        """The best styles [N, 1 or num_ws, w_dim], those after the last step included."""
+        self._keep(self.goal.measured(self.generator, self.ws.detach()).losses)
+        return self.best
 
     @torch.no_grad()
     def _keep(self, losses: Tensor) -> None:
@@ -165,10 +174,10 @@ class LatentSearch:
         self.step = step
 
 
-def ramp(step: int, steps: int) -> float:
+def ramp(step: int, steps: int, cool_down: float = COOL_DOWN) -> float:
     """Factor of the rate at a step of so many: up in a line, even, down along a cosine; never quite 0."""
     share = (step + 1) / (steps + 1)
-    falling = 0.5 - 0.5 * math.cos(math.pi * min(1.0, (1 - share) / COOL_DOWN))
+    falling = 0.5 - 0.5 * math.cos(math.pi * min(1.0, (1 - share) / cool_down))
     return falling * min(1.0, share / WARM_UP)
 
 

@@ -7,20 +7,20 @@ photographs of a call share one tuned generator, so that there are images on the
 from __future__ import annotations
 
 import copy
-import math
 
 import torch
 from torch import Tensor, nn
 
 from sgxl_t.networks.generators.generator import Generator
 from sgxl_t.networks.generators.synthesis_t import SynthesisT
-from sgxl_t.sampling.inversion.losses import noise_loss, pixel_loss, psnr
-from sgxl_t.sampling.inversion.optimise import Goal, Step, adam_state, load_adam
+from sgxl_t.sampling.inversion.losses import noise_loss, pixel_loss
+from sgxl_t.sampling.inversion.optimise import Goal, Step, adam_state, load_adam, ramp
 from sgxl_t.sampling.inversion.style_pool import StylePool, synthesize
 
 RATE = 2e-3
 """Largest rate of the weights, which have unit variance at their start in all generators here."""
-WARM_UP, COOL_DOWN = 0.05, 0.5
+COOL_DOWN = 0.5
+"""Share of the steps in which the rate falls."""
 LOCALITY_WEIGHT = 0.3
 LOCALITY_SHARE = 0.25
 """How far from the pivot towards a random w the generator is held as it was. A share of the distance, where
@@ -57,24 +57,22 @@ class PivotalTuning:
 
     def advance(self) -> Step:
         """One step of the weights."""
-        losses, ratios = [], []
+        parts, count = [], len(self.pivots)
         self.optimizer.zero_grad()
-        count = len(self.pivots)
         for part in self.goal.parts():
             images = synthesize(self.tuned, self.pivots[part], self.goal.tokens_of(part))
             loss = self.goal.loss(images, part)
             (loss.sum() / count).backward()
-            losses.append(loss.detach())
-            ratios.append(psnr(images.detach(), self.goal.photos[part]))
+            parts.append(self.goal.step(images, loss, part))
         if self.step % LOCALITY_EVERY == 0:
             (LOCALITY_WEIGHT * LOCALITY_EVERY * self._locality()).backward()
         if self.noises:
             (NOISE_WEIGHT * noise_loss(self.noises)).backward()
         for group in self.optimizer.param_groups:
-            group["lr"] = RATE * _ramp(self.step, self.steps)
+            group["lr"] = RATE * ramp(self.step, self.steps, COOL_DOWN)
         self.optimizer.step()
         self.step += 1
-        return Step(torch.cat(losses), torch.cat(ratios))
+        return Step.join(parts)
 
     def _locality(self) -> Tensor:
         """Mean loss between the images of the tuned and of the original generator near some pivots."""
@@ -90,16 +88,6 @@ class PivotalTuning:
         now = synthesize(self.tuned, near, tokens)
         loss = pixel_loss(now, before)
         return (loss + self.goal.weight * self.goal.features.distance(now, embedded)).mean()
-
-    @torch.no_grad()
-    def finish(self) -> Step:
-        """Losses and PSNR [N] after the last step."""
-        losses, ratios = [], []
-        for part in self.goal.parts():
-            images = synthesize(self.tuned, self.pivots[part], self.goal.tokens_of(part))
-            losses.append(self.goal.loss(images, part))
-            ratios.append(psnr(images, self.goal.photos[part]))
-        return Step(torch.cat(losses), torch.cat(ratios))
 
     def changes(self) -> dict[str, Tensor]:
         """Differences from the original by the names that the whole generator gives its tensors."""
@@ -126,9 +114,3 @@ def _noises(synthesis: nn.Module) -> list[Tensor]:
     if not isinstance(synthesis, SynthesisT) or not synthesis.config.stylegan_t.use_noise:
         return []
     return [layer.noise_const for layer in synthesis.noisy_layers()]
-
-
-def _ramp(step: int, steps: int) -> float:
-    share = (step + 1) / (steps + 1)
-    falling = 0.5 - 0.5 * math.cos(math.pi * min(1.0, (1 - share) / COOL_DOWN))
-    return falling * min(1.0, share / WARM_UP)

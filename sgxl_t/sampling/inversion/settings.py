@@ -34,7 +34,7 @@ class InversionSettings:
     """CLIP that says which captions fit; None: the model's own, where it has its image tower."""
     seed: int = 0
     batch_size: int = 8
-    """Photographs in one pass; of more, gradients are gathered pass by pass. Changes no result but rounding."""
+    """Photographs in one pass; of more, gradients are gathered pass by pass, which changes only rounding."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "pti"):
@@ -47,7 +47,7 @@ class InversionSettings:
             raise ValueError(f"candidates={self.candidates} is out of range: use 1 to 1000000, such as 512")
         if not 0 <= self.feature_weight <= 1000:
             raise ValueError(
-                f"feature_weight={self.feature_weight} is out of range: use 0 (pixels alone) to 1000, such as 0.1"
+                f"feature_weight={self.feature_weight} is out of range: use 0 (pixels alone) to 1000"
             )
         if self.batch_size < 1:
             raise ValueError(f"batch_size={self.batch_size} is too small: use 1 or more, such as 8")

@@ -14,12 +14,12 @@ from sgxl_t.model_io.model_folder import ModelInfo
 from sgxl_t.networks.conditioning import Conditioning
 from sgxl_t.networks.frozen import load_feature_network
 from sgxl_t.networks.generators.generator import Generator
-from sgxl_t.ops.images import as_rgb, to_uint8
+from sgxl_t.ops.images import as_rgb
 from sgxl_t.sampling.best import open_scorer
 from sgxl_t.sampling.inversion.encoder import Encoder
 from sgxl_t.sampling.inversion.optimise import Goal
 from sgxl_t.sampling.inversion.settings import InversionSettings
-from sgxl_t.sampling.inversion.style_pool import Drawn, StylePool, known_captions, synthesize
+from sgxl_t.sampling.inversion.style_pool import Drawn, StylePool, all_conditions, synthesize
 
 FITTING = 8
 """Classes or captions that a classifier or CLIP leaves in the choice for each photograph."""
@@ -73,14 +73,13 @@ def choices(
         pool = StylePool(generator, condition, list(dict.fromkeys(asked)))
         each = list(asked) * (count if len(asked) == 1 else 1)
         return Choices(pool, [[pool.conditions.index(one)] for one in each], "as asked for")
-    if condition.kind == "class":
-        pool = StylePool(generator, condition, range(len(condition.names)))
-        if settings.classifier is None:
-            return Choices(pool, [None] * count)
-        among = _by_classifier(settings.classifier, len(condition.names), photos)
-        return Choices(pool, among, f"by {settings.classifier}")
-    pool = StylePool(generator, condition, known_captions(condition, info))
-    return _by_clip(pool, photos, settings)
+    pool = StylePool(generator, condition, all_conditions(condition, info))
+    if condition.kind == "text":
+        return _by_clip(pool, photos, settings)
+    if settings.classifier is None:
+        return Choices(pool, [None] * count)
+    among = _by_classifier(settings.classifier, len(condition.names), photos)
+    return Choices(pool, [*among], f"by {settings.classifier}")
 
 
 def nearest_start(generator: Generator, found: Choices, goal: Goal, settings: InversionSettings) -> Start:
@@ -100,7 +99,7 @@ def nearest_start(generator: Generator, found: Choices, goal: Goal, settings: In
         for row, place in zip(members, best, strict=True):
             w[row], shown[row] = drawn.w[place], drawn.shown[place]
     names = [found.pool.conditions[place] for place in shown]
-    how = f"nearest of {settings.candidates} random w"
+    how = f"nearest of {settings.candidates} random w" + (f", condition {found.found}" if found.found else "")
     return Start(w, names, [how] * len(w), found.pool.conditioning(shown))
 
 
@@ -110,9 +109,7 @@ def _nearest(pool: StylePool, drawn: Drawn, goal: Goal, members: Sequence[int]) 
     losses = []
     for start in range(0, len(drawn.w), SEARCHED):
         part = slice(start, start + SEARCHED)
-        images = synthesize(
-            pool.generator, drawn.w[part, None], pool.conditioning(drawn.shown[part]).tokens
-        )
+        images = synthesize(pool.generator, drawn.w[part, None], pool.conditioning(drawn.shown[part]).tokens)
         embedded = goal.features.embed(images)
         losses.append(torch.stack([goal.losses_of_many(images, embedded, row) for row in members]))
     return torch.cat(losses, dim=1).argmin(dim=1)
@@ -125,7 +122,7 @@ def encoded_start(encoder: Encoder, photos: Tensor) -> Start:
     return Start(w, [None] * len(photos), ["encoder"] * len(photos), Conditioning())
 
 
-def _by_classifier(reference: str, classes: int, photos: Tensor) -> list[list[int] | None]:
+def _by_classifier(reference: str, classes: int, photos: Tensor) -> list[list[int]]:
     """The classes with the highest scores of a network for each photograph."""
     network = load_feature_network(reference).to(photos.device)
     with torch.no_grad():
@@ -135,7 +132,7 @@ def _by_classifier(reference: str, classes: int, photos: Tensor) -> list[list[in
             f"{reference} tells {scores.shape[1]} classes apart and the model makes {classes}: name a "
             "classifier of the same classes, or the class with --class"
         )
-    return [*scores.topk(min(FITTING, classes), dim=1).indices.tolist()]
+    return scores.topk(min(FITTING, classes), dim=1).indices.tolist()
 
 
 def _by_clip(pool: StylePool, photos: Tensor, settings: InversionSettings) -> Choices:
@@ -147,9 +144,8 @@ def _by_clip(pool: StylePool, photos: Tensor, settings: InversionSettings) -> Ch
             raise
         return Choices(pool, [None] * len(photos))
     captions = [str(one) for one in pool.conditions]
-    among: list[list[int] | None] = []
-    for pixels in to_uint8(as_rgb(photos)).cpu():
-        same = pixels[None].expand(len(captions), -1, -1, -1)
-        cosines = torch.as_tensor(scorer.cosines(same, captions))
-        among.append(cosines.topk(min(FITTING, len(captions))).indices.tolist())
-    return Choices(pool, among, "by CLIP")
+    with torch.no_grad():
+        words = scorer.clip.encode_text(captions)
+        cosines = scorer.clip.encode_image(as_rgb(photos).add(1).div(2)) @ words.T
+    among = cosines.topk(min(FITTING, len(captions)), dim=1).indices.tolist()
+    return Choices(pool, [*among], "by CLIP")

@@ -55,6 +55,13 @@ def known_captions(condition: Condition, info: ModelInfo | None) -> list[str]:
     return read
 
 
+def all_conditions(condition: Condition, info: ModelInfo | None) -> list[Any]:
+    """Every condition that photographs may show: all classes, the captions known of it, or None alone."""
+    if condition.kind == "none":
+        return [None]
+    return list(range(len(condition.names))) if condition.kind == "class" else known_captions(condition, info)
+
+
 @dataclass(frozen=True)
 class Drawn:
     """Styles w [N, w_dim] and what they show: places in the pool's `conditions`, one each."""
@@ -81,7 +88,9 @@ class StylePool:
         rng: on the CPU, so that every device draws the same.
         """
         places = list(range(len(self.conditions))) if among is None else list(among)
-        order = torch.cat([torch.randperm(len(places), generator=rng) for _ in range(-(-count // len(places)))])
+        order = torch.cat(
+            [torch.randperm(len(places), generator=rng) for _ in range(-(-count // len(places)))]
+        )
         shown = [places[place] for place in order[:count].tolist()]
         z = torch.randn(count, self.generator.z_dim, generator=rng)
         w = [

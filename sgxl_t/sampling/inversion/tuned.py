@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from sgxl_t.files.content import short_hash
 from sgxl_t.files.tensors import write_tensors
 from sgxl_t.files.terminal import visible
 from sgxl_t.files.untrusted import parse_json
@@ -35,6 +36,12 @@ class Tuned:
     model: str | None
     photos: tuple[str, ...] = ()
 
+    @property
+    def digest(self) -> str:
+        """Sixteen hex digits over all changes."""
+        parts = [(name, self.changes[name].half().cpu().numpy().tobytes()) for name in sorted(self.changes)]
+        return short_hash(*(part for pair in parts for part in pair))
+
     def applied(self, generator: Generator, model: str | None) -> Generator:
         """A copy of the generator with the changes added. model: hash of its files.
 
@@ -42,24 +49,26 @@ class Tuned:
         """
         if None not in (self.model, model) and self.model != model:
             raise ValueError(
-                f"the tuned generator starts from another model (its files hash to {visible(self.model)}, those "
-                f"here to {model}): name that model with --model"
+                f"the tuned generator starts from another model (its files hash to {visible(self.model)}, "
+                f"those here to {model}): name that model with --model"
             )
         tuned = copy.deepcopy(generator)
         there = dict(tuned.named_parameters()) | dict(tuned.named_buffers())
         for name, change in self.changes.items():
             if name not in there or there[name].shape != change.shape:
                 raise ValueError(
-                    f"the tuned generator changes {visible(name)[:80]} of shape {list(change.shape)}, which the "
-                    "model does not have: name the model that it was made with"
+                    f"the tuned generator changes {visible(name)[:80]} of shape {list(change.shape)}, "
+                    "which the model does not have: name the model that it was made with"
                 )
             with torch.no_grad():
                 there[name].add_(change.to(there[name]))
         return tuned
 
     def rounded(self) -> Tuned:
-        """As the file holds it, in half precision: a thousandth of changes that are small beside the weights."""
-        return Tuned({name: one.half().float() for name, one in self.changes.items()}, self.model, self.photos)
+        """As the file holds it, in half precision: errors are a thousandth of what is small already."""
+        return Tuned(
+            {name: one.half().float() for name, one in self.changes.items()}, self.model, self.photos
+        )
 
     def save(self, file: str | Path) -> Path:
         """Writes the file, whole or not at all; returns its path."""
