@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
-.PHONY: demo test test-slow lint mutation
+.PHONY: demo prompts test test-slow lint mutation
 
 $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -14,6 +14,10 @@ $(READY): pyproject.toml
 
 demo: $(READY)
 	$(BIN)/python scripts/demo.py --out demo
+
+# The packaged model's pictures of two hundred prompts, and what a judge reads in them.
+prompts: $(READY)
+	$(BIN)/python scripts/prompt_bench.py --out prompts
 
 test: $(READY)
 	$(BIN)/python -m pytest -q -n 2

@@ -20,7 +20,7 @@ COMMANDS = {
     "sample": ("sgxl_t.cli.sampling.sample", "Generate images from text or classes."),
     "interpolate": (
         "sgxl_t.cli.sampling.interpolate",
-        "Generate images between one prompt or class and the next.",
+        "Walk from key to key: prompts, classes, seeds, latents.",
     ),
     "invert": (
         "sgxl_t.cli.inversion.invert",
@@ -30,6 +30,7 @@ COMMANDS = {
         "sgxl_t.cli.inversion.invert_train",
         "Train a model's encoder, which gives inversion a close start.",
     ),
+    "grid": ("sgxl_t.cli.sampling.grid", "Sheets: sweeps, style mixing, stages, nearest images."),
     "train": ("sgxl_t.cli.train", "Train a generator; the same as scripts/train.py."),
     "evaluate": ("sgxl_t.cli.evaluation.evaluate", "Measure models, images or results side by side."),
     "prepare": ("sgxl_t.cli.prepare", "Turn images of any layout into a zip or shards."),

@@ -16,6 +16,7 @@ from sgxl_t.datasets.base import (
 from sgxl_t.datasets.decode import Bounds, Size
 from sgxl_t.datasets.embedded.digits import Digits
 from sgxl_t.datasets.embedded.emoji_scenes import EmojiScenes
+from sgxl_t.datasets.embedded.worlds.source import EmojiWorlds
 from sgxl_t.datasets.images.folder import FolderSource
 from sgxl_t.datasets.images.imagenet import TarOfTarsSource, is_tar_of_tars
 from sgxl_t.datasets.images.zip import ZipSource
@@ -25,7 +26,7 @@ from sgxl_t.datasets.shards.source import ShardOptions, ShardSource
 from sgxl_t.datasets.shards.tar.opening import is_local
 
 OpenSource = Callable[[str, SourceOptions], ImageSource]
-EMBEDDED = ("digits", "emoji-scenes")
+EMBEDDED = ("digits", "emoji-scenes", "emoji-worlds")
 """Data sets that ship with the package."""
 SOURCES: dict[str, OpenSource] = {}
 """Registered data sets by name."""
@@ -135,6 +136,10 @@ def _open(
         return Digits(resolution=options.resolution, split=options.split, mirror=options.mirror)
     if kind == "emoji-scenes":
         return EmojiScenes(
+            detail or None, resolution=options.resolution, split=options.split, mirror=options.mirror
+        )
+    if kind == "emoji-worlds":
+        return EmojiWorlds(
             detail or None, resolution=options.resolution, split=options.split, mirror=options.mirror
         )
     if kind in SOURCES:

@@ -19,7 +19,7 @@ DEFAULT_CLIP = "open_clip:ViT-g-14/laion2b_s12b_b42k"
 VERSION = 1
 """Raise whenever the same name gives another number; results of different versions are not compared."""
 
-GENERATOR_REDUCTIONS = ("eqt_int", "eqt_frac", "ppl")
+GENERATOR_REDUCTIONS = ("eqt_int", "eqt_frac", "eqr", "ppl")
 """These look into the generator; all others compare images."""
 LOWER_IS_BETTER = {"frechet", "kid", "kid_full", "cmmd", "ppl"}
 
@@ -162,6 +162,7 @@ FAMILIES: dict[str, MetricFamily] = {
     ),
     "eqt_int": MetricFamily(template="eqt{n}_int", reduction="eqt_int", n_real=0),
     "eqt_frac": MetricFamily(template="eqt{n}_frac", reduction="eqt_frac", n_real=0),
+    "eqr": MetricFamily(template="eqr{n}_lanczos", reduction="eqr", n_real=0),
     "ppl": MetricFamily(template="ppl{n}_wend", reduction="ppl", extractor="lpips", n_real=0),
 }
 """Word to family. The words alone stand for the counts of the papers."""
@@ -207,8 +208,10 @@ GENERIC: dict[str, MetricFamily] = {
     "kd_full": MetricFamily(template="kd_full_{label}_{n}", reduction="kid_full", n_real=1_000_000),
     "pr": MetricFamily(template="pr_{label}_{n}", reduction="precision_recall", n_real=200_000),
     "cs": MetricFamily(template="cs_{label}_{n}", reduction="clip_score", n_fake=10_000, n_real=0),
+    "ppl": MetricFamily(template="ppl_{label}_{n}", reduction="ppl", n_real=0),
 }
-"""The same reductions on any other extractor: none of these is a FID, KID or published precision."""
+"""The same reductions on any other extractor: none of these is a FID, KID, published precision or path
+length."""
 
 
 @dataclass(frozen=True)
@@ -294,7 +297,7 @@ def _known(name: str, settings: Preset) -> tuple[MetricFamily, int | None, str] 
 
 def _generic(name: str, local: str | None) -> tuple[MetricFamily, int | None, str]:
     """Family with its extractor, count and label of a metric on any extractor; ValueError for other names."""
-    found = re.fullmatch(rf"(fd|kd_full|kd|pr|cs)({_COUNT})?_(.+)", name)
+    found = re.fullmatch(rf"(fd|kd_full|kd|pr|cs|ppl)({_COUNT})?_(.+)", name)
     if found is None:
         raise ValueError(_unknown(name))
     kind, count, rest = found[1], found[2], found[3]
@@ -308,8 +311,13 @@ def _generic(name: str, local: str | None) -> tuple[MetricFamily, int | None, st
     extractor = f"local:{local}" if rest == "local" else ALIASES.get(rest, rest)
     if ":" not in extractor and extractor not in EXTRACTOR_NAMES:
         raise ValueError(_unknown(name))
+    if kind == "ppl" and ":" not in extractor:
+        raise ValueError(
+            f"{name} needs maps of a network and {extractor} gives none: use ppl, ppl_random, "
+            "ppl_local:FOLDER or another reference such as ppl_timm:NAME"
+        )
     output = next(iter(KNOWN[extractor].outputs)) if extractor in KNOWN else "pooled"
-    family = replace(GENERIC[kind], extractor=extractor, output="" if kind == "cs" else output)
+    family = replace(GENERIC[kind], extractor=extractor, output="" if kind in ("cs", "ppl") else output)
     return family, _optional_count(count), extractor_label(rest)
 
 

@@ -21,6 +21,7 @@ from sgxl_t.metrics.distances.inception_score import inception_score
 from sgxl_t.metrics.distances.kernels import cmmd, kid, kid_full
 from sgxl_t.metrics.distances.ppl import ppl
 from sgxl_t.metrics.distances.prdc import NEIGHBOURS, prdc
+from sgxl_t.metrics.distances.rotation import eqr
 from sgxl_t.metrics.features.extractor_cache import COSINE, ExtractorCache, ExtractorInfo
 from sgxl_t.metrics.generated import GeneratedImages, GeneratorImages, shown_size
 from sgxl_t.metrics.processes import NotFiniteError, Processes
@@ -106,7 +107,7 @@ def _check_kind(generated: GeneratedImages, spec: MetricSpec) -> None:
     model = generated if isinstance(generated, GeneratorImages) else None
     if spec.needs_generator and model is None:
         raise ValueError(f"{spec.name} looks into a generator and pictures are given: name a model folder")
-    if spec.reduction in ("eqt_int", "eqt_frac") and model is not None:
+    if spec.reduction in ("eqt_int", "eqt_frac", "eqr") and model is not None:
         input_of(model.generator)
     if spec.reduction == "clip_score" and (model is None or model.condition.kind != "text"):
         raise ValueError(f"{spec.name} compares pictures with their captions: name a text model")
@@ -310,7 +311,7 @@ def _of_generator(
     processes: Processes,
     batch_size: int,
 ) -> MetricResult:
-    """EQ-T or path length, which look into the generator and divide their work over the processes."""
+    """Equivariance or path length, which look into the generator and divide their work over the processes."""
     assert isinstance(generated, GeneratorImages)
     generator = generated.generator
     given: dict[str, Any] = {
@@ -321,7 +322,9 @@ def _of_generator(
 
     def measure() -> float:
         if spec.reduction == "ppl":
-            return ppl(generator, extractors.lpips(), spec.n_fake, **given)
+            return ppl(generator, extractors.image_distance(spec), spec.n_fake, **given)
+        if spec.reduction == "eqr":
+            return eqr(generator, spec.n_fake, **given)
         return eqt(generator, spec.n_fake, fractional=spec.reduction == "eqt_frac", **given)
 
     try:

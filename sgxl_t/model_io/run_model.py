@@ -46,6 +46,16 @@ def run_model(folder: Path) -> Path | None:
     return next((model for model in found if (model / CONFIG).is_file()), None)
 
 
+def stage_models(folder: str | Path) -> list[Path]:
+    """The models of the stages of a run, first stage first; of anything else the one model that it is."""
+    folder = Path(folder)
+    if not (is_run_folder(folder) and (folder / STAGES).is_file()):
+        return [model_in(folder, quiet=True)]
+    found = [run_model(part) for part in reversed(list(_parts(folder))) if part != folder]
+    models = [model for model in found if model is not None]
+    return models or [model_in(folder, quiet=True)]
+
+
 def _parts(folder: Path) -> Iterator[Path]:
     """Folders of the stages that have begun, newest first, then the run's own."""
     if (folder / STAGES).is_file():

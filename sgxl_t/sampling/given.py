@@ -15,7 +15,7 @@ from sgxl_t.networks.generators.generator import Generator
 from sgxl_t.ops.random import latents as latents_of_seeds
 from sgxl_t.sampling.latents import Latents, open_rows
 from sgxl_t.sampling.prompt_cache import PromptCache
-from sgxl_t.sampling.sample_spec import AnySpec, InterpolationFrame, LatentSpec, SampleSpec, Specs
+from sgxl_t.sampling.sample_spec import AnySpec, InterpolationFrame, LatentSpec, MovedFrame, SampleSpec, Specs
 from sgxl_t.sampling.styles import spec_styles, styles
 from sgxl_t.sampling.truncation import Truncation
 
@@ -73,7 +73,7 @@ def latents_of(source: Source, specs: Specs, truncation: Truncation) -> Latents:
     return Latents(
         torch.cat(ws),
         [_name(spec, source.condition) for spec in specs],
-        [None if isinstance(spec, InterpolationFrame) else spec.condition for spec in specs],
+        [_condition(spec) for spec in specs],
         [spec.psi for spec in specs],
         z,
         [_made(spec, source.condition) for spec in specs],
@@ -175,15 +175,25 @@ def _checked(values: Any, inner: tuple[int, ...], word: str, shape: str) -> Tens
     return tensor
 
 
+def _condition(spec: AnySpec) -> Any:
+    """The prompt or class of a row; None between two of them."""
+    if isinstance(spec, MovedFrame):
+        return spec.spec.condition
+    if not isinstance(spec, InterpolationFrame):
+        return spec.condition
+    ends = spec.first.condition, spec.last.condition
+    return ends[0] if ends[0] == ends[1] else None
+
+
 def _name(spec: AnySpec, condition: Condition) -> str:
     """What a row is called."""
     parts = [spec.label(condition)]
     if isinstance(spec, SampleSpec):
         parts.append(f"seed {spec.seed}")
         parts += [] if spec.mix is None else [f"mixed with {condition.label(spec.mix.condition)}"]
-    if isinstance(spec, InterpolationFrame):
+    if isinstance(spec, InterpolationFrame) and spec.share not in (0, 1):
         parts.append(f"share {spec.share:.3g}")
-    elif spec.psi != 1 and not isinstance(spec, LatentSpec):
+    if isinstance(spec, SampleSpec) and spec.psi != 1:
         parts.append(f"psi {spec.psi:g}")
     return ", ".join(parts)
 
@@ -193,6 +203,8 @@ def _made(spec: AnySpec, condition: Condition) -> dict[str, Any]:
     if isinstance(spec, InterpolationFrame):
         ends = {"first": _made(spec.first, condition), "last": _made(spec.last, condition)}
         return {**ends, "share": spec.share}
+    if isinstance(spec, MovedFrame):
+        return _made(spec.spec, condition)
     if isinstance(spec, LatentSpec):
         return {"latents": spec.name, "row": spec.number, "psi": spec.further}
     made: dict[str, Any] = {"seed": spec.seed, "psi": spec.psi}

@@ -20,6 +20,7 @@ from sgxl_t.metrics.generated import model_hash
 from sgxl_t.model_io.model_folder import DTYPES, ModelInfo, load_model, save_model
 from sgxl_t.model_io.named_model import named_folder
 from sgxl_t.model_io.run_model import model_in
+from sgxl_t.networks.generators.fourier_input import moved_input
 from sgxl_t.networks.generators.generator import Generator
 from sgxl_t.networks.text.clip import ClipModel
 from sgxl_t.networks.text.tokens import Text
@@ -50,20 +51,27 @@ from sgxl_t.sampling.latents import Latents, latent_specs
 from sgxl_t.sampling.prompt_cache import PromptCache
 from sgxl_t.sampling.sample_spec import (
     AnySpec,
+    Curve,
+    Drawable,
     Mix,
+    MovedFrame,
     SampleSettings,
     SampleSpec,
+    Space,
     Specs,
     TruncationMode,
     candidates,
     check_seeds,
     make_mix,
     of_chosen,
-    plan_interpolation,
     spread_psi,
 )
+from sgxl_t.sampling.sheets.mixing import MixingTable
+from sgxl_t.sampling.sheets.nearest import NearestSearch
 from sgxl_t.sampling.styles import styles, token_context
 from sgxl_t.sampling.truncation import Truncation, check_truncation
+from sgxl_t.sampling.walks.move import Move, input_of, inverse_motion, plan_move
+from sgxl_t.sampling.walks.plan import WalkSettings, plan_interpolation
 
 log = logging.getLogger(__name__)
 
@@ -325,19 +333,77 @@ class Pipeline:
 
     def interpolate(
         self,
-        conditions: Sequence[Any],
+        conditions: Any = None,
         *,
         frames: int = 7,
         seed: int = 0,
+        seeds: Sequence[int] | None = None,
         psi: float | Sequence[float] = 1.0,
+        space: Space | None = None,
+        curve: Curve | None = None,
+        loop: bool = False,
         **settings: Any,
     ) -> GeneratedImages:
-        """Images on the way from each prompt or class to the next, with `frames` between two of them.
+        """Images on the way from each key to the next, with `frames` between two of them.
 
-        The first, the last and those in between that show a condition alone are the images of a plain call.
+        conditions: the keys: prompts or classes, and Latents, each row of which is a key, in any order; one,
+            or nothing, with several seeds, which then are the keys.
+        seed: of all keys; seeds: one for each prompt or class.
+        psi: one number, or one for each prompt or class (Latents have theirs). space, curve, loop: see
+            `WalkSettings`. settings: those of `SampleSettings`.
+        The images at keys are those of a plain call; a loop ends with the image it began with.
         """
-        keys = self._specs(conditions, [seed], psi)
-        return GeneratedImages.of(self.sample(plan_interpolation(keys, frames), SampleSettings(**settings)))
+        walk = WalkSettings(frames, space, curve, loop)
+        listed = self._keys(conditions, [seed] if seeds is None else check_seeds(seeds), psi)
+        planned = plan_interpolation(listed, walk, self.condition.kind)
+        return GeneratedImages.of(self.sample(planned, SampleSettings(**settings)))
+
+    def move(
+        self, conditions: Any = None, *, how: Move = "translate", frames: int = 47, **asked: Any
+    ) -> GeneratedImages:
+        """One picture on its way round, moved by the generator's input: frames + 2 images, see `plan_move`.
+
+        asked: what else a call takes (seed, ws, psi, mix, ...). An alias-free generator draws the same
+        picture at each place; of the stylegan_t family the borders and the noise stay where they are.
+        """
+        latents = self(conditions, output_type="latents", **asked)
+        planned = [frame for spec in latent_specs(latents) for frame in plan_move(spec, frames, how)]
+        return GeneratedImages.of(self.sample(planned))
+
+    def mixing_grid(self, rows: Latents, columns: Latents, layers: Sequence[Sequence[int]]) -> Image.Image:
+        """A style-mixing table: rows of latents that take groups of layers from columns of latents."""
+        table = MixingTable(rows, columns, layers)
+        return table.sheet(self(ws=table.latents()).images).drawn()
+
+    def nearest_grid(self, made: GeneratedImages, data: str, *, split: str = "train") -> Image.Image:
+        """Generated images beside the nearest ones of a data set, with distances."""
+        search = NearestSearch.of(data, self.generator.img_resolution, split=split)
+        return search.sheet(made.images, made.conditions)[0].drawn()
+
+    def _keys(self, keys: Any, seeds: Sequence[int], psi: float | Sequence[float]) -> list[Drawable]:
+        """The keys of a walk, in order."""
+        items = keys if isinstance(keys, list | tuple) else [] if keys is None else [keys]
+        parts = [one if isinstance(one, Latents) else self._resolve([one]) for one in items]
+        parts = parts or [self._resolve(None)]
+        plain = sum(len(part) for part in parts if not isinstance(part, Latents))
+        if plain == 1 and len(parts) == 1:
+            own = zip(seeds, spread_psi(psi, len(seeds), "seeds"), strict=True)
+            return [SampleSpec(parts[0][0], *one) for one in own]
+        if len(seeds) not in (1, plain):
+            raise ValueError(
+                f"{len(seeds)} seeds came with {plain} prompts or classes: give one, or one each"
+            )
+        own = iter(
+            zip(seeds if len(seeds) == plain else [*seeds] * plain, spread_psi(psi, plain), strict=True)
+        )
+        found: list[Drawable] = []
+        for part in parts:
+            if isinstance(part, Latents):
+                part.check_fits(self.generator, self.model_hash)
+                found += latent_specs(part)
+            else:
+                found += [SampleSpec(condition, *next(own)) for condition in part]
+        return found
 
     def sample(self, specs: Specs, settings: SampleSettings | None = None) -> Iterator[GeneratedImage]:
         """Images of specs, or of the frames between them, that were planned one by one."""
@@ -476,7 +542,13 @@ class Pipeline:
         """uint8 [C, R, R] on the CPU for each spec."""
         ws = styles(self.generator, self._prompts, specs, truncation)
         tokens = token_context(self.generator, self._prompts, specs)
-        return list(self._to_pixels(ws, tokens).unbind())
+        moving = [spec for spec in specs if isinstance(spec, MovedFrame)]
+        if not moving:
+            return list(self._to_pixels(ws, tokens).unbind())
+        if self._fast is not None or len(moving) < len(specs):
+            raise ValueError("moves are made without sampling mode and by themselves: leave --optimize out")
+        with moved_input(input_of(self.generator), inverse_motion(moving)):
+            return list(self._to_pixels(ws, tokens).unbind())
 
     @torch.no_grad()
     def _to_pixels(self, ws: Tensor, tokens: Text | None) -> Tensor:

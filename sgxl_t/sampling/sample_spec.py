@@ -6,7 +6,6 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 if TYPE_CHECKING:
@@ -117,33 +116,104 @@ class LatentSpec:
         return self.name
 
 
+Drawable = SampleSpec | LatentSpec
+"""An image that stands for itself, and may be a key of a walk."""
+Space = Literal["z", "w", "text"]
+Curve = Literal["straight", "sphere", "smooth"]
+
+
+@dataclass(frozen=True)
+class Way:
+    """What moves between keys, and along which curve; see `WalkSettings`."""
+
+    space: Literal["z", "w"] = "w"
+    curve: Curve = "straight"
+
+
 @dataclass(frozen=True)
 class InterpolationFrame:
-    """An image on the way from one spec to another; share: 0 is the first, 1 the last."""
+    """An image on the way from one key to the next; share: 0 is the first, 1 the last.
 
-    first: SampleSpec
-    last: SampleSpec
+    way: None for z on the sphere with prompts and a straight line in w without. weights: of every key that
+    pulls at the frame, on a smooth curve; None where its two ends alone do.
+    """
+
+    first: Drawable
+    last: Drawable
     share: float
+    way: Way | None = None
+    weights: tuple[tuple[Drawable, float], ...] | None = None
+
+    mix: ClassVar[None] = None
 
     @property
-    def seed(self) -> int:
-        """Seed of the first spec."""
+    def pulls(self) -> tuple[tuple[Drawable, float], ...]:
+        """Each key that makes this frame with its weight; weights sum to 1."""
+        if self.weights is not None:
+            return self.weights
+        return ((self.first, 1 - self.share), (self.last, self.share))
+
+    @property
+    def seed(self) -> int | None:
+        """Seed of the first key, where it has one."""
         return self.first.seed
 
     @property
     def psi(self) -> float:
         """Truncation of this frame."""
+        if self.weights is not None:
+            return sum(key.psi * weight for key, weight in self.weights)
         return self.first.psi + self.share * (self.last.psi - self.first.psi)
 
+    @property
+    def conditions(self) -> tuple[Any, ...]:
+        """The prompts or classes at both ends."""
+        return (*self.first.conditions, *self.last.conditions)
+
     def label(self, condition: Condition) -> str:
-        """What it shows, in words."""
-        ends = [condition.label(end.condition) for end in (self.first, self.last)]
+        """What it shows, in words; seeds where both ends show the same."""
+        ends = [end.label(condition) for end in (self.first, self.last)]
+        if ends[0] == ends[1] and self.first.seed != self.last.seed:
+            same = "" if condition.kind == "none" else f"{ends[0]}, "
+            ends = [f"{same}seed {end.seed}" for end in (self.first, self.last)]
         return ends[int(self.share)] if self.share in (0, 1) else " to ".join(ends)
 
 
-Drawable = SampleSpec | LatentSpec
-"""An image that stands for itself, and may be an end of a way."""
-AnySpec = SampleSpec | LatentSpec | InterpolationFrame
+@dataclass(frozen=True)
+class MovedFrame:
+    """An image whose input is turned by `degrees` (to the left), then shifted by shares of its side."""
+
+    spec: Drawable
+    right: float = 0.0
+    down: float = 0.0
+    degrees: float = 0.0
+
+    mix: ClassVar[None] = None
+
+    @property
+    def seed(self) -> int | None:
+        """Seed of the image."""
+        return self.spec.seed
+
+    @property
+    def psi(self) -> float:
+        """Truncation of the image."""
+        return self.spec.psi
+
+    @property
+    def conditions(self) -> tuple[Any, ...]:
+        """Its prompt or class, and that of its mix."""
+        return self.spec.conditions
+
+    def label(self, condition: Condition) -> str:
+        """What it shows, and how it is moved, in words."""
+        how = f"turned by {self.degrees:.0f} degrees"
+        if not self.degrees:
+            how = f"moved by {self.right:.3f}, {self.down:.3f}" if self.right or self.down else ""
+        return ", ".join(part for part in (self.spec.label(condition), how) if part)
+
+
+AnySpec = SampleSpec | LatentSpec | InterpolationFrame | MovedFrame
 Specs = Sequence[AnySpec]
 """What a pipeline makes images of."""
 
@@ -263,23 +333,6 @@ def of_chosen(spec: Drawn, image: GeneratedImage) -> Drawn:
     if isinstance(spec, SampleSpec) and image.seed is not None:
         return replace(spec, seed=image.seed)
     return spec
-
-
-def plan_interpolation(keys: Sequence[SampleSpec], frames: int) -> list[InterpolationFrame]:
-    """From each spec to the next with `frames` images between them; every spec itself comes once.
-
-    ValueError for fewer than two specs and a number of frames out of range.
-    """
-    if len(keys) < 2:
-        raise ValueError("there is nothing to interpolate between: give at least two prompts or classes")
-    if not 0 <= frames <= MAX_FRAMES:
-        raise ValueError(f"frames={frames} is out of range: use 0 to {MAX_FRAMES}, such as 7")
-    way = [
-        InterpolationFrame(first, last, number / (frames + 1))
-        for first, last in pairwise(keys)
-        for number in range(frames + 1)
-    ]
-    return [*way, InterpolationFrame(keys[-2], keys[-1], 1.0)]
 
 
 def make_mix(condition: Condition, other: Any, layers: Sequence[int] | str | None, num_ws: int) -> Mix | None:

@@ -16,7 +16,16 @@ from sgxl_t.networks.generators.synthesis_t import SynthesisT
 from sgxl_t.networks.text.tokens import Text, TextBlend, TextTokens
 from sgxl_t.ops.random import latents
 from sgxl_t.sampling.prompt_cache import PromptCache
-from sgxl_t.sampling.sample_spec import InterpolationFrame, LatentSpec, SampleSpec, Specs
+from sgxl_t.sampling.sample_spec import (
+    Curve,
+    Drawable,
+    InterpolationFrame,
+    LatentSpec,
+    MovedFrame,
+    SampleSpec,
+    Specs,
+    Way,
+)
 from sgxl_t.sampling.truncation import Truncation, retruncated_styles, truncated_styles
 
 PARALLEL = 1e-6
@@ -34,6 +43,7 @@ def styles(
         SampleSpec: spec_styles,
         LatentSpec: latent_styles,
         InterpolationFrame: interpolated_styles,
+        MovedFrame: moved_styles,
     }
     made: list[Tensor | None] = [None] * len(specs)
     for kind, make in makers.items():
@@ -100,26 +110,117 @@ def interpolated_styles(
     frames: Sequence[InterpolationFrame],
     truncation: Truncation,
 ) -> Tensor:
-    """Styles [N, num_ws, w_dim] of N frames; those at an end are the styles of that spec.
+    """Styles [N, num_ws, w_dim] of N frames; those at a key are the styles of that key.
 
-    Text features and latents turn on the sphere, where the model knows them; psi moves evenly. Classes have
-    no vectors in between that the model has seen, so their styles move on a straight line.
+    In w the styles of the keys are weighed. In z the latents move and, with them, the features of prompts;
+    psi moves evenly. Classes have no vectors in between that the model has seen, so there the styles that
+    each class gives the same z are weighed.
     """
-    firsts, lasts = [frame.first for frame in frames], [frame.last for frame in frames]
-    share = torch.tensor([frame.share for frame in frames])[:, None]
-    if condition.kind != "text":
-        first, last = (spec_styles(generator, condition, ends, truncation) for ends in (firsts, lasts))
-        return first.lerp(last, share[:, :, None].to(first))
+    text = condition.kind == "text"
+    ways = [frame.way or (Way("z", "sphere") if text else Way("w", "straight")) for frame in frames]
+    made: list[Tensor | None] = [None] * len(frames)
+    for way in dict.fromkeys(ways):
+        places = [place for place, one in enumerate(ways) if one == way]
+        part = [frames[place] for place in places]
+        if way.space == "w":
+            found = _between_styles(generator, condition, part, truncation)
+        else:
+            found = _between_latents(generator, condition, part, truncation, way.curve)
+        for place, ws in zip(places, found, strict=True):
+            made[place] = ws
+    return torch.stack([ws for ws in made if ws is not None])
+
+
+def _between_styles(
+    generator: Generator,
+    condition: Condition | PromptCache,
+    frames: Sequence[InterpolationFrame],
+    truncation: Truncation,
+) -> Tensor:
+    """Styles [N, num_ws, w_dim] of N frames that move in w."""
+    keys = list(dict.fromkeys(key for frame in frames for key, _ in frame.pulls))
+    ws = styles(generator, condition, keys, truncation)
+    return torch.einsum("nk,kld->nld", _weights(frames, keys).to(ws), ws)
+
+
+def _between_latents(
+    generator: Generator,
+    condition: Condition | PromptCache,
+    frames: Sequence[InterpolationFrame],
+    truncation: Truncation,
+    curve: Curve,
+) -> Tensor:
+    """Styles [N, num_ws, w_dim] of N frames that move in z, along a curve."""
     device = next(generator.parameters()).device
-    z, other_z = (latents([spec.seed for spec in ends], generator.z_dim) for ends in (firsts, lasts))
-    c, other_c = (condition.encode([spec.condition for spec in ends]).c for ends in (firsts, lasts))
-    assert c is not None
-    assert other_c is not None
-    psi, other_psi = (
-        torch.tensor([spec.psi for spec in ends], dtype=torch.float32) for ends in (firsts, lasts)
-    )
-    z, c = slerp(z, other_z, share).to(device), slerp(c, other_c, share)
-    return truncated_styles(generator, z, c, psi=psi.lerp(other_psi, share[:, 0]), **truncation.options())
+    keys = list(dict.fromkeys(key for frame in frames for key, _ in frame.pulls))
+    seeds = [key.seed for key in keys if key.seed is not None]
+    assert len(seeds) == len(keys), "rows of latents move in w"
+    weights = _weights(frames, keys)
+    z = _moved(latents(seeds, generator.z_dim), frames, keys, weights, curve).to(device)
+    psi = torch.tensor([frame.psi for frame in frames], dtype=torch.float32)
+    options = truncation.options()
+    if condition.kind == "text":
+        c = condition.encode([key.condition for key in keys]).c
+        assert c is not None
+        return truncated_styles(generator, z, _moved(c, frames, keys, weights, curve), psi=psi, **options)
+    # One row for every frame and every class that pulls at it.
+    parts: dict[tuple[int, Any], float] = {}
+    for number, frame in enumerate(frames):
+        for key, weight in frame.pulls:
+            parts[number, key.condition] = parts.get((number, key.condition), 0.0) + weight
+    rows = torch.tensor([number for number, _ in parts])
+    c = condition.encode([one for _, one in parts]).c
+    ws = truncated_styles(generator, z[rows.to(device)], c, psi=psi[rows], **options)
+    shares = torch.tensor(list(parts.values())).to(ws)[:, None, None]
+    return torch.zeros(len(frames), *ws.shape[1:]).to(ws).index_add(0, rows.to(device), shares * ws)
+
+
+def _weights(frames: Sequence[InterpolationFrame], keys: Sequence[Drawable]) -> Tensor:
+    """float64 [N, K]: how much each of K keys pulls at each of N frames."""
+    place = {key: number for number, key in enumerate(keys)}
+    weights = torch.zeros(len(frames), len(keys), dtype=torch.float64)
+    for row, frame in zip(weights, frames, strict=True):
+        for key, weight in frame.pulls:
+            row[place[key]] += weight
+    return weights
+
+
+def _moved(
+    vectors: Tensor,
+    frames: Sequence[InterpolationFrame],
+    keys: Sequence[Drawable],
+    weights: Tensor,
+    curve: Curve,
+) -> Tensor:
+    """Vectors [N, D] of N frames between those of K keys [K, D].
+
+    sphere: on the arc between the two ends. smooth: the spline, brought back to the length that its keys have
+    there, since neither z nor features of text mean anything off their sphere. straight: a weighted sum.
+    """
+    place = {key: number for number, key in enumerate(keys)}
+    if curve == "sphere":
+        firsts, lasts = ([place[end] for end in ends] for ends in _ends(frames))
+        share = torch.tensor([frame.share for frame in frames])[:, None]
+        return slerp(vectors[firsts], vectors[lasts], share)
+    known = vectors.cpu().double()
+    found = weights @ known
+    if curve == "smooth":
+        found = F.normalize(found, dim=1) * (weights @ known.norm(dim=1))[:, None]
+    return found.to(vectors)
+
+
+def _ends(frames: Sequence[InterpolationFrame]) -> tuple[list[Drawable], list[Drawable]]:
+    return [frame.first for frame in frames], [frame.last for frame in frames]
+
+
+def moved_styles(
+    generator: Generator,
+    condition: Condition | PromptCache,
+    frames: Sequence[MovedFrame],
+    truncation: Truncation,
+) -> Tensor:
+    """Styles [N, num_ws, w_dim] of N frames of pictures that move: those of the pictures."""
+    return styles(generator, condition, [frame.spec for frame in frames], truncation)
 
 
 def slerp(first: Tensor, last: Tensor, share: Tensor) -> Tensor:
@@ -155,7 +256,8 @@ def token_context(
         return None
     layers = synthesis.last_layers()
     firsts, lasts, shares = [], list[Any](), list[list[float]]()
-    for spec in specs:
+    for frame in specs:
+        spec = frame.spec if isinstance(frame, MovedFrame) else frame
         if isinstance(spec, InterpolationFrame):
             firsts.append(spec.first.condition)
             lasts.append(spec.last.condition)

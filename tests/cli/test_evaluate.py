@@ -283,7 +283,7 @@ BAD = {
     ),
     "wrong keys": (["MODEL", "--metrics", "fid10", "--weights", "inception=w.safetensors"], "w.safetensors"),
     "captions too short": (["TEXT", "--prompts", "few.txt"], "2 lines and 30 pictures are asked for"),
-    "no input transform": (["MODEL", "--metrics", "eqt4_int"], "EQ-T is unsupported"),
+    "no input transform": (["MODEL", "--metrics", "eqt4_int"], "equivariance is unsupported"),
     "coco without its prompts": (["TEXT", "--metrics", "fid30k_coco64"], "needs a frozen list"),
     "no captions of coco": (["TEXT", "--coco", "few.txt"], "is no COCO captions file"),
     "seed of no list": (["TEXT", "--coco-seed", "3"], "name COCO's captions file with --coco"),

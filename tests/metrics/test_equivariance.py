@@ -24,7 +24,7 @@ class Plane(nn.Module):
 
 
 class Waves(nn.Module):
-    """Sums of sines of the continuous place, which follow any shift exactly."""
+    """Sums of sines of the continuous place, which follow any shift, and any turn, exactly."""
 
     def __init__(self, noise=None):
         super().__init__()
@@ -49,11 +49,14 @@ class _WavesSynthesis(nn.Module):
             return self.noise * torch.randn(len(ws), 3, SIDE, SIDE, generator=rng)
         matrix = self.input.transform.double().expand(len(ws), 3, 3)
         places = (torch.arange(SIDE, dtype=torch.float64) + 0.5) / SIDE - 0.5
-        x, y = (matrix[:, axis, 2, None] + places for axis in (0, 1))
+        x, y = (
+            matrix[:, axis, 0, None, None] * places
+            + matrix[:, axis, 1, None, None] * places[:, None]
+            + matrix[:, axis, 2, None, None]
+            for axis in (0, 1)
+        )
         picture = sum(
-            ws[:, 0, k, None, None]
-            * torch.sin(2 * math.pi * (k * x[:, None, :] + (2 - k) * y[:, :, None]) + k)
-            for k in range(3)
+            ws[:, 0, k, None, None] * torch.sin(2 * math.pi * (k * x + (2 - k) * y) + k) for k in range(3)
         )
         return (picture / 4)[:, None].repeat(1, 3, 1, 1).float()
 

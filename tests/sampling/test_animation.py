@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sgxl_t.sampling.output.animation import beside, save_animation
+from sgxl_t.sampling.output.animation import save_animation, tiled
 
 
 def moments(count=4):
@@ -27,15 +27,18 @@ def test_every_picture_is_a_frame_of_an_endless_film(tmp_path, ending):
 
 def test_pictures_stand_side_by_side():
     first, last = moments(2)
-    row = beside([first, last])
+    row = tiled([first, last], 8)
     assert row.size == (32, 16)
     assert row.crop((16, 0, 32, 16)).tobytes() == last.tobytes()
+    sheet = tiled([first, last, last], 2, scale=3)
+    assert sheet.size == (96, 96)
+    assert sheet.crop((0, 48, 48, 96)).tobytes() == last.resize((48, 48), Image.Resampling.NEAREST).tobytes()
 
 
 @pytest.mark.parametrize(
     ("name", "fps", "sentence"),
     [
-        ("film.mp4", 12, r"does not end in .png, .gif, .webp: name it film.webp"),
+        ("film.mov", 12, r"does not end in .png, .gif, .webp, .mp4: name it film.webp"),
         ("film", 12, "does not end in"),
         ("film.gif", 0.0, "fps=0.0 is out of range"),
         ("film.gif", float("nan"), "fps=nan is out of range"),

@@ -15,12 +15,12 @@ from sgxl_t.sampling.sample_spec import (
     candidates,
     column_titles,
     grid_lines,
-    plan_interpolation,
     plan_rows,
     spans,
 )
 from sgxl_t.sampling.styles import interpolated_styles, slerp, spec_styles
 from sgxl_t.sampling.truncation import Truncation, truncated_styles
+from sgxl_t.sampling.walks.plan import WalkSettings, plan_interpolation
 
 NAMES = ("sgt-tiny-16", "sgxl-tiny-16")
 ENDS = {"class": (1, 3), "text": ("a red fox", "a blue car")}
@@ -176,7 +176,7 @@ def test_candidates_of_two_seeds_never_meet():
 
 def test_steps_show_every_shot_once():
     keys = [SampleSpec(word, 0) for word in ("a", "b", "a")]
-    steps = plan_interpolation(keys, 1)
+    steps = plan_interpolation(keys, WalkSettings(1))
     assert [(step.first.condition, step.share) for step in steps] == [
         ("a", 0.0),
         ("a", 0.5),
@@ -184,7 +184,7 @@ def test_steps_show_every_shot_once():
         ("b", 0.5),
         ("b", 1.0),
     ]
-    assert len(plan_interpolation(keys, 0)) == 3
+    assert len(plan_interpolation(keys, WalkSettings(0))) == 3
 
 
 def test_numbers_are_written_as_people_do():

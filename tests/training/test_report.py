@@ -18,11 +18,12 @@ from torch import nn
 from sgxl_t.conditioning.class_condition import ClassCondition
 from sgxl_t.conditioning.condition import Condition, NoCondition
 from sgxl_t.datasets.base import ImageSource, Sample
+from sgxl_t.metrics.distances.nearest import reduced, usual_distance
 from sgxl_t.networks.conditioning import Conditioning
 from sgxl_t.networks.configs import ConditionSpec
 from sgxl_t.training.callbacks.callback import Snapshot
 from sgxl_t.training.callbacks.pictures import nearest, shown
-from sgxl_t.training.callbacks.pictures.nearest import NearestImages, reduced, usual_distance
+from sgxl_t.training.callbacks.pictures.nearest import NearestImages
 from sgxl_t.training.callbacks.pictures.shown import choose_rows
 from sgxl_t.training.callbacks.pictures.timelapse import MOST_FRAMES, Timelapse, read_frames, spread
 from sgxl_t.training.callbacks.report.charts import chart

@@ -95,6 +95,15 @@ def test_settings_follow_the_start_where_none_are_given(classes, tmp_path):
     assert (config.ema.rampup, config.optimizer.g_lr) == (0.5, 0.5)
 
 
+def test_minutes_say_how_long_a_run_from_a_start_is(classes, tmp_path):
+    arguments = ["--cond", "class", "--start", str(classes / "best"), "--run-dir", str(tmp_path / "run")]
+    assert not parse_config(arguments).schedule.fit_minutes
+    schedule = parse_config([*arguments, "--minutes", "30"]).schedule
+    assert (schedule.max_minutes, schedule.fit_minutes) == (30, True)
+    given = ["--minutes", "30", "--schedule.fit_minutes", "false"]
+    assert not parse_config([*arguments, *given]).schedule.fit_minutes
+
+
 def test_settings_of_a_file_follow_a_start_that_is_typed_and_win_where_they_name_it(classes, tmp_path):
     file = tmp_path / "run.yaml"
     settings = "cond: class\ngenerator: {family: stylegan_t, z_dim: 99}\noptimizer: {g_lr: 0.5}\n"

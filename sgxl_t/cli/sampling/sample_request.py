@@ -14,7 +14,7 @@ from sgxl_t.files.terminal import say
 if TYPE_CHECKING:
     from sgxl_t.sampling.pipeline import Pipeline
     from sgxl_t.sampling.prompt_file import PromptLine
-    from sgxl_t.sampling.sample_spec import ConditionEntry, Drawable
+    from sgxl_t.sampling.sample_spec import AnySpec, ConditionEntry
 
 Decorator = Callable[[Any], Any]
 
@@ -213,7 +213,7 @@ def resolve_entries(
     return found or [ConditionEntry(one) for one in condition.resolve([])]
 
 
-def note_reading(pipe: Pipeline, specs: Sequence[Drawable]) -> None:
+def note_reading(pipe: Pipeline, specs: Sequence[AnySpec]) -> None:
     """Says on stderr which parts of the prompts have no effect."""
     conditions = [condition for spec in specs for condition in spec.conditions]
     for note in pipe.condition.reading_notes(list(dict.fromkeys(conditions))):

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
@@ -18,6 +17,7 @@ from sgxl_t.metrics.sampling_rng import (
     per_sample,
     sample_latents,
 )
+from sgxl_t.networks.generators.fourier_input import moved_input
 from sgxl_t.ops.random import sample_rng
 
 MAX_SHIFT = 1 / 8
@@ -59,7 +59,7 @@ def eqt(
         still = network.synthesis(ws, noise_mode="const")
         shifts = [draw_shift(seed, index, still.shape[-1], fractional) for index in indices]
         shares = torch.tensor(shifts, dtype=torch.float64) / still.shape[-1]
-        with shifted_input(input_layer, shares):
+        with moved_input(input_layer, shifting(shares)):
             moved = network.synthesis(ws, noise_mode="const")
         return masked_errors(still, moved, shifts, fractional)
 
@@ -76,8 +76,8 @@ def input_of(generator: nn.Module) -> nn.Module:
     if family != "stylegan3" or not isinstance(getattr(input_layer, "transform", None), Tensor):
         what = "another kind" if family == "stylegan3" else f"family {family}"
         raise ValueError(
-            f"EQ-T is unsupported for a generator of {what}: it needs an input transform that moves the "
-            "whole picture, so use a stylegan3 generator or leave eqt out"
+            f"equivariance is unsupported for a generator of {what}: it needs an input transform that moves "
+            "the whole picture, so use a stylegan3 generator or leave eqt and eqr out"
         )
     return cast(nn.Module, input_layer)
 
@@ -90,18 +90,12 @@ def draw_shift(seed: int, index: int, resolution: int, fractional: bool) -> tupl
     return right, down
 
 
-@contextmanager
-def shifted_input(input_layer: nn.Module, shares: Tensor) -> Iterator[None]:
-    """Shifts image n of a batch within the block by shares[n] = (right, down), [N, 2], of its size."""
-    original = cast(Tensor, input_layer.transform)
+def shifting(shares: Tensor) -> Tensor:
+    """float64 [N, 3, 3] for an input that shifts image n by shares[n] = (right, down), [N, 2]."""
     moves = torch.eye(3, dtype=torch.float64).repeat(len(shares), 1, 1)
     # The input takes the inverse of the movement of the image.
     moves[:, :2, 2] = -shares
-    input_layer.transform = original @ moves.to(original)
-    try:
-        yield
-    finally:
-        input_layer.transform = original
+    return moves
 
 
 def masked_errors(

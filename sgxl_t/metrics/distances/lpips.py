@@ -23,7 +23,7 @@ FEATURES_URL = "https://download.pytorch.org/models/vgg16-397923af.pth"
 HEADS_URL = "https://github.com/richzhang/PerceptualSimilarity/raw/master/lpips/weights/v0.1/vgg.pth"
 SOURCES = (
     f"put vgg16-397923af.pth ({FEATURES_URL}) and vgg.pth ({HEADS_URL}) into one folder and name it, "
-    "--weights lpips=FOLDER"
+    "--weights lpips=FOLDER, or measure ppl_random or ppl_local:FOLDER, which need none"
 )
 
 

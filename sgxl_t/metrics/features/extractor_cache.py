@@ -12,8 +12,10 @@ from torch import Tensor
 from sgxl_t.metrics.collect import FeatureFunction
 from sgxl_t.metrics.distances.clip_score import ClipScore
 from sgxl_t.metrics.distances.lpips import Lpips, load_lpips
+from sgxl_t.metrics.distances.map_distance import MapDistance
 from sgxl_t.metrics.features import KNOWN, Extractor, load_extractor
 from sgxl_t.metrics.features.base import state_hash
+from sgxl_t.metrics.features.networks import NetworkExtractor
 from sgxl_t.metrics.features.weights import find_weights
 from sgxl_t.metrics.protocol import MetricSpec, other_weights
 
@@ -87,8 +89,16 @@ class ExtractorCache:
             self._clip_hashes[reference] = state_hash(scorer.clip.state_dict())
         return self._clips[reference]
 
+    def image_distance(self, spec: MetricSpec) -> Lpips | MapDistance:
+        """The image distance of path lengths: LPIPS, or that of the network which the metric names."""
+        if spec.extractor == "lpips":
+            return self.lpips()
+        network = self.extractor(spec.extractor)
+        assert isinstance(network, NetworkExtractor), "references alone are networks with maps"
+        return MapDistance(network.network)
+
     def lpips(self) -> Lpips:
-        """The image distance of path lengths."""
+        """The published image distance; ValueError, with the way out, where its weights are missing."""
         if self._lpips is None:
             self._lpips = load_lpips(self.weights.get("lpips")).to(self.device)
         return self._lpips
@@ -98,12 +108,13 @@ class ExtractorCache:
         if spec.reduction == "clip_score":
             scorer = self.clip(spec.extractor)
             return ExtractorInfo(spec.extractor, self._clip_hashes[spec.extractor], scorer.preprocessing)
-        if spec.reduction == "ppl":
+        if spec.reduction == "ppl" and spec.extractor == "lpips":
             return ExtractorInfo("lpips", self.lpips().weight_hash, "box mean to about 256, [0, 255]")
         if not spec.extractor:
             return ExtractorInfo()
         found = self.extractor(spec.extractor)
-        return ExtractorInfo(found.name, found.weight_hash, found.preprocessing)
+        maps = "box mean to about 256, unit maps" if spec.reduction == "ppl" else found.preprocessing
+        return ExtractorInfo(found.name, found.weight_hash, maps)
 
     def function(self, spec: MetricSpec, captions: CaptionsOf | None = None) -> FeatureFunction:
         """From images to the features of a metric. captions: by sample index, for CLIP scores."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -75,3 +77,18 @@ class SynthesisInput(nn.Module):
         """Sample centres [side] along one axis, in pictures."""
         places = torch.arange(side, device=self.freqs.device, dtype=self.freqs.dtype)
         return (places + 0.5 - side / 2) / self.sampling_rate
+
+
+@contextmanager
+def moved_input(layer: nn.Module, inverse: Tensor) -> Iterator[None]:
+    """Inside of the block the input moves image n of a batch by the inverse of inverse[n], [N, 3, 3].
+
+    It comes on top of the transform that the layer has, which is back afterwards.
+    """
+    original = layer.transform
+    assert isinstance(original, Tensor)
+    layer.transform = original @ inverse.to(original)
+    try:
+        yield
+    finally:
+        layer.transform = original

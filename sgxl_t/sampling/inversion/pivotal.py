@@ -90,8 +90,8 @@ class PivotalTuning:
         return (loss + self.goal.weight * self.goal.features.distance(now, embedded)).mean()
 
     def changes(self) -> dict[str, Tensor]:
-        """Differences from the original by the names that the whole generator gives its tensors."""
-        before, after = self.original.synthesis.state_dict(), self.tuned.synthesis.state_dict()
+        """Differences from the original by the names that the whole generator has for its tensors."""
+        before, after = _values(self.original.synthesis), _values(self.tuned.synthesis)
         changed = {f"synthesis.{name}": after[name] - value for name, value in before.items()}
         return {name: value.detach() for name, value in changed.items() if bool(value.any())}
 
@@ -114,3 +114,10 @@ def _noises(synthesis: nn.Module) -> list[Tensor]:
     if not isinstance(synthesis, SynthesisT) or not synthesis.config.stylegan_t.use_noise:
         return []
     return [layer.noise_const for layer in synthesis.noisy_layers()]
+
+
+def _values(synthesis: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers by name, in the shapes that they have in memory."""
+    return {
+        name: value.detach() for name, value in (*synthesis.named_parameters(), *synthesis.named_buffers())
+    }

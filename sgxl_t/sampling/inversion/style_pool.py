@@ -16,6 +16,8 @@ from sgxl_t.datasets.embedded.emoji_scenes import EmojiScenes
 from sgxl_t.model_io.model_folder import ModelInfo
 from sgxl_t.networks.conditioning import Conditioning
 from sgxl_t.networks.generators.generator import Generator
+from sgxl_t.networks.text.clip import ClipModel
+from sgxl_t.networks.text.vocab import WordTokenizer
 from sgxl_t.sampling.centroids import free_width
 
 GENERAL_CAPTIONS = tuple(
@@ -27,16 +29,18 @@ GENERAL_CAPTIONS = tuple(
     )
 )
 """What a photograph may show, for text models whose captions nobody knows."""
+MOST_WORDS = 512
 SAMPLES = 4096
 """Draws behind the mean and spread of w."""
 BATCH = 64
 """Latents mapped, and candidates drawn, at a time."""
 
 
-def known_captions(condition: Condition, info: ModelInfo | None) -> list[str]:
-    """Captions that a text model was trained with as far as its folder tells, or general ones.
+def known_captions(condition: TextCondition, info: ModelInfo | None) -> list[str]:
+    """Captions that a text model was trained with, as far as its folder tells.
 
-    ValueError where it reads no word of the general ones, so that somebody has to say what is shown.
+    Those of an embedded data set; else the single words that a local text tower knows, which its own
+    captions were made of; else general ones.
     """
     data = "" if info is None else str(info.provenance.get("data", ""))
     name, _, subset = data.partition(":")
@@ -44,22 +48,17 @@ def known_captions(condition: Condition, info: ModelInfo | None) -> list[str]:
         scenes = EmojiScenes(subset or None)
         every = [one for split in ("train", "held_out") for one in scenes.attribute_tuples(split)]
         return [scenes.prompt(one) for one in every]
-    assert isinstance(condition, TextCondition)
-    unknown = set(condition.encoder.unknown_words(GENERAL_CAPTIONS))
-    read = [caption for caption in GENERAL_CAPTIONS if unknown.isdisjoint(caption.split())]
-    if not read:
-        raise ValueError(
-            "nobody knows what captions this model was trained with: say what the photograph shows with "
-            '--prompt, such as --prompt "a fox"'
-        )
-    return read
+    encoder = condition.encoder
+    if isinstance(encoder, ClipModel) and isinstance(encoder.tokenizer, WordTokenizer):
+        return list(encoder.tokenizer.words[:MOST_WORDS])
+    return list(GENERAL_CAPTIONS)
 
 
 def all_conditions(condition: Condition, info: ModelInfo | None) -> list[Any]:
     """Every condition that photographs may show: all classes, the captions known of it, or None alone."""
-    if condition.kind == "none":
-        return [None]
-    return list(range(len(condition.names))) if condition.kind == "class" else known_captions(condition, info)
+    if isinstance(condition, TextCondition):
+        return known_captions(condition, info)
+    return list(range(len(condition.names))) if condition.kind == "class" else [None]
 
 
 @dataclass(frozen=True)

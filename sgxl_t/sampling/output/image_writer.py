@@ -103,11 +103,11 @@ class ImageWriter:
                 f"them into one image with --grid {self.out}"
             )
         if self.grid is not None:
-            check_grid(resolution, *_layout(rows, lines))
+            check_grid(resolution, *layout(rows, lines))
         made: list[Image.Image | None] = []
         cells = self._cells(iter(images), lines, self._names(rows, recipes), recipes, written, made)
         if self.sheet is not None:
-            _, columns, titles = _layout(rows, lines)
+            _, columns, titles = layout(rows, lines)
             parts = self._parts(rows)
             pages = write_sheets(
                 cells,
@@ -124,7 +124,7 @@ class ImageWriter:
             pass
         if self.grid is not None:
             written.grid = str(self.grid)
-            drawn = labelled_grid(made, *_layout(rows, lines))
+            drawn = labelled_grid(made, *layout(rows, lines))
             save_png(drawn, self.grid, _together(lines, recipes, best_of))
         return written
 
@@ -184,7 +184,7 @@ class ImageWriter:
         return self.out is not None and names_image(self.out)
 
 
-def _layout(
+def layout(
     rows: Sequence[GridRow], lines: Sequence[GridRow]
 ) -> tuple[list[str], list[str], list[tuple[str, ...]]]:
     """Labels, titles of columns, and of every line where a row is wrapped, which leaves columns none."""

@@ -15,7 +15,16 @@ from sgxl_t.files.regular import open_regular
 from sgxl_t.files.terminal import visible
 from sgxl_t.files.untrusted import parse_json
 from sgxl_t.sampling.output.image_files import KEY
-from sgxl_t.sampling.sample_spec import AnySpec, Drawable, InterpolationFrame, LatentSpec, TruncationMode
+from sgxl_t.sampling.output.video import ENDING, comment_of
+from sgxl_t.sampling.sample_spec import (
+    AnySpec,
+    Drawable,
+    InterpolationFrame,
+    LatentSpec,
+    MovedFrame,
+    TruncationMode,
+    Way,
+)
 
 if TYPE_CHECKING:
     from sgxl_t.sampling.pipeline import Pipeline
@@ -63,7 +72,10 @@ class Recipes:
         """Of one image. What does not change it, such as the kind of truncation at psi 1, is left out."""
         if isinstance(spec, InterpolationFrame):
             ends = {"first": self.of(spec.first), "last": self.of(spec.last)}
-            return {"model": self.model, **ends, "share": spec.share}
+            return {"model": self.model, **ends, "share": spec.share, **self._way(spec)}
+        if isinstance(spec, MovedFrame):
+            moved = {"right": spec.right, "down": spec.down, "degrees": spec.degrees}
+            return self.of(spec.spec) | {"moved": moved}
         made: Recipe = {"model": self.model}
         if isinstance(spec, LatentSpec):
             psi = spec.further
@@ -78,6 +90,16 @@ class Recipes:
         if psi != 1:
             made |= {"truncation": self.truncation, "cutoff": self.cutoff, "centroids": self.centroids}
         return made | ({} if self.precision == "fp32" else {"precision": self.precision})
+
+    def _way(self, frame: InterpolationFrame) -> Recipe:
+        """The way of a frame, where it is not the one that the kind of model has by itself."""
+        usual = Way("z", "sphere") if self.kind == "text" else Way("w", "straight")
+        if frame.way in (None, usual):
+            return {}
+        way = {"space": frame.way.space, "curve": frame.way.curve}
+        if frame.weights is None:
+            return way
+        return way | {"keys": digest([[self.of(key), weight] for key, weight in frame.weights])}
 
     def of_many(self, specs: Iterable[AnySpec], **layout: Any) -> Recipe:
         """Of one file that shows many images. layout: how, such as the labels beside them."""
@@ -96,13 +118,22 @@ def digest(value: Any) -> str:
 def written_in(path: Path) -> Recipe | None:
     """The recipe that an image file holds; None for an image that has none, and for any other file.
 
-    It lies in the text of a PNG, in the comment of a GIF and in the XMP of a WebP.
+    It lies in the text of a PNG, in the comment of a GIF or an MP4 and in the XMP of a WebP.
     """
+    if path.suffix.lower() == ENDING:
+        return _parsed(comment_of(path), path)
     try:
         with open_regular(path) as file, Image.open(file) as image:
             text = image.info.get(KEY) or image.info.get("comment") or image.info.get("xmp")
-        recipe = parse_json(text, str(path)).raw if isinstance(text, str | bytes) else None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
+    return _parsed(text, path)
+
+
+def _parsed(text: object, path: Path) -> Recipe | None:
+    try:
+        recipe = parse_json(text, str(path)).raw if isinstance(text, str | bytes) else None
+    except ValueError:
         return None
     return recipe if isinstance(recipe, dict) else None
 

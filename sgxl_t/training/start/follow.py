@@ -23,6 +23,7 @@ log = logging.getLogger("sgxl_t")
 Settings = dict[str, Any]
 """Values by dotted key."""
 OWN_TEXT, RAMP = "conditioning.own_text_encoder", "ema.rampup"
+MINUTES, FIT_MINUTES = "schedule.max_minutes", "schedule.fit_minutes"
 RESOLUTION, ATTENTION = "generator.img_resolution", "generator.stylegan_t.attention_resolutions"
 CAPTIONS = 1000
 """Captions that decide whether the start's text encoder stays."""
@@ -63,6 +64,8 @@ def followed(beginning: Beginning) -> Settings:
         found[OWN_TEXT] = f"local:{origin.text_encoder}"
     if beginning.tuned:
         found |= fine_tuning(None if source is None else len(source))
+        if MINUTES in beginning.given:
+            found[FIT_MINUTES] = True  # minutes say how long the run is; the recipe's length is an estimate
     return {key: value for key, value in found.items() if key not in beginning.given}
 
 
@@ -71,7 +74,7 @@ def resumed(folder: Path, *, tuned: bool) -> Settings | None:
     if not is_run(folder) or not (folder / "config.yaml").is_file():
         return None
     stored = _dotted(yaml.safe_load((folder / "config.yaml").read_text()) or {})
-    keys = {"cond", OWN_TEXT, RAMP, *(fine_tuning(None) if tuned else ())}
+    keys = {"cond", OWN_TEXT, RAMP, *((*fine_tuning(None), FIT_MINUTES) if tuned else ())}
     found = {key: stored[key] for key in stored if key in keys or key.startswith("generator.")}
     own, kept = found.get(OWN_TEXT), folder / "last" / "text_encoder"
     if isinstance(own, str) and kept.is_dir() and not Path(own.removeprefix("local:")).is_dir():

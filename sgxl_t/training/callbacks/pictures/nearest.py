@@ -7,12 +7,12 @@ import time
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from sgxl_t.conditioning.condition import Condition
 from sgxl_t.datasets.base import ImageSource, Sample, evenly_spaced
 from sgxl_t.files.whole import write_whole
+from sgxl_t.metrics.distances.nearest import nearest, reduced, usual_distance
 from sgxl_t.ops.images import as_rgb
 from sgxl_t.training.callbacks.callback import Callback, Snapshot
 from sgxl_t.training.callbacks.sample_grid import SampleGrid, save_grid
@@ -22,10 +22,6 @@ IMAGES, TABLE = "nearest.png", "nearest.json"
 MOST, SECONDS = 5000, 1.0
 """Training images that are looked at in all, and how long they are read for at each snapshot."""
 SAMPLES, NEAREST = 8, 3
-RESOLUTION = 16
-"""Images are compared at this resolution, by the root mean square over pixels: a small shift is little."""
-ALONE = 128
-"""Training images whose own nearest neighbours say what a usual distance is."""
 
 
 class NearestImages(Callback):
@@ -51,11 +47,10 @@ class NearestImages(Callback):
         known = torch.stack(self._reduced)
         rows = evenly_spaced(len(snapshot.samples), SAMPLES)
         samples = snapshot.samples[rows]
-        count = min(NEAREST, len(known))
-        distances, nearest = _distances(reduced(samples), known).topk(count, largest=False)
+        distances, places_of = nearest(reduced(samples), known, NEAREST)
         usual = self._usual(known)
         images, entries = [], []
-        for row, sample, ways, places in zip(rows, samples, distances, nearest, strict=True):
+        for row, sample, ways, places in zip(rows, samples, distances, places_of, strict=True):
             found = [self._source[self._read[place]] for place in places.tolist()]
             images += [sample, *(as_rgb(one.image[None])[0] for one in found)]
             entry = {
@@ -64,7 +59,7 @@ class NearestImages(Callback):
                 "distance": float(f"{ways[0]:.4g}"),
             }
             entries.append(entry)
-        save_grid(torch.stack(images), self._folder / IMAGES, columns=1 + count)
+        save_grid(torch.stack(images), self._folder / IMAGES, columns=1 + distances.shape[1])
         table = {
             "kimg": snapshot.kimg,
             "compared": len(known),
@@ -90,28 +85,6 @@ class NearestImages(Callback):
             index = self._coming.pop()
             self._read.append(index)
             self._reduced.append(reduced(as_rgb(self._source[index].image[None]))[0])
-
-
-def reduced(images: Tensor) -> Tensor:
-    """uint8 [N, 3, R, R] -> float32 [N, 3 * S * S] in [0, 1], S = RESOLUTION or less."""
-    resolution = min(RESOLUTION, images.shape[-1])
-    return F.adaptive_avg_pool2d(images.float() / 255, resolution).flatten(1)
-
-
-def usual_distance(known: Tensor) -> float:
-    """Median distance of a training image to the nearest other one, for images [N, D]; 0 for one image."""
-    if len(known) < 2:
-        return 0.0
-    some = torch.tensor(evenly_spaced(len(known), ALONE))
-    distances = _distances(known[some], known)
-    distances[torch.arange(len(some)), some] = torch.inf
-    return float(distances.min(dim=1).values.median())
-
-
-def _distances(some: Tensor, known: Tensor) -> Tensor:
-    """Root mean square differences [N, M] of reduced images [N, D] and [M, D]."""
-    exact = "donot_use_mm_for_euclid_dist"  # the other way a copy is not quite at 0
-    return torch.cdist(some, known, compute_mode=exact) / some.shape[1] ** 0.5
 
 
 def _name(sample: Sample, condition: Condition) -> str | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from sgxl_t.files.untrusted import Value, read_json
+from sgxl_t.metrics.distances.nearest import RESOLUTION
 from sgxl_t.training.callbacks.pictures import nearest
 from sgxl_t.training.callbacks.pictures.timelapse import TIMELAPSE, Frame, spread
 from sgxl_t.training.callbacks.report.page import figure, link, opened, picture, picture_file
@@ -142,7 +143,7 @@ def nearest_pictures(folder: Path) -> str:
 def _how(looked: str) -> str:
     return (
         f'<p class="note">Left a sample, beside it the training pictures nearest to it among {looked} '
-        f"training pictures, by their pixels at {nearest.RESOLUTION} px. The number is its distance over "
+        f"training pictures, by their pixels at {RESOLUTION} px. The number is its distance over "
         "the usual distance of a training picture to the nearest other one: 0 is a copy, about 1 and more is "
         "as new as another picture of the set.</p>"
     )
