@@ -78,7 +78,7 @@ Examples:
 @click.option("--batch-size", type=int, default=8, show_default=True, metavar="N", help="Photographs a pass.")
 @click.option("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps [default: cuda where there is one].")
 @click.option("--out", default="inverted", show_default=True, metavar="DIR", help="Folder of the results.")
-@click.option("--video", metavar="FILE", help="Film of the way, .webp, .gif or .png.")
+@click.option("--video", metavar="FILE", help="Film of the way: .webp, .gif, .png or .mp4.")
 @click.option("--overwrite", is_flag=True, help="Begin anew where the folder holds another inversion.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON.")
 def invert(

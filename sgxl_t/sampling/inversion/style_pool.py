@@ -13,6 +13,8 @@ from torch import Tensor
 from sgxl_t.conditioning.condition import Condition
 from sgxl_t.conditioning.text_condition import TextCondition
 from sgxl_t.datasets.embedded.emoji_scenes import EmojiScenes
+from sgxl_t.datasets.embedded.worlds.source import EmojiWorlds
+from sgxl_t.datasets.open import is_embedded, open_source
 from sgxl_t.model_io.model_folder import ModelInfo
 from sgxl_t.networks.conditioning import Conditioning
 from sgxl_t.networks.generators.generator import Generator
@@ -29,7 +31,7 @@ GENERAL_CAPTIONS = tuple(
     )
 )
 """What a photograph may show, for text models whose captions nobody knows."""
-MOST_WORDS = 512
+MOST_CAPTIONS = 2048
 SAMPLES = 4096
 """Draws behind the mean and spread of w."""
 BATCH = 64
@@ -43,14 +45,13 @@ def known_captions(condition: TextCondition, info: ModelInfo | None) -> list[str
     captions were made of; else general ones.
     """
     data = "" if info is None else str(info.provenance.get("data", ""))
-    name, _, subset = data.partition(":")
-    if name == "emoji-scenes":
-        scenes = EmojiScenes(subset or None)
-        every = [one for split in ("train", "held_out") for one in scenes.attribute_tuples(split)]
-        return [scenes.prompt(one) for one in every]
+    source = open_source(data, resolution=32) if is_embedded(data) else None
+    if isinstance(source, EmojiScenes | EmojiWorlds):
+        every = [one for split in ("train", "held_out") for one in source.attribute_tuples(split)]
+        return [source.prompt(one) for one in every[:: -(-len(every) // MOST_CAPTIONS)]]
     encoder = condition.encoder
     if isinstance(encoder, ClipModel) and isinstance(encoder.tokenizer, WordTokenizer):
-        return list(encoder.tokenizer.words[:MOST_WORDS])
+        return list(encoder.tokenizer.words[:MOST_CAPTIONS])
     return list(GENERAL_CAPTIONS)
 
 
