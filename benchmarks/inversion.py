@@ -1,9 +1,10 @@
 """What inversion reaches with a model, part by part; finished parts are read back, so it can be stopped.
 
     python benchmarks/inversion.py --out DIR [--model MODEL] [--parts self,real,...] [--count 16]
+        [--photographs FILE ...]
 
 self: pictures of the model itself at psi .7, in W and tuned. real: pictures of a data set's test split that
-the model never saw, in W+ and tuned. photographs: those of scikit-image and scikit-learn. encoder: half of
+the model never saw, in W+ and tuned. photographs: the files of --photographs. encoder: half of
 the steps with the model's encoder, against all of them without. published: StyleGAN-XL's procedure (1,000
 steps on the features alone, from the mean w) against ours. batch: time of eight photographs against one.
 Seconds are those of the processor, so that other work on the machine does not count.
@@ -40,8 +41,9 @@ Row = dict[str, Any]
 class Bench:
     """A model and the pictures that it is asked to find."""
 
-    def __init__(self, model: str, count: int, out: Path) -> None:
+    def __init__(self, model: str, count: int, out: Path, photographs: list[str]) -> None:
         self.pipe, self.count, self.out = Pipeline.from_pretrained(model), count, out
+        self.photographs = photographs
 
     def own(self) -> list[Image.Image]:
         """Pictures of the model itself, each of its own caption, class or nothing, at psi .7."""
@@ -84,22 +86,10 @@ def part_real(bench: Bench) -> Row:
 
 
 def part_photographs(bench: Bench) -> Row:
-    """Three photographs that have nothing to do with what the model was trained on."""
-    from skimage import data
-    from sklearn.datasets import load_sample_image
-
-    arrays = {
-        "astronaut": data.astronaut(),
-        "coffee": data.coffee(),
-        "flower": load_sample_image("flower.jpg"),
-    }
-    folder = bench.out / "outside"
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, pixels in arrays.items():
-        Image.fromarray(pixels).save(folder / f"{name}.png")
-    files = [str(folder / f"{name}.png") for name in arrays]
-    found, seconds = bench.inverted(files, "photographs", steps=300, pti=350)
-    return {**_stages(found), "each": dict(zip(arrays, found.psnr, strict=True)), "seconds": seconds}
+    """Photographs that have nothing to do with what the model was trained on."""
+    found, seconds = bench.inverted(bench.photographs, "photographs", steps=300, pti=350)
+    each = {photo.name: ratio for photo, ratio in zip(found.photos, found.psnr, strict=True)}
+    return {**_stages(found), "each": each, "seconds": seconds}
 
 
 def part_encoder(bench: Bench) -> Row:
@@ -199,11 +189,14 @@ def main() -> None:
     parser.add_argument("--model", default="demo_text")
     parser.add_argument("--parts", default=",".join(PARTS))
     parser.add_argument("--count", type=int, default=16)
+    parser.add_argument("--photographs", nargs="+", default=[], metavar="FILE")
     options = parser.parse_args()
     torch.set_num_threads(1)
     options.out.mkdir(parents=True, exist_ok=True)
-    bench = Bench(options.model, options.count, options.out)
+    bench = Bench(options.model, options.count, options.out, options.photographs)
     for name in options.parts.split(","):
+        if name == "photographs" and not options.photographs:
+            continue
         file = options.out / f"{name}.json"
         if not file.is_file():
             write_whole(file, json.dumps(PARTS[name](bench), indent=1))

@@ -171,7 +171,7 @@ class Pipeline:
             found = pipe.invert("cat.jpg", pti=350)
             pipe.tuned_by(found.tuned)(ws=found.latents).images
         """
-        given = photos if isinstance(photos, list | tuple) else [photos]
+        given: Sequence[Any] = photos if isinstance(photos, list | tuple) else [photos]
         asked = [] if conditions is None else self.condition.resolve(conditions)
         chosen = InversionSettings(**settings)
         config = self.generator.config

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 
 from sgxl_t.sampling.inversion.curve import loss_curve
 from sgxl_t.sampling.inversion.invert import Inversion, Inverted
 from sgxl_t.sampling.inversion.state import drop_state, save_report, save_state
-from sgxl_t.sampling.output.animation import beside, save_animation
+from sgxl_t.sampling.output.animation import save_animation
 from sgxl_t.sampling.output.grid import labelled_grid
 from sgxl_t.sampling.output.image_files import image_names, save_png
 
@@ -103,12 +102,13 @@ def _film(found: Inverted) -> list[Image.Image]:
 
 
 def _stacked(above: Sequence[Image.Image], below: Sequence[Image.Image]) -> Image.Image:
-    rows = [beside([one.convert("RGB") for one in row]) for row in (above, below)]
-    width, height = rows[0].size
-    both = Image.new("RGB", (width, 2 * height))
-    for number, row in enumerate(rows):
-        both.paste(row, (0, number * height))
-    factor = max(1, -(-SMALLEST // height))
+    """Two rows of equal images as one, enlarged where it would be small."""
+    side = above[0].width
+    both = Image.new("RGB", (side * len(above), 2 * side))
+    for top, row in ((0, above), (side, below)):
+        for number, image in enumerate(row):
+            both.paste(image.convert("RGB"), (number * side, top))
+    factor = max(1, -(-SMALLEST // side))
     return both.resize((both.width * factor, both.height * factor), Image.Resampling.NEAREST)
 
 
@@ -125,8 +125,3 @@ def _different(names: Sequence[str]) -> list[str]:
             number, candidate = number + 1, f"{name} {number}"
         different.append(candidate)
     return different
-
-
-def as_images(pixels: Tensor) -> list[Image.Image]:
-    """PIL's images of uint8 [N, C, R, R]."""
-    return [to_pil_image(one) for one in pixels]

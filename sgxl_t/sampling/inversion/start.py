@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from sgxl_t.conditioning.condition import Condition
 from sgxl_t.model_io.model_folder import ModelInfo
@@ -92,11 +93,11 @@ def nearest_start(generator: Generator, found: Choices, goal: Goal, settings: In
         groups.setdefault(None if among is None else tuple(among), []).append(row)
     w = goal.photos.new_zeros(len(goal.photos), generator.w_dim)
     shown = [0] * len(goal.photos)
-    for number, (among, members) in enumerate(groups.items()):
+    for number, (places, members) in enumerate(groups.items()):
         rng = torch.Generator().manual_seed(settings.seed + number)
-        drawn = found.pool.draw(settings.candidates, rng, among)
-        best = _nearest(found.pool, drawn, goal, members).tolist()
-        for row, place in zip(members, best, strict=True):
+        drawn = found.pool.draw(settings.candidates, rng, places)
+        nearest = _nearest(found.pool, drawn, goal, members).tolist()
+        for row, place in zip(members, nearest, strict=True):
             w[row], shown[row] = drawn.w[place], drawn.shown[place]
     names = [found.pool.conditions[place] for place in shown]
     how = f"nearest of {settings.candidates} random w" + (f", condition {found.found}" if found.found else "")
@@ -107,7 +108,8 @@ def nearest_start(generator: Generator, found: Choices, goal: Goal, settings: In
 def _nearest(pool: StylePool, drawn: Drawn, goal: Goal, members: Sequence[int]) -> Tensor:
     """For each member of the photographs, the place [M] of the drawn w with the least loss."""
     losses = []
-    for start in range(0, len(drawn.w), SEARCHED):
+    passes = range(0, len(drawn.w), SEARCHED)
+    for start in tqdm(passes, desc="start", unit="pass", delay=2, leave=False, disable=None):
         part = slice(start, start + SEARCHED)
         images = synthesize(pool.generator, drawn.w[part, None], pool.conditioning(drawn.shown[part]).tokens)
         embedded = goal.features.embed(images)
