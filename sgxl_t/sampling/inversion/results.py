@@ -12,7 +12,7 @@ from torchvision.transforms.functional import to_pil_image
 from sgxl_t.sampling.inversion.curve import loss_curve
 from sgxl_t.sampling.inversion.invert import Inversion, Inverted
 from sgxl_t.sampling.inversion.state import drop_state, save_report, save_state
-from sgxl_t.sampling.output.animation import save_animation
+from sgxl_t.sampling.output.animation import save_animation, tiled
 from sgxl_t.sampling.output.grid import labelled_grid
 from sgxl_t.sampling.output.image_files import image_names, save_png
 
@@ -95,21 +95,12 @@ def _sheet(found: Inverted) -> Image.Image:
 def _film(found: Inverted) -> list[Image.Image]:
     """Photographs above their images on the way, and the last of these for a while."""
     side = found.history.frames[0].shape[-1]
+    scale = max(1, -(-SMALLEST // side))
     photos = [to_pil_image(photo.pixels).resize((side, side)) for photo in found.photos[:IN_FILM]]
     last = [to_pil_image(pixels).resize((side, side)) for pixels in found.images[:IN_FILM]]
     frames = [[to_pil_image(pixels) for pixels in frame[:IN_FILM]] for frame in found.history.frames]
-    return [_stacked(photos, frame) for frame in [*frames, *[last] * HELD]]
-
-
-def _stacked(above: Sequence[Image.Image], below: Sequence[Image.Image]) -> Image.Image:
-    """Two rows of equal images as one, enlarged where it would be small."""
-    side = above[0].width
-    both = Image.new("RGB", (side * len(above), 2 * side))
-    for top, row in ((0, above), (side, below)):
-        for number, image in enumerate(row):
-            both.paste(image.convert("RGB"), (number * side, top))
-    factor = max(1, -(-SMALLEST // side))
-    return both.resize((both.width * factor, both.height * factor), Image.Resampling.NEAREST)
+    shown = ([*photos, *frame] for frame in [*frames, *[last] * HELD])
+    return [tiled([one.convert("RGB") for one in images], len(photos), scale) for images in shown]
 
 
 def _plain(name: str) -> str:
