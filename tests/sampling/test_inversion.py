@@ -204,6 +204,14 @@ def test_every_kind_of_model_finds_a_start(kind, tmp_path):
     )
 
 
+def test_alias_free_generators_are_inverted_and_tuned_alike(tmp_path):
+    pipe = Pipeline.from_pretrained(tiny_folder(tmp_path / "model", "class", "sgxl-tiny-16"))
+    found = pipe.invert(pipe("fox", seed=1).images, "fox", steps=6, pti=4, candidates=8)
+    assert found.psnr[0] > found.stage_psnr["start"][0]
+    tuned = pipe.tuned_by(found.tuned)
+    assert psnr_of(tuned(ws=found.latents).images, found.photos) == pytest.approx(found.psnr, abs=0.1)
+
+
 def test_more_candidates_start_closer(pipe):
     photos = photographs(pipe)
     few, many = (pipe.invert(photos, steps=0, candidates=count) for count in (4, 256))

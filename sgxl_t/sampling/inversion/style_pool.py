@@ -56,9 +56,16 @@ def known_captions(condition: TextCondition, info: ModelInfo | None) -> list[str
 
 
 def all_conditions(condition: Condition, info: ModelInfo | None) -> list[Any]:
-    """Every condition that photographs may show: all classes, the captions known of it, or None alone."""
+    """Every condition that photographs may show: all classes, the captions known of it, or None alone.
+
+    ValueError for text that enters through a condition of somebody's own.
+    """
     if isinstance(condition, TextCondition):
         return known_captions(condition, info)
+    if condition.kind == "text":
+        raise ValueError(
+            "nobody knows what may be said to this model: say what the photographs show with --prompt"
+        )
     return list(range(len(condition.names))) if condition.kind == "class" else [None]
 
 
