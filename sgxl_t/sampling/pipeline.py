@@ -375,9 +375,11 @@ class Pipeline:
         table = MixingTable(rows, columns, layers)
         return table.sheet(self(ws=table.latents()).images).drawn()
 
-    def nearest_grid(self, made: GeneratedImages, data: str, *, split: str = "train") -> Image.Image:
-        """Generated images beside the nearest ones of a data set, with distances."""
-        search = NearestSearch.of(data, self.generator.img_resolution, split=split)
+    def nearest_grid(
+        self, made: GeneratedImages, data: str, *, split: str = "train", most: int = 5000
+    ) -> Image.Image:
+        """Generated images beside the nearest of `most` images of a data set, with distances."""
+        search = NearestSearch.of(data, self.generator.img_resolution, split=split, most=most)
         return search.sheet(made.images, made.conditions)[0].drawn()
 
     def _keys(self, keys: Any, seeds: Sequence[int], psi: float | Sequence[float]) -> list[Drawable]:

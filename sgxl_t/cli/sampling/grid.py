@@ -70,6 +70,14 @@ Examples:
 )
 @click.option("--nearest", metavar="DATA", help="Each image beside the nearest ones of a data set.")
 @click.option("--split", default="train", show_default=True, help="Part of the data of --nearest.")
+@click.option(
+    "--compare",
+    type=int,
+    default=5000,
+    show_default=True,
+    metavar="N",
+    help="Images of --nearest that are looked at, spread evenly over the data.",
+)
 @click.option("--out", default="grid.png", show_default=True, metavar="FILE", help="The sheet, a PNG.")
 @overwrite_option
 @runtime_options
@@ -89,6 +97,7 @@ def grid(
     stages: tuple[str, ...],
     nearest: str | None,
     split: str,
+    compare: int,
     out: str,
     overwrite: bool,
     runtime: RuntimeOptions,
@@ -116,7 +125,7 @@ def grid(
     if stages:
         drawn, found = sheets.stages(stages), None
     elif nearest is not None:
-        drawn, found = sheets.nearest(model, nearest, split)
+        drawn, found = sheets.nearest(model, nearest, split, compare)
     elif table.wanted:
         drawn, found = sheets.mixing(model, table), None
     else:
@@ -229,14 +238,16 @@ class Sheets:
         labels = [_label(pipes[0], spec) for spec in specs[0]]
         return stage_sheet(images, labels, [pipe.generator for pipe in pipes]).drawn()
 
-    def nearest(self, model: str | None, data: str, split: str) -> tuple[Image.Image, dict[str, Any]]:
+    def nearest(
+        self, model: str | None, data: str, split: str, most: int
+    ) -> tuple[Image.Image, dict[str, Any]]:
         """Each image beside the nearest ones of a data set, and distances as JSON values."""
         from sgxl_t.sampling.sheets.nearest import NearestSearch
 
         pipe = self.runtime.open(model)
         specs = self.asked.specs(pipe)
-        self._settle(pipe, specs, "nearest", data, split)
-        search = NearestSearch.of(data, pipe.generator.img_resolution, split=split)
+        self._settle(pipe, specs, "nearest", data, split, most)
+        search = NearestSearch.of(data, pipe.generator.img_resolution, split=split, most=most)
         labels = [_label(pipe, spec) for spec in specs]
         sheet, rows = search.sheet(self._images(pipe, specs), labels)
         return sheet.drawn(), {"compared": len(search.places), "usual": search.usual, "rows": rows}

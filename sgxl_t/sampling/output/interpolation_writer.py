@@ -167,7 +167,8 @@ class _Made:
 
 def _title(frame: Frame, image: GeneratedImage) -> str:
     if isinstance(frame, MovedFrame):
-        return f"{frame.degrees:.0f} deg" if frame.degrees else f"{frame.right:.2f}, {frame.down:.2f}"
+        moved = f"{frame.right:.2f}, {frame.down:.2f}" if frame.right or frame.down else "unmoved"
+        return f"{frame.degrees:.0f} deg" if frame.degrees else moved
     return image.condition if frame.share in (0, 1) else f"{frame.share:.0%}"
 
 

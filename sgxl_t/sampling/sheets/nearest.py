@@ -21,8 +21,8 @@ from sgxl_t.sampling.sheets.sheet import Sheet
 
 SHOWN = 4
 """Images of the data beside each one."""
-MOST = 20_000
-"""Images of the data that are compared with, spread evenly over it."""
+MOST = 5000
+"""Images of the data that are compared with unless a number is asked for, spread evenly over it."""
 COPY = 0.25
 """Share of the usual distance below which an image counts as a copy."""
 
@@ -42,7 +42,12 @@ class NearestSearch:
 
     @classmethod
     def of(cls, data: str, resolution: int, *, split: str = "train", most: int = MOST) -> NearestSearch:
-        """Reads a data set, see `open_source`. resolution: of the images it is compared with."""
+        """Reads `most` images of a data set, see `open_source`. resolution: of the images beside them.
+
+        ValueError for fewer than one.
+        """
+        if most < 1:
+            raise ValueError(f"compare={most} leaves nothing to compare with: use 1 or more, such as {MOST}")
         source = open_source(data, resolution=resolution, split=split)
         places = evenly_spaced(len(source), most)
         reading = tqdm(places, unit="image", desc=data, delay=2, leave=False, disable=None)
