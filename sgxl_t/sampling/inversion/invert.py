@@ -18,7 +18,7 @@ from sgxl_t.ops.images import to_uint8
 from sgxl_t.sampling.given import Source
 from sgxl_t.sampling.inversion.encoder import Encoder, load_encoder
 from sgxl_t.sampling.inversion.losses import open_features
-from sgxl_t.sampling.inversion.optimise import Goal, LatentSearch, Step
+from sgxl_t.sampling.inversion.optimise import RATES, Goal, LatentSearch, Step
 from sgxl_t.sampling.inversion.photos import Photo, targets
 from sgxl_t.sampling.inversion.pivotal import PivotalTuning
 from sgxl_t.sampling.inversion.settings import InversionSettings
@@ -253,7 +253,9 @@ class Inversion:
         if name == "pti":
             return PivotalTuning(self.generator, self._goal, ws, pool, steps, self.settings.seed)
         ws = ws if name == "w" else ws.expand(-1, self.generator.num_ws, -1)
-        return LatentSearch(self.generator, self._goal, ws, pool.spread[1], name, steps)
+        assert self._start is not None
+        rate = RATES["encoded w" if name == "w" and self._start.encoded else name]
+        return LatentSearch(self.generator, self._goal, ws, pool.spread[1], name, steps, rate)
 
     def _end_phase(self, phase: LatentSearch | PivotalTuning) -> None:
         if isinstance(phase, LatentSearch):

@@ -16,9 +16,10 @@ from sgxl_t.networks.text.tokens import Text
 from sgxl_t.sampling.inversion.losses import Features, pixel_loss, psnr
 from sgxl_t.sampling.inversion.style_pool import synthesize
 
-RATES = {"w": 0.4, "w+": 0.15}
+RATES = {"w": 0.4, "encoded w": 0.2, "w+": 0.15}
 """Largest step of each coordinate of w, in standard deviations that it has over random latents. In units of
-w itself no rate would fit both a mapped z and a text vector. W+ has many coordinates that move together."""
+w itself no rate would fit both a mapped z and a text vector. W+ has many coordinates that move together; what
+an encoder found is close already, and large steps would throw it away."""
 WARM_UP, COOL_DOWN = 0.05, 0.25
 """Shares of the steps in which the rate rises and falls (Karras et al. 2020, appendix D)."""
 
@@ -105,13 +106,20 @@ class LatentSearch:
     """
 
     def __init__(
-        self, generator: Generator, goal: Goal, start: Tensor, scale: Tensor, name: str, steps: int
+        self,
+        generator: Generator,
+        goal: Goal,
+        start: Tensor,
+        scale: Tensor,
+        name: str,
+        steps: int,
+        rate: float,
     ) -> None:
         """start: ws [N, 1 or num_ws, w_dim]; a single style serves all layers, and remains one.
-        scale: [w_dim], what a step of size 1 means for each coordinate. name: w or w+.
+        scale: [w_dim], what a step of size 1 means for each coordinate. name: w or w+. rate: largest, see `RATES`.
         """
         self.generator, self.goal, self.name, self.steps = generator, goal, name, steps
-        self.step, self.scale, self.rate = 0, scale, RATES[name]
+        self.step, self.scale, self.rate = 0, scale, rate
         self.start = start.detach().clone()
         self.moved = torch.zeros_like(self.start, requires_grad=True)
         self.optimizer = torch.optim.Adam([self.moved], lr=self.rate)

@@ -22,6 +22,7 @@ from sgxl_t.sampling.inversion.optimise import Goal
 from sgxl_t.sampling.inversion.settings import InversionSettings
 from sgxl_t.sampling.inversion.style_pool import Drawn, StylePool, all_conditions, synthesize
 
+ENCODED = "encoder"
 FITTING = 8
 """Classes or captions that a classifier or CLIP leaves in the choice for each photograph."""
 SEARCHED = 32
@@ -38,6 +39,11 @@ class Start:
     conditions: list[Any]
     how: list[str]
     conditioning: Conditioning
+
+    @property
+    def encoded(self) -> bool:
+        """Whether an encoder found them."""
+        return all(how == ENCODED for how in self.how)
 
 
 @dataclass(frozen=True)
@@ -121,7 +127,7 @@ def encoded_start(encoder: Encoder, photos: Tensor) -> Start:
     """What the encoder says of photographs [N, C, R, R] in [-1, 1]; it knows no condition."""
     with torch.no_grad():
         w = encoder.to(photos.device)(photos)
-    return Start(w, [None] * len(photos), ["encoder"] * len(photos), Conditioning())
+    return Start(w, [None] * len(photos), [ENCODED] * len(photos), Conditioning())
 
 
 def _by_classifier(reference: str, classes: int, photos: Tensor) -> list[list[int]]:
