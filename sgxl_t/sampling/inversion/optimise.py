@@ -116,7 +116,7 @@ class LatentSearch:
         rate: float,
     ) -> None:
         """start: ws [N, 1 or num_ws, w_dim]; a single style serves all layers, and remains one.
-        scale: [w_dim], what a step of size 1 means for each coordinate. name: w or w+. rate: largest, see `RATES`.
+        scale: [w_dim], what a step of size 1 means for each coordinate. name: w or w+. rate: see `RATES`.
         """
         self.generator, self.goal, self.name, self.steps = generator, goal, name, steps
         self.step, self.scale, self.rate = 0, scale, rate
