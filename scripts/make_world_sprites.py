@@ -89,7 +89,7 @@ class Package:
         if icon is None:
             return None
         width, height = (icon.get(side, self.icons.get(side, 16)) for side in ("width", "height"))
-        svg = f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+        svg = '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
         svg += f'viewBox="{icon.get("left", 0)} {icon.get("top", 0)} {width} {height}">{icon["body"]}</svg>'
         png = resvg_py.svg_to_bytes(svg_string=svg, width=RENDER_PX, height=RENDER_PX)
         return Image.open(io.BytesIO(bytes(png))).convert("RGBA")
@@ -150,7 +150,9 @@ def main(folder: Path, list_path: Path, out: Path) -> None:
                 colour = look(drawing)
                 thing["designs"][design] = colour if colour in natural else ""
         if len(thing["designs"]) < 3:
-            raise click.ClickException(f"{thing['names'][0]} has {len(thing['designs'])} designs: choose another thing")
+            raise click.ClickException(
+                f"{thing['names'][0]} has {len(thing['designs'])} designs: choose another thing"
+            )
     out.mkdir(parents=True, exist_ok=True)
     for design, sheet in sheets.items():
         sheet.save(out / f"{design}.webp", lossless=True, quality=60, method=3)

@@ -206,12 +206,12 @@ def _chain(folder: Path) -> dict[str, Any]:
 
 def _data(path: str, sheet: str | None, examine: int, allow_pipe: bool) -> dict[str, Any]:
     from sgxl_t.datasets.images.listed import ListedSource
-    from sgxl_t.datasets.open import open_source
+    from sgxl_t.datasets.open import is_embedded, open_source
     from sgxl_t.datasets.shards.source import ShardSource
     from sgxl_t.datasets.shards.survey import range_of, survey
     from sgxl_t.datasets.shards.tar.opening import is_local
 
-    known = any(sign in path for sign in ("digits", "emoji-scenes", "{", "*")) or not is_local(path)
+    known = is_embedded(path) or any(sign in path for sign in "{*") or not is_local(path)
     if not known and not Path(path).exists():
         raise ValueError(f"{path} does not exist: name a model folder, a run folder or a data set")
     # Captions and labels are the same at every size; a small one keeps the look at the images cheap. Broken

@@ -48,27 +48,23 @@ class TextCondition(Condition):
         tokens: bool = False,
     ) -> None:
         """own: an encoder trained before, which the generator's copy starts from (and stays where it does not
-        learn any more); None starts from the original. ValueError where its width is another.
+        learn any more); None starts from the original. Its width may be another than the original's.
         tokens: the generator attends to tokens as well; ValueError for an encoder without any.
         """
-        width = encoder.token_dim if tokens else 0
-        super().__init__(ConditionSpec(kind="text", dim=encoder.dim, token_dim=width))
+        read = encoder if own is None else own
+        width = read.token_dim if tokens else 0
+        super().__init__(ConditionSpec(kind="text", dim=read.dim, token_dim=width))
         if tokens and not width:
             raise ValueError(
-                f"the text encoder {encoder.reference or 'of this model'} shows no tokens to attend to: name "
+                f"the text encoder {read.reference or 'of this model'} shows no tokens to attend to: name "
                 "another one, such as open_clip:ViT-B-32/openai, or leave attention_resolutions empty"
-            )
-        if own is not None and own.dim != encoder.dim:
-            raise ValueError(
-                f"the generator's own text encoder gives {own.dim} numbers and the frozen one {encoder.dim}: "
-                "name the frozen encoder that it was trained from"
             )
         # In a tuple it is no submodule, so neither parameters nor state count it.
         self._shared = (encoder.eval().requires_grad_(False),)
         self.own: TextEncoder | None = None
         self.phases: tuple[Phase, ...] = ("generator",)
         if trainable or own is not None:
-            self.own = (encoder if own is None else own).text_copy()
+            self.own = read.text_copy()
             for parameter in self.own.text_parameters():
                 parameter.requires_grad_(trainable)
         if trainable:

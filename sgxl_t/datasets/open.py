@@ -47,7 +47,7 @@ def register_source(name: str) -> Callable[[OpenSource], OpenSource]:
 
 
 def is_embedded(reference: str) -> bool:
-    """Whether a data set ships with the package: `digits`, `emoji-scenes` or a subset of it."""
+    """Whether a data set ships with the package: one of EMBEDDED or a subset such as `emoji-worlds:24x6`."""
     return reference.partition(":")[0] in EMBEDDED
 
 
@@ -64,10 +64,10 @@ def open_source(
 ) -> ImageSource:
     """Open a data set by reference.
 
-    reference: `digits`, `emoji-scenes` or a subset such as `emoji-scenes:24x8`, a folder of images, a .zip,
-    a folder of .tar shards, a pattern, URL, command or .txt list of shards (see find_shards), or a tar of one
-    tar per class (ILSVRC2012_img_train.tar).
-    split: `train`; `test` (and `held_out` of emoji-scenes); a folder or zip has the splits it has folders of.
+    reference: `digits`, `emoji-scenes`, `emoji-worlds` or a subset such as `emoji-scenes:24x8`, a folder of
+    images, a .zip, a folder of .tar shards, a pattern, URL, command or .txt list of shards (see find_shards),
+    or a tar of one tar per class (ILSVRC2012_img_train.tar).
+    split: `train`; `test` (and `held_out` of drawn sets); a folder or zip has the splits it has folders of.
     mirror: every image also flipped. captions: table or COCO file of captions for a folder or zip.
     reject_limit: share of broken items above which reading stops with ValueError.
     min_side: images whose shorter side has fewer pixels are rejected.
@@ -155,5 +155,5 @@ def _open(
         return FolderSource(path, options, captions)
     raise ValueError(
         f"data set {reference!r} does not exist: name a folder, a .zip, .tar shards, 'digits' "
-        "or 'emoji-scenes:24x8'"
+        "or 'emoji-worlds:24x6'"
     )

@@ -125,6 +125,12 @@ def drawn(generators: Generators, count: int, z_dim: int) -> Tensor:
     )
 
 
+def are_generators(seeds: Any) -> bool:
+    """Whether what was given as seeds are torch's generators, one or a list."""
+    listed = seeds if isinstance(seeds, list | tuple) else [seeds]
+    return bool(listed) and all(isinstance(one, torch.Generator) for one in listed)
+
+
 def checked_z(z: Any, z_dim: int) -> Tensor:
     """z as float32 [N, z_dim] on the CPU, from that or one row [z_dim]; ValueError otherwise."""
     return _checked(z, (z_dim,), "z", f"[N, {z_dim}]")

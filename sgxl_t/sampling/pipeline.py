@@ -34,6 +34,7 @@ from sgxl_t.sampling.given import (
     Generators,
     Given,
     Source,
+    are_generators,
     checked_z,
     drawn,
     given_latents,
@@ -236,8 +237,8 @@ class Pipeline:
         self,
         conditions: Any = None,
         *,
-        seed: int = 0,
-        seeds: Sequence[int] | None = None,
+        seed: int | torch.Generator = 0,
+        seeds: Sequence[int] | Sequence[torch.Generator] | None = None,
         generator: Generators | None = None,
         z: Any = None,
         w: Any = None,
@@ -256,7 +257,8 @@ class Pipeline:
         """`GeneratedImages` for every condition and every seed, condition by condition; or their `Latents`.
 
         conditions: a prompt or a list of prompts; a class name, number, range "0-9" or a list of these;
-            nothing for an unconditional model. seed: one seed; seeds: several, instead of it.
+            nothing for an unconditional model. seed: one seed; seeds: several, instead of it; torch's
+            generators as well, as if given as generator.
         generator, z, w, ws: what to draw from instead of seeds, see `Given`. Every condition goes with every
             z, and takes the next draw of every generator; rows of w and ws take one condition for all or one
             each, without any those they bring along.
@@ -274,12 +276,16 @@ class Pipeline:
         """
         check_output(output or output_type)
         settings = SampleSettings(truncation, cutoff, best_of, clip, batch_size)
+        asked: Any = seed if seeds is None else seeds
+        seeded = seeds is not None or seed != 0
+        if generator is None and are_generators(asked):
+            generator, seeded = asked, False
         given, mixed = Given(generator, z, w, ws), self.mixed(mix, layers)
-        given.check(seeded=seeds is not None or seed != 0)
+        given.check(seeded=seeded)
         if given.any:
             specs = self._given_specs(conditions, given, psi, mixed, settings)
         else:
-            specs = self._specs(conditions, seed if seeds is None else seeds, psi, mixed)
+            specs = self._specs(conditions, asked, psi, mixed)
         if (output or output_type) == "latents":
             return self.latents_of(specs, settings)
         return GeneratedImages.of(self.sample(specs, settings)).given_as(output or output_type)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 if TYPE_CHECKING:
@@ -100,6 +102,11 @@ class LatentSpec:
 
     seed: ClassVar[None] = None
     mix: ClassVar[None] = None
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Sixteen hex digits of its styles."""
+        return hashlib.sha256(self.ws.numpy().tobytes()).hexdigest()[:16]
 
     @property
     def psi(self) -> float:

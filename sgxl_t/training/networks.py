@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sgxl_t.networks.backbones.feature_networks import FeatureNetwork
 from sgxl_t.networks.configs import ConditionSpec
@@ -35,13 +35,14 @@ def build_networks(
 ) -> Networks:
     """The networks with their first values, drawn from torch's global stream, and what is frozen of them.
 
-    encoder: of captions, whose image tower may guide. load: a feature network by reference.
+    spec: what the generator takes. encoder: frozen, of captions, on whose vectors the discriminator projects
+    and whose image tower may guide. load: a feature network by reference.
     """
     generator = build_generator(settings.generator, spec)
     features = [load(reference) for reference in settings.discriminator.features]
     discriminator = build_discriminator(
         settings.discriminator,
-        spec,
+        spec if encoder is None else replace(spec, dim=encoder.dim),
         settings.generator.img_resolution,
         networks=features,
         seed=settings.seed,

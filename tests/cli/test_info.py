@@ -146,3 +146,10 @@ def test_what_holds_nothing_is_one_sentence(capsys, tmp_path, name, content, sen
     assert (code, out) == (2, "")
     assert sentence in err
     assert err.count("\n") == 1
+
+
+def test_an_embedded_set_is_described_by_its_name(capsys):
+    code, out, _ = call(capsys, "info", "emoji-worlds:24x6", "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert (found["holds"], found["pictures"], len(found["classes"])) == ("data set", 20_000, 24)

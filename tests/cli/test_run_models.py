@@ -7,7 +7,7 @@ from test_main import call
 from tiny_models import tiny_folder
 
 from sgxl_t import Pipeline
-from sgxl_t.model_io.run_model import model_in
+from sgxl_t.model_io.run_model import model_in, stage_models
 
 
 @pytest.fixture
@@ -39,6 +39,15 @@ def test_newest_stage_with_a_model_is_taken(run):
     assert model_in(run) == run / "stage_016" / "best"
     tiny_folder(run / "stage_032" / "last", "class")
     assert model_in(run) == run / "stage_032" / "last"
+
+
+def test_the_models_of_all_stages_come_first_stage_first(run):
+    assert stage_models(run) == [run / "last"]
+    assert stage_models(run / "last") == [run / "last"]
+    stages(run, stage_016="finished", stage_032="running", stage_064="waiting")
+    tiny_folder(run / "stage_016" / "best", "class")
+    tiny_folder(run / "stage_032" / "last", "class")
+    assert stage_models(run) == [run / "stage_016" / "best", run / "stage_032" / "last"]
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,7 @@ MISTAKES = {
     "rows": (["--latents", "f.safetensors:x"], "rows 'x' cannot be read"),
     "twice": (["--latents", "f.safetensors", "--latents", "f.safetensors"], "is called like another file"),
     "mix": (["--latents", "f.safetensors", "--mix", "a dog", "--layers", "1"], "start from seeds"),
+    "seeds": (["--latents", "f.safetensors", "--seeds", "1-3"], "--seeds 1-3 draws nothing"),
     "name": (["a fox", "--save-latents", "f.pt"], "f.pt is no name for latents: name a file such as f.saf"),
 }
 

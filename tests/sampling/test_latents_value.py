@@ -80,6 +80,8 @@ def test_a_seeded_torch_generator_gives_the_image_of_its_seed():
     made = pipe("a red fox", generator=torch.Generator().manual_seed(3))
     assert np.abs(pixels(made) - pixels(pipe("a red fox", seed=3))).max() <= 1
     assert made.seeds == [None]
+    for asked in ({"seed": torch.Generator().manual_seed(3)}, {"seeds": [torch.Generator().manual_seed(3)]}):
+        assert (pixels(pipe("a red fox", **asked)) == pixels(made)).all()
     two = pipe(["a red fox", "a dog"], generator=[torch.Generator().manual_seed(s) for s in (3, 4)])
     expected = pipe("a red fox", seeds=[3, 4])
     assert np.abs(pixels(two)[:2] - pixels(expected)).max() <= 1

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sgxl_t.cli.sampling.latents_request import latent_rows, latents_option
+from sgxl_t.cli.sampling.latents_request import check_seeds_used, latent_rows, latents_option
 from sgxl_t.cli.sampling.sample_request import (
     RuntimeOptions,
     grid_label,
@@ -119,6 +119,7 @@ def grid(
     if not names_image(check_file(out)):
         raise ValueError(f"--out {out} does not end in .png: name the sheet {Path(out).stem or 'grid'}.png")
     lines = [] if prompt_file is None else read_lines(prompt_file)
+    check_seeds_used(latents, seeds, prompts, classes, lines)
     asked = Asked(prompts, classes, lines, latents, parse_seeds(seeds), parse_psis(psi))
     settings = SampleSettings(truncation, cutoff, batch_size=runtime.batch_size)
     sheets = Sheets(asked, settings, runtime, None if overwrite else out)

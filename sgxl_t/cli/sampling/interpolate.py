@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sgxl_t.cli.sampling.latents_request import latents_option
+from sgxl_t.cli.sampling.latents_request import check_seeds_used, latents_option
 from sgxl_t.cli.sampling.sample_request import (
     RuntimeOptions,
     note_reading,
@@ -133,6 +133,7 @@ def interpolate(
     walk = WalkSettings(frames, space, curve, loop)
     _check_move(move, walk, walks)
     lines = [] if prompt_file is None else read_lines(prompt_file)
+    check_seeds_used(latents, seeds, prompts, classes, lines)
     settings = SampleSettings(truncation, cutoff, batch_size=runtime.batch_size)
     out = out or ("frames" if not (strip or animation) else None)
     writer = InterpolationWriter(out, strip, animation, fps, columns, scale)

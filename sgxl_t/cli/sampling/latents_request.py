@@ -23,6 +23,14 @@ latents_option = click.option(
 )
 
 
+def check_seeds_used(latents: Sequence[str], seeds: str, *others: object) -> None:
+    """ValueError for seeds beside latents alone. others: what else is drawn, which seeds are for."""
+    if latents and seeds != "0" and not any(others):
+        raise ValueError(
+            f"--seeds {seeds} draws nothing, since rows of --latents stand for themselves: leave it out"
+        )
+
+
 def open_specs(pipe: Pipeline, reference: str, psis: Sequence[float] = (1.0,)) -> list[LatentSpec]:
     """The rows of FILE or FILE:ROWS with each truncation; ValueError where they do not fit the model."""
     from sgxl_t.sampling.latents import latent_specs, open_rows

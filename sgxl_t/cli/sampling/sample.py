@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sgxl_t.cli.sampling.latents_request import LatentsFile, latent_rows, latents_option
+from sgxl_t.cli.sampling.latents_request import (
+    LatentsFile,
+    check_seeds_used,
+    latent_rows,
+    latents_option,
+)
 from sgxl_t.cli.sampling.sample_request import (
     RuntimeOptions,
     grid_label,
@@ -131,6 +136,7 @@ def sample(
 
     numbers, psis = parse_seeds(seeds), parse_psis(psi)
     lines = [] if prompt_file is None else read_lines(prompt_file)
+    check_seeds_used(latents, seeds, prompts, classes, lines)
     settings = SampleSettings(truncation, cutoff, best_of, clip, runtime.batch_size)
     _check_pairs(mix, layers, settings, latents)
     writer = ImageWriter(out or ("samples" if not (grid or sheet) else None), grid, sheet, sheet_rows)

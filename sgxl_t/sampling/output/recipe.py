@@ -79,7 +79,7 @@ class Recipes:
         made: Recipe = {"model": self.model}
         if isinstance(spec, LatentSpec):
             psi = spec.further
-            made |= {"latent": hashlib.sha256(spec.ws.numpy().tobytes()).hexdigest()[:16], "psi": psi}
+            made |= {"latent": spec.fingerprint, "psi": psi}
         else:
             psi = spec.psi
             made |= {"seed": spec.seed, "psi": psi}

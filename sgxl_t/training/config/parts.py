@@ -15,8 +15,9 @@ class DataConfig:
     """Which images to learn from."""
 
     source: str = "digits"
-    """Embedded set (digits, emoji-scenes:24x8), folder, StyleGAN zip, or webdataset shards: folder, pattern
-    such as laion/{00000..00099}.tar, URL, pipe:COMMAND, or a .txt list of these with weights."""
+    """Embedded set (digits, emoji-scenes:24x8, emoji-worlds:24x6), folder, StyleGAN zip, or webdataset
+    shards: folder, pattern such as laion/{00000..00099}.tar, URL, pipe:COMMAND, or a .txt list of these with
+    weights."""
     allow_pipe: bool = False
     """Shards: run the commands (pipe:COMMAND) that a list or this configuration names. Only the command line
     can say so; what stands in a file does not count."""
@@ -64,8 +65,8 @@ class ConditioningConfig:
     train_text_encoder: bool = False
     """Also train the generator's own copy of the text encoder."""
     own_text_encoder: str | None = None
-    """The generator's own text encoder, where it learnt from text_encoder in an earlier run, such as
-    local:RUN/last/text_encoder. None takes text_encoder."""
+    """The generator's own text encoder, such as local:RUN/last/text_encoder of an earlier run or a word tower;
+    the discriminator and guidance stay with text_encoder. None takes text_encoder."""
     classifier: str = "auto:cnn"
     """Feature network with a classifier that guides the generator when objective.cls_weight is set."""
     feature_seconds: float = 120.0

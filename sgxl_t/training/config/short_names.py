@@ -22,7 +22,7 @@ Trains a StyleGAN-XL or StyleGAN-T on one process; on several, start the same se
 accelerate launch scripts/train.py. The same command again resumes. Ctrl-C saves and stops.
 
   --data D                folder, .zip or .tar shards: all settings are chosen for these pictures
-                          and this machine; or digits or emoji-scenes (--data.source)
+                          and this machine; or digits, emoji-scenes, emoji-worlds (--data.source)
   --cond class|text|none  what the images are made from; of embedded data each has a small preset
   --config FILE           settings from YAML instead of chosen ones; settings on the line win
   --resolution R          side of the images in pixels (--generator.img_resolution)

@@ -105,7 +105,7 @@ class _Sketcher:
                 own = self._own_encoder(wanted.own_text_encoder, wanted.text_encoder)
         if below is None and settings.stem:
             below = read_info(settings.stem).generator
-        spec, table = self._condition(encoder, grows=below is not None)
+        spec, table = self._condition(own or encoder, grows=below is not None)
         networks = build_networks(settings, spec, encoder, self.feature_network)
         guided = below is not None and settings.objective.stem_weight > 0
         stem = StemView(build_generator(below, spec)) if below is not None and guided else None

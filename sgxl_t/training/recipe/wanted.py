@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import get_args
 
+from sgxl_t.datasets.open import is_embedded
 from sgxl_t.networks.configs import ConditionKind
 from sgxl_t.training.config.config_file import typed_settings
 from sgxl_t.training.config.short_names import long_names
 
-EMBEDDED = ("digits", "emoji-scenes")
-"""Sets whose presets were measured: they keep them, and minutes are a limit alone."""
 OTHERWISE = ("config", "stages", "stage", "stem", "start", "h", "help", "help_all")
 """Flags of a run that is described in another way than by its data."""
 
@@ -21,7 +20,8 @@ def wants_recipe(arguments: list[str]) -> bool:
         return False
     typed = typed_settings(without_printing(arguments))
     known = typed.get("cond", "none") in get_args(ConditionKind)
-    return known and typed["data.source"].partition(":")[0] not in EMBEDDED
+    # Embedded sets have presets, and minutes are a limit alone there.
+    return known and not is_embedded(typed["data.source"])
 
 
 def without_printing(arguments: list[str]) -> list[str]:

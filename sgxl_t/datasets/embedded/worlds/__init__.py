@@ -1,1 +1,1 @@
-"""emoji-worlds: everyday things by several artists on drawn scenes, with free captions and known attributes."""
+"""emoji-worlds: everyday things by several artists on drawn scenes, with free captions and attributes."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sgxl_t.datasets.embedded.worlds.painting import Array, Colour, Painting, edge
+from sgxl_t.datasets.embedded.worlds.painting import Array, Colour, Painting, clipped, edge
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,13 @@ class Ground:
 
 
 WHITE: Colour = (255, 255, 255)
+BARK: Colour = (70, 44, 30)
+CROWN = np.array([[0, -0.78], [-0.2, -0.62], [0.2, -0.6], [0.0, -0.5]])
+"""Middles of the puffs of a tree's crown, in heights of the tree from its foot."""
 
 
 def snow(art: Painting) -> Ground:
-    """White hills under a winter sky, firs far away, falling snow."""
+    """White hills under a winter sky, conifers far away, falling snow."""
     sky, low, far, near = art.choice(
         ((134, 182, 232), (214, 232, 248), (205, 220, 240), (246, 250, 254)),
         ((160, 180, 208), (222, 228, 240), (208, 218, 234), (244, 247, 252)),
@@ -42,7 +45,8 @@ def snow(art: Painting) -> Ground:
         fir(art, x, foot, art.between(0.10, 0.24), art.vary((96, 136, 150), 12), snowy=True)
     art.below(art.hills(horizon + 0.13, 0.05, art.between(1, 2.5)), near, (252, 253, 255), (226, 236, 248))
     flakes = art.scatter(art.random.randint(12, 44), 0, 1)
-    art.blend(art.spots(flakes, 0.009 + 0.012 * art.random.random_sample(len(flakes))) * 0.95, WHITE)
+    cover, part = art.spots(flakes, 0.009 + 0.012 * art.random.random_sample(len(flakes)))
+    art.blend(cover * 0.95, WHITE, part)
     return Ground(shade=0.24)
 
 
@@ -103,11 +107,11 @@ def grass(art: Painting) -> Ground:
     art.below(art.hills(horizon, 0.06, art.between(1.5, 3)), far)
     art.below(art.hills(horizon + 0.08, 0.05, art.between(1, 2.5)), near, deep)
     blades = art.scatter(art.random.randint(10, 24), horizon + 0.16, 1)
-    art.blend(art.spots(blades, np.full(len(blades), 0.012), 2.6) * 0.5, tuned(deep, 0.84))
+    speckle(art, blades, 0.012, 2.6, 0.5, tuned(deep, 0.84))
     if art.chance(0.6):
         petals = art.scatter(art.random.randint(4, 14), horizon + 0.17, 1)
         colour = (WHITE, (255, 226, 90), (250, 130, 160), (200, 150, 240))[art.random.randint(4)]
-        art.blend(art.spots(petals, np.full(len(petals), 0.018)), colour)
+        speckle(art, petals, 0.018, 1.0, 1.0, colour)
     return Ground()
 
 
@@ -147,20 +151,20 @@ def forest(art: Painting) -> Ground:
     art.fill(tuned(mist, 0.95), mist, mist)
     if art.chance(0.6):
         art.glow(art.between(0.1, 0.9), art.between(0, 0.25), 0.3, (255, 252, 220), 0.8)
-    firs = art.chance(0.5)
-    for row, (count, colour) in enumerate(((9, far), (6, mixed(far, near, 0.5)), (4, near))):
-        for place in range(count):
-            x = (place + art.between(0.1, 0.9)) / count
-            if row == 2 and 0.3 < x < 0.7:
-                continue
-            foot = ground - 0.03 + 0.03 * row
-            if firs:
-                fir(art, x, foot, art.between(0.30, 0.44) + 0.09 * row, art.vary(colour, 5))
-            else:
-                leafy(art, x, foot, art.between(0.32, 0.44) + 0.08 * row, art.vary(colour, 5))
+    conifers = art.chance(0.5)
+    plant, height = (fir, 0.37) if conifers else (leafy, 0.38)
+    for row, (count, colour) in enumerate(((8, far), (5, mixed(far, near, 0.5)), (4, near))):
+        rows = [(place + art.between(0.1, 0.9)) / count for place in range(count)]
+        foot, tall = ground - 0.03 + 0.03 * row, height + 0.09 * row
+        if row < 2:
+            grove(art, rows, foot, tall, colour, conifers=conifers)
+            continue
+        for x in rows:
+            if not 0.3 < x < 0.7:
+                plant(art, x, foot, tall + art.between(-0.06, 0.06), art.vary(colour, 5))
     art.below(art.hills(ground, 0.03, art.between(2, 4)), moss, dark)
     tufts = art.scatter(16, ground + 0.06, 1)
-    art.blend(art.spots(tufts, np.full(16, 0.02), 1.4) * 0.5, tuned(dark, 0.85))
+    speckle(art, tufts, 0.02, 1.4, 0.5, tuned(dark, 0.85))
     return Ground(shade=0.42)
 
 
@@ -207,9 +211,11 @@ def sea(art: Painting) -> Ground:
         line = art.hills(height, 0.006 + 0.004 * row, art.between(4, 7))
         art.below(line, mixed(deep, near, 0.25 + row / count * 0.75), mixed(deep, near, row / count))
         thick = (0.7 + 0.25 * row) * art.side / 64
-        gap = np.clip(art.hills(0.5, 1.2, 6), 0, 1)
-        cover = edge(thick - np.abs(art.centres[:, None] - line) * art.side) * gap
-        art.blend((cover * 0.75).astype(np.float32), crest)
+        gap = clipped(art.hills(0.5, 1.2, 6)) * 0.75
+        reach = (thick + 1) / art.side
+        part = art.part(0, float(line.min()) - reach, 1, float(line.max()) + reach)
+        cover = edge(thick - np.abs(art.centres[part[0], None] - line) * art.side) * gap
+        art.blend(cover, crest, part)
     return Ground(0.78, 0.86, 0.0, 0.42)
 
 
@@ -251,7 +257,7 @@ def sunset(art: Painting) -> Ground:
         y = horizon + 0.02 + 0.052 * row
         half = radius * art.between(0.35, 1.1)
         shift = x + art.between(-0.03, 0.03)
-        across = np.clip((half - np.abs(art.centres - shift)) / 0.05, 0, 1)
+        across = clipped((half - np.abs(art.centres - shift)) / 0.05)
         down = edge((0.008 + 0.001 * row - np.abs(art.centres - y)) * art.side)
         art.blend((down[:, None] * across[None] * 0.75).astype(np.float32), (255, 226, 160))
     return Ground(0.80, 0.88, 0.0, 0.5)
@@ -291,9 +297,9 @@ def autumn(art: Painting) -> Ground:
         leafy(art, x, foot + art.between(-0.02, 0.02), art.between(0.36, 0.52), colour)
     art.below(art.hills(foot, 0.03, art.between(1, 3)), ground, deep)
     leaves = art.scatter(art.random.randint(12, 26), foot + 0.05, 1)
-    art.blend(art.spots(leaves, np.full(len(leaves), 0.02), 0.7) * 0.9, second)
+    speckle(art, leaves, 0.02, 0.7, 0.9, second)
     leaves = art.scatter(art.random.randint(8, 20), 0.05, 1)
-    art.blend(art.spots(leaves, np.full(len(leaves), 0.017), 0.8), first)
+    speckle(art, leaves, 0.017, 0.8, 1.0, first)
     return Ground(shade=0.4)
 
 
@@ -381,31 +387,38 @@ def clouds(
             [x + size * 1.1 * (np.arange(puffs) - puffs / 2), np.full(puffs, y)], axis=1
         ) + 0.35 * size * (art.random.random_sample((puffs, 2)) - 0.5)
         radii = size * (0.85 + 0.5 * art.random.random_sample(puffs))
-        cover = np.clip(art.spots(places, radii, 0.62) * 1.7 - 0.2, 0, 1)
-        art.blend(cover * strength, colour)
+        cover, part = art.spots(places, radii, 0.62)
+        art.blend(clipped(cover * 1.7 - 0.2) * strength, colour, part)
+
+
+def speckle(
+    art: Painting, places: Array, radius: float, stretch: float, strength: float, colour: Colour
+) -> None:
+    """Equal soft spots of one colour."""
+    cover, part = art.spots(places, np.full(len(places), radius), stretch)
+    art.blend(cover * np.float32(strength), colour, part)
 
 
 def stars(art: Painting, count: int, bottom: float) -> None:
     """Small stars of several sizes and brightnesses down to a height."""
     places = art.scatter(count, 0, bottom)
     sizes = art.random.random_sample(count)
-    cover = art.spots(places, 0.008 + 0.012 * sizes * sizes * sizes)
-    art.blend(cover * art.between(0.75, 0.95), (255, 250, 232))
+    cover, part = art.spots(places, 0.008 + 0.012 * sizes * sizes * sizes)
+    art.blend(cover * art.between(0.75, 0.95), (255, 250, 232), part)
 
 
-def fir(
-    art: Painting, x: float, foot: float, height: float, colour: Colour, *, snowy: bool = False
-) -> None:
+def fir(art: Painting, x: float, foot: float, height: float, colour: Colour, *, snowy: bool = False) -> None:
     """A fir of three tiers that stands at (x, foot)."""
-    down = art.centres[:, None]
-    across = np.abs(art.centres[None] - x)
-    cover = np.zeros((art.side, art.side), np.float32)
+    part = art.part(x - height * 0.3, foot - height, x + height * 0.3, foot)
+    down = art.centres[part[0], None]
+    across = np.abs(art.centres[None, part[1]] - x)
+    cover = np.zeros((len(down), across.shape[1]), np.float32)
     for tier in range(3):
         top, bottom = foot - height * (1 - tier * 0.24), foot - height * (0.52 - tier * 0.24)
         half = (down - top) / max(bottom - top, 1e-6) * height * (0.15 + 0.055 * tier)
         shape = edge((half - across) * art.side * 0.9) * edge((bottom - down) * art.side)
         np.maximum(cover, shape * (down > top - 0.02), out=cover)
-    art.blend(cover, colour)
+    art.blend(cover, colour, part)
     if snowy:
         art.disc(x, foot - height * 0.9, height * 0.07, WHITE, height * 0.08)
 
@@ -413,13 +426,43 @@ def fir(
 def leafy(art: Painting, x: float, foot: float, height: float, colour: Colour) -> None:
     """A broad tree: a trunk and a crown of a few puffs, lit from above."""
     width = height * 0.07
-    art.box(x - width, foot - height * 0.5, x + width, foot + 0.02, mixed(colour, (70, 44, 30), 0.7))
-    crown = np.array([[0, -0.78], [-0.2, -0.62], [0.2, -0.6], [0.0, -0.5]]) * height
-    crown = crown + [x, foot] + 0.08 * height * (art.random.random_sample((4, 2)) - 0.5)
+    art.box(x - width, foot - height * 0.5, x + width, foot + 0.02, mixed(colour, BARK, 0.7))
+    crown = CROWN * height + [x, foot] + 0.08 * height * (art.random.random_sample((4, 2)) - 0.5)
     radii = np.array([0.3, 0.27, 0.27, 0.3]) * height
-    art.blend(np.clip(art.spots(crown, radii) * 3.4 - 1.0, 0, 1), colour)
+    cover, part = art.spots(crown, radii)
+    art.blend(clipped(cover * 3.4 - 1.0), colour, part)
     lights = crown[:2] - 0.05 * height
-    art.blend(np.clip(art.spots(lights, radii[:2] * 0.7) * 1.4 - 0.5, 0, 1) * 0.35, tuned(colour, 1.35))
+    cover, part = art.spots(lights, radii[:2] * 0.7)
+    art.blend(clipped(cover * 1.4 - 0.5) * 0.35, tuned(colour, 1.35), part)
+
+
+def grove(
+    art: Painting, rows: list[float], foot: float, height: float, colour: Colour, *, conifers: bool
+) -> None:
+    """Trees of one colour side by side, far away: all crowns are one shape."""
+    heights = height + 0.14 * (art.random.random_sample(len(rows)) - 0.5)
+    if not conifers:
+        trunks = art.spans(np.array(rows) - height * 0.06, height * 0.12).max(0)
+        part = art.part(0, foot - height * 0.5, 1, foot + 0.02)
+        art.blend(
+            art.span(foot - height * 0.5, foot + 0.02)[part[0], None] * trunks, mixed(colour, BARK, 0.7), part
+        )
+        crowns = np.concatenate([CROWN * tall + [x, foot] for x, tall in zip(rows, heights, strict=True)])
+        crowns = crowns + 0.08 * height * (art.random.random_sample(crowns.shape) - 0.5)
+        cover, part = art.spots(crowns, np.repeat(heights, 4) * 0.285)
+        art.blend(clipped(cover * 3.4 - 1.0), colour, part)
+        return
+    part = art.part(0, foot - float(heights.max()), 1, foot)
+    down = art.centres[part[0]]
+    cover = np.zeros((len(down), art.side), np.float32)
+    for x, tall in zip(rows, heights.tolist(), strict=True):
+        # Half the width at every height: three tiers, each wider than the one above.
+        above = (down - (foot - tall)) / tall
+        tier = np.minimum((above * 4.2).astype(np.int64), 2)
+        half = tall * (above - 0.19 * tier + 0.05 * tier) * 0.34
+        shape = edge((half[:, None] - np.abs(art.centres - x)) * art.side * 0.9)
+        np.maximum(cover, shape, out=cover)
+    art.blend(cover * edge((foot - down) * art.side)[:, None], colour, part)
 
 
 def palm(art: Painting, x: float, foot: float) -> None:
@@ -427,8 +470,9 @@ def palm(art: Painting, x: float, foot: float) -> None:
     height = art.between(0.26, 0.36)
     art.box(x - 0.011, foot - height, x + 0.011, foot, (140, 104, 70))
     fan = np.array([[-0.075, 0.015], [0.075, 0.015], [-0.04, -0.03], [0.04, -0.03], [0, 0]])
-    places = fan + [x, foot - height]
-    art.blend(np.clip(art.spots(places, np.full(5, 0.055), 0.5) * 2 - 0.4, 0, 1), art.vary((58, 140, 76)))
+    places = fan + np.array([x, foot - height])
+    cover, part = art.spots(places, np.full(5, 0.055), 0.5)
+    art.blend(clipped(cover * 2 - 0.4), art.vary((58, 140, 76)), part)
 
 
 def cactus(art: Painting, x: float, foot: float) -> None:
@@ -448,14 +492,14 @@ def cactus(art: Painting, x: float, foot: float) -> None:
 def pebbles(art: Painting, count: int, top: float, colour: Colour) -> None:
     """Small flat spots from a height down."""
     places = art.scatter(count, top, 1)
-    art.blend(art.spots(places, np.full(count, 0.016), 0.5) * 0.7, colour)
+    speckle(art, places, 0.016, 0.5, 0.7, colour)
 
 
 def dune(art: Painting, height: float, lit: Colour, shaded: Colour) -> None:
     """A dune with one crest: lit on one side, in its own shadow on the other."""
     crest, rise = art.between(0.05, 0.95), art.between(0.05, 0.13)
     distance = np.abs(art.centres - crest) / art.between(0.5, 0.8)
-    line = (height - rise * np.clip(1 - distance * (1.4 - 0.4 * distance), 0, 1)).astype(np.float32)
+    line = (height - rise * clipped(1 - distance * (1.4 - 0.4 * distance))).astype(np.float32)
     art.below(line, lit)
     slope = art.between(0.5, 1.4) * (1 if art.chance(0.5) else -1)
     border = crest + slope * (art.centres[:, None] - (height - rise))
@@ -468,22 +512,24 @@ def peaks(
     art: Painting, base: float, heights: tuple[float, float], dark: Colour, light: Colour, count: int
 ) -> None:
     """Mountains side by side, each lit on one side and white at its top."""
-    down, across = art.centres[:, None], art.centres[None]
     for place in range(count):
         x = (place + art.between(0.0, 1.0)) / count
         height = art.between(*heights)
         width = height * art.between(0.8, 1.15)
-        ragged = 0.02 * (art.hills(0, 1.0, 14)[:, None])
         top = base - height
+        reach = width * (1.1 - top) / height if top < 0 else width * 1.3
+        part = art.part(x - reach, top - 0.02, x + reach, base + 0.06)
+        down, across = art.centres[part[0], None], art.centres[None, part[1]]
+        ragged = 0.02 * art.hills(0, 1.0, 14)[part[0], None]
         half = (down - top) * width / height
         cover = edge((half - np.abs(across - x + ragged * 0.5)) * art.side * 0.8)
-        art.blend(cover.astype(np.float32), dark)
+        art.blend(cover, dark, part)
         lit = edge((across - x - ragged - (down - top) * 0.12) * -art.side * 0.8)
-        art.blend((cover * lit).astype(np.float32), light)
-        snowline = top + height * art.between(0.26, 0.36) + art.hills(0, 0.03, 11)
+        art.blend(cover * lit, light, part)
+        snowline = top + height * art.between(0.26, 0.36) + art.hills(0, 0.03, 11)[part[1]]
         cap = cover * edge((snowline - down) * art.side)
-        art.blend(cap.astype(np.float32), (236, 242, 250))
-        art.blend((cap * lit).astype(np.float32), (255, 255, 255))
+        art.blend(cap, (236, 242, 250), part)
+        art.blend(cap * lit, (255, 255, 255), part)
 
 
 def skyline(
@@ -504,30 +550,25 @@ def windows(art: Painting, house: tuple[float, float, float, float], colour: Col
     """A grid of windows on a building (left, top, width, height), some of them dark."""
     left, top, width, height = house
     columns, rows = max(1, int(width / 0.06)), max(1, int(height / 0.075))
-    across = np.stack([art.span(x, x + 0.026) for x in left + width * (np.arange(columns) + 0.5) / columns - 0.013])
-    down = np.stack([art.span(y, y + 0.034) for y in top + 0.03 + 0.075 * np.arange(rows)])
+    across = art.spans(left + width * (np.arange(columns) + 0.5) / columns - 0.013, 0.026)
+    down = art.spans(top + 0.03 + 0.075 * np.arange(rows), 0.034)
     on = art.random.random_sample((rows, columns)) < 0.62
+    part = art.part(left, top, left + width, top + 0.03 + 0.075 * rows)
+    across, down = across[:, part[1]], down[:, part[0]]
+    cover = np.zeros((down.shape[1], across.shape[1]), np.float32)
     for row in range(rows):
-        band = np.flatnonzero(down[row])
-        if on[row].any() and len(band):
-            line = across[on[row]].max(0)
-            part = art.pixels[band[0] : band[-1] + 1]
-            cover = (down[row, band[0] : band[-1] + 1, None] * line[None])[..., None] * 0.85
-            part += cover * (np.asarray(colour, np.float32) - part)
+        if on[row].any():
+            np.maximum(cover, down[row][:, None] * across[on[row]].max(0)[None], out=cover)
+    art.blend(cover * 0.85, colour, part)
 
 
 def planet(art: Painting, x: float, y: float, radius: float, colour: Colour) -> None:
     """A planet lit from the upper left, sometimes with bands."""
     art.disc(x, y, radius, tuned(colour, 0.62))
     across, down = art.centres - x, art.centres - y
-    inside = np.clip((radius - np.sqrt(across[None] ** 2 + down[:, None] ** 2)) * art.side + 0.5, 0, 1)
-    lit = np.clip(0.55 - (across[None] + down[:, None]) / (2 * radius), 0, 1)
+    inside = clipped((radius - np.sqrt(across[None] ** 2 + down[:, None] ** 2)) * art.side + 0.5)
+    lit = clipped(0.55 - (across[None] + down[:, None]) / (2 * radius))
     art.blend((inside * lit).astype(np.float32), tuned(colour, 1.12))
     if art.chance(0.5):
-        bands = np.clip(art.hills(0.3, 0.6, 9), 0, 1)[:, None] * 0.35
+        bands = clipped(art.hills(0.3, 0.6, 9))[:, None] * 0.35
         art.blend((inside * bands).astype(np.float32), tuned(colour, 0.8))
-
-
-def light_of(ground: Ground) -> Array:
-    """Colour that shadows on this ground are drawn to."""
-    return np.asarray((20, 22, 40) if ground.shade else (0, 0, 0), np.float32)

@@ -9,8 +9,9 @@ from importlib.resources import files
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
+
+from sgxl_t.datasets.embedded.worlds.painting import Array, clipped
 
 FOLDER = "sgxl_t.datasets.embedded.worlds"
 DESIGNS = ("noto", "twemoji", "blob", "flat", "3d")
@@ -61,7 +62,8 @@ def load_things() -> tuple[Thing, ...]:
     things = []
     for entry in _table()["things"]:
         names, unseen = entry["names"], tuple(entry["unseen"])
-        if entry["cldr"] not in (*names, *unseen):
+        # Longer ones are definitions ("snowman without snow").
+        if entry["cldr"] not in (*names, *unseen) and entry["cldr"].count(" ") < 2:
             names = [*names, entry["cldr"]]
         things.append(Thing(tuple(names), unseen, tuple(entry["colours"]), entry["designs"]))
     return tuple(things)
@@ -98,38 +100,35 @@ def _sheet(design: str) -> Image.Image:
 def _levels(thing: int, design: str) -> tuple[float, float]:
     """Middle brightness 0..1 of what a tint colours, and how much of the sprite has a colour, 0..1."""
     pixels = np.asarray(sprite(thing, design), np.float64)
-    solid = pixels[pixels[..., 3] > 200][:, :3] / 255
-    chroma, light = solid.max(1) - solid.min(1), _brightness(solid)
+    solid = np.ascontiguousarray(pixels[pixels[..., 3] > 200].T[:3]) / 255
+    chroma, light = solid.max(0) - solid.min(0), _brightness(solid)
     coloured = chroma > 0.22
     share = float(coloured.mean())
     chosen = light[coloured] if share > 0.35 else light[light > 0.2]
     return (float(np.median(chosen)) if len(chosen) else 0.5), share
 
 
-def tinted(
-    pixels: NDArray[np.float32], thing: int, design: str, colour: str
-) -> NDArray[np.float32]:
-    """Premultiplied pixels float32 [H, W, 4] of a sprite, 0..255, in shades of one colour.
+def tinted(pixels: Array, thing: int, design: str, colour: str) -> Array:
+    """Premultiplied pixels float32 [4, H, W] of a sprite, 0..255, in shades of one colour.
 
     What has a colour takes the new one, while white faces and black eyes stay; things that are mostly
     white, grey or black take it all over.
     """
-    alpha = pixels[..., 3:] / 255
-    own = pixels[..., :3] / np.maximum(alpha, 1 / 255) / 255
+    own = pixels[:3] / np.maximum(pixels[3], 1)
     middle, share = _levels(thing, design)
     light = _brightness(own)
-    chroma = own.max(-1) - own.min(-1)
-    covered = np.clip((chroma - 0.10) / 0.16, 0, 1)
-    gray = float(np.clip((0.6 - share) / 0.3, 0, 1)) * np.clip((light - 0.13) / 0.12, 0, 1)
-    covered = np.maximum(covered, gray)[..., None]
-    target = np.asarray(COLOURS[colour], np.float32) / 255
-    ratio = (light / max(middle, 0.12))[..., None]
-    dark = target * (0.25 + 0.75 * np.clip(ratio, 0, 1))
-    bright = target + (1 - target) * np.clip((ratio - 1) * 0.55, 0, 0.6)
-    shade = np.where(ratio < 1, dark, bright)
-    mixed = own + covered * (shade - own)
-    return np.concatenate([mixed * 255 * alpha, pixels[..., 3:]], axis=-1).astype(np.float32)
+    chroma = own.max(0) - own.min(0)
+    covered = clipped((chroma - 0.10) / 0.16)
+    gray = min(max((0.6 - share) / 0.3, 0.0), 1.0)
+    if gray:
+        covered = np.maximum(covered, gray * clipped((light - 0.13) / 0.12))
+    target = (np.asarray(COLOURS[colour], np.float32) / 255)[:, None, None]
+    ratio = light / max(middle, 0.12)
+    dark = target * (0.25 + 0.75 * np.minimum(ratio, 1))
+    bright = target + (1 - target) * np.minimum(np.maximum((ratio - 1) * 0.55, 0), 0.6)
+    mixed = own + covered * (np.where(ratio < 1, dark, bright) - own)
+    return np.concatenate([mixed * pixels[3], pixels[3:]])
 
 
-def _brightness(colours: NDArray[Any]) -> NDArray[Any]:
-    return 0.299 * colours[..., 0] + 0.587 * colours[..., 1] + 0.114 * colours[..., 2]
+def _brightness(colours: Array) -> Array:
+    return 0.299 * colours[0] + 0.587 * colours[1] + 0.114 * colours[2]
