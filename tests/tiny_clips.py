@@ -9,7 +9,8 @@ from open_clip import factory, pretrained
 from tiny_models import WORDS
 
 from sgxl_t.networks.backbones.local_networks import SmallCNN, SmallCNNConfig
-from sgxl_t.networks.text.clip import ClipModel, TextTowerConfig, local_clip
+from sgxl_t.networks.text.clip import ClipModel, local_clip
+from sgxl_t.networks.text.text_tower import TextTowerConfig
 from sgxl_t.networks.text.vocab import WordTokenizer
 
 OPEN_CLIP = "open_clip:tiny/tag"

@@ -10,7 +10,8 @@ from sgxl_t.conditioning import ClassCondition, Condition, NoCondition, TextCond
 from sgxl_t.model_io.model_folder import save_model
 from sgxl_t.networks.generators.generator import Generator
 from sgxl_t.networks.generators.registry import build_generator
-from sgxl_t.networks.text.clip import ClipModel, TextTowerConfig, local_clip
+from sgxl_t.networks.text.clip import ClipModel, local_clip
+from sgxl_t.networks.text.text_tower import TextTowerConfig
 from sgxl_t.networks.text.vocab import WordTokenizer
 
 WORDS = ["a", "red", "blue", "green", "small", "fox", "dog", "car", "in", "on", "snow", "beach"]

@@ -80,6 +80,26 @@ def siglip_folder(folder: Path, kind: str = "SiglipTokenizer") -> Path:
     return folder
 
 
+def sentence_folder(folder: Path, kind: str = "Bert", pooling: dict[str, bool] | None = None) -> Path:
+    """A sentence encoder as sentence-transformers stores one: a tower of BERT's line and what says how its
+    tokens become one vector."""
+    size = write_tokenizer(folder)
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    if kind == "DistilBert":
+        sizes = {"dim": 16, "hidden_dim": 32, "n_layers": 2, "n_heads": 2}
+    config = getattr(transformers, f"{kind}Config")(
+        **sizes, vocab_size=size, max_position_embeddings=40, pad_token_id=0
+    )
+    _seeded(getattr(transformers, f"{kind}Model"), config).save_pretrained(folder)
+    if pooling is not None:
+        (folder / "1_Pooling").mkdir()
+        (folder / "1_Pooling/config.json").write_text(json.dumps({"word_embedding_dimension": 16, **pooling}))
+        steps = [{"type": f"sentence_transformers.models.{name}"} for name in ("Transformer", "Pooling")]
+        (folder / "modules.json").write_text(json.dumps(steps))
+        (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 12}))
+    return folder
+
+
 def roberta_folder(folder: Path) -> Path:
     """Description and tokenizer of a RoBERTa, whose weights open_clip's own file holds."""
     size = write_tokenizer(folder)

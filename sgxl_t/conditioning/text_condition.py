@@ -123,7 +123,8 @@ class TextCondition(Condition):
         """Words that the generator's encoder does not know, and ends of prompts beyond its context."""
         prompts, notes = list(dict.fromkeys(map(str, conditions))), []
         if unknown := self.encoder.unknown_words(prompts):
-            shown = ", ".join(unknown[:8]) + (" ..." if len(unknown) > 8 else "")
+            words = [f"{word} (nearest: {near})" if near else word for word, near in unknown.items()]
+            shown = ", ".join(words[:8]) + (" ..." if len(words) > 8 else "")
             notes.append(f"the model's text encoder does not know: {visible(shown)}")
         ends = [
             (prompt, end) for prompt, end in zip(prompts, self.encoder.unread(prompts), strict=True) if end

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import torch
@@ -14,7 +13,6 @@ from sgxl_t.conditioning.generate import images_of
 from sgxl_t.datasets.base import ImageSource
 from sgxl_t.datasets.decode import Size
 from sgxl_t.datasets.images.listed import ListedSource
-from sgxl_t.files.content import file_hashes, short_hash
 from sgxl_t.metrics.processes import NotFiniteError
 from sgxl_t.metrics.sampling_rng import exact, sample_latents
 from sgxl_t.networks.conditioning import Conditioning
@@ -24,7 +22,6 @@ from sgxl_t.ops.random import sample_rng
 
 ClassSampling = Literal["uniform", "dataset", "balanced"]
 CLASS_SAMPLING: tuple[ClassSampling, ...] = ("uniform", "dataset", "balanced")
-MODEL_FILES = ("config.json", "generator.safetensors", "labels.json", "text_encoder")
 
 
 class GeneratedImages(Protocol):
@@ -188,12 +185,3 @@ def shown_size(size: Size) -> str:
     """A height and width as people write them: "96 px", or "48 x 32 px", the width first."""
     height, width = size
     return f"{width} px" if width == height else f"{width} x {height} px"
-
-
-def model_hash(folder: str | Path) -> str:
-    """Sixteen hex digits over all files of a model folder that change its images."""
-    parts = [Path(folder) / name for name in MODEL_FILES]
-    files = [path for part in parts for path in (sorted(part.rglob("*")) if part.is_dir() else [part])]
-    files = [path for path in files if path.is_file()]
-    names = [path.relative_to(folder).as_posix() for path in files]
-    return short_hash(*names, *file_hashes([str(path) for path in files], name=str(folder)))

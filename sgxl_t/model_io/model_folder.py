@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +17,7 @@ from sgxl_t.conditioning.class_condition import ClassCondition
 from sgxl_t.conditioning.condition import Condition, NoCondition
 from sgxl_t.conditioning.text_condition import TextCondition
 from sgxl_t.files.config_json import config_from_value, config_to_dict
-from sgxl_t.files.memory import taking_memory
+from sgxl_t.files.memory import is_out_of_memory, taking_memory
 from sgxl_t.files.tensors import write_tensors
 from sgxl_t.files.terminal import visible
 from sgxl_t.files.whole import whole_folder
@@ -25,6 +26,7 @@ from sgxl_t.networks.condition_input import check_condition
 from sgxl_t.networks.configs import ConditionSpec, GeneratorConfig
 from sgxl_t.networks.generators.generator import Generator
 from sgxl_t.networks.generators.registry import build_generator
+from sgxl_t.networks.weights.modest import is_modest
 from sgxl_t.networks.weights.stored import read_json, write_json
 from sgxl_t.networks.weights.stored_tensors import LARGER_MACHINE, read_fitting, stored_shapes
 
@@ -103,10 +105,14 @@ def load_model(folder: str | Path) -> tuple[Generator, Condition, ModelInfo]:
     """
     folder = Path(folder)
     info = read_info(folder)
-    tensors = read_fitting(folder / WEIGHTS, _expected(info), way_out=RESTORE)
+    modest = _is_modest(info)
+    # Without memory first, so that sizes cannot exhaust it, unless they are too small to.
     with taking_memory(f"the model in {folder}", LARGER_MACHINE):
-        # Every start value is overwritten; the seed keeps the caller's random state untouched.
-        generator = build_generator(info.generator, info.condition, seed=0)
+        with nullcontext() if modest else torch.device("meta"):
+            generator = _fresh(info)
+        tensors = read_fitting(folder / WEIGHTS, generator.state_dict(), way_out=RESTORE)
+        if not modest:
+            generator = _fresh(info)
         generator.load_state_dict(tensors, strict=True)
     generator.eval().requires_grad_(False)
     return generator, _load_condition(info), info
@@ -162,16 +168,24 @@ def _storable(state: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tens
     return tensors
 
 
-def _expected(info: ModelInfo) -> dict[str, Tensor]:
-    """Names and shapes that the configuration asks for; built without memory, so sizes cannot exhaust it."""
+def _fresh(info: ModelInfo) -> Generator:
+    """What the configuration describes. Every start value is going to be overwritten; the seed keeps the
+    caller's random state untouched."""
     try:
-        with torch.device("meta"):
-            return build_generator(info.generator, info.condition).state_dict()
+        return build_generator(info.generator, info.condition, seed=0)
     except (ArithmeticError, RuntimeError, LookupError, TypeError, ValueError, MemoryError) as error:
+        if is_out_of_memory(error):
+            raise
         reason = visible(" ".join(str(error).split()))[:200]
         raise ValueError(
             f"{info.folder / CONFIG} describes a generator that cannot be built ({reason})"
         ) from None
+
+
+def _is_modest(info: ModelInfo) -> bool:
+    """See `modest.py`; alias-free generators have further sizes that follow from their frequencies."""
+    described = asdict(info.generator) | asdict(info.condition)
+    return info.generator.family == "stylegan_t" and is_modest(described)
 
 
 def _read_labels(folder: Path, spec: ConditionSpec) -> tuple[str, ...]:

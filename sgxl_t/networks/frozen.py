@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 import torch
@@ -18,22 +19,17 @@ import torch
 from sgxl_t.files.content import file_state
 from sgxl_t.files.memory import MemoryShortError
 from sgxl_t.files.untrusted import Value
-from sgxl_t.networks.backbones.feature_networks import (
-    FeatureNetwork,
-    load_local_images,
-    load_open_clip_images,
-    load_random,
-    load_timm,
-    timm_files,
-)
 from sgxl_t.networks.backbones.references import split_references
-from sgxl_t.networks.text import open_clip_model, transformers_files
+from sgxl_t.networks.text import transformers_files, word_tower
 from sgxl_t.networks.text.clip import ClipModel, load_local_clip
-from sgxl_t.networks.text.open_clip_model import load_open_clip, load_open_clip_text, open_clip_files
 from sgxl_t.networks.text.text_encoder import JoinedEncoders, TextEncoder
 from sgxl_t.networks.text.transformers_text import TOWER, load_transformers_text
 from sgxl_t.networks.weights.hub import HubFiles, Weights
+from sgxl_t.networks.weights.packaged import package_folder
 from sgxl_t.networks.weights.stored import CONFIG, RESTORE, read_config
+
+if TYPE_CHECKING:
+    from sgxl_t.networks.backbones.feature_networks import FeatureNetwork
 
 MAX_PARTS, MAX_DEPTH = 16, 4
 """Encoders that are joined in one folder, and how often what is joined may join others."""
@@ -92,7 +88,8 @@ def load_text_encoder(
 ) -> TextEncoder:
     """A frozen text encoder, or several joined by `+`: the same object for all who ask for the same one.
 
-    references: `open_clip:MODEL/TAG`, `transformers:NAME_OR_FOLDER` (T5, SigLIP), `local:FOLDER`.
+    references: `open_clip:MODEL/TAG`, `transformers:NAME_OR_FOLDER` (T5, SigLIP, sentence encoders),
+    `package:NAME` (the same from an installed package), `local:FOLDER`.
     images: with the image tower of the first that has one, for guidance; without it only text is held.
     ValueError in one sentence when one is unknown, cannot be fetched, or its folder is broken.
     """
@@ -157,8 +154,8 @@ def _load(reference: str, images: bool, weights: Weights) -> TextEncoder:
     scheme, name = _scheme(reference)
     if scheme.text is None:
         raise ValueError(
-            f"{reference!r} names no text encoder: write open_clip:MODEL/TAG, transformers:NAME_OR_FOLDER or "
-            "local:FOLDER, several joined with +"
+            f"{reference!r} names no text encoder: write open_clip:MODEL/TAG, transformers:NAME_OR_FOLDER, "
+            "package:NAME or local:FOLDER, several joined with +"
         )
     return _frozen(scheme.text(reference, name, images, weights))
 
@@ -190,7 +187,9 @@ def _stored(folder: Path, images: bool, weights: Weights, depth: int = 0) -> Tex
         encoder = load_transformers_text(str(folder / TOWER), cleaning, weights)
         encoder.reference = None
     elif kind == "open_clip":
-        encoder = load_open_clip_text(folder, stored, weights)
+        encoder = _late(OPEN_CLIP, "load_open_clip_text")(folder, stored, weights)
+    elif kind == word_tower.KIND:
+        encoder = word_tower.load_word_tower(folder, stored, weights)
     else:
         encoder = load_local_clip(folder, text_only=kind == "text" or not images, weights=weights)
     return _frozen(encoder)
@@ -245,8 +244,35 @@ def _frozen(encoder: TextEncoder) -> TextEncoder:
 # The table -------------------------------------------------------------------------------------------------
 
 
+IMAGES = "sgxl_t.networks.backbones.feature_networks"
+OPEN_CLIP = "sgxl_t.networks.text.open_clip_model"
+
+
+def _late(module: str, name: str) -> Callable[..., Any]:
+    """A function of a module that is imported when the function is called.
+
+    timm and open_clip take seconds to import, and a picture from a small model needs neither.
+    """
+
+    def call(*args: Any, **options: Any) -> Any:
+        return getattr(import_module(module), name)(*args, **options)
+
+    return call
+
+
 def _open_clip(reference: str, name: str, images: bool, weights: Weights) -> ClipModel:
-    return load_open_clip(reference, text_only=not images, weights=weights)
+    return _late(OPEN_CLIP, "load_open_clip")(reference, text_only=not images, weights=weights)
+
+
+def _placed_open_clip(reference: str, folder: Path, images: bool) -> ClipModel:
+    return _late(OPEN_CLIP, "load_open_clip")(reference, text_only=not images, folder=folder)
+
+
+def _packaged(reference: str, folder: Path, weights: Weights) -> TextEncoder:
+    """A tower of the transformers library under the name of the package that carries it."""
+    encoder = load_transformers_text(str(folder), weights=weights)
+    encoder.reference = reference
+    return encoder
 
 
 def _local_clip(reference: str, name: str, images: bool, weights: Weights) -> ClipModel:
@@ -254,23 +280,28 @@ def _local_clip(reference: str, name: str, images: bool, weights: Weights) -> Cl
 
 
 SCHEMES: dict[str, Scheme] = {
-    "timm": Scheme(image=load_timm, hub=timm_files),
-    "random": Scheme(image=load_random),
+    "timm": Scheme(image=_late(IMAGES, "load_timm"), hub=_late(IMAGES, "timm_files")),
+    "random": Scheme(image=_late(IMAGES, "load_random")),
     "local": Scheme(
-        image=load_local_images,
+        image=_late(IMAGES, "load_local_images"),
         text=lambda _, name, images, weights: load_stored_text(Path(name), images=images, weights=weights),
         clip=_local_clip,
     ),
     "open_clip": Scheme(
-        image=load_open_clip_images,
+        image=_late(IMAGES, "load_open_clip_images"),
         text=_open_clip,
         clip=_open_clip,
-        placed=lambda name, folder, images: load_open_clip(name, text_only=not images, folder=folder),
-        files=f"{open_clip_model.WEIGHTS} (and the tokenizer's files, where the hub has one)",
-        hub=open_clip_files,
+        placed=_placed_open_clip,
+        files="open_clip_model.safetensors (and the tokenizer's files, where the hub has one)",
+        hub=_late(OPEN_CLIP, "open_clip_files"),
     ),
     "transformers": Scheme(
         text=lambda _, name, images, weights: load_transformers_text(name, weights=weights),
+        placed=lambda _, folder, images: load_transformers_text(str(folder)),
+        files=transformers_files.FILES,
+    ),
+    "package": Scheme(
+        text=lambda reference, name, _, weights: _packaged(reference, package_folder(name), weights),
         placed=lambda _, folder, images: load_transformers_text(str(folder)),
         files=transformers_files.FILES,
     ),

@@ -9,15 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from sgxl_t.conditioning.condition import Condition
 from sgxl_t.conditioning.text_condition import TextCondition
-from sgxl_t.metrics.distances.clip_score import ClipScore
 from sgxl_t.networks.text.clip import ClipModel
 from sgxl_t.sampling.image import GeneratedImage
+
+if TYPE_CHECKING:
+    from sgxl_t.metrics.distances.clip_score import ClipScore
 
 BATCH = 32
 """Images that pass CLIP at a time."""
@@ -43,6 +46,9 @@ def open_scorer(condition: Condition, clip: ClipModel | str | None, device: torc
             "CLIP with --clip, such as open_clip:ViT-B-32/openai or local:FOLDER of `sgxl-t features train`"
         )
     assert isinstance(chosen, ClipModel | str)
+    # The metric brings open_clip along, which takes seconds to import.
+    from sgxl_t.metrics.distances.clip_score import ClipScore
+
     scorer = ClipScore(chosen)
     scorer.clip.to(device)
     return scorer

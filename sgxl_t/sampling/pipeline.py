@@ -13,11 +13,10 @@ from typing import Any, Literal
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms.functional import to_pil_image
 
 from sgxl_t.conditioning.condition import Condition
-from sgxl_t.metrics.generated import model_hash
 from sgxl_t.model_io.model_folder import DTYPES, ModelInfo, load_model, save_model
+from sgxl_t.model_io.model_hash import model_hash
 from sgxl_t.model_io.named_model import named_folder
 from sgxl_t.model_io.run_model import model_in
 from sgxl_t.networks.generators.fourier_input import moved_input
@@ -543,7 +542,7 @@ class Pipeline:
         make = partial(self._images, truncation=truncation)
         coming: Iterator[Any] = iter(specs)
         for spec, pixels in in_batches(coming, make, self._fitting, size):
-            yield GeneratedImage(to_pil_image(pixels), spec.label(self.condition), spec.seed, spec.psi)
+            yield GeneratedImage(_picture(pixels), spec.label(self.condition), spec.seed, spec.psi)
 
     @torch.no_grad()
     def _images(self, specs: Specs, truncation: Truncation) -> list[Tensor]:
@@ -576,6 +575,12 @@ class Pipeline:
         rng, shape = torch.Generator().manual_seed(0), (1, self.generator.num_ws, self.generator.w_dim)
         ws = torch.randn(shape, generator=rng).to(self.device)
         return ws, self._prompts.encode(["a"]).tokens if self.generator.attends else None
+
+
+def _picture(pixels: Tensor) -> Image.Image:
+    """uint8 [1 or 3, R, R] as a picture; torchvision has this too and takes a second to import."""
+    rows = pixels.permute(1, 2, 0).numpy()
+    return Image.fromarray(rows[..., 0] if rows.shape[2] == 1 else rows)
 
 
 def choose_device(device: str | torch.device | None) -> torch.device:

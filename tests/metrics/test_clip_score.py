@@ -18,8 +18,9 @@ from sgxl_t.metrics.distances.clip_score import (
 )
 from sgxl_t.metrics.features.extractor_cache import ExtractorCache
 from sgxl_t.networks.backbones.local_networks import SmallCNN, SmallCNNConfig
-from sgxl_t.networks.text.clip import TextTowerConfig, local_clip
+from sgxl_t.networks.text.clip import local_clip
 from sgxl_t.networks.text.open_clip_model import open_clip_text_config
+from sgxl_t.networks.text.text_tower import TextTowerConfig
 from sgxl_t.networks.text.vocab import WordTokenizer
 
 

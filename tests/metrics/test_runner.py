@@ -16,12 +16,13 @@ from sgxl_t.metrics.distances.frechet import frechet_distance
 from sgxl_t.metrics.features import Extractor
 from sgxl_t.metrics.features.extractor_cache import ExtractorCache
 from sgxl_t.metrics.features.resize import lanczos_uint8
-from sgxl_t.metrics.generated import GeneratorImages, model_hash
+from sgxl_t.metrics.generated import GeneratorImages
 from sgxl_t.metrics.processes import Processes
 from sgxl_t.metrics.protocol import parse_metric, parse_metrics
 from sgxl_t.metrics.real_cache import RealCache, RealImages
 from sgxl_t.metrics.runner import evaluate
 from sgxl_t.metrics.stored_images import StoredImages
+from sgxl_t.model_io.model_hash import model_hash
 
 
 class Toy(Extractor):

@@ -10,7 +10,8 @@ from sgxl_t.networks.backbones.local_networks import (
     SmallViTConfig,
     save_local,
 )
-from sgxl_t.networks.text.clip import TextTowerConfig, local_clip
+from sgxl_t.networks.text.clip import local_clip
+from sgxl_t.networks.text.text_tower import TextTowerConfig
 from sgxl_t.networks.text.vocab import WordTokenizer
 
 WORDS = (

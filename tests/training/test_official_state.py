@@ -47,7 +47,8 @@ from sgxl_t.networks.discriminators.projector import RandomProjector
 from sgxl_t.networks.discriminators.vit_adapter import VitAdapter
 from sgxl_t.networks.generators.registry import build_generator, model_config
 from sgxl_t.networks.generators.superres import stage_parameter_names
-from sgxl_t.networks.text.clip import TextTowerConfig, local_clip
+from sgxl_t.networks.text.clip import local_clip
+from sgxl_t.networks.text.text_tower import TextTowerConfig
 from sgxl_t.training.callbacks.callback import Callbacks
 from sgxl_t.training.checkpoint.checkpoint import load_newest
 from sgxl_t.training.checkpoint.run_checkpoints import RunCheckpoints

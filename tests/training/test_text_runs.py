@@ -7,11 +7,13 @@ import torch
 from PIL import Image
 from tiny_models import tiny_clip
 from tiny_runs import tiny_run
-from tiny_text_towers import t5_folder
+from tiny_text_towers import sentence_folder, t5_folder
 
 from sgxl_t.conditioning import TextCondition
 from sgxl_t.datasets.open import open_source
+from sgxl_t.networks.frozen import load_text_encoder
 from sgxl_t.networks.text.transformers_text import TransformersText
+from sgxl_t.networks.text.word_tower import Names, WordTower, WordTowerConfig
 from sgxl_t.sampling.pipeline import Pipeline
 from sgxl_t.training.loop.fixed_captions import note_cut_captions
 from sgxl_t.training.train import main
@@ -29,6 +31,28 @@ def test_a_run_with_t5_trains_saves_and_samples(t5, tmp_path, tiny_features):
     assert stored["reference"] == t5
     picture = Pipeline.from_pretrained(folder)("a red fox").images[0]
     assert picture.size == (16, 16)
+
+
+@pytest.mark.parametrize("kind", ["sentences", "words"])
+def test_a_run_with_an_encoder_that_knows_all_words_carries_it(kind, tmp_path, tiny_features):
+    if kind == "words":
+        tower = WordTower(WordTowerConfig(dim=12, rows=200, width=16), Names(("fox",), (), 1.0))
+        tower.save_text(tmp_path / "tower")
+        reference = f"local:{tmp_path / 'tower'}"
+    else:
+        reference = f"transformers:{sentence_folder(tmp_path / 'sentences')}"
+    settings = {"generator__stylegan_t__attention_resolutions": "[8]"}
+    main(
+        tiny_run(
+            tmp_path / "run", tiny_features, cond="text", conditioning__text_encoder=reference, **settings
+        )
+    )
+    pipe = Pipeline.from_pretrained(tmp_path / "run" / "last")
+    captions = ["a red fox", "zyzzyva"]
+    own, given = pipe.condition.encoder, load_text_encoder(reference)
+    assert torch.equal(own.encode_text(captions), given.encode_text(captions))
+    assert own.unknown_words(captions) == given.unknown_words(captions)
+    assert pipe("a zyzzyva in snow").images[0].size == (16, 16)
 
 
 def test_joined_encoders_train_and_the_clip_among_them_guides(t5, tmp_path, tiny_features):

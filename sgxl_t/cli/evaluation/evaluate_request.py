@@ -32,7 +32,6 @@ from sgxl_t.metrics.generated import (
     ClassSampling,
     GeneratedImages,
     GeneratorImages,
-    model_hash,
 )
 from sgxl_t.metrics.processes import Processes
 from sgxl_t.metrics.protocol import MetricSpec, parse_metrics
@@ -41,6 +40,7 @@ from sgxl_t.metrics.results import ResultEntry, check_comparable, make_entry, re
 from sgxl_t.metrics.runner import MetricResult, RealByResolution, check_request, evaluate
 from sgxl_t.metrics.stored_images import StoredImages
 from sgxl_t.model_io.model_folder import load_model
+from sgxl_t.model_io.model_hash import model_hash
 from sgxl_t.model_io.named_model import named_folder
 from sgxl_t.model_io.run_model import model_in
 from sgxl_t.networks.generators.generator import Generator

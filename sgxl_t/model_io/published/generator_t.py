@@ -22,7 +22,8 @@ from sgxl_t.model_io.published.generator import build_fitting, check_shapes, sha
 from sgxl_t.networks.configs import ConditionSpec, GeneratorConfig, StyleGANTConfig
 from sgxl_t.networks.generators.generator import Generator
 from sgxl_t.networks.generators.layers_t import TAPS
-from sgxl_t.networks.text.clip import ClipModel, TextTowerConfig, local_clip
+from sgxl_t.networks.text.clip import ClipModel, local_clip
+from sgxl_t.networks.text.text_tower import TextTowerConfig
 from sgxl_t.ops.resample.filters import setup_filter
 
 FILTER = "resample_filter"

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from timm.layers import Mlp
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -197,6 +196,8 @@ class Block(nn.Module):
     """Pre-norm attention and perceptron on tokens [N, L, width]."""
 
     def __init__(self, width: int, heads: int, mlp_ratio: float) -> None:
+        from timm.layers import Mlp  # timm takes a second, and who samples from a text model needs no tower
+
         super().__init__()
         self.heads = heads
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 def split_references(references: str) -> list[str]:
     """The references that `+` joins; a `+` inside of a path or name stays where it is."""
-    return re.split(r"\+(?=(?:auto|local|open_clip|transformers):)", references)
+    return re.split(r"\+(?=(?:auto|local|open_clip|package|transformers):)", references)
 
 
 def trained_kinds(references: str) -> list[str]:

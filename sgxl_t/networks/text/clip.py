@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Protocol
 
-import open_clip
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -20,16 +20,15 @@ from sgxl_t.networks.backbones.fused_attention import fuse_attention
 from sgxl_t.networks.backbones.local_networks import LOCAL_KINDS, MEAN, STD, SmallCNN, SmallViT, local_config
 from sgxl_t.networks.backbones.precision import Precision, reading
 from sgxl_t.networks.text.text_encoder import TextEncoder
+from sgxl_t.networks.text.text_tower import ClipNetwork, TextTowerConfig
 from sgxl_t.networks.text.tokens import TextTokens, leading
 from sgxl_t.networks.text.vocab import WordTokenizer
 from sgxl_t.networks.weights.hub import Weights
+from sgxl_t.networks.weights.modest import is_modest
 from sgxl_t.networks.weights.stored import RESTORE, load_fitting, read_config, write_stored
 
 NOT_TEXT = ("visual", "logit_scale", "logit_bias", "text_decoder")
 """What a CLIP (or CoCa) holds beside its text tower."""
-STAND_IN = {"layers": 1, "width": 8, "head_width": 8, "image_size": 4, "patch_size": 4}
-"""open_clip always builds an image tower; this one is as small as it gets, for where ours or none belongs."""
-_LIMITS = {"embed_dim": 4096, "context_length": 512, "vocab_size": 300_000, "width": 4096, "layers": 64}
 
 
 class Tokenizer(Protocol):
@@ -41,34 +40,6 @@ class Tokenizer(Protocol):
 
     def __call__(self, texts: list[str], context_length: int | None = None, /) -> Tensor:
         """int64 [N, context_length]; none takes its own."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TextTowerConfig:
-    """Sizes of a CLIP text transformer; the fields are open_clip's."""
-
-    embed_dim: int = 64
-    """Width of the space shared with pictures."""
-    context_length: int = 77
-    """Tokens per caption."""
-    vocab_size: int = 49408
-    """Different tokens."""
-    width: int = 64
-    """Width of a token."""
-    heads: int = 4
-    """Attention heads."""
-    layers: int = 2
-    """Transformer blocks."""
-    quick_gelu: bool = False
-    """x sigmoid(1.702 x) instead of GELU, as OpenAI's weights were trained."""
-
-    def __post_init__(self) -> None:
-        for name, limit in _LIMITS.items():
-            value = getattr(self, name)
-            if not isinstance(value, int) or not 1 <= value <= limit:
-                raise ValueError(f"{name}={value} of a text tower must be a whole number from 1 to {limit}")
-        if not isinstance(self.heads, int) or self.heads < 1 or self.width % self.heads:
-            raise ValueError(f"heads={self.heads} of a text tower must divide its width={self.width}")
 
 
 class ClipModel(TextEncoder):
@@ -171,9 +142,14 @@ class ClipModel(TextEncoder):
             features = self.model.encode_image((images01 - self.mean) / self.std)  # type: ignore[operator]
         return F.normalize(features.float(), dim=-1)
 
-    def unknown_words(self, texts: Sequence[str]) -> list[str]:
-        """See `TextEncoder.unknown_words`; none where the tokenizer has no vocabulary of whole words."""
-        return self.tokenizer.unknown_words(texts) if isinstance(self.tokenizer, WordTokenizer) else []
+    def unknown_words(self, texts: Sequence[str]) -> dict[str, str]:
+        """See `TextEncoder.unknown_words`; near are words that are spelled alike. None where the tokenizer
+        has no vocabulary of whole words."""
+        if not isinstance(self.tokenizer, WordTokenizer):
+            return {}
+        known = self.tokenizer.words
+        near = {word: get_close_matches(word, known, 1, 0.8) for word in self.tokenizer.unknown_words(texts)}
+        return {word: found[0] if found else "" for word, found in near.items()}
 
     def text_parameters(self) -> list[nn.Parameter]:
         """See `TextEncoder.text_parameters`."""
@@ -232,18 +208,12 @@ def _of_text(name: str) -> bool:
 
 
 def local_clip(text: TextTowerConfig, tokenizer: Tokenizer, image: SmallCNN | SmallViT | None) -> ClipModel:
-    """A new CLIP of open_clip's class with a small image tower of ours (or none) in its place; trainable.
+    """A new CLIP with a small image tower, or none; trainable.
 
     image: its projection must have the width of the shared space.
     """
-    fields = asdict(text)
-    embed_dim, quick_gelu = fields.pop("embed_dim"), fields.pop("quick_gelu")
-    model = open_clip.CLIP(embed_dim, dict(STAND_IN), fields, quick_gelu=quick_gelu)
-    model.visual = image
-    if image is None:
-        without_image(model)
     side = image.input_size if image is not None else 0
-    return ClipModel(model, tokenizer, text, dim=text.embed_dim, image_size=side)
+    return ClipModel(ClipNetwork(text, image), tokenizer, text, dim=text.embed_dim, image_size=side)
 
 
 def load_local_clip(folder: Path, *, text_only: bool = False, weights: Weights = "pretrained") -> ClipModel:
@@ -266,23 +236,28 @@ def load_local_clip(folder: Path, *, text_only: bool = False, weights: Weights =
     def build() -> ClipModel:
         return local_clip(text, tokenizer, None if image is None else _image_tower(image, text.embed_dim))
 
-    return load_fitting(build, folder, part="model", wanted=_of_text if text_only else None, weights=weights)
+    wanted, modest = (_of_text, is_modest(asdict(text))) if text_only else (None, False)
+    return load_fitting(build, folder, part="model", wanted=wanted, weights=weights, modest=modest)
 
 
 def _stored_tokenizer(name: Value, text: TextTowerConfig, folder: Path) -> Any:
     """The tokenizer that a folder names, which must give what the tower takes."""
     if name.raw not in ("words", "bpe"):
         raise name.error("names no known tokenizer (words, bpe)")
-    bpe = name.raw == "bpe"
-    tokenizer: Any = (
-        open_clip.SimpleTokenizer(context_length=text.context_length) if bpe else WordTokenizer.load(folder)
-    )
+    tokenizer = _pairs_tokenizer(text) if name.raw == "bpe" else WordTokenizer.load(folder)
     if (tokenizer.vocab_size, tokenizer.context_length) != (text.vocab_size, text.context_length):
         raise ValueError(
             f"{folder}: the vocabulary has {tokenizer.vocab_size} tokens in captions of "
             f"{tokenizer.context_length}, the tower {text.vocab_size} in {text.context_length}: {RESTORE}"
         )
     return tokenizer
+
+
+def _pairs_tokenizer(text: TextTowerConfig) -> Any:
+    """CLIP's own tokenizer, of byte pairs."""
+    import open_clip  # takes seconds, and towers with a vocabulary of words do without
+
+    return open_clip.SimpleTokenizer(context_length=text.context_length)
 
 
 def _image_tower(stored: Value, dim: int) -> SmallCNN | SmallViT:

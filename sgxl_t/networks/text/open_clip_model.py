@@ -15,8 +15,9 @@ from sgxl_t.files.memory import is_out_of_memory
 from sgxl_t.files.terminal import visible
 from sgxl_t.files.untrusted import Value
 from sgxl_t.networks.backbones.local_networks import MEAN, STD
-from sgxl_t.networks.text.clip import STAND_IN, ClipModel, TextTowerConfig, Tokenizer, without_image
+from sgxl_t.networks.text.clip import ClipModel, Tokenizer, without_image
 from sgxl_t.networks.text.full_captions import FullCaptions
+from sgxl_t.networks.text.text_tower import TextTowerConfig
 from sgxl_t.networks.text.transformers_files import check_files
 from sgxl_t.networks.weights.hub import HubFiles, Weights, fetch, sizes_from_cache
 from sgxl_t.networks.weights.stored import load_fitting, write_stored
@@ -24,6 +25,8 @@ from sgxl_t.networks.weights.stored_tensors import check_room
 
 TOKENIZER = "tokenizer"
 WEIGHTS = "open_clip_model.safetensors"
+STAND_IN = {"layers": 1, "width": 8, "head_width": 8, "image_size": 4, "patch_size": 4}
+"""open_clip always builds an image tower; this one is as small as it gets, where none belongs."""
 
 
 class OpenClipModel(ClipModel):

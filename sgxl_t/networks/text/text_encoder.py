@@ -89,9 +89,12 @@ class TextEncoder(nn.Module, ABC):
         about = {"reference": self.reference, "dim": self.dim, "weights": self.weights_hash()}
         write_json(folder / CONFIG, {"format": 1, "kind": "reference", **about})
 
-    def unknown_words(self, texts: Sequence[str]) -> list[str]:
-        """Words that a local vocabulary lacks; empty for pretrained towers, which spell words out."""
-        return []
+    def unknown_words(self, texts: Sequence[str]) -> dict[str, str]:
+        """Words that say nothing to the encoder, each with the nearest that does, "" where none is near.
+
+        Empty for pretrained towers, which spell words out.
+        """
+        return {}
 
     def cut(self, texts: Sequence[str]) -> list[bool]:
         """Which texts are longer than the tower's context, so that what their ends say changes nothing.
@@ -239,10 +242,10 @@ class JoinedEncoders(TextEncoder):
             part.save_text(folder / name)
         write_json(folder / CONFIG, {"format": 1, "kind": "joined", "parts": names})
 
-    def unknown_words(self, texts: Sequence[str]) -> list[str]:
-        """Words that no part knows."""
+    def unknown_words(self, texts: Sequence[str]) -> dict[str, str]:
+        """Words that no part knows, with the nearest that the first does."""
         first, *others = [part.unknown_words(texts) for part in self.encoders]
-        return [word for word in first if all(word in unknown for unknown in others)]
+        return {word: near for word, near in first.items() if all(word in unknown for unknown in others)}
 
     def text_parameters(self) -> list[nn.Parameter]:
         """The parameters of all parts, in their order."""

@@ -1,4 +1,4 @@
-"""Text towers of the transformers library: T5 encoders and the text towers of SigLIP."""
+"""Text towers of the transformers library: T5 encoders, the text towers of SigLIP, sentence encoders."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from sgxl_t.files.memory import is_out_of_memory, taking_memory
 from sgxl_t.files.terminal import visible
 from sgxl_t.files.untrusted import UntrustedValueError
 from sgxl_t.networks.text.full_captions import FullHubCaptions
+from sgxl_t.networks.text.sentence_files import SentencePooling, read_pooling, write_pooling
 from sgxl_t.networks.text.text_encoder import TextEncoder
 from sgxl_t.networks.text.tokens import TextTokens, leading
 from sgxl_t.networks.text.transformers_files import (
@@ -37,7 +38,7 @@ T = TypeVar("T")
 TOWER = "tower"
 """Folder inside a stored text encoder with the files of a tower: of a trained one, or placed by hand."""
 MAX_TOKENS = 256
-"""Tokens of a caption that T5 reads; longer captions are cut."""
+"""Tokens of a caption that T5 reads, and sentence encoders that name no number; longer captions are cut."""
 
 
 @dataclass(frozen=True)
@@ -45,44 +46,62 @@ class Family:
     """How one family of towers is built and read.
 
     network: class in transformers. pooled: SigLIP's own output at the last of a fixed number of tokens,
-    instead of the mean of T5's last hidden states over the caption's tokens.
+    instead of the mean of the last hidden states over the caption's tokens. sentences: BERT and its
+    relatives, which files beside them may tell to take the first token instead (see `sentence_files.py`).
     """
 
     network: str
-    pooled: bool
+    pooled: bool = False
+    sentences: bool = False
 
 
 FAMILIES = {
-    "t5": Family("T5EncoderModel", pooled=False),
-    "mt5": Family("MT5EncoderModel", pooled=False),
-    "umt5": Family("UMT5EncoderModel", pooled=False),
+    "t5": Family("T5EncoderModel"),
+    "mt5": Family("MT5EncoderModel"),
+    "umt5": Family("UMT5EncoderModel"),
     "siglip": Family("SiglipTextModel", pooled=True),
     "siglip_text_model": Family("SiglipTextModel", pooled=True),
     "siglip2": Family("Siglip2TextModel", pooled=True),
     "siglip2_text_model": Family("Siglip2TextModel", pooled=True),
+    "bert": Family("BertModel", sentences=True),
+    "distilbert": Family("DistilBertModel", sentences=True),
+    "mpnet": Family("MPNetModel", sentences=True),
+    "roberta": Family("RobertaModel", sentences=True),
+    "xlm-roberta": Family("XLMRobertaModel", sentences=True),
 }
 """By the `model_type` in config.json."""
 
 
 class TransformersText(TextEncoder):
-    """A T5 encoder or a SigLIP text tower behind captions.
+    """A T5 encoder, a SigLIP text tower or a sentence encoder behind captions.
 
     Frozen weights keep the number format of their file, but for float16, in which T5 overflows.
     """
 
-    def __init__(self, model: nn.Module, tokenizer: Any, family: Family, *, lower: bool, bare: bool) -> None:
-        """tokenizer: of transformers. lower, bare: captions lose capitals, and punctuation, before it."""
+    def __init__(
+        self,
+        model: nn.Module,
+        tokenizer: Any,
+        family: Family,
+        *,
+        lower: bool,
+        bare: bool,
+        pooling: SentencePooling | None = None,
+    ) -> None:
+        """tokenizer: of transformers. lower, bare: captions lose capitals, and punctuation, before it.
+        pooling: of a sentence encoder."""
         super().__init__()
         self.model, self.tokenizer, self.family = model, tokenizer, family
         self.lower, self.bare = lower, bare
+        self.pooling = pooling or SentencePooling()
         config: Any = model.config
         if family.pooled:
             self.max_tokens = config.max_position_embeddings
             self.dim = config.projection_size or config.hidden_size
             self.token_dim = config.hidden_size
         else:
-            self.max_tokens, self.dim = MAX_TOKENS, config.d_model
-            self.token_dim = config.d_model
+            self.max_tokens = self.pooling.max_tokens or MAX_TOKENS
+            self.dim = self.token_dim = config.hidden_size
 
     def tokenize(self, texts: Sequence[str], context_length: int | None = None) -> Tensor:
         """See `TextEncoder.tokenize`; int64 [N, context_length]."""
@@ -107,7 +126,7 @@ class TransformersText(TextEncoder):
         return self.encode_with_tokens(texts)[0]
 
     def encode_with_tokens(self, texts: Sequence[str]) -> tuple[Tensor, TextTokens]:
-        """Unit vectors [N, dim], the model's pooled ones or the mean of its tokens, and its last states."""
+        """Unit vectors [N, dim], the model's pooled ones or those of its tokens, and its last states."""
         tokens = self._tokens(texts, "max_length" if self.family.pooled else "longest")
         device = next(self.model.parameters()).device
         ids = tokens["input_ids"].to(device)
@@ -120,8 +139,11 @@ class TransformersText(TextEncoder):
             return vectors, TextTokens(states.last_hidden_state.float(), mask)
         mask = tokens["attention_mask"].to(device)
         hidden = self.model(input_ids=ids, attention_mask=mask).last_hidden_state.float()
-        mean = (hidden * mask.unsqueeze(-1)).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
-        return F.normalize(mean, dim=-1), TextTokens(hidden, leading(ids, mask.sum(1)))
+        if self.pooling.pool == "first":
+            vectors = hidden[:, 0]
+        else:
+            vectors = (hidden * mask.unsqueeze(-1)).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
+        return F.normalize(vectors, dim=-1), TextTokens(hidden, leading(ids, mask.sum(1)))
 
     def text_copy(self) -> TransformersText:
         """See `TextEncoder.text_copy`."""
@@ -133,9 +155,11 @@ class TransformersText(TextEncoder):
         """See `TextEncoder.write_text`."""
         folder.mkdir(parents=True, exist_ok=True)
         model: Any = self.model
-        with _without_bars():
+        with _quietly():
             model.save_pretrained(folder / TOWER)
         self.tokenizer.save_pretrained(folder / TOWER)
+        if self.family.sentences:
+            write_pooling(folder / TOWER, self.pooling, self.dim)
         cleaning = {"lower": self.lower, "bare": self.bare}
         write_json(folder / CONFIG, {"format": 1, "kind": "transformers", **cleaning})
 
@@ -163,11 +187,12 @@ def load_transformers_text(
     folder = checked_folder(reference, name)
     family = _family(reference, _read(reference, folder, lambda: _settings(name, folder)))
     network = getattr(transformers, family.network)
-    _check_weights(reference, name, folder, network)
+    extra = _extra(family)
+    _check_weights(reference, name, folder, network, extra)
 
     def load() -> tuple[Any, Any, Any, str]:
-        common = _common(folder)
-        with _without_bars():
+        common = _common(folder) | extra
+        with _quietly():
             model, found = network.from_pretrained(
                 name, use_safetensors=True, dtype="auto", output_loading_info=True, **common
             )
@@ -192,11 +217,25 @@ def load_transformers_text(
         # tells, lower case alone.
         bare = family.pooled and not re.search("gemma|siglip2", vocabulary)
         cleaning = {"lower": family.pooled, "bare": bare}
-    tower = TransformersText(
-        model, tokenizer, family, lower=bool(cleaning["lower"]), bare=bool(cleaning["bare"])
-    )
+    pooling = _pooling(reference, name, folder, model.config) if family.sentences else None
+    lower, bare = bool(cleaning["lower"]), bool(cleaning["bare"])
+    tower = TransformersText(model, tokenizer, family, lower=lower, bare=bare, pooling=pooling)
     tower.reference = reference
     return tower
+
+
+def _extra(family: Family) -> dict[str, Any]:
+    """How to build the network without what nobody reads: BERT's output for pairs of sentences."""
+    return {"add_pooling_layer": False} if family.sentences and "Distil" not in family.network else {}
+
+
+def _pooling(reference: str, name: str, folder: Path | None, config: Any) -> SentencePooling:
+    """Of a sentence encoder; it reads no more tokens than its network has positions for."""
+    stated = _read(reference, folder, lambda: read_pooling(reference, lambda file: _file(name, file, folder)))
+    # RoBERTa and its relatives count positions from behind that of their padding.
+    first = config.pad_token_id + 1 if config.model_type in ("roberta", "xlm-roberta", "mpnet") else 0
+    most = config.max_position_embeddings - first
+    return SentencePooling(stated.pool, min(stated.max_tokens or MAX_TOKENS, most))
 
 
 def _without_weights(reference: str, name: str) -> TransformersText:
@@ -209,7 +248,7 @@ def _without_weights(reference: str, name: str) -> TransformersText:
         family = FAMILIES[str(settings.get("model_type"))]
         network = getattr(transformers, family.network)
         config = network.config_class.from_pretrained(name, **common)
-    model: nn.Module = network(config)
+    model: nn.Module = network(config, **_extra(family))
     if config.dtype is not None and config.dtype != torch.float16:
         model.to(config.dtype)
     return TransformersText(model, FullHubCaptions(), family, lower=False, bare=False)
@@ -222,14 +261,17 @@ def _family(reference: str, config: Path) -> Family:
     family = FAMILIES.get(kind)
     if family is None:
         raise ValueError(
-            f"{reference} is of the type {visible(kind)[:40]!r}: name a T5 encoder (t5, mt5, umt5) or "
-            "a SigLIP (siglip, siglip2), or a CLIP as open_clip:MODEL/TAG"
+            f"{reference} is of the type {visible(kind)[:40]!r}: name a T5 encoder (t5, mt5, umt5), a "
+            "SigLIP (siglip, siglip2) or a sentence encoder (bert, distilbert, mpnet, roberta, xlm-roberta), "
+            "or a CLIP as open_clip:MODEL/TAG"
         )
     check_settings(settings)
     return family
 
 
-def _check_weights(reference: str, name: str, folder: Path | None, network: Any) -> None:
+def _check_weights(
+    reference: str, name: str, folder: Path | None, network: Any, extra: dict[str, Any]
+) -> None:
     """ValueError unless the stored weights can be those of the network that the config.json describes.
 
     It is built on `meta`, which takes no memory.
@@ -238,7 +280,7 @@ def _check_weights(reference: str, name: str, folder: Path | None, network: Any)
     def look() -> tuple[Any, list[Path]]:
         config = network.config_class.from_pretrained(name, **_common(folder))
         with torch.device("meta"):
-            planned = network(config)
+            planned = network(config, **extra)
         return planned, weight_files(name, _cached, _common(folder))
 
     planned, files = _read(reference, folder, look)
@@ -290,15 +332,17 @@ def _settings(name: str, folder: Path | None) -> Path:
 
 
 @contextmanager
-def _without_bars() -> Iterator[None]:
-    """The library draws a bar for every file, however small."""
+def _quietly() -> Iterator[None]:
+    """The library draws a bar for every file, however small, and lists tensors that a tower does not use."""
     from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
+    shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
+    logging.set_verbosity_error()
     try:
         yield
     finally:
+        logging.set_verbosity(level)
         if shown:
             logging.enable_progress_bar()
 

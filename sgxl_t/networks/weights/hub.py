@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal, TypeVar
 
-from huggingface_hub import constants, try_to_load_from_cache
-from huggingface_hub.utils import get_session
+from huggingface_hub import constants
 
 from sgxl_t.files.memory import is_out_of_memory
 from sgxl_t.files.terminal import say
@@ -42,6 +41,8 @@ class HubFiles:
 
     def cached(self) -> bool:
         """Whether the hub's cache on this machine has one of them; nothing is asked of the hub."""
+        from huggingface_hub import try_to_load_from_cache  # it brings an HTTP client along
+
         paths = (try_to_load_from_cache(self.repository, name) for name in self.names)
         return any(isinstance(path, str) and os.path.exists(path) for path in paths)
 
@@ -73,6 +74,8 @@ def _silent() -> str:
 
 
 def _ask() -> str | None:
+    from huggingface_hub.utils import get_session
+
     try:
         code = get_session().head(constants.ENDPOINT, timeout=PROBE_SECONDS).status_code
     except Exception as error:  # every kind of failure (name, route, certificate, proxy) means the same here

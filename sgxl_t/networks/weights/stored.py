@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -68,11 +69,13 @@ def load_fitting(
     part: str = "",
     wanted: Callable[[str], bool] | None = None,
     weights: Weights = "pretrained",
+    modest: bool = False,
 ) -> N:
     """The network that `build` makes, with exactly the stored tensors in it; without them for no weights.
 
     It is first built on `meta`, which takes no memory, and compared with the header of the file, so that no
     size in a config.json takes memory which the tensors beside it do not ask for.
+    modest: it is too small for that to matter (see `modest.py`).
     part: attribute of the network that is stored; the whole where none is given. wanted: which of the stored
     names count. ValueError that says what differs.
     """
@@ -83,10 +86,12 @@ def load_fitting(
     def stored(network: nn.Module) -> nn.Module:
         return getattr(network, part) if part else network
 
-    with torch.device("meta"):
-        planned = stored(build()).state_dict()
-    tensors = read_fitting(folder / WEIGHTS, planned, way_out=RESTORE, wanted=wanted)
     with taking_memory(f"the network in {folder}", LARGER_MACHINE):
-        network = build()
+        with nullcontext() if modest else torch.device("meta"):
+            network = build()
+        planned = stored(network).state_dict()
+        tensors = read_fitting(folder / WEIGHTS, planned, way_out=RESTORE, wanted=wanted)
+        if not modest:
+            network = build()
         stored(network).load_state_dict(tensors)
     return network

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from sgxl_t.networks.backbones.local_networks import SmallCNN, SmallCNNConfig, SmallViT, SmallViTConfig
-from sgxl_t.networks.text.clip import ClipModel, TextTowerConfig, Tokenizer, local_clip
+from sgxl_t.networks.text.clip import ClipModel, Tokenizer, local_clip
+from sgxl_t.networks.text.text_tower import TextTowerConfig
 from sgxl_t.training.local_features.config import FeaturesConfig
 
 

@@ -1,0 +1,196 @@
+"""A small text tower of our own that understands words it never saw, fitted to a large sentence encoder."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sgxl_t.files.config_json import config_from_value
+from sgxl_t.files.untrusted import Value
+from sgxl_t.networks.text.blocks import Transformer
+from sgxl_t.networks.text.spelled import SpelledWords, word_number
+from sgxl_t.networks.text.text_encoder import TextEncoder
+from sgxl_t.networks.text.tokens import TextTokens
+from sgxl_t.networks.text.vocab import split_words
+from sgxl_t.networks.weights.hub import Weights
+from sgxl_t.networks.weights.modest import is_modest
+from sgxl_t.networks.weights.stored import load_fitting, read_json, write_json, write_stored
+
+KIND = "words"
+VOCABULARY = "names.json"
+MAX_NAMES = 50_000
+_LIMITS = {"dim": 4096, "rows": 1 << 20, "word_width": 4096, "width": 4096, "layers": 64, "max_words": 512}
+
+
+@dataclass(frozen=True, kw_only=True)
+class WordTowerConfig:
+    """Sizes of a word tower."""
+
+    dim: int = 96
+    """Width of its vectors."""
+    rows: int = 12_288
+    """Rows of the table of words' parts."""
+    word_width: int = 64
+    """Width of a row."""
+    width: int = 96
+    """Width of a token in the blocks."""
+    heads: int = 4
+    """Attention heads."""
+    layers: int = 2
+    """Transformer blocks."""
+    max_words: int = 32
+    """Words of a caption that are read."""
+
+    def __post_init__(self) -> None:
+        for name, limit in _LIMITS.items():
+            value = getattr(self, name)
+            if not isinstance(value, int) or not 1 <= value <= limit:
+                raise ValueError(f"{name}={value} of a word tower must be a whole number from 1 to {limit}")
+        if not isinstance(self.heads, int) or self.heads < 1 or self.width % self.heads:
+            raise ValueError(f"heads={self.heads} of a word tower must divide its width={self.width}")
+
+
+@dataclass(frozen=True)
+class Names:
+    """What the captions of a model say.
+
+    names: of what can be drawn and how, one to three words each. others: words around them, such as "with".
+    far: the highest cosine to any name at which a word counts as unknown.
+    """
+
+    names: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+    far: float = 0.0
+
+
+class WordNetwork(nn.Module):
+    """Spelled words, a transformer that looks at all of a caption, and the mean of what comes out."""
+
+    def __init__(self, config: WordTowerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.words = SpelledWords(config.rows, config.word_width)
+        self.widen = nn.Linear(config.word_width, config.width)
+        self.positions = nn.Parameter(torch.randn(config.max_words, config.width) * 0.01)
+        self.transformer = Transformer(config.width, config.heads, config.layers)
+        self.norm = nn.LayerNorm(config.width)
+        self.project = nn.Linear(config.width, config.dim)
+
+    def forward(self, texts: Sequence[str]) -> tuple[Tensor, TextTokens]:
+        """Vectors [N, dim], of any length, and the last states [N, L, width]."""
+        words, mask = self.words(texts, self.config.max_words)
+        states = self.widen(words) + self.positions[: words.shape[1]]
+        states = self.norm(self.transformer(states, mask))
+        weights = mask.to(states).unsqueeze(-1)
+        mean = (states * weights).sum(1) / weights.sum(1)
+        return self.project(mean), TextTokens(states, mask)
+
+
+class WordTower(TextEncoder):
+    """A word network behind captions, with the words that its captions are made of.
+
+    vocabulary: where a prompt has a word that is far from all its names, a note says which is nearest.
+    meta: how it was fitted.
+    """
+
+    def __init__(
+        self, config: WordTowerConfig, vocabulary: Names | None = None, meta: dict[str, Any] | None = None
+    ) -> None:
+        super().__init__()
+        self.network = WordNetwork(config)
+        self.vocabulary, self.meta = vocabulary or Names(), meta or {}
+        self.dim, self.token_dim = config.dim, config.width
+
+    @property
+    def config(self) -> WordTowerConfig:
+        """Its sizes."""
+        return self.network.config
+
+    @property
+    def context_length(self) -> int:
+        """See `TextEncoder.context_length`: words, one of them for the end."""
+        return self.config.max_words + 1
+
+    def tokenize(self, texts: Sequence[str], context_length: int | None = None) -> Tensor:
+        """See `TextEncoder.tokenize`: a number of each word, which only tells it from others."""
+        length = context_length or self.context_length
+        tokens = torch.zeros(len(texts), length, dtype=torch.int64)
+        for row, text in zip(tokens, texts, strict=True):
+            numbers = [word_number(word) for word in split_words(text)[: length - 1]]
+            row[: len(numbers)] = torch.tensor(numbers, dtype=torch.int64)
+        return tokens
+
+    def encode_text(self, texts: Sequence[str]) -> Tensor:
+        """See `TextEncoder.encode_text`."""
+        return F.normalize(self.network(list(texts))[0].float(), dim=-1)
+
+    def encode_with_tokens(self, texts: Sequence[str]) -> tuple[Tensor, TextTokens]:
+        """See `TextEncoder.encode_with_tokens`."""
+        vectors, tokens = self.network(list(texts))
+        return F.normalize(vectors.float(), dim=-1), TextTokens(tokens.values.float(), tokens.mask)
+
+    def text_copy(self) -> WordTower:
+        """See `TextEncoder.text_copy`."""
+        tower = copy.deepcopy(self)
+        tower.reference, tower._hash = None, None
+        return tower.float()
+
+    @torch.no_grad()
+    def unknown_words(self, texts: Sequence[str]) -> dict[str, str]:
+        """See `TextEncoder.unknown_words`: those that are far from all names."""
+        names, known = self.vocabulary.names, set(self.vocabulary.others)
+        known |= {word for name in names for word in split_words(name)}
+        asked = dict.fromkeys(word for text in texts for word in split_words(text) if word not in known)
+        if not names or not asked:
+            return {}
+        cosines, index = nearest(self, list(asked), names)
+        found = zip(asked, cosines.tolist(), index.tolist(), strict=True)
+        return {word: names[number] for word, cosine, number in found if cosine < self.vocabulary.far}
+
+    def write_text(self, folder: Path) -> None:
+        """Writes config.json, names.json and model.safetensors, in float16 where nothing is lost."""
+        about = {"format": 1, "kind": KIND, "words": asdict(self.config), "meta": self.meta}
+        write_stored(
+            folder, about, {name: _exactly(value) for name, value in self.network.state_dict().items()}
+        )
+        write_json(folder / VOCABULARY, asdict(self.vocabulary))
+
+
+@torch.no_grad()
+def nearest(tower: WordTower, words: Sequence[str], names: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """Cosine [N] of each word with the nearest of the names, and that name's number [N].
+
+    With an article all are read as things; alone, words without a meaning are near small ones.
+    """
+    known, asked = (tower.encode_text([f"a {text}" for text in texts]) for texts in (names, words))
+    cosines, index = (asked @ known.T).max(dim=1)
+    return cosines, index
+
+
+def load_word_tower(folder: Path, stored: Value, weights: Weights = "pretrained") -> WordTower:
+    """What `WordTower.write_text` stored, frozen; ValueError in one sentence for anything else."""
+    config = config_from_value(WordTowerConfig, stored["words"])
+    about = read_json(folder / VOCABULARY)
+    names, others = (
+        tuple(one.text(200) for one in about[key].rows(MAX_NAMES)) for key in ("names", "others")
+    )
+    vocabulary = Names(names, others, about["far"].number(-1, 1))
+    meta = stored.get("meta")
+
+    def build() -> WordTower:
+        return WordTower(config, vocabulary, {} if meta is None else meta.group())
+
+    return load_fitting(build, folder, part="network", weights=weights, modest=is_modest(asdict(config)))
+
+
+def _exactly(value: Tensor) -> Tensor:
+    """The same numbers in the smaller of two formats."""
+    half = value.half()
+    return half if torch.equal(half.to(value), value) else value

@@ -1,0 +1,110 @@
+"""Fits a word tower to what a large sentence encoder says of many phrases (Hinton et al. 2015)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from tqdm import trange
+
+from sgxl_t.networks.text.word_tower import WordTower, WordTowerConfig
+
+CAPTIONS, WORDS = 128, 256
+"""Captions of an update, and entries of the word list, which are short, beside them."""
+ENCODED = 1024
+
+
+@dataclass(frozen=True)
+class Axes:
+    """The directions in which phrases differ most: (features - mean) @ directions, then of unit length.
+
+    mean: [D]; directions: [D, dim]. share: of the variance that the directions keep.
+    """
+
+    mean: Tensor
+    directions: Tensor
+    share: float
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """Teacher's features [N, D] to targets [N, dim]."""
+        return F.normalize((features - self.mean) @ self.directions, dim=-1)
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Texts and the unit vectors float32 [N, dim] that the tower is to give for them."""
+
+    texts: Sequence[str]
+    targets: Tensor
+
+
+def principal_axes(features: Tensor, dim: int) -> Axes:
+    """The first `dim` principal axes of features [N, D]."""
+    mean = features.mean(0)
+    centred = (features - mean).double()
+    values, vectors = torch.linalg.eigh(centred.T @ centred)
+    share = float(values[-dim:].sum() / values.sum())
+    return Axes(mean, vectors[:, -dim:].flip(1).float(), share)
+
+
+def fit_tower(
+    config: WordTowerConfig, captions: Examples, words: Examples, *, steps: int, seed: int, lr: float = 4e-3
+) -> WordTower:
+    """A tower that gives unit vectors close to the targets, by the cosine; frozen, its numbers in float16.
+
+    Each update sees captions and single words, which count the same: a word is learnt from both.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        tower = WordTower(config)
+    rng = torch.Generator().manual_seed(seed)
+    table = tower.network.words.table.weight
+    rest = [value for value in tower.network.parameters() if value is not table]
+    groups = [{"params": [table], "weight_decay": 0.0}, {"params": rest, "weight_decay": 0.01}]
+    optimizer = torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step / steps))
+    draws = [_draws(captions, CAPTIONS, rng), _draws(words, WORDS, rng)]
+    shown = trange(steps, desc="fitting the tower", unit="step", delay=2, leave=False)
+    for _ in shown:
+        losses = []
+        for examples, order in zip((captions, words), draws, strict=True):
+            index = next(order)
+            found = tower.encode_text([examples.texts[number] for number in index.tolist()])
+            losses.append(1 - (found * examples.targets[index]).sum(1).mean())
+        optimizer.zero_grad()
+        torch.stack(losses).sum().backward()
+        torch.nn.utils.clip_grad_norm_(rest, 1.0)
+        optimizer.step()
+        schedule.step()
+        shown.set_postfix(cosine=f"{1 - sum(float(loss.detach()) for loss in losses) / 2:.3f}", refresh=False)
+    for value in tower.network.parameters():
+        value.data = value.data.half().float()
+    return tower.eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def encode_many(tower: WordTower, texts: Sequence[str]) -> Tensor:
+    """Unit vectors [N, dim], in batches."""
+    parts = [texts[at : at + ENCODED] for at in range(0, len(texts), ENCODED)]
+    return torch.cat([tower.encode_text(part) for part in parts])
+
+
+def mean_cosine(tower: WordTower, examples: Examples) -> float:
+    """Of the tower's vectors with the targets."""
+    return float((encode_many(tower, examples.texts) * examples.targets).sum(1).mean())
+
+
+def _draws(examples: Examples, batch: int, rng: torch.Generator) -> Iterator[Tensor]:
+    """Indices of one batch after the other, every example once per round."""
+    while True:
+        order = torch.randperm(len(examples.texts), generator=rng)
+        yield from order.split(batch)
+
+
+def _rate(share: float) -> float:
+    """Up over the first twentieth, then down to zero as a cosine."""
+    return min(share / 0.05, 1.0) * (0.5 + 0.5 * math.cos(math.pi * share))

@@ -1,0 +1,99 @@
+"""The word tower: every word has a vector, and one that means nothing is told with the nearest that does."""
+
+import json
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from sgxl_t.conditioning.text_condition import TextCondition
+from sgxl_t.networks.frozen import load_stored_text, load_text_encoder
+from sgxl_t.networks.text.spelled import SpelledWords, word_rows
+from sgxl_t.networks.text.word_tower import Names, WordTower, WordTowerConfig
+
+SIZES = WordTowerConfig(dim=12, rows=500, word_width=8, width=16, heads=2, layers=1, max_words=6)
+CAPTIONS = ["a red fox in snow", "fox", "", "two zyzzyvas, on a beach"]
+
+
+def tower(names=Names()):  # noqa: B008
+    torch.manual_seed(1)
+    return WordTower(SIZES, names).eval().requires_grad_(False)
+
+
+def test_vectors_have_unit_length_and_depend_on_their_own_caption_alone():
+    one = tower()
+    together = one.encode_text(CAPTIONS)
+    assert together.shape == (4, 12)
+    torch.testing.assert_close(together.norm(dim=1), torch.ones(4))
+    torch.testing.assert_close(torch.cat([one.encode_text([text]) for text in CAPTIONS]), together)
+    assert torch.equal(one.encode_text(["A RED fox -- in snow!"]), one.encode_text(CAPTIONS[:1]))
+    vectors, tokens = one.encode_with_tokens(CAPTIONS)
+    torch.testing.assert_close(vectors, together)
+    assert tokens.values.shape == (4, 5, 16)
+    assert tokens.mask.sum(1).tolist() == [5, 1, 1, 5]
+
+
+def test_order_counts():
+    assert not torch.allclose(*tower().encode_text(["a red fox and a blue cat", "a blue fox and a red cat"]))
+
+
+def test_words_that_share_letters_are_near_each_other_before_anything_is_learnt():
+    torch.manual_seed(2)
+    vectors = SpelledWords(4000, 32)(["strawberry strawberries cat"], 9)[0][0]
+    alike, other = F.cosine_similarity(vectors[:1], vectors[1:])
+    assert alike > 0.3 > 0.2 > abs(other)
+    assert word_rows("cat", 4000) == word_rows("cat", 4000)
+    assert len(set(word_rows("cat", 1 << 40))) == 3 + 5, (
+        "the whole word thrice; <ca cat at> <cat cat> and no more"
+    )
+
+
+def test_what_is_stored_is_what_was_there_and_half_as_large_where_nothing_is_lost(tmp_path):
+    names = Names(("fox", "house cat"), ("with",), 0.25)
+    one = tower(names)
+    one.meta = {"steps": 3}
+    one.save_text(tmp_path / "whole")
+    for value in one.network.parameters():
+        value.data = value.data.half().float()
+    one.save_text(tmp_path / "half")
+    whole, half = ((tmp_path / name / "model.safetensors").stat().st_size for name in ("whole", "half"))
+    assert half < 0.6 * whole
+    again = load_text_encoder(f"local:{tmp_path / 'half'}")
+    assert isinstance(again, WordTower)
+    assert (again.vocabulary, again.meta, again.config) == (names, {"steps": 3}, SIZES)
+    assert torch.equal(again.encode_text(CAPTIONS), one.encode_text(CAPTIONS))
+    copy = again.text_copy()
+    copy.save_text(tmp_path / "copy")
+    assert torch.equal(load_stored_text(tmp_path / "copy").encode_text(CAPTIONS), one.encode_text(CAPTIONS))
+
+
+def test_words_beyond_the_context_are_told():
+    text = "a red fox in deep snow at night"
+    assert tower().unread([text, "a fox"]) == ["at night", ""]
+
+
+def test_a_word_far_from_all_names_is_unknown_and_the_nearest_is_named():
+    far = tower(Names(("fox", "beach"), ("a", "on"), 0.9999))
+    assert far.unknown_words(["a zyzzyva on a beach", "foxes"]).keys() == {"zyzzyva", "foxes"}
+    assert set(far.unknown_words(["zyzzyva"]).values()) <= {"fox", "beach"}
+    assert tower(Names(("fox", "beach"), ("a", "on"), -1.0)).unknown_words(["a zyzzyva"]) == {}
+    assert tower().unknown_words(["a zyzzyva"]) == {}
+    (note,) = TextCondition(far).reading_notes(["a zyzzyva"])
+    assert note.startswith("the model's text encoder does not know: zyzzyva (nearest: ")
+
+
+@pytest.mark.parametrize("width", [0, 10**5])
+def test_a_broken_folder_is_one_sentence(width, tmp_path):
+    tower().save_text(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(
+        json.dumps({**config, "words": {**config["words"], "width": width}})
+    )
+    with pytest.raises(ValueError, match=f"width={width} of a word tower must be a whole number"):
+        load_stored_text(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({**config, "words": {**config["words"], "rows": 400}}))
+    with pytest.raises(ValueError, match=r"does not fit the config.json beside it"):
+        load_stored_text(tmp_path)
+    (tmp_path / "names.json").unlink()
+    with pytest.raises(ValueError, match=r"names.json is missing"):
+        load_stored_text(tmp_path)
