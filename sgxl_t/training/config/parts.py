@@ -65,8 +65,8 @@ class ConditioningConfig:
     train_text_encoder: bool = False
     """Also train the generator's own copy of the text encoder."""
     own_text_encoder: str | None = None
-    """The generator's own text encoder, such as local:RUN/last/text_encoder of an earlier run, or a word tower;
-    discriminator and guidance stay with text_encoder. None takes text_encoder."""
+    """The generator's own text encoder, such as local:RUN/last/text_encoder of an earlier run, or a word
+    tower; discriminator and guidance stay with text_encoder. None takes text_encoder."""
     classifier: str = "auto:cnn"
     """Feature network with a classifier that guides the generator when objective.cls_weight is set."""
     feature_seconds: float = 120.0
