@@ -173,6 +173,7 @@ def test_pictures_of_one_condition_are_to_differ():
     key = "objective.diversity_weight"
     assert chosen(data(classes=5, per_class=99)).settings[key] == rules.DIVERSITY["class"]
     assert key not in chosen(data()).settings
+    assert key not in chosen(data(classes=5, per_class=99), given={"cond": "none"}).settings
     assert key not in chosen(data(classes=5, per_class=99), given={key: 0.0}).settings
 
 

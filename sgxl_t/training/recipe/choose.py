@@ -138,7 +138,7 @@ def choose(survey: Survey, machine: Machine, minutes: float, given: Mapping[str,
         "data.num_workers": _workers(survey, machine, side.value),
         **_spacing(kimg, minutes if times is not None else None, batch.value),
     }
-    chosen += _rest(survey, kimg, cond.value)
+    chosen += _rest(survey, kimg, given.get(COND, cond.value))
     told = tuple(
         Choice(one.key, given.get(one.key, one.value), "as given" if one.key in given else one.reason)
         for one in chosen
