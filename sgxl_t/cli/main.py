@@ -22,6 +22,14 @@ COMMANDS = {
         "sgxl_t.cli.sampling.interpolate",
         "Walk from key to key: prompts, classes, seeds, latents.",
     ),
+    "invert": (
+        "sgxl_t.cli.inversion.invert",
+        "Find latents of photographs, tune the generator to them.",
+    ),
+    "invert-train": (
+        "sgxl_t.cli.inversion.invert_train",
+        "Train a model's encoder, which gives inversion a close start.",
+    ),
     "grid": ("sgxl_t.cli.sampling.grid", "Sheets: sweeps, style mixing, stages, nearest images."),
     "edit": ("sgxl_t.cli.sampling.edit", "Find directions and move images along them."),
     "train": ("sgxl_t.cli.train", "Train a generator; the same as scripts/train.py."),
@@ -51,7 +59,7 @@ class LazyGroup(Group):
         """The command, imported now; None for an unknown name."""
         if cmd_name not in COMMANDS:
             return None
-        return getattr(import_module(COMMANDS[cmd_name][0]), cmd_name)
+        return getattr(import_module(COMMANDS[cmd_name][0]), cmd_name.replace("-", "_"))
 
     def invoke(self, ctx: click.Context) -> Any:
         """Runs the command; where memory runs out, the sentence knows whether it works in batches."""

@@ -44,6 +44,11 @@ from sgxl_t.sampling.given import (
 )
 from sgxl_t.sampling.hub import upload
 from sgxl_t.sampling.image import GeneratedImage, GeneratedImages, OutputType, check_output
+from sgxl_t.sampling.inversion.invert import Inversion, Inverted, run_inversion
+from sgxl_t.sampling.inversion.optimise import Step
+from sgxl_t.sampling.inversion.photos import read_photos
+from sgxl_t.sampling.inversion.settings import InversionSettings
+from sgxl_t.sampling.inversion.tuned import Tuned
 from sgxl_t.sampling.latents import Latents, latent_specs
 from sgxl_t.sampling.prompt_cache import PromptCache
 from sgxl_t.sampling.sample_spec import (
@@ -112,6 +117,7 @@ class Pipeline:
         self._fast: FastSynthesis | None = None
         self._fitting = BatchSize(self.generator, self.device)
         self._warned: set[str] = set()
+        self.tuned: Tuned | None = None
 
     @classmethod
     def from_pretrained(
@@ -120,15 +126,64 @@ class Pipeline:
         *,
         device: str | torch.device | None = None,
         precision: SamplingPrecision = "fp32",
+        tuned: str | Path | None = None,
     ) -> Pipeline:
         """Loads a model folder, a Hub repository by its id "owner/name" (downloaded once, then cached), or
         demo_text of the package.
 
         A run folder gives its best/, or its last/ where there is no best/ yet; stderr says which.
+        tuned: file of a generator that inversion tuned, whose changes are added to the model's.
         """
+        changes = None if tuned is None else Tuned.open(tuned)
         folder = model_in(named_folder(model))
         generator, condition, info = load_model(folder)
-        return cls(generator, condition, info, device=device, precision=precision)
+        pipe = cls(generator, condition, info, device=device, precision=precision)
+        return pipe if changes is None else pipe.tuned_by(changes)
+
+    def tuned_by(self, changes: Tuned) -> Pipeline:
+        """A pipeline with the changes added to the generator, on the same device; this one stays as it is.
+
+        ValueError of one sentence where they belong to another model.
+        """
+        generator = changes.applied(self.generator, self.model_hash)
+        twin = Pipeline(
+            generator,
+            self.condition,
+            self.info,
+            device=self.device,
+            precision=self.precision,
+            centroids=self._centroids,
+        )
+        twin.tuned = changes
+        return twin
+
+    def invert(
+        self,
+        photos: Sequence[str | Path | Image.Image | Tensor] | str | Path | Image.Image,
+        conditions: Any = None,
+        *,
+        progress: Callable[[Inversion, Step], None] | None = None,
+        **settings: Any,
+    ) -> Inverted:
+        """Latents that make photographs, and a generator tuned to them where pti=STEPS is asked for.
+
+        photos: files, PIL's images or uint8 tensors [3, H, W]; one, or several, which one batch takes.
+        conditions: a prompt or class for all, or one each; without any it is found.
+        settings: those of `InversionSettings`, such as steps, space and pti. progress: called at every step.
+
+            found = pipe.invert("cat.jpg", pti=350)
+            pipe.tuned_by(found.tuned)(ws=found.latents).images
+        """
+        given: Sequence[Any] = photos if isinstance(photos, list | tuple) else [photos]
+        asked = [] if conditions is None else self.condition.resolve(conditions)
+        chosen = InversionSettings(**settings)
+        config = self.generator.config
+        read = read_photos(given, config.img_resolution, config.img_channels)
+        inversion = Inversion(self.source, self.info, read, asked, chosen)
+        run_inversion(inversion, progress=progress)
+        for note in inversion.notes:
+            log.warning("%s", note)
+        return inversion.result()
 
     @property
     def centroids(self) -> Centroids | None:
@@ -141,6 +196,11 @@ class Pipeline:
     def model_hash(self) -> str | None:
         """Hash of the model folder's files, by which latents know their model; None without a folder."""
         return None if self.info is None else model_hash(self.info.folder)
+
+    @property
+    def drawn_by(self) -> str | None:
+        """What images are drawn by: the model's hash, and that of the changes of a tuned generator."""
+        return self.model_hash if self.tuned is None else f"{self.model_hash}+{self.tuned.digest}"
 
     def to(self, device: str | torch.device) -> Pipeline:
         """Moves generator and condition to another device and returns the pipeline itself.

@@ -75,6 +75,13 @@ def test_distances_are_zero_for_equals_and_symmetric(network):
     torch.testing.assert_close(network(x, y)[1:], network(x[1:], y[1:]))
 
 
+def test_embedded_pictures_have_the_same_distances(network):
+    x, y = pictures()
+    with torch.no_grad():
+        embedded = (network.embed(x) - network.embed(y)).square().sum(dim=1)
+        torch.testing.assert_close(embedded, network(x, y), rtol=1e-4, atol=1e-6)
+
+
 def test_one_file_and_two_are_the_same_network(network, tensors, tmp_path):
     save_file(tensors, tmp_path / "lpips.safetensors")
     other = load_lpips(tmp_path / "lpips.safetensors")

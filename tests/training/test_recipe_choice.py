@@ -169,6 +169,14 @@ def test_the_rest_follows_count_colours_and_processes():
     assert chosen(large, gpu=True).settings["data.num_workers"] > 0
 
 
+def test_pictures_of_one_condition_are_to_differ():
+    key = "objective.diversity_weight"
+    assert chosen(data(classes=5, per_class=99)).settings[key] == rules.DIVERSITY["class"]
+    assert key not in chosen(data()).settings
+    assert key not in chosen(data(classes=5, per_class=99), given={"cond": "none"}).settings
+    assert key not in chosen(data(classes=5, per_class=99), given={key: 0.0}).settings
+
+
 @pytest.mark.parametrize(("count", "words"), [(1, "1 picture is too few"), (7, "7 pictures are too few")])
 def test_too_few_pictures_are_refused(count, words):
     with pytest.raises(ValueError, match=f"{words} to learn from: put at least 8"):

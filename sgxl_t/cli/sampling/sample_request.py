@@ -85,12 +85,15 @@ class RuntimeOptions:
     filter: Any
     compile: bool
     cuda_graphs: bool
+    tuned: str | None
 
     def open(self, model: str | None) -> Pipeline:
         """The pipeline of a model folder, run folder or Hub id, or of the demo model."""
         from sgxl_t.sampling.pipeline import Pipeline
 
-        return Pipeline.from_pretrained(model or demo_model(), device=self.device, precision=self.precision)
+        return Pipeline.from_pretrained(
+            model or demo_model(), device=self.device, precision=self.precision, tuned=self.tuned
+        )
 
     def speed_up(self, pipe: Pipeline, count: int) -> None:
         """Sampling mode for `count` images where it was asked for, and a line about it on stderr."""
@@ -155,6 +158,11 @@ _RUNTIME_OPTIONS = _grouped(
     ),
     click.option("--compile", is_flag=True, help="With --optimize: compile the synthesis, for long runs."),
     click.option("--cuda-graphs", is_flag=True, help="With --optimize: launch the synthesis as one graph."),
+    click.option(
+        "--tuned",
+        metavar="FILE",
+        help="What `sgxl-t invert --pti` changed in the generator.",
+    ),
     click.option("--json", "as_json", is_flag=True, help="Print what was written as JSON."),
 )
 

@@ -58,6 +58,19 @@ class Lpips(nn.Module):
             total = total + torch.einsum("nchw,c->n", difference, weight.flatten()) / a[0, 0].numel()
         return total
 
+    def embed(self, images: Tensor) -> Tensor:
+        """Vectors [N, D] of images [N, 3, H, W] in [0, 255]; squared distances of two are `forward`'s.
+
+        What is compared many times, such as a photograph, is then looked at once. The learnt weights of the
+        channels are not negative, so that they have roots.
+        """
+        parts = []
+        for index, tapped in enumerate(self._tapped(images)):
+            weight = cast(Tensor, self.get_submodule(f"lin{index}.model.1").weight)
+            scale = (weight.clamp(min=0).view(1, -1, 1, 1) / tapped[0, 0].numel()).sqrt()
+            parts.append((_unit(tapped) * scale).flatten(1))
+        return torch.cat(parts, dim=1)
+
     def _tapped(self, images: Tensor) -> list[Tensor]:
         if images.ndim != 4 or images.shape[1] != 3 or min(images.shape[2:]) < 16:
             raise ValueError(

@@ -37,8 +37,8 @@ Recipe = dict[str, Any]
 class Recipes:
     """What all images of a request have in common.
 
-    model: hash of the model's files. centroids: hash of the centres, where truncation pulls to them.
-    precision: of products.
+    model: hash of the model's files, and of what tuned it.
+    centroids: hash of the centres, where truncation pulls to them. precision: of products.
     """
 
     model: str | None
@@ -55,7 +55,7 @@ class Recipes:
         hashed = (
             None if centres is None else hashlib.sha256(centres.vectors.numpy().tobytes()).hexdigest()[:16]
         )
-        return cls(pipe.model_hash, pipe.condition.kind, truncation, cutoff, hashed, pipe.precision)
+        return cls(pipe.drawn_by, pipe.condition.kind, truncation, cutoff, hashed, pipe.precision)
 
     def name_ending(self, spec: Drawable) -> str:
         """What file names say besides the prompt or class: -seed0003-psi0.7-centroid."""

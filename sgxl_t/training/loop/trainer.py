@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sgxl_t.files.interrupt import StopRequest
 from sgxl_t.objectives.micro_batch import MicroBatch
 from sgxl_t.objectives.objective import Networks, Phase, Stats
 from sgxl_t.ops.random import training_rng
@@ -24,7 +25,6 @@ from sgxl_t.training.loop.learning_rate import learning_rate_factor
 from sgxl_t.training.loop.length import FittedLength
 from sgxl_t.training.loop.preview_clock import PreviewClock
 from sgxl_t.training.loop.running_statistics import RunningStatistics
-from sgxl_t.training.parallel.interrupt import StopRequest
 from sgxl_t.training.parallel.machines import check_agreement
 from sgxl_t.training.parallel.runtime import Runtime
 from sgxl_t.training.parallel.trained_network import TrainedNetwork

@@ -138,7 +138,7 @@ def choose(survey: Survey, machine: Machine, minutes: float, given: Mapping[str,
         "data.num_workers": _workers(survey, machine, side.value),
         **_spacing(kimg, minutes if times is not None else None, batch.value),
     }
-    chosen += _rest(survey, kimg)
+    chosen += _rest(survey, kimg, given.get(COND, cond.value))
     told = tuple(
         Choice(one.key, given.get(one.key, one.value), "as given" if one.key in given else one.reason)
         for one in chosen
@@ -276,15 +276,19 @@ def _batch(machine: Machine, given: Mapping[str, Any]) -> Choice:
     return Choice("batch.images", given.get("batch.images", even), "images per update")
 
 
-def _rest(survey: Survey, kimg: float) -> list[Choice]:
+def _rest(survey: Survey, kimg: float, cond: str) -> list[Choice]:
     half_life = rounded(min(rules.EMA_KIMG, kimg * rules.EMA_SHARE))
     policy = next(name for most, name in rules.AUGMENTATION if most is None or survey.pictures <= most)
     few = f"{survey.pictures} pictures" if survey.all_known else "many pictures"
-    return [
+    found = [
         Choice("optimizer.g_lr", rules.G_LR, f"falls to {rules.FINAL_LR_SHARE:g} of it over the last half"),
         Choice("ema.half_life_kimg", half_life, "of the average that makes the images"),
         Choice("discriminator.diff_augment", policy, f"against learning {few} by heart"),
     ]
+    if (weight := rules.DIVERSITY.get(cond)) is not None:
+        same = {"class": "class", "text": "caption"}[cond]
+        found.append(Choice("objective.diversity_weight", weight, f"so that pictures of one {same} differ"))
+    return found
 
 
 def _workers(survey: Survey, machine: Machine, px: int) -> int:

@@ -18,6 +18,7 @@ NAMES = {
     "optimizer.g_lr": "learning rate",
     "ema.half_life_kimg": "average, kimg",
     "discriminator.diff_augment": "augmentation",
+    "objective.diversity_weight": "variety",
 }
 MAX_VALUE = 26
 

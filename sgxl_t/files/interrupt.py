@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and a closed terminal as a request to stop after the current update."""
+"""Ctrl-C, SIGTERM and a closed terminal as a request to stop after the step that is being made."""
 
 from __future__ import annotations
 

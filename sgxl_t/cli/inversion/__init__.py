@@ -1,0 +1,1 @@
+"""Commands that take photographs back to latents."""
