@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 from test_main import call
+from tiny_clips import tiny_whole_clip
 
 from sgxl_t.sampling.directions.direction import Directions
 from sgxl_t.sampling.latents import Latents
@@ -129,6 +130,9 @@ def test_w_alone_gives_several_lines(capsys, models):
         (["--from", "a fox"], "as many of both"),
         (["--pca", "2", "--pick", "blue"], "--pick chooses"),
         (["--direction", "absent.safetensors"], "missing"),
+        (["--pca", "2", "--clip", "own"], "--clip reads the words"),
+        (["--from", "a", "--to", "b", "--clip", "own"], "no CLIP"),
+        (["--from", "a", "--to", "b", "--clip", "x:y"], "x:y"),
         (["--edits", "absent.txt"], "not a file"),
         (["--pca", "2", "--film", "a.webp", "--strengths", "1"], "at least two"),
         (["--pca", "2", "--save-direction", "a.txt"], "no name for a direction"),
@@ -146,3 +150,29 @@ def test_a_direction_of_another_model_is_refused(capsys, models):
     err = refused(capsys, "a fox", "--model", models["text"], "--direction", "d.safetensors")
     assert "d.safetensors" in err
     assert "this model" in err
+
+
+def test_words_find_a_direction_of_a_class_model_through_a_clip(capsys, models, tmp_path):
+    tiny_whole_clip().save(tmp_path / "clip")
+    out = edited(
+        capsys,
+        "--model",
+        models["class"],
+        "--class",
+        "fox",
+        "--from",
+        "a fox",
+        "--to",
+        "a red fox",
+        "--clip",
+        f"local:{tmp_path / 'clip'}",
+        "--clip-images",
+        "16",
+        "--name",
+        "red",
+        "--json",
+    )
+    told = json.loads(out)
+    assert told["directions"] == ["red"]
+    assert told["found"]["method"] == "clip"
+    assert Image.open("edit.png").width > 3 * 96

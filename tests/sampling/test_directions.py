@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from tiny_models import tiny_model
+from tiny_clips import tiny_whole_clip
+from tiny_models import tiny_clip, tiny_model
 
 from sgxl_t.sampling.centroids import free_width
 from sgxl_t.sampling.directions.affines import sensitivity, style_affines
+from sgxl_t.sampling.directions.by_clip import ClipSettings
 from sgxl_t.sampling.directions.direction import Directions, open_directions, parse_strengths
 from sgxl_t.sampling.directions.edits_file import read_edits
 from sgxl_t.sampling.directions.find import boundary
@@ -256,3 +258,41 @@ def test_latents_of_another_shape_are_refused():
     rows = Latents(torch.zeros(1, 2, 3), ["row"])
     with pytest.raises(ValueError, match="latents of this model"):
         found.applied(rows, 1, pipe.generator)
+
+
+@pytest.mark.parametrize(("kind", "name"), [("none", NAMES[1]), ("class", NAMES[1]), ("text", NAMES[0])])
+def test_words_lead_images_to_where_clip_sees_them(kind, name):
+    pipe, clip = piped(kind, name), tiny_whole_clip()
+    asked = {"none": None, "class": ["fox"], "text": ["a red fox"]}[kind]
+    few = ClipSettings(images=64, keep=0)
+    found = pipe.directions.by_clip("a red fox", "a blue car", clip, asked, settings=few)
+    assert found.names == ("a red fox to a blue car",)
+    rows = pipe(None if asked is None else asked[0], seeds=range(100, 108), output="latents")
+    way = clip.encode_text(["a blue car"]) - clip.encode_text(["a red fox"])
+    seen = [clip.encode_image(pipe(ws=pipe.edit(rows, found, step), output="pt")) for step in (0, 1)]
+    assert ((seen[1] - seen[0]) @ way[0]).mean() > 0
+    again = pipe.directions.by_clip("a red fox", "a blue car", clip, asked, settings=few)
+    torch.testing.assert_close(again.vectors, found.vectors)
+
+
+def test_what_is_kept_keeps_images_nearer_and_layers_that_are_not_named_stay():
+    pipe, clip = piped("none", NAMES[1]), tiny_whole_clip()
+    rows = pipe(seeds=range(100, 104), output="latents")
+    old = pipe(ws=rows, output="np")
+    ways = []
+    for keep in (0.0, 100.0):
+        few = ClipSettings(images=64, keep=keep)
+        found = pipe.directions.by_clip("a red fox", "a blue car", clip, layers=[1, 2], settings=few)
+        assert found.vectors[:, 3:].abs().sum() == 0
+        assert found.vectors[:, 1:3].abs().sum() > 0
+        ways.append(np.abs(pipe(ws=pipe.edit(rows, found, 1), output="np") - old).mean())
+    assert ways[1] < ways[0]
+
+
+def test_a_clip_without_image_tower_is_refused():
+    with pytest.raises(ValueError, match="leave --clip out"):
+        piped().directions.by_clip("a", "b", "own", ["a fox"])
+    with pytest.raises(ValueError, match="image tower"):
+        piped().directions.by_clip("a", "b", tiny_clip(), ["a fox"])
+    with pytest.raises(ValueError, match="images=1"):
+        ClipSettings(images=1)

@@ -12,6 +12,8 @@ import click
 
 if TYPE_CHECKING:
     from sgxl_t.sampling.directions.direction import Directions
+    from sgxl_t.sampling.directions.edits_file import Edit
+    from sgxl_t.sampling.directions.find import DirectionFinder
     from sgxl_t.sampling.pipeline import Pipeline
     from sgxl_t.sampling.sample_spec import Drawable
 
@@ -40,6 +42,27 @@ _OPTIONS = (
     click.option(
         "--pick", "picks", multiple=True, metavar="NAME", help="Of --edits these alone; repeatable."
     ),
+    click.option(
+        "--clip",
+        metavar="REF",
+        help="Find what --from, --to and --edits say through a CLIP, for models of any condition: "
+        "open_clip:MODEL/TAG, local:FOLDER, or own for that of a text model.",
+    ),
+    click.option(
+        "--clip-images",
+        type=int,
+        default=256,
+        show_default=True,
+        metavar="N",
+        help="Images that --clip looks at, eight in a step.",
+    ),
+    click.option(
+        "--keep",
+        type=float,
+        default=0.5,
+        show_default=True,
+        help="With --clip: how much images are held where they were.",
+    ),
     click.option("--pca", type=int, metavar="N", help="The N directions along which w spreads most."),
     click.option(
         "--closed-form",
@@ -63,6 +86,9 @@ class DirectionRequest:
     name: str | None
     edits: str | None
     picks: Sequence[str]
+    clip: str | None
+    clip_images: int
+    keep: float
     pca: int | None
     closed_form: int | None
     save: str | None
@@ -84,6 +110,8 @@ class DirectionRequest:
             raise ValueError(
                 "--pick chooses among --edits and --name names what --from and --to find: add those"
             )
+        if self.clip is not None and not (self.firsts or self.edits):
+            raise ValueError("--clip reads the words of --from and --to, or of --edits: add those")
         if len(self.firsts) != len(self.lasts):
             raise ValueError(
                 f"{len(self.firsts)} of --from came with {len(self.lasts)} of --to: give as many of both"
@@ -99,7 +127,7 @@ class DirectionRequest:
     ) -> Directions:
         """Opened or found. specs: what is edited; --pca and --closed-form look at its prompts or classes."""
         from sgxl_t.sampling.directions.direction import Directions, open_directions
-        from sgxl_t.sampling.directions.edits_file import read_edits
+        from sgxl_t.sampling.directions.edits_file import Edit, read_edits
 
         if self.files:
             opened = [(file, open_directions(file)) for file in self.files]
@@ -107,19 +135,30 @@ class DirectionRequest:
                 one.check_fits(pipe.generator, file)
             return Directions.join([one for _, one in opened])
         find = pipe.directions
-        if self.edits is not None:
-            edits = read_edits(self.edits, self.picks)
-            return Directions.join(
-                [find.between(one.firsts, one.lasts, name=one.name, layers=layers) for one in edits]
-            )
-        if self.firsts:
-            return find.between(self.firsts, self.lasts, name=self.name, layers=layers)
         known = list(dict.fromkeys(one for spec in specs for one in spec.conditions))
         conditions = known if known and pipe.condition.kind != "none" else None
+        if self.edits is not None:
+            edits = read_edits(self.edits, self.picks)
+        else:
+            edits = [Edit(self.name, tuple(self.firsts), tuple(self.lasts))] if self.firsts else []
+        if edits:
+            return Directions.join([self._found(find, one, conditions, layers) for one in edits])
         if self.pca is not None:
             return find.pca(self.pca, conditions, layers=layers)
         assert self.closed_form is not None
         return find.closed_form(self.closed_form, conditions, layers=layers)
+
+    def _found(
+        self, find: DirectionFinder, edit: Edit, conditions: Any, layers: Sequence[int] | None
+    ) -> Directions:
+        """The direction between the ends of an edit, by CLIP where one is named."""
+        ends, named = (edit.firsts, edit.lasts), {"name": edit.name, "layers": layers}
+        if self.clip is None:
+            return find.between(*ends, **named)
+        from sgxl_t.sampling.directions.by_clip import ClipSettings
+
+        settings = ClipSettings(images=self.clip_images, keep=self.keep)
+        return find.by_clip(*ends, self.clip, conditions, settings=settings, **named)
 
 
 def direction_options(command: Callable[..., None]) -> Any:

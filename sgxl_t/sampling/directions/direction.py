@@ -6,7 +6,8 @@
 
 A file is safetensors: `directions` [K, num_ws, w_dim], float32, and one entry `directions` of the header,
 JSON: format, model (hash of the files that they were found with), mapping (hash of its mapping network),
-names, and how they were found. They fit every generator with this mapping: other stages of a chain, and tuned ones.
+names, and how they were found. They fit every generator with this mapping, so also other stages of a chain
+and tuned ones.
 """
 
 from __future__ import annotations
@@ -99,8 +100,8 @@ class Directions:
             )
         if self.mapping != (here := mapping_hash(generator)):
             raise ValueError(
-                f"{what} was found with another mapping network ({visible(self.mapping)[:20]}, not {here}), "
-                "in whose w it means something else: take a direction of this model or of a stage of its chain"
+                f"{what} has another mapping ({visible(self.mapping)[:20]}, not {here}), in "
+                "whose w it means something else: take a direction of this model or of a stage of its chain"
             )
 
     def for_generator(self, generator: Generator, layers: Sequence[int] | None = None) -> Tensor:

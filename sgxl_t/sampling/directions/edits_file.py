@@ -13,7 +13,7 @@ from sgxl_t.sampling.prompt_file import MAX_PROMPT_FILE
 class Edit:
     """A name, and the prompts between which it leads, as many of each: those of all lines of this name."""
 
-    name: str
+    name: str | None
     firsts: tuple[str, ...]
     lasts: tuple[str, ...]
 

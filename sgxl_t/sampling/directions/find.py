@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sgxl_t.networks.text.clip import ClipModel
 from sgxl_t.sampling.centroids import free_width
 from sgxl_t.sampling.directions.affines import sensitivity
+from sgxl_t.sampling.directions.by_clip import OWN, ClipSettings, clip_direction, open_clip_of
 from sgxl_t.sampling.directions.direction import Directions, mapping_hash
 from sgxl_t.sampling.given import Source, latents_of
 from sgxl_t.sampling.latents import Latents, open_rows
@@ -61,6 +63,35 @@ class DirectionFinder:
         return self.made(
             self._spread_over(vector[None], layers), [label], {"method": "between", "pairs": told}
         )
+
+    def by_clip(
+        self,
+        first: str | Sequence[str],
+        last: str | Sequence[str],
+        clip: ClipModel | str = OWN,
+        conditions: Any = None,
+        *,
+        name: str | None = None,
+        layers: Sequence[int] | None = None,
+        settings: ClipSettings | None = None,
+    ) -> Directions:
+        """One direction from what some texts say to what others say, by the eyes of CLIP; see `clip_direction`.
+
+        For models of any condition, which need not know the words. clip: loaded, by reference
+        (`open_clip:MODEL/TAG`, `local:FOLDER`), or "own" for that of a text model. conditions: as of `pca`,
+        of the images that are looked at.
+        """
+        settings = settings or ClipSettings()
+        self._spread_over(torch.zeros(1, 1), layers)  # refuses layers before CLIP is loaded
+        texts = _listed(first), _listed(last)
+        if not texts[0] or not texts[1]:
+            raise ValueError("a direction from words takes a text to begin at and one to end at: give both")
+        known = self._conditions(conditions)
+        found = open_clip_of(self.source, clip)
+        vector = clip_direction(self.source, found, texts, known, layers, settings)
+        told = {"from": texts[0], "to": texts[1], "clip": clip if isinstance(clip, str) else "given"}
+        label = name or f"{texts[0][0]} to {texts[1][0]}"
+        return self.made(vector[None], [label], {"method": "clip", **told, **asdict(settings)})
 
     def pca(
         self, count: int = 5, conditions: Any = None, *, layers: Sequence[int] | None = None
@@ -143,14 +174,17 @@ class DirectionFinder:
 
     def _specs(self, conditions: Any, count: int) -> list[SampleSpec]:
         """Specs whose conditions take turns."""
+        resolved = self._conditions(conditions)
+        return [SampleSpec(resolved[number % len(resolved)], number) for number in range(count)]
+
+    def _conditions(self, conditions: Any) -> Sequence[Any]:
+        """As resolved; all classes where none is named."""
         condition = self.source.condition
         if conditions is None and condition.kind == "class":
-            resolved: Sequence[Any] = range(self.source.generator.condition.num_classes)
-        elif conditions is None and condition.kind == "text":
+            return range(self.source.generator.condition.num_classes)
+        if conditions is None and condition.kind == "text":
             raise ValueError("what w looks like depends on the prompt: name at least one")
-        else:
-            resolved = condition.resolve(conditions)
-        return [SampleSpec(resolved[number % len(resolved)], number) for number in range(count)]
+        return condition.resolve(conditions)
 
     def _w(self, specs: Sequence[SampleSpec]) -> Tensor:
         """float64 [N, w_dim], without truncation."""

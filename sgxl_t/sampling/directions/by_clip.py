@@ -1,0 +1,126 @@
+"""A direction from words by way of CLIP, for models of any condition (StyleMC, Kocasari et al. 2022)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from sgxl_t.conditioning.text_condition import TextCondition
+from sgxl_t.networks.frozen import load_clip
+from sgxl_t.networks.generators.generator import Generator
+from sgxl_t.networks.text.clip import ClipModel
+from sgxl_t.networks.text.tokens import Text
+from sgxl_t.objectives.guidance import spherical_distance
+from sgxl_t.ops.images import as_rgb
+from sgxl_t.sampling.given import Source
+from sgxl_t.sampling.sample_spec import SampleSpec
+from sgxl_t.sampling.styles import spec_styles, token_context
+from sgxl_t.sampling.truncation import Truncation
+
+OWN = "own"
+"""Names the CLIP that the model itself reads prompts with."""
+RATE = 0.05
+DECAY = 0.25
+ROUND = 0.1
+"""Share of the size of w by which a coordinate moves beside its own deviation, which may be 0."""
+
+
+@dataclass(frozen=True)
+class ClipSettings:
+    """How a direction is sought.
+
+    images: that are looked at, `batch` in a step. keep: weight of the term that holds images where they were,
+    the mean squared difference of pixels at a quarter of their side.
+    """
+
+    images: int = 256
+    batch: int = 8
+    keep: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.images < self.batch or self.batch < 1 or self.keep < 0:
+            raise ValueError(
+                f"images={self.images}, batch={self.batch} and keep={self.keep} do not fit: use at least one "
+                "batch of images, such as 256, and a weight of 0 or more"
+            )
+
+
+def open_clip_of(source: Source, clip: ClipModel | str) -> ClipModel:
+    """A loaded CLIP with both towers: itself, by reference, or the model's own; ValueError without."""
+    condition = source.condition
+    if clip == OWN:
+        guide = condition.original.guide if isinstance(condition, TextCondition) else None
+        if not isinstance(guide, ClipModel):
+            raise ValueError(
+                "the model has no CLIP with an image tower of its own: name one, such as "
+                "open_clip:ViT-B-32/openai or local:FOLDER of `sgxl-t features train`, or leave --clip out"
+            )
+        clip = guide
+    found = load_clip(clip) if isinstance(clip, str) else clip
+    if not found.has_image_tower:
+        raise ValueError(f"{clip} has no image tower, which words are compared with: name a whole CLIP")
+    return found.to(next(source.generator.parameters()).device).eval().requires_grad_(False)
+
+
+def clip_direction(
+    source: Source,
+    clip: ClipModel,
+    texts: tuple[Sequence[str], Sequence[str]],
+    conditions: Sequence[object],
+    layers: Sequence[int] | None,
+    settings: ClipSettings,
+) -> Tensor:
+    """What leads images of these conditions from the first texts to the last, float32 [num_ws, w_dim].
+
+    Each image shall lie, in CLIP, where it was plus the difference of the texts; the distance is the squared
+    angle. As in StyleMC one direction is learnt for all images by AdamW, and what its gradient pulls to and
+    fro (in more than a quarter of the steps) is set to 0. It moves w of each layer, not the styles behind it,
+    so that it applies to latents like any other. Random numbers are those of the seeds alone.
+    """
+    generator = source.generator
+    seeds = range(settings.images - settings.images % settings.batch)
+    specs = [SampleSpec(conditions[seed % len(conditions)], seed) for seed in seeds]
+    with torch.no_grad():
+        ws = spec_styles(generator, source.prompts, specs, Truncation())
+        firsts, lasts = (F.normalize(clip.encode_text(list(part)).mean(dim=0), dim=0) for part in texts)
+    unit = (ws[:, 0].var(dim=0) + (ROUND * ws[:, 0].square().mean().sqrt()).square()).sqrt()
+    moving = torch.zeros(generator.num_ws, 1, device=ws.device)
+    moving[list(range(generator.num_ws) if layers is None else layers)] = 1
+    direction = torch.zeros(generator.num_ws, generator.w_dim, device=ws.device, requires_grad=True)
+    optimizer = torch.optim.AdamW([direction], lr=RATE, betas=(0.0, 0.999), weight_decay=DECAY)
+    flips, before = torch.zeros_like(moving.expand_as(direction)), torch.zeros_like(direction.detach())
+    steps = len(seeds) // settings.batch
+    with tqdm(range(steps), unit="step", desc="direction", delay=2, leave=False, disable=None) as bar:
+        for step in bar:
+            part = slice(step * settings.batch, (step + 1) * settings.batch)
+            tokens = token_context(generator, source.prompts, specs[part])
+            with torch.no_grad():
+                old = _images(generator, ws[part], tokens)
+                goal = F.normalize(_embedded(clip, old) + lasts - firsts, dim=1)
+            new = _images(generator, ws[part] + direction * moving * unit, tokens)
+            loss = spherical_distance(_embedded(clip, new), goal).mean()
+            loss = loss + settings.keep * F.mse_loss(F.avg_pool2d(new, 4), F.avg_pool2d(old, 4))
+            optimizer.zero_grad()
+            loss.backward()
+            assert direction.grad is not None
+            flips += (direction.grad.sign() * before.sign() < 0).to(flips)
+            before = direction.grad.clone()
+            optimizer.step()
+            bar.set_postfix(loss=f"{loss.item():.4f}")
+    steady = (flips <= max(steps / 4, 1)).to(direction)
+    return (direction * moving * steady * unit).detach().cpu()
+
+
+def _images(generator: Generator, ws: Tensor, tokens: Text | None) -> Tensor:
+    """Images [N, 3, R, R] in about [-1, 1]."""
+    return as_rgb(generator.synthesis(ws, noise_mode="const", tokens=tokens))
+
+
+def _embedded(clip: ClipModel, images: Tensor) -> Tensor:
+    """Unit vectors [N, dim] of images [N, 3, R, R] in about [-1, 1]."""
+    return clip.encode_image((images.float() * 0.5 + 0.5).clamp(0, 1))
