@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from tiny_clips import tiny_whole_clip
 from tiny_models import tiny_clip, tiny_model
 
+from sgxl_t.objectives.guidance import spherical_distance
 from sgxl_t.sampling.centroids import free_width
 from sgxl_t.sampling.directions.affines import sensitivity, style_affines
 from sgxl_t.sampling.directions.by_clip import ClipSettings
@@ -267,25 +268,25 @@ def test_words_lead_images_to_where_clip_sees_them(kind, name):
     few = ClipSettings(images=64, keep=0)
     found = pipe.directions.by_clip("a red fox", "a blue car", clip, asked, settings=few)
     assert found.names == ("a red fox to a blue car",)
-    rows = pipe(None if asked is None else asked[0], seeds=range(100, 108), output="latents")
+    rows = pipe(None if asked is None else asked[0], seeds=range(64), output="latents")
     way = clip.encode_text(["a blue car"]) - clip.encode_text(["a red fox"])
-    seen = [clip.encode_image(pipe(ws=pipe.edit(rows, found, step), output="pt")) for step in (0, 1)]
-    assert ((seen[1] - seen[0]) @ way[0]).mean() > 0
-    again = pipe.directions.by_clip("a red fox", "a blue car", clip, asked, settings=few)
-    torch.testing.assert_close(again.vectors, found.vectors)
+    seen = [clip.encode_image(pipe(ws=pipe.edit(rows, found, step), output="pt").images) for step in (0, 1)]
+    far = [spherical_distance(one, seen[0] + way).mean() for one in seen]
+    assert far[1] < far[0]
 
 
 def test_what_is_kept_keeps_images_nearer_and_layers_that_are_not_named_stay():
     pipe, clip = piped("none", NAMES[1]), tiny_whole_clip()
     rows = pipe(seeds=range(100, 104), output="latents")
-    old = pipe(ws=rows, output="np")
+    old = pipe(ws=rows, output="np").images
     ways = []
     for keep in (0.0, 100.0):
-        few = ClipSettings(images=64, keep=keep)
+        few = ClipSettings(images=32, keep=keep)
         found = pipe.directions.by_clip("a red fox", "a blue car", clip, layers=[1, 2], settings=few)
         assert found.vectors[:, 3:].abs().sum() == 0
         assert found.vectors[:, 1:3].abs().sum() > 0
-        ways.append(np.abs(pipe(ws=pipe.edit(rows, found, 1), output="np") - old).mean())
+        new = pipe(ws=pipe.edit(rows, found, 1), output="np").images
+        ways.append(np.abs(new - old).mean())
     assert ways[1] < ways[0]
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from sgxl_t.cli.sampling.direction_request import DirectionRequest, direction_options, keep_directions
 from sgxl_t.cli.sampling.latents_request import (
+    LatentsFile,
     check_seeds_used,
     keep_latents,
     latents_option,
@@ -26,11 +29,12 @@ from sgxl_t.cli.sampling.sample_request import (
 from sgxl_t.files.terminal import say, say_json
 
 if TYPE_CHECKING:
+    from sgxl_t.sampling.directions.direction import Directions
     from sgxl_t.sampling.latents import Latents
+    from sgxl_t.sampling.output.interpolation_writer import InterpolationWriter
     from sgxl_t.sampling.pipeline import Pipeline
     from sgxl_t.sampling.prompt_file import PromptLine
     from sgxl_t.sampling.sample_spec import AnySpec, Drawable
-    from sgxl_t.sampling.sheets.edits import EditTable
 
 EXAMPLES = """\b
 Examples:
@@ -106,70 +110,53 @@ def edit(
     direction and a column per strength. With --save-direction alone the direction is found and nothing drawn.
     """
     from sgxl_t.sampling.directions.direction import parse_strengths
-    from sgxl_t.sampling.output.image_files import check_file, names_image
-    from sgxl_t.sampling.output.interpolation_writer import InterpolationWriter
     from sgxl_t.sampling.prompt_file import read_lines
     from sgxl_t.sampling.sample_spec import SampleSettings, check_psi, parse_layers, parse_seeds
 
     asked.check()
-    steps, numbers = parse_strengths(strengths), parse_seeds(seeds)
-    moved = None if layers is None else parse_layers(layers)
+    steps, moved = parse_strengths(strengths), None if layers is None else parse_layers(layers)
     lines = [] if prompt_file is None else read_lines(prompt_file)
     check_seeds_used(latents, seeds, prompts, classes, lines)
-    settings = SampleSettings(truncation, cutoff, batch_size=runtime.batch_size)
-    writer = InterpolationWriter(None, None, film, fps, None, scale)
-    writer.check()
     named = bool(prompts or classes or lines or latents)
-    drawn = out or (None if film or save_latents or (asked.save and not named) else "edit.png")
-    if drawn is not None and not names_image(check_file(drawn)):
-        raise ValueError(f"--out {drawn} does not end in .png: name the sheet, such as edit.png")
+    if not (out or film or save_latents or (asked.save and not named)):
+        out = "edit.png"
+    places = Places(out, film, frames, fps, scale, save_latents, overwrite)
+    places.check()
+    subjects = Subjects(prompts, classes, lines, latents, parse_seeds(seeds), check_psi(psi))
+    settings = SampleSettings(truncation, cutoff, batch_size=runtime.batch_size)
 
     pipe = runtime.open(model)
-    subjects = Subjects(prompts, classes, lines, latents, numbers, check_psi(psi))
-    wanted = bool(drawn or film or save_latents)
-    specs = subjects.specs(pipe) if wanted or named else []
+    specs = subjects.specs(pipe) if places.any or named else []
     directions = asked.directions(pipe, specs, moved)
     if asked.save is not None:
         keep_directions(asked.save, directions, overwrite=overwrite)
-    found: dict[str, Any] = {
-        "directions": list(directions.names),
-        "found": dict(directions.found),
-        "direction": asked.save,
-        "sheet": drawn,
-        "film": film,
-        "latents": save_latents,
-    }
-    if wanted:
-        from sgxl_t.sampling.sheets.edits import EditTable
-
+    if places.any:
         note_reading(pipe, specs)
-        table = EditTable(pipe.latents_of(specs, settings), directions, steps, moved)
-        edited = table.latents(pipe.generator)
-        if save_latents is not None:
-            keep_latents(save_latents, edited, overwrite=overwrite)
-        _draw(pipe, table, edited, runtime, (drawn, None if film is None else writer, frames, overwrite))
+        places.write(pipe, pipe.latents_of(specs, settings), directions, (steps, moved), runtime)
+    _report(
+        directions, {"direction": asked.save, "latents": save_latents, "sheet": out, "film": film}, as_json
+    )
+
+
+def _report(directions: Directions, files: dict[str, str | None], as_json: bool) -> None:
     if as_json:
-        say_json(found)
-    else:
-        for file in (asked.save, save_latents, drawn, film):
-            if file is not None:
-                say(f"wrote {file}")
+        say_json({"directions": list(directions.names), "found": dict(directions.found), **files})
+        return
+    for file in files.values():
+        if file is not None:
+            say(f"wrote {file}")
 
 
+@dataclass(frozen=True)
 class Subjects:
     """What is edited."""
 
-    def __init__(
-        self,
-        prompts: Sequence[str],
-        classes: Sequence[str],
-        lines: Sequence[PromptLine],
-        latents: Sequence[str],
-        seeds: Sequence[int],
-        psi: float,
-    ) -> None:
-        self.prompts, self.classes, self.lines = prompts, classes, lines
-        self.latents, self.seeds, self.psi = latents, seeds, psi
+    prompts: Sequence[str]
+    classes: Sequence[str]
+    lines: Sequence[PromptLine]
+    latents: Sequence[str]
+    seeds: Sequence[int]
+    psi: float
 
     def specs(self, pipe: Pipeline) -> list[Drawable]:
         """Every prompt or class with every seed, then the rows of latents."""
@@ -183,37 +170,70 @@ class Subjects:
         return found
 
 
-def _draw(
-    pipe: Pipeline,
-    table: EditTable,
-    edited: Latents,
-    runtime: RuntimeOptions,
-    places: tuple[str | None, Any, int, bool],
-) -> None:
-    """Writes sheet and film. places: file of the sheet, writer of the film, frames between, overwrite."""
-    from pathlib import Path
+@dataclass(frozen=True)
+class Places:
+    """Where edited images go; None: not written. frames, fps and scale are those of the film."""
 
-    from sgxl_t.sampling.latents import latent_specs
-    from sgxl_t.sampling.output.image_files import save_png
-    from sgxl_t.sampling.output.recipe import Recipes, refuse_overwriting
+    sheet: str | None
+    film: str | None
+    frames: int
+    fps: float
+    scale: int
+    latents: str | None
+    overwrite: bool
 
-    sheet, writer, frames, overwrite = places
-    recipes = Recipes.for_pipeline(pipe, "class", None)
-    specs = latent_specs(edited)
-    recipe = recipes.of_many(specs, sheet=["edit", len(table.strengths)])
-    tracks = [] if writer is None else table.tracks(edited, frames)
-    if not overwrite:
-        if sheet is not None:
-            refuse_overwriting([(Path(sheet), [recipe])])
-        if writer is not None:
-            writer.check_existing(tracks, recipes)
-    if sheet is not None:
-        images = [one.image for one in _shown(pipe, specs, runtime)]
-        save_png(table.sheet(images).drawn(), sheet, recipe)
-    if writer is not None:
-        moments = zip(*(track.frames for track in tracks), strict=True)
-        images = _shown(pipe, [frame for moment in moments for frame in moment], runtime)
-        writer.write(images, tracks, recipes, resolution=pipe.generator.img_resolution)
+    @property
+    def any(self) -> bool:
+        """Whether anything is drawn or kept."""
+        return bool(self.sheet or self.film or self.latents)
+
+    @property
+    def _writer(self) -> InterpolationWriter:
+        from sgxl_t.sampling.output.interpolation_writer import InterpolationWriter
+
+        return InterpolationWriter(None, None, self.film, self.fps, None, self.scale)
+
+    def check(self) -> None:
+        """ValueError, before anything is opened, for places that cannot be written."""
+        from sgxl_t.sampling.output.image_files import check_file, names_image
+
+        self._writer.check()
+        LatentsFile(self.latents).check()
+        if self.sheet is not None and not names_image(check_file(self.sheet)):
+            raise ValueError(f"--out {self.sheet} does not end in .png: name the sheet, such as edit.png")
+
+    def write(
+        self,
+        pipe: Pipeline,
+        rows: Latents,
+        directions: Directions,
+        moved: tuple[Sequence[float], Sequence[int] | None],
+        runtime: RuntimeOptions,
+    ) -> None:
+        """Latents, sheet and film of rows that are moved. moved: strengths, and layers or None for all."""
+        from sgxl_t.sampling.latents import latent_specs
+        from sgxl_t.sampling.output.image_files import save_png
+        from sgxl_t.sampling.output.recipe import Recipes, refuse_overwriting
+        from sgxl_t.sampling.sheets.edits import EditTable
+
+        table = EditTable(rows, directions, *moved)
+        edited = table.latents(pipe.generator)
+        recipes, specs = Recipes.for_pipeline(pipe, "class", None), latent_specs(edited)
+        recipe = recipes.of_many(specs, sheet=["edit", len(table.strengths)])
+        tracks = table.tracks(edited, self.frames) if self.film else []
+        if not self.overwrite:
+            refuse_overwriting([(Path(self.sheet), [recipe])] if self.sheet else [])
+            if tracks:
+                self._writer.check_existing(tracks, recipes)
+        if self.latents is not None:
+            keep_latents(self.latents, edited, overwrite=self.overwrite)
+        if self.sheet is not None:
+            images = [one.image for one in _shown(pipe, specs, runtime)]
+            save_png(table.sheet(images).drawn(), self.sheet, recipe)
+        if tracks:
+            moments = zip(*(track.frames for track in tracks), strict=True)
+            shown = _shown(pipe, [frame for moment in moments for frame in moment], runtime)
+            self._writer.write(shown, tracks, recipes, resolution=pipe.generator.img_resolution)
 
 
 def _shown(pipe: Pipeline, specs: Sequence[AnySpec], runtime: RuntimeOptions) -> Any:

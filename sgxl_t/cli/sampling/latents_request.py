@@ -90,8 +90,7 @@ class LatentsFile:
 
 
 def keep_latents(file: str, latents: Latents, *, overwrite: bool) -> None:
-    """Writes them; ValueError where the file cannot be written, or is there and holds something else."""
-    LatentsFile(file).check()
+    """Writes them; ValueError where the file is there and holds something else."""
     if Path(file).exists() and not overwrite:
         _refuse_others(file, latents)
     latents.save(file)

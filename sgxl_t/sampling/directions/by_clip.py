@@ -78,9 +78,8 @@ def clip_direction(
     """What leads images of these conditions from the first texts to the last, float32 [num_ws, w_dim].
 
     Each image shall lie, in CLIP, where it was plus the difference of the texts; the distance is the squared
-    angle. As in StyleMC one direction is learnt for all images by AdamW, and what its gradient pulls to and
-    fro (in more than a quarter of the steps) is set to 0. It moves w of each layer, not the styles behind it,
-    so that it applies to latents like any other. Random numbers are those of the seeds alone.
+    angle. As in StyleMC one direction is learnt for all images by AdamW. It moves w of each layer, not the
+    styles behind it, so that it applies to latents like any other. Random numbers are those of the seeds.
     """
     generator = source.generator
     seeds = range(settings.images - settings.images % settings.batch)
@@ -92,8 +91,7 @@ def clip_direction(
     moving = torch.zeros(generator.num_ws, 1, device=ws.device)
     moving[list(range(generator.num_ws) if layers is None else layers)] = 1
     direction = torch.zeros(generator.num_ws, generator.w_dim, device=ws.device, requires_grad=True)
-    optimizer = torch.optim.AdamW([direction], lr=RATE, betas=(0.0, 0.999), weight_decay=DECAY)
-    flips, before = torch.zeros_like(moving.expand_as(direction)), torch.zeros_like(direction.detach())
+    optimizer = torch.optim.AdamW([direction], lr=RATE, weight_decay=DECAY)
     steps = len(seeds) // settings.batch
     with tqdm(range(steps), unit="step", desc="direction", delay=2, leave=False, disable=None) as bar:
         for step in bar:
@@ -107,13 +105,9 @@ def clip_direction(
             loss = loss + settings.keep * F.mse_loss(F.avg_pool2d(new, 4), F.avg_pool2d(old, 4))
             optimizer.zero_grad()
             loss.backward()
-            assert direction.grad is not None
-            flips += (direction.grad.sign() * before.sign() < 0).to(flips)
-            before = direction.grad.clone()
             optimizer.step()
             bar.set_postfix(loss=f"{loss.item():.4f}")
-    steady = (flips <= max(steps / 4, 1)).to(direction)
-    return (direction * moving * steady * unit).detach().cpu()
+    return (direction * moving * unit).detach().cpu()
 
 
 def _images(generator: Generator, ws: Tensor, tokens: Text | None) -> Tensor:

@@ -75,7 +75,7 @@ class DirectionFinder:
         layers: Sequence[int] | None = None,
         settings: ClipSettings | None = None,
     ) -> Directions:
-        """One direction from what some texts say to what others say, by the eyes of CLIP; see `clip_direction`.
+        """One direction from what some texts say to what others say, as CLIP sees it; see `clip_direction`.
 
         For models of any condition, which need not know the words. clip: loaded, by reference
         (`open_clip:MODEL/TAG`, `local:FOLDER`), or "own" for that of a text model. conditions: as of `pca`,
