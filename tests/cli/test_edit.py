@@ -152,22 +152,21 @@ def test_a_direction_of_another_model_is_refused(capsys, models):
     assert "this model" in err
 
 
-def test_words_find_a_direction_of_a_class_model_through_a_clip(capsys, models, tmp_path):
+def test_words_find_a_direction_through_a_clip(capsys, models, tmp_path):
     tiny_whole_clip().save(tmp_path / "clip")
     out = edited(
         capsys,
         "--model",
-        models["class"],
-        "--class",
-        "fox",
-        "--from",
-        "a fox",
-        "--to",
+        models["text"],
         "a red fox",
+        "--from",
+        "a red fox",
+        "--to",
+        "a blue car",
         "--clip",
         f"local:{tmp_path / 'clip'}",
         "--clip-images",
-        "16",
+        "32",
         "--name",
         "red",
         "--json",

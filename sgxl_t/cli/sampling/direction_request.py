@@ -152,13 +152,13 @@ class DirectionRequest:
         self, find: DirectionFinder, edit: Edit, conditions: Any, layers: Sequence[int] | None
     ) -> Directions:
         """The direction between the ends of an edit, by CLIP where one is named."""
-        ends, named = (edit.firsts, edit.lasts), {"name": edit.name, "layers": layers}
+        firsts, lasts, name = edit.firsts, edit.lasts, edit.name
         if self.clip is None:
-            return find.between(*ends, **named)
+            return find.between(firsts, lasts, name=name, layers=layers)
         from sgxl_t.sampling.directions.by_clip import ClipSettings
 
         settings = ClipSettings(images=self.clip_images, keep=self.keep)
-        return find.by_clip(*ends, self.clip, conditions, settings=settings, **named)
+        return find.by_clip(firsts, lasts, self.clip, conditions, name=name, layers=layers, settings=settings)
 
 
 def direction_options(command: Callable[..., None]) -> Any:

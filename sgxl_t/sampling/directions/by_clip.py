@@ -24,8 +24,11 @@ from sgxl_t.sampling.truncation import Truncation
 
 OWN = "own"
 """Names the CLIP that the model itself reads prompts with."""
-RATE = 0.05
+RATE = 0.005
+"""Of the first step, in deviations of a coordinate; falls to 0."""
 DECAY = 0.25
+LENGTHS = tuple(2.0**power for power in range(-4, 5))
+"""Of what was learnt, among which the best becomes strength 1."""
 ROUND = 0.1
 """Share of the size of w by which a coordinate moves beside its own deviation, which may be 0."""
 
@@ -78,8 +81,9 @@ def clip_direction(
     """What leads images of these conditions from the first texts to the last, float32 [num_ws, w_dim].
 
     Each image shall lie, in CLIP, where it was plus the difference of the texts; the distance is the squared
-    angle. As in StyleMC one direction is learnt for all images by AdamW. It moves w of each layer, not the
-    styles behind it, so that it applies to latents like any other. Random numbers are those of the seeds.
+    angle. As in StyleMC one direction is learnt for all images by AdamW; its length is then the best of
+    several. It moves w of each layer, not the styles behind it, so that it applies to latents like any other.
+    Random numbers are those of the seeds. ValueError where no length brings images nearer.
     """
     generator = source.generator
     seeds = range(settings.images - settings.images % settings.batch)
@@ -90,24 +94,36 @@ def clip_direction(
     unit = (ws[:, 0].var(dim=0) + (ROUND * ws[:, 0].square().mean().sqrt()).square()).sqrt()
     moving = torch.zeros(generator.num_ws, 1, device=ws.device)
     moving[list(range(generator.num_ws) if layers is None else layers)] = 1
-    direction = torch.zeros(generator.num_ws, generator.w_dim, device=ws.device, requires_grad=True)
+    scale = moving * unit
+
+    def loss(moved: Tensor, part: slice) -> Tensor:
+        tokens = token_context(generator, source.prompts, specs[part])
+        with torch.no_grad():
+            old = _images(generator, ws[part], tokens)
+            goal = F.normalize(_embedded(clip, old) + lasts - firsts, dim=1)
+        new = _images(generator, ws[part] + moved, tokens)
+        held = F.mse_loss(F.avg_pool2d(new, 4), F.avg_pool2d(old, 4))
+        return spherical_distance(_embedded(clip, new), goal).mean() + settings.keep * held
+
+    direction = torch.zeros_like(scale, requires_grad=True)
     optimizer = torch.optim.AdamW([direction], lr=RATE, weight_decay=DECAY)
     steps = len(seeds) // settings.batch
     with tqdm(range(steps), unit="step", desc="direction", delay=2, leave=False, disable=None) as bar:
         for step in bar:
-            part = slice(step * settings.batch, (step + 1) * settings.batch)
-            tokens = token_context(generator, source.prompts, specs[part])
-            with torch.no_grad():
-                old = _images(generator, ws[part], tokens)
-                goal = F.normalize(_embedded(clip, old) + lasts - firsts, dim=1)
-            new = _images(generator, ws[part] + direction * moving * unit, tokens)
-            loss = spherical_distance(_embedded(clip, new), goal).mean()
-            loss = loss + settings.keep * F.mse_loss(F.avg_pool2d(new, 4), F.avg_pool2d(old, 4))
+            optimizer.param_groups[0]["lr"] = RATE * (1 - step / steps)
+            value = loss(direction * scale, slice(step * settings.batch, (step + 1) * settings.batch))
             optimizer.zero_grad()
-            loss.backward()
+            value.backward()
             optimizer.step()
-            bar.set_postfix(loss=f"{loss.item():.4f}")
-    return (direction * moving * unit).detach().cpu()
+            bar.set_postfix(loss=f"{value.item():.4f}")
+    learnt = (direction * scale).detach()
+    some = slice(0, 2 * settings.batch)
+    with torch.no_grad():
+        losses = {length: float(loss(learnt * length, some)) for length in (0.0, *LENGTHS)}
+    best = min(losses, key=losses.__getitem__)
+    if best == 0:
+        raise ValueError("CLIP sees no way from the first words to the last ones here: look at more images")
+    return (learnt * best).cpu()
 
 
 def _images(generator: Generator, ws: Tensor, tokens: Text | None) -> Tensor:
