@@ -53,7 +53,7 @@ def read_bench(path: Path) -> list[Wanted]:
             kind = pairs.pop("kind", "")
             if not {"object", "scene"} <= pairs.keys() <= set(ATTRIBUTES):
                 raise ValueError(
-                    f"{path}: above {line!r} stand no object and scene: write # object=fox, scene=snow"
+                    f"{path}: {line!r} lacks object and scene: write # object=fox, scene=snow above it"
                 )
             found.append(Wanted(line.strip(), pairs, kind))
             above = ""
@@ -177,7 +177,7 @@ def main(model: str, prompts: Path, data: str, seeds: int, out: Path) -> None:
 
 def known(wanted: list[Wanted], data: str) -> list[Wanted]:
     """The prompts whose things and scene a set has."""
-    values: dict[str, tuple[str, ...]] = open_source(data).attribute_values
+    values: dict[str, tuple[str, ...]] = open_source(data, resolution=64).attribute_values
     return [
         one
         for one in wanted

@@ -46,10 +46,10 @@ RECIPES = {
     ("emoji-worlds", 64): {
         "shape": {"widths": [24, 48, 96, 160], "dim": 96, "stem_stride": 2},
         "jitter": {"shift": 0.06, "angle": 0.0, "scale": 0.05, "light": 8.0},
-        "images": 400_000,
+        "images": 240_000,
         "captions": False,
         "softened": [32, 16],
-        "limit": 50_000,
+        "limit": 40_000,
     },
 }
 """By data set and side of the pictures; the place of an entry is part of its seed.

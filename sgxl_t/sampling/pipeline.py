@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from PIL import Image
@@ -44,10 +44,6 @@ from sgxl_t.sampling.given import (
 )
 from sgxl_t.sampling.hub import upload
 from sgxl_t.sampling.image import GeneratedImage, GeneratedImages, OutputType, check_output
-from sgxl_t.sampling.inversion.invert import Inversion, Inverted, run_inversion
-from sgxl_t.sampling.inversion.optimise import Step
-from sgxl_t.sampling.inversion.photos import read_photos
-from sgxl_t.sampling.inversion.settings import InversionSettings
 from sgxl_t.sampling.inversion.tuned import Tuned
 from sgxl_t.sampling.latents import Latents, latent_specs
 from sgxl_t.sampling.prompt_cache import PromptCache
@@ -70,11 +66,14 @@ from sgxl_t.sampling.sample_spec import (
     spread_psi,
 )
 from sgxl_t.sampling.sheets.mixing import MixingTable
-from sgxl_t.sampling.sheets.nearest import NearestSearch
 from sgxl_t.sampling.styles import styles, token_context
 from sgxl_t.sampling.truncation import Truncation, check_truncation
 from sgxl_t.sampling.walks.move import Move, input_of, inverse_motion, plan_move
 from sgxl_t.sampling.walks.plan import WalkSettings, plan_interpolation
+
+if TYPE_CHECKING:
+    from sgxl_t.sampling.inversion.invert import Inversion, Inverted
+    from sgxl_t.sampling.inversion.optimise import Step
 
 log = logging.getLogger(__name__)
 
@@ -174,6 +173,11 @@ class Pipeline:
             found = pipe.invert("cat.jpg", pti=350)
             pipe.tuned_by(found.tuned)(ws=found.latents).images
         """
+        # Feature networks, and with them timm and torchvision: a picture should not wait for these.
+        from sgxl_t.sampling.inversion.invert import Inversion, run_inversion
+        from sgxl_t.sampling.inversion.photos import read_photos
+        from sgxl_t.sampling.inversion.settings import InversionSettings
+
         given: Sequence[Any] = photos if isinstance(photos, list | tuple) else [photos]
         asked = [] if conditions is None else self.condition.resolve(conditions)
         chosen = InversionSettings(**settings)
@@ -410,6 +414,8 @@ class Pipeline:
         self, made: GeneratedImages, data: str, *, split: str = "train", most: int = 5000
     ) -> Image.Image:
         """Generated images beside the nearest of `most` images of a data set, with distances."""
+        from sgxl_t.sampling.sheets.nearest import NearestSearch  # and with it torchvision
+
         search = NearestSearch.of(data, self.generator.img_resolution, split=split, most=most)
         return search.sheet(made.images, made.conditions)[0].drawn()
 

@@ -169,9 +169,9 @@ def test_the_rest_follows_count_colours_and_processes():
     assert chosen(large, gpu=True).settings["data.num_workers"] > 0
 
 
-def test_pictures_of_one_condition_are_to_differ():
+def test_pictures_of_one_class_are_to_differ():
     key = "objective.diversity_weight"
-    assert chosen(data(classes=5, per_class=99)).settings[key] == rules.DIVERSITY["class"]
+    assert chosen(data(classes=5, per_class=99)).settings[key] == rules.CLASS_DIVERSITY
     assert key not in chosen(data()).settings
     assert key not in chosen(data(classes=5, per_class=99), given={"cond": "none"}).settings
     assert key not in chosen(data(classes=5, per_class=99), given={key: 0.0}).settings

@@ -285,9 +285,9 @@ def _rest(survey: Survey, kimg: float, cond: str) -> list[Choice]:
         Choice("ema.half_life_kimg", half_life, "of the average that makes the images"),
         Choice("discriminator.diff_augment", policy, f"against learning {few} by heart"),
     ]
-    if (weight := rules.DIVERSITY.get(cond)) is not None:
-        same = {"class": "class", "text": "caption"}[cond]
-        found.append(Choice("objective.diversity_weight", weight, f"so that pictures of one {same} differ"))
+    if cond == "class":
+        reason = "so that pictures of one class differ"
+        found.append(Choice("objective.diversity_weight", rules.CLASS_DIVERSITY, reason))
     return found
 
 

@@ -68,9 +68,9 @@ EMA_KIMG, EMA_SHARE = 5.0, 0.1
 AUGMENTATION = ((500, "color,translation,cutout"), (None, "translation,cutout"))
 """Augmentation before the discriminator by the number of pictures, up to each limit (DiffAugment takes all
 three for a hundred pictures)."""
-DIVERSITY = {"class": 0.1, "text": 0.1}
-"""Weight of the mode seeking term by condition: without it the seeds of one class share a shape. Pictures
-without a condition vary by themselves."""
+CLASS_DIVERSITY = 0.1
+"""Weight of the mode seeking term for classes, whose seeds share a shape without it. Pictures without a
+condition vary by themselves; with captions it costs more of what the caption says than it gives."""
 
 # Time ------------------------------------------------------------------------------------------------------
 
