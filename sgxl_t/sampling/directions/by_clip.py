@@ -15,7 +15,6 @@ from sgxl_t.networks.frozen import load_clip
 from sgxl_t.networks.generators.generator import Generator
 from sgxl_t.networks.text.clip import ClipModel
 from sgxl_t.networks.text.tokens import Text
-from sgxl_t.objectives.guidance import spherical_distance
 from sgxl_t.ops.images import as_rgb
 from sgxl_t.sampling.given import Source
 from sgxl_t.sampling.sample_spec import SampleSpec
@@ -85,6 +84,9 @@ def clip_direction(
     several. It moves w of each layer, not the styles behind it, so that it applies to latents like any other.
     Random numbers are those of the seeds. ValueError where no length brings images nearer.
     """
+    # It brings along discriminators and their libraries, which take seconds to import.
+    from sgxl_t.objectives.guidance import spherical_distance
+
     generator = source.generator
     seeds = range(settings.images - settings.images % settings.batch)
     specs = [SampleSpec(conditions[seed % len(conditions)], seed) for seed in seeds]
