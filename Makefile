@@ -15,9 +15,15 @@ $(READY): pyproject.toml
 demo: $(READY)
 	$(BIN)/python scripts/demo.py --out demo
 
-# The packaged model's pictures of two hundred prompts, and what a judge reads in them.
-prompts: $(READY)
-	$(BIN)/python scripts/prompt_bench.py --out prompts
+# The packaged model's pictures of two hundred prompts, and what a judge reads in them; the first time, half an
+# hour for the judge.
+JUDGE := prompts/judge_emoji_worlds.safetensors
+
+$(JUDGE): | $(READY)
+	$(BIN)/python scripts/train_judges.py emoji-worlds --out prompts
+
+prompts: $(READY) $(JUDGE)
+	$(BIN)/python scripts/prompt_bench.py --judge $(JUDGE) --out prompts
 
 test: $(READY)
 	$(BIN)/python -m pytest -q -n 2

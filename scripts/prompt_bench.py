@@ -1,7 +1,8 @@
-"""Draws the prompts of a file and has a judge read the pictures: `python scripts/prompt_bench.py --out DIR`.
+"""Draws the prompts of a file and has a judge read the pictures: `make prompts`.
 
-The judge is the one of emoji-worlds, which took no part in any training. A line above each prompt says what
-its picture should show (`data/prompts/demo.txt`).
+The judge is one of emoji-worlds that took no part in any training (`scripts/train_judges.py emoji-worlds`). A
+line above each prompt says what its picture should show (`data/prompts/demo.txt`). Beside every share stands
+the judge's own on real pictures, which no model can pass.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from torch import Tensor
 from sgxl_t.datasets.embedded.worlds.source import is_held_out
 from sgxl_t.datasets.open import open_source
 from sgxl_t.files.whole import write_whole
-from sgxl_t.metrics.judges.judges import Judge, load_judge
+from sgxl_t.metrics.judges.judges import Judge, read_source
 from sgxl_t.sampling.output.grid import labelled_grid
 from sgxl_t.sampling.pipeline import Pipeline
 
@@ -31,6 +32,8 @@ STYLES = {"flat": ("flat", "twemoji", "noto"), "3D": ("3d",), "cartoon": ("noto"
 DESIGN_SEEDS, DESIGN_PROMPTS = 64, 8
 """Pictures of one prompt whose designs are counted, and how many prompts."""
 SHEET_COLUMNS = 10
+REAL = 1000
+"""Real pictures that show how well the judge reads."""
 
 
 @dataclass(frozen=True)
@@ -142,13 +145,14 @@ def pictures(pipe: Pipeline, prompts: list[str], seeds: list[int]) -> tuple[list
 @click.command()
 @click.option("--model", default="demo_text", show_default=True, help="Model folder, run or Hub id.")
 @click.option("--prompts", type=click.Path(path_type=Path), default=PROMPTS, show_default=True)
+@click.option("--judge", type=click.Path(path_type=Path, exists=True), required=True, help="Its file.")
 @click.option("--data", default=WHOLE, show_default=True, help="Leave out prompts with what this set lacks.")
 @click.option("--seeds", default=4, show_default=True, help="Pictures per prompt that are read.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("prompts"), show_default=True)
-def main(model: str, prompts: Path, data: str, seeds: int, out: Path) -> None:
+def main(model: str, prompts: Path, judge: Path, data: str, seeds: int, out: Path) -> None:
     """Writes OUT/prompts.png and OUT/prompts.json, and prints the shares."""
     out.mkdir(parents=True, exist_ok=True)
-    pipe, reader = Pipeline.from_pretrained(model), Reader(load_judge(WHOLE))
+    pipe, reader = Pipeline.from_pretrained(model), Reader(Judge(judge))
     every = read_bench(prompts)
     wanted = known(every, data)
     if len(wanted) < len(every):
@@ -165,13 +169,17 @@ def main(model: str, prompts: Path, data: str, seeds: int, out: Path) -> None:
     step = max(1, len(plain) // DESIGN_PROMPTS)
     scores["designs"] = designs(pipe, reader, plain[::step][:DESIGN_PROMPTS])
     scores["judge"] = f"{WHOLE} {reader.judge.hash}"
+    images, attributes, _ = read_source(data, reader.judge.resolution, "test", REAL)
+    scores["real"] = reader.judge.accuracy(images, attributes)
     write_whole(out / "prompts.json", json.dumps(scores, indent=1))
     write_sheet(first, [one.prompt for one in wanted], out / "prompts.png")
     for name, value in scores.items():
-        if isinstance(value, dict) and value["pictures"]:
+        if isinstance(value, dict) and value.get("pictures"):
             print(f"{name:28} {value['share']:.3f} of {value['pictures']}")
     for one in scores["designs"]:
         print(f"{one['prompt']:40} {len(one['designs'])} designs, the commonest {one['most']:.2f}")
+    real = ", ".join(f"{name} {share:.3f}" for name, share in scores["real"].items())
+    print(f"the judge on {REAL} real pictures: {real}")
     print(f"{out / 'prompts.png'}, {out / 'prompts.json'}")
 
 

@@ -28,7 +28,6 @@ from sgxl_t.metrics.judges.judge_networks import AttributeNet, JudgeClip
 JUDGE_FILES = {
     "digits": {16: "judge_digits.safetensors"},
     "emoji-scenes:24x8": {32: "judge_emoji_scenes.safetensors", 64: "judge_emoji_scenes_64.safetensors"},
-    "emoji-worlds": {64: "judge_emoji_worlds.safetensors"},
 }
 """Data set reference and resolution to the file of the judge; the first of a data set is its default."""
 TRAINING_COUNT = 4000
@@ -253,21 +252,17 @@ def resized(images: Tensor, resolution: int) -> Tensor:
 def load_judge(reference: str, resolution: int | None = None) -> Judge:
     """The packaged judge of a data set: its default one, or the one for images of `resolution` px.
 
-    That is the smallest whose resolution is at least this one, or the largest where none is. The judge of a
-    whole set (emoji-worlds) reads its subsets (emoji-worlds:24x8) too, whose attributes are the first of the
-    set's, and then compares with real images of the subset. ValueError for a data set that has none.
+    That is the smallest whose resolution is at least this one, or the largest where none is. ValueError for a
+    data set that has none.
     """
-    name = reference if reference in JUDGE_FILES else reference.partition(":")[0]
-    if name not in JUDGE_FILES:
+    if reference not in JUDGE_FILES:
         raise ValueError(f"there is no judge for {reference!r}: judges exist for {', '.join(JUDGE_FILES)}")
-    known = JUDGE_FILES[name]
+    known = JUDGE_FILES[reference]
     if resolution is None:
         chosen = next(iter(known))
     else:
         chosen = min((one for one in known if one >= resolution), default=max(known))
-    judge = Judge(Path(str(files("sgxl_t.metrics.judges") / "assets" / known[chosen])))
-    judge.reference = reference
-    return judge
+    return Judge(Path(str(files("sgxl_t.metrics.judges") / "assets" / known[chosen])))
 
 
 def read_source(
