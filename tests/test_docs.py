@@ -118,7 +118,8 @@ def test_python_blocks_run(page, tmp_path, monkeypatch):
     """In a folder that has the packaged model where the pages have theirs."""
     (tmp_path / "demo").mkdir()
     (tmp_path / "demo" / "text").symlink_to(ROOT / "sgxl_t" / "assets" / "demo_text")
-    (tmp_path / "sgxl_t").symlink_to(ROOT / "sgxl_t")
+    for folder in ("sgxl_t", "data"):
+        (tmp_path / folder).symlink_to(ROOT / folder)
     monkeypatch.chdir(tmp_path)
     for block in blocks(page, "python"):
         if "weights=" in block:  # a published file, which is not here
