@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from sgxl_t.networks.backbones.feature_networks import FeatureNetwork
@@ -19,11 +20,15 @@ class MapDistance(nn.Module):
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Distances [N] of images x and y [N, 3, H, W] in [0, 255]; fitted to a network of one side."""
-        pairs = zip(self._maps(x), self._maps(y), strict=True)
-        return sum(((a - b).square().sum(dim=1).mean(dim=(1, 2)) for a, b in pairs), x.new_zeros(len(x)))
+        return (self.embed(x) - self.embed(y)).square().sum(dim=1)
 
-    def _maps(self, images: Tensor) -> list[Tensor]:
+    def embed(self, images: Tensor) -> Tensor:
+        """Images [N, 3, H, W] in [0, 255] to float32 [N, D], whose squared distances are those of images."""
         images = images / 255
         fitted = self.network.fit(images) if self.network.fixed_size else images
-        found = [maps.float() for maps in self.network.maps(fitted)]
-        return [maps / (maps.square().sum(dim=1, keepdim=True).sqrt() + 1e-10) for maps in found]
+        parts = []
+        for found in self.network.maps(fitted):
+            maps = found.float()
+            unit = maps / (maps.square().sum(dim=1, keepdim=True).sqrt() + 1e-10)
+            parts.append(unit.flatten(1) / unit[0, 0].numel() ** 0.5)
+        return torch.cat(parts, dim=1)

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from sgxl_t.metrics.distances.lpips import load_lpips
-from sgxl_t.networks.backbones.feature_networks import FeatureNetwork
+from sgxl_t.metrics.distances.map_distance import MapDistance
 from sgxl_t.networks.frozen import load_feature_network
 from sgxl_t.networks.weights.missing import MissingWeightsError
 from sgxl_t.ops.images import as_rgb, to_uint8
@@ -51,33 +51,13 @@ def open_features(reference: str | None, device: torch.device) -> Features:
     if reference in (None, "lpips"):
         try:
             network = load_lpips().to(device)
-            return Features(f"lpips ({network.weight_hash})", lambda x: network.embed(_bytes(x)))
+            return Features(f"lpips ({network.weight_hash})", lambda x: network.embed(_for_lpips(x)))
         except MissingWeightsError:
             if reference is not None:
                 raise
     chosen = reference or WITHOUT_WEIGHTS
-    return Features(chosen, UnitMaps(load_feature_network(chosen).to(device)))
-
-
-class UnitMaps(nn.Module):
-    """The maps of a feature network, each place of unit length, as one vector for each picture.
-
-    The mean over places of squared differences, summed over maps, as LPIPS has it without its learnt weights
-    (Zhang et al. 2018, equation 1).
-    """
-
-    def __init__(self, network: FeatureNetwork) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, images: Tensor) -> Tensor:
-        """images [N, C, R, R] in [-1, 1] -> float32 [N, D]."""
-        x = as_rgb(_reduced(images)).add(1).div(2)
-        parts = []
-        for maps in self.network.maps(x if not self.network.fixed_size else self.network.fit(x)):
-            unit = F.normalize(maps.float(), dim=1, eps=1e-8)
-            parts.append(unit.flatten(1) / (unit[0, 0].numel() ** 0.5))
-        return torch.cat(parts, dim=1)
+    maps = MapDistance(load_feature_network(chosen).to(device))
+    return Features(chosen, lambda x: maps.embed(_bytes(x)))
 
 
 def pixel_loss(images: Tensor, photos: Tensor) -> Tensor:
@@ -125,6 +105,11 @@ def _reduced(images: Tensor) -> Tensor:
 
 
 def _bytes(images: Tensor) -> Tensor:
-    """RGB in [0, 255] as LPIPS takes it; pictures below its 16 px are enlarged."""
-    x = as_rgb(_reduced(images)).add(1).mul(127.5)
+    """RGB in [0, 255], as distances of images take it."""
+    return as_rgb(_reduced(images)).add(1).mul(127.5)
+
+
+def _for_lpips(images: Tensor) -> Tensor:
+    """The same; pictures below LPIPS's 16 px are enlarged."""
+    x = _bytes(images)
     return x if x.shape[-1] >= 16 else F.interpolate(x, size=(16, 16), mode="bilinear", align_corners=False)
