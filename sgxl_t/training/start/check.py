@@ -77,17 +77,16 @@ def _check_sizes(settings: NetworkSettings, origin: Origin) -> None:
 
 
 def _check_reading(settings: NetworkSettings, origin: Origin) -> None:
-    """Where the start's text encoder stays, the one that heads and guidance read captions with gives as many
-    numbers."""
-    reference = settings.conditioning.text_encoder
-    if settings.conditioning.own_text_encoder is None or origin.model is None:
+    """The generator reads captions by as many numbers as the start's did; heads and guidance read them by the
+    frozen encoder, of any width."""
+    own = settings.conditioning.own_text_encoder
+    if own is None or origin.model is None:
         return
-    auto = bool(trained_kinds(reference))
-    given = FeaturesConfig().embed_dim if auto else load_text_encoder(reference).dim
+    given = load_text_encoder(own).dim
     if given != origin.model.condition.dim:
         raise ValueError(
             f"start={settings.start} takes captions as {origin.model.condition.dim} numbers and "
-            f"conditioning.text_encoder={reference} gives {given}: set --conditioning.text_encoder "
+            f"conditioning.own_text_encoder={own} gives {given}: set --conditioning.own_text_encoder "
             f"local:{origin.text_encoder}"
         )
 
