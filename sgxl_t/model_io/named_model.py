@@ -11,8 +11,8 @@ from huggingface_hub import constants
 from sgxl_t.networks.weights.hub import announce, hub_reachable
 
 HUB_ID = r"[\w-][\w.-]{0,95}/[\w.-]{1,96}"
-DEMO_MODEL = "demo_text"
-"""The packaged model that commands take where none is named."""
+DEMO_MODEL, DEMO_CLASS_MODEL = "demo_text", "demo_class"
+"""The packaged models that commands take where none is named: the second where classes are asked for."""
 
 
 def named_folder(model: str | Path) -> Path:

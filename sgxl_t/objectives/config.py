@@ -45,6 +45,9 @@ class ObjectiveConfig:
     """Weight in the generator's loss of the distance of two latents over that of their images under one
     condition (mode seeking, Mao et al. 2019): pictures of one caption or class come to differ. 0 switches it
     off, as the papers."""
+    diversity_of: Literal["pixels", "features"] = "pixels"
+    """What diversity_weight compares two images by: pixels, as Mao et al., or the discriminator's frozen
+    features averaged over places, to which a shape that moves stays the same (not in the paper)."""
     diversity_share: float = 0.25
     """Share of a round's images for which diversity_weight makes a second one, to save time."""
     pl_weight: float = 0.0

@@ -5,11 +5,18 @@ Mao et al. 2019, "Mode Seeking Generative Adversarial Networks for Diverse Image
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 _SAME = 0.01
 """Added to the distance of two images, which may be zero: a 200th of the range of a pixel."""
+_SAME_SHARE = 0.05
+"""Added to the distance of two images' features, as a share of the usual one."""
+_TINY = 1e-8
+"""Keeps features that are the same in all images from dividing by zero."""
 
 
 def more_latents(z: Tensor, share: float, rng: torch.Generator | None = None) -> Tensor:
@@ -32,3 +39,25 @@ def mode_seeking_loss(images: Tensor, others: Tensor, z: Tensor, other_z: Tensor
     apart = (images.float() - others.float()).abs().flatten(1).mean(1)
     latents_apart = (z.float() - other_z.float()).abs().mean(1)
     return (latents_apart / (apart + _SAME)).mean()
+
+
+def mode_seeking_features(features: object, others: object, z: Tensor, other_z: Tensor) -> Tensor:
+    """The same with images compared by what a frozen network sees in them, wherever it is.
+
+    features: nested lists of maps [N, C, ...], N > 1, of a batch. others: of n <= N more images under the
+    conditions of the first n. z, other_z: [n, z_dim]. Maps are averaged over their places, so that a thing
+    that only moves counts as the same. Their distance is taken as a share of that between neighbours in the
+    batch, whose conditions differ; no gradient widens the latter. Returns a float32 scalar.
+    """
+    latents_apart = (z.float() - other_z.float()).abs().mean(1)
+    terms = []
+    for here, there in zip(_averaged(features), _averaged(others), strict=True):
+        usual = (here - here.roll(1, dims=0)).abs().mean().detach()
+        apart = (here[: len(there)] - there).abs().mean(1)
+        terms.append((latents_apart * usual / (apart + _SAME_SHARE * usual + _TINY)).mean())
+    return torch.stack(terms).mean()
+
+
+def _averaged(features: object) -> Iterable[Tensor]:
+    """Maps [N, C, ...] over their places: float32 [N, C]."""
+    return [one.float().flatten(2).mean(2) for one in tree_leaves(features)]

@@ -21,7 +21,7 @@ from sgxl_t.objectives.adversarial import (
     wide,
 )
 from sgxl_t.objectives.config import ObjectiveConfig
-from sgxl_t.objectives.diversity import mode_seeking_loss, more_latents
+from sgxl_t.objectives.diversity import mode_seeking_features, mode_seeking_loss, more_latents
 from sgxl_t.objectives.guidance import Classifier, Guidance, ImageEncoder, Stem
 from sgxl_t.objectives.micro_batch import MicroBatch
 from sgxl_t.objectives.path_length import PathLength, path_noise
@@ -152,7 +152,7 @@ class Objective:
         """
         share = self.config.share_fakes
         cond = batch.generated_cond
-        images, diversity = self._generated(networks.generator, cond, z, rng)
+        images, others, latents = self._generated(networks.generator, cond, z, rng)
         look = partial(self._look, networks.features, images_seen, rng)
         seen = look(images)
         if share:
@@ -171,17 +171,22 @@ class Objective:
         }
         guidance, parts = self.guidance(images, cond, rng)
         loss = loss + guidance
-        if diversity is not None:
+        if len(others) > 0:
+            if self.config.diversity_of == "features":
+                diversity = mode_seeking_features(seen, look(others), *latents)
+            else:
+                diversity = mode_seeking_loss(images[: len(others)], others, *latents)
             loss = loss + self.config.diversity_weight * diversity
             parts["loss/diversity"] = diversity.detach()
         return loss, {**stats, **parts, "loss/g": loss.detach()}
 
     def _generated(
         self, generator: nn.Module, cond: Conditioning, z: Tensor, rng: torch.Generator | None
-    ) -> tuple[Tensor, Tensor | None]:
-        """The generator's images [N, 3, R, R] of its own phase, and the diversity term where it has a weight.
+    ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
+        """The generator's images [N, 3, R, R] of its own phase, second ones [n, 3, R, R] under the first n
+        conditions for the diversity term, n = 0 where it has no weight, and the latents [n, z_dim] of both.
 
-        One pass makes the images of second latents too: wrappers of several processes hook every call.
+        One pass makes them all: wrappers of several processes hook every call.
         """
         moves = self._averages_move or self.config.share_fakes
         count = len(z)
@@ -189,10 +194,8 @@ class Objective:
             z = torch.cat([z, more_latents(z, self.config.diversity_share, rng)])
             cond = cond.rows(torch.arange(len(z), device=z.device) % count)
         images = as_rgb(generator(z, cond, update_averages=moves, rng=rng))
-        if len(z) == count:
-            return images, None
         pairs = len(z) - count
-        return images[:count], mode_seeking_loss(images[:pairs], images[count:], z[:pairs], z[count:])
+        return images[:count], images[count:], (z[:pairs], z[count:])
 
     def pl_loss(
         self,

@@ -6,7 +6,7 @@ from torch import nn
 
 from sgxl_t.networks.conditioning import as_conditioning
 from sgxl_t.objectives import MicroBatch, Networks, Objective, ObjectiveConfig
-from sgxl_t.objectives.diversity import mode_seeking_loss, more_latents
+from sgxl_t.objectives.diversity import mode_seeking_features, mode_seeking_loss, more_latents
 
 
 class Linear(nn.Module):
@@ -54,6 +54,31 @@ def test_it_is_lower_the_more_pictures_differ_and_finite_where_they_are_equal():
     assert torch.isfinite(values[0])
 
 
+def test_features_are_compared_averaged_over_places_and_by_their_usual_distance():
+    maps = torch.zeros(4, 2, 3, 3)
+    maps[1] = maps[3] = 2.0  # neighbours are 2 apart, image 0 and the last one too
+    other = torch.full((1, 2, 3, 3), 0.5)
+    z, other_z = torch.zeros(1, 8), torch.full((1, 8), 3.0)
+    apart = 3 * 2 / (0.5 + 0.05 * 2)
+    torch.testing.assert_close(mode_seeking_features([maps], [other], z, other_z), torch.tensor(apart))
+    both = mode_seeking_features([[maps], [10 * maps]], [[other], [20 * other]], z, other_z)
+    torch.testing.assert_close(both, torch.tensor((apart + 3 * 20 / (10 + 0.05 * 20)) / 2))
+
+
+def test_features_that_only_move_are_the_same_and_those_that_never_differ_stay_finite():
+    maps, z, other_z = torch.rand(3, 2, 4, 4), torch.zeros(2, 8), torch.ones(2, 8)
+    moved = mode_seeking_features([maps], [maps[:2].roll(1, dims=3)], z, other_z)
+    torch.testing.assert_close(moved, torch.tensor(1 / 0.05), rtol=1e-4, atol=0)
+    assert torch.isfinite(mode_seeking_features([maps * 0], [maps[:2] * 0], z, other_z))
+
+
+def test_features_of_other_conditions_are_not_widened():
+    maps = torch.rand(3, 2, 4, 4, requires_grad=True)
+    mode_seeking_features([maps], [torch.rand(1, 2, 4, 4)], torch.zeros(1, 8), torch.ones(1, 8)).backward()
+    assert maps.grad[0].any()
+    assert not maps.grad[1:].any()
+
+
 @pytest.mark.parametrize(
     ("count", "share", "expected"), [(8, 0.25, 2), (1, 0.25, 1), (6, 1.0, 6), (32, 0.5, 16)]
 )
@@ -78,6 +103,16 @@ def test_the_generators_loss_holds_the_weighted_term_of_equal_conditions(network
     torch.testing.assert_close(stats["loss/g_adversarial"], others["loss/g_adversarial"])
     assert "loss/diversity" not in others
     assert len(networks.generator.z) == 8, "without a weight no picture is made for it"
+
+
+def test_the_term_can_compare_what_the_frozen_features_see(networks):
+    z, c = torch.randn(8, 4), torch.randn(8, 2)
+    value, stats = g_loss(networks, z, c, diversity_weight=3.0, diversity_of="features")
+    asked_z, asked_c = networks.generator.z, networks.generator.c
+    images = networks.generator(asked_z, as_conditioning(asked_c))
+    expected = mode_seeking_features([images[:8]], [images[8:]], z[:2], asked_z[8:])
+    torch.testing.assert_close(value - g_loss(networks, z, c)[0], 3 * expected)
+    torch.testing.assert_close(stats["loss/diversity"], expected.detach())
 
 
 def test_a_step_down_the_loss_makes_pictures_of_one_condition_differ_more(networks):

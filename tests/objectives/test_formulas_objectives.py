@@ -42,6 +42,7 @@ DEFAULTS = {
     "clip_crop": 64,
     "stem_weight": 0.0,
     "diversity_weight": 0.0,
+    "diversity_of": "pixels",
     "diversity_share": 0.25,
     "pl_weight": 0.0,
     "pl_interval": 4,
