@@ -1,4 +1,5 @@
-"""The demonstration: two models trained on the spot on a CPU, sampled, judged, and shown on one page."""
+"""The demonstration: pictures of the packaged models, then two models trained on the spot on a CPU, sampled,
+judged, and shown on one page."""
 
 from __future__ import annotations
 
@@ -84,11 +85,16 @@ class ResourceMonitor:
 @click.option("--class-kimg", type=float, help="Thousand images of the class run; default: its preset.")
 @click.option("--text-kimg", type=float, help="Thousand images of the text run; default: its preset.")
 def demo(out: Path, class_kimg: float | None, text_kimg: float | None) -> None:
-    """Trains and measures both demonstration models; leaves OUT/class, OUT/text and OUT/report.html."""
+    """Shows what the packaged models draw, then trains and measures two more; leaves OUT/class, OUT/text and
+    OUT/report.html."""
     out.mkdir(parents=True, exist_ok=True)
     monitor = ResourceMonitor()
     started = time.monotonic()
     with monitor.memory():
+        with monitor.stage("packaged"):
+            pictures = in_child(packaged_pictures, out)
+        for picture in pictures:
+            say(f"drawn by a model of the package: {picture}")
         with monitor.stage("class"):
             train("class", out, class_kimg)
             scores: dict[str, Any] = {"class": in_child(class_scores, out)}
@@ -104,6 +110,21 @@ def demo(out: Path, class_kimg: float | None, text_kimg: float | None) -> None:
     write_whole(out / "scores.json", json.dumps(scores, indent=1))
     page = in_child(report, out, scores)
     say(f"{scores['total_minutes']:.1f} minutes, {monitor.peak_gib:.1f} GiB at most. Open {page}")
+
+
+def packaged_pictures(out: Path) -> list[Path]:
+    """A sheet of each model that ships in the package: a row per prompt or class, a column per seed."""
+    from sgxl_t.model_io.named_model import DEMO_CLASS_MODEL, DEMO_MODEL
+    from sgxl_t.sampling.pipeline import Pipeline
+
+    sheets = []
+    for name in (DEMO_MODEL, DEMO_CLASS_MODEL):
+        pipe = Pipeline.from_pretrained(name)
+        names = pipe.condition.names
+        conditions = list(PROMPTS) if pipe.condition.kind == "text" else list(range(len(names)))[:12]
+        sheets.append(out / f"{name}.png")
+        write_grid(pipe, conditions, sheets[-1])
+    return sheets
 
 
 def train(kind: str, out: Path, kimg: float | None) -> None:

@@ -14,6 +14,7 @@ def write_demo_report(out: Path, scores: dict[str, Any]) -> Path:
     """Writes OUT/report.html from OUT/scores.json's content, the grids and the runs' numbers."""
     sections = [
         ("What this is", introduction(scores)),
+        ("Pictures of the models in the package", packaged_section(out)),
         ("Class model: handwritten digits", class_section(out, scores["class"])),
         ("Text model: emoji scenes", text_section(out, scores["text"])),
     ]
@@ -36,6 +37,14 @@ def introduction(scores: dict[str, Any]) -> str:
         '<p class="note">Frechet distances are taken in a judge\'s own features: they compare runs of this '
         "demonstration with its floor (real test pictures against training pictures, same counts) and with "
         "nothing else.</p>"
+    )
+
+
+def packaged_section(out: Path) -> str:
+    """The sheets that were drawn before anything trained."""
+    caption = "one row per {}, one column per seed; nothing was trained here for these"
+    return figure(out / "demo_text.png", caption.format("prompt")) + figure(
+        out / "demo_class.png", caption.format("class")
     )
 
 

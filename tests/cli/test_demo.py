@@ -47,7 +47,9 @@ def test_demo_leaves_models_scores_and_a_page(tmp_path):
     assert scores["total_minutes"] > 0
     assert 0 < scores["peak_memory_gib"] < 4
     page = (out / "report.html").read_text()
-    assert page.count("data:image/png;base64") >= 4
+    assert page.count("data:image/png;base64") >= 6
+    assert (out / "demo_text.png").is_file()
+    assert (out / "demo_class.png").is_file()
     for kind, asked in (("class", ["--class", "3"]), ("text", ["a red fox in snow"])):
         sample = [sys.executable, "-m", "sgxl_t.cli.main", "sample", *asked, "--model", str(out / kind)]
         subprocess.run([*sample, "--out", str(tmp_path / kind)], check=True, timeout=120)

@@ -26,7 +26,11 @@ Examples:
 
 @click.command(epilog=EXAMPLES)
 @click.argument("photos", nargs=-1, required=True, metavar="PHOTO...")
-@click.option("--model", metavar="PATH", help="Model folder, run folder or Hub id [default: demo_text].")
+@click.option(
+    "--model",
+    metavar="PATH",
+    help="Model folder, run folder or Hub id [default: demo_text, or demo_class for --class].",
+)
 @click.option(
     "--steps",
     type=int,
@@ -116,7 +120,7 @@ def invert(
     from sgxl_t.sampling.inversion.state import finished_rows, load_state
     from sgxl_t.sampling.pipeline import Pipeline
 
-    pipe = Pipeline.from_pretrained(model or demo_model(), device=device)
+    pipe = Pipeline.from_pretrained(model or demo_model(classes), device=device)
     asked = _asked(pipe, classes, prompts)
     config = pipe.generator.config
     read = read_photos(photos, config.img_resolution, config.img_channels)

@@ -125,7 +125,7 @@ def edit(
     subjects = Subjects(prompts, classes, lines, latents, parse_seeds(seeds), check_psi(psi))
     settings = SampleSettings(truncation, cutoff, batch_size=runtime.batch_size)
 
-    pipe = runtime.open(model)
+    pipe = runtime.open(model, classes)
     specs = subjects.specs(pipe) if places.any or named else []
     directions = asked.directions(pipe, specs, moved)
     if asked.save is not None:

@@ -198,7 +198,7 @@ class Sheets:
         from sgxl_t.sampling.output.image_writer import layout
         from sgxl_t.sampling.sample_spec import grid_lines
 
-        pipe = self.runtime.open(model)
+        pipe = self.runtime.open(model, self.asked.classes)
         rows = self.asked.rows(pipe)
         lines = grid_lines(rows)
         self._settle(pipe, [spec for row in rows for spec in row.specs], "grid")
@@ -214,7 +214,7 @@ class Sheets:
         from sgxl_t.sampling.latents import latent_specs
         from sgxl_t.sampling.sheets.mixing import MixingTable
 
-        pipe = self.runtime.open(model)
+        pipe = self.runtime.open(model, self.asked.classes)
         last = pipe.generator.num_ws - 1
         wrong = [layer for group in table.groups for layer in group if layer > last]
         if wrong:
@@ -245,7 +245,7 @@ class Sheets:
         """Each image beside the nearest ones of a data set, and distances as JSON values."""
         from sgxl_t.sampling.sheets.nearest import NearestSearch
 
-        pipe = self.runtime.open(model)
+        pipe = self.runtime.open(model, self.asked.classes)
         specs = self.asked.specs(pipe)
         self._settle(pipe, specs, "nearest", data, split, most)
         search = NearestSearch.of(data, pipe.generator.img_resolution, split=split, most=most)

@@ -141,7 +141,7 @@ def interpolate(
 
     from sgxl_t.sampling.output.recipe import Recipes
 
-    pipe = runtime.open(model)
+    pipe = runtime.open(model, classes)
     request = WalkRequest(read_subjects(pipe, prompts, classes, lines, latents, psi), numbers, psi)
     tracks = request.tracks(pipe, walk, walks, move)
     recipes = Recipes.for_pipeline(pipe, truncation, cutoff)

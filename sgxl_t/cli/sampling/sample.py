@@ -146,7 +146,7 @@ def sample(
 
     from sgxl_t.sampling.output.recipe import Recipes
 
-    pipe = runtime.open(model)
+    pipe = runtime.open(model, classes)
     rows = latent_rows(pipe, latents, psis)
     if prompts or classes or lines or not latents:
         entries = resolve_entries(pipe, prompts, classes, lines, all_classes=sheet is not None)

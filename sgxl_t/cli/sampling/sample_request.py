@@ -49,7 +49,7 @@ subject_options = _grouped(
     click.option(
         "--model",
         metavar="PATH",
-        help="Model folder, run folder or Hub id; without it, the demo model of the package (demo_text).",
+        help="Model folder, run folder or Hub id [default: demo_text, or demo_class for --class].",
     ),
     click.option(
         "--seeds", default="0", show_default=True, metavar="LIST", help="Seeds, such as 3, 0-7 or 0,4,8-11."
@@ -87,12 +87,13 @@ class RuntimeOptions:
     cuda_graphs: bool
     tuned: str | None
 
-    def open(self, model: str | None) -> Pipeline:
-        """The pipeline of a model folder, run folder or Hub id, or of the demo model."""
+    def open(self, model: str | None, classes: Sequence[str] = ()) -> Pipeline:
+        """The pipeline of a model folder, run folder or Hub id; without one, of the demo model that draws
+        prompts or, where there are any, these classes."""
         from sgxl_t.sampling.pipeline import Pipeline
 
         return Pipeline.from_pretrained(
-            model or demo_model(), device=self.device, precision=self.precision, tuned=self.tuned
+            model or demo_model(classes), device=self.device, precision=self.precision, tuned=self.tuned
         )
 
     def speed_up(self, pipe: Pipeline, count: int) -> None:
@@ -178,11 +179,11 @@ def runtime_options(command: Callable[..., None]) -> Any:
     return _RUNTIME_OPTIONS(call)
 
 
-def demo_model() -> str:
-    """The model that ships in the package."""
-    from sgxl_t.model_io.named_model import DEMO_MODEL, packaged_model
+def demo_model(classes: Sequence[str] = ()) -> str:
+    """The model that ships in the package: the one of classes where some are named, else that of prompts."""
+    from sgxl_t.model_io import named_model
 
-    folder = packaged_model(DEMO_MODEL)
+    folder = named_model.packaged_model(named_model.DEMO_CLASS_MODEL if classes else named_model.DEMO_MODEL)
     if folder is None:
         raise ValueError("this installation ships no demo model: name a model with --model, such as RUN/best")
     return str(folder)
