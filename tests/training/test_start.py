@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import torch
+from tiny_clips import tiny_whole_clip
 from tiny_models import tiny_folder, tiny_model
 from tiny_runs import tiny_run
 
@@ -180,6 +181,22 @@ def test_captions_are_read_with_the_folders_encoder(text, tmp_path, tiny_feature
         assert torch.equal(state.condition.encode(["a red fox"]).c, condition.encode(["a red fox"]).c)
         assert not torch.equal(state.condition.encode_frozen(["a dog"]).c, condition.encode(["a dog"]).c)
     assert not state.condition.learns
+
+
+def test_the_folders_encoder_may_have_another_width_than_the_frozen_one(text, tmp_path, tiny_features):
+    tiny_whole_clip(24).save(tmp_path / "clip")
+    named = {"cond": "text", "start": text / "last", "data__source": write_captions(tmp_path / "data", KNOWN)}
+    named["conditioning__text_encoder"] = f"local:{tmp_path / 'clip'}"
+    state = begun(tmp_path / "run", tiny_features, **named)
+    assert state.condition.encode_frozen(["a dog"]).target.shape == (1, 24)
+    assert same(state.g.raw.state_dict(), load_model(text / "last")[0].state_dict())
+
+
+def test_an_own_encoder_of_another_width_than_the_starts_is_refused(text, tmp_path, refusal):
+    tiny_whole_clip(24).save(tmp_path / "clip")
+    own = {"conditioning__own_text_encoder": f"local:{tmp_path / 'clip'}"}
+    said = refusal(cond="text", start=text / "last", **own)
+    assert f"gives 24: set --conditioning.own_text_encoder local:{text / 'last' / 'text_encoder'}" in said
 
 
 def test_a_side_that_is_larger_is_named(classes, tmp_path, tiny_features, caplog):
