@@ -59,7 +59,7 @@ TARGETS = {
     "ops/resample/blur.py": ["ops/test_ops_behaviour.py", "ops/test_ops_golden.py"],
     "conditioning/class_table.py": ["conditioning/test_conditions.py"],
     "metrics/distances/ppl.py": ["metrics/test_ppl.py"],
-    "sampling/truncation.py": ["sampling/test_latents.py", "sampling/test_centroids.py"],
+    "sampling/truncation/truncation.py": ["sampling/test_latents.py", "sampling/test_centroids.py"],
     "sampling/styles.py": ["sampling/test_styles.py", "sampling/test_token_context.py"],
 }
 """Tests of each file, in tests/; the test_formulas_* of the same room always belong to them."""

@@ -61,7 +61,7 @@ def train(
 ) -> None:
     """Train networks on D: classifiers from labels, a CLIP from captions, or from images alone."""
     from sgxl_t.datasets import open_source
-    from sgxl_t.sampling.pipeline import choose_device
+    from sgxl_t.ops.device import choose_device
     from sgxl_t.training.local_features.config import FeaturesConfig
     from sgxl_t.training.local_features.train import train_features
 

@@ -184,8 +184,11 @@ def _fresh(info: ModelInfo) -> Generator:
 
 def _is_modest(info: ModelInfo) -> bool:
     """See `modest.py`; alias-free generators have further sizes that follow from their frequencies."""
+    if info.generator.family != "stylegan_t":
+        return False
     described = asdict(info.generator) | asdict(info.condition)
-    return info.generator.family == "stylegan_t" and is_modest(described)
+    del described["stylegan3"]  # sizes of the other family, which nothing is built from
+    return is_modest(described)
 
 
 def _read_labels(folder: Path, spec: ConditionSpec) -> tuple[str, ...]:

@@ -13,11 +13,19 @@ from torch import Tensor
 from sgxl_t.conditioning.condition import Condition
 from sgxl_t.networks.generators.generator import Generator
 from sgxl_t.ops.random import latents as latents_of_seeds
-from sgxl_t.sampling.latents import Latents, open_rows
+from sgxl_t.sampling.latents import Latents, latent_specs, open_rows
 from sgxl_t.sampling.prompt_cache import PromptCache
-from sgxl_t.sampling.sample_spec import AnySpec, InterpolationFrame, LatentSpec, MovedFrame, SampleSpec, Specs
+from sgxl_t.sampling.sample_spec import (
+    AnySpec,
+    InterpolationFrame,
+    LatentSpec,
+    MovedFrame,
+    SampleSpec,
+    Specs,
+    spread_psi,
+)
 from sgxl_t.sampling.styles import spec_styles, styles
-from sgxl_t.sampling.truncation import Truncation
+from sgxl_t.sampling.truncation.truncation import Truncation
 
 BATCH = 256
 """Rows whose styles are computed at a time."""
@@ -108,6 +116,30 @@ def latents_of_z(
         [{"z": row} for row in numbers],
         source.model,
     )
+
+
+def specs_of_draws(
+    source: Source, given: Given, specs: Sequence[SampleSpec], truncation: Truncation
+) -> list[LatentSpec]:
+    """Specs of given z, or of the next draws of given generators, for the condition, psi and mix of specs.
+
+    Every spec goes with every z, and takes the next draw of every generator.
+    """
+    z_dim = source.generator.z_dim
+    if given.generators is None:
+        return latent_specs(latents_of_z(source, checked_z(given.z, z_dim), specs, truncation, each=False))
+    z = drawn(given.generators, len(specs), z_dim)
+    specs = [spec for spec in specs for _ in range(len(z) // len(specs))]
+    return latent_specs(latents_of_z(source, z, specs, truncation, each=True))
+
+
+def specs_of_rows(
+    source: Source, given: Given, conditions: Sequence[Any] | None, psi: float | Sequence[float]
+) -> list[LatentSpec]:
+    """Specs of given w or ws, pulled further by psi: one number for all, or one each; see `given_latents`."""
+    latents = given_latents(source, given, conditions)
+    psis = spread_psi(psi, len(latents), "rows of latents")
+    return [replace(spec, further=further) for spec, further in zip(latent_specs(latents), psis, strict=True)]
 
 
 def drawn(generators: Generators, count: int, z_dim: int) -> Tensor:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,28 +18,24 @@ from sgxl_t.model_io.model_folder import DTYPES, ModelInfo, load_model, save_mod
 from sgxl_t.model_io.model_hash import model_hash
 from sgxl_t.model_io.named_model import named_folder
 from sgxl_t.model_io.run_model import model_in
-from sgxl_t.networks.generators.fourier_input import moved_input
 from sgxl_t.networks.generators.generator import Generator
 from sgxl_t.networks.text.clip import ClipModel
-from sgxl_t.networks.text.tokens import Text
 from sgxl_t.ops.backend import ConvBackend, FilterBackend
-from sgxl_t.ops.images import to_uint8
-from sgxl_t.sampling.batches import BatchSize, in_batches
+from sgxl_t.ops.device import choose_device
 from sgxl_t.sampling.best import best_images, open_scorer
-from sgxl_t.sampling.centroids import Centroids, load_centroids, save_centroids
 from sgxl_t.sampling.directions.direction import Directions, open_directions
 from sgxl_t.sampling.directions.find import DirectionFinder
-from sgxl_t.sampling.fast.optimize import FastSynthesis, Optimized, check_choice, prepare
+from sgxl_t.sampling.drawing import Drawing, SamplingPrecision
+from sgxl_t.sampling.fast.optimize import Optimized
 from sgxl_t.sampling.given import (
     Generators,
     Given,
     Source,
     are_generators,
-    checked_z,
-    drawn,
     given_latents,
     latents_of,
-    latents_of_z,
+    specs_of_draws,
+    specs_of_rows,
 )
 from sgxl_t.sampling.hub import upload
 from sgxl_t.sampling.image import GeneratedImage, GeneratedImages, OutputType, check_output
@@ -48,11 +43,9 @@ from sgxl_t.sampling.inversion.tuned import Tuned
 from sgxl_t.sampling.latents import Latents, latent_specs
 from sgxl_t.sampling.prompt_cache import PromptCache
 from sgxl_t.sampling.sample_spec import (
-    AnySpec,
     Curve,
     Drawable,
     Mix,
-    MovedFrame,
     SampleSettings,
     SampleSpec,
     Space,
@@ -66,9 +59,10 @@ from sgxl_t.sampling.sample_spec import (
     spread_psi,
 )
 from sgxl_t.sampling.sheets.mixing import MixingTable
-from sgxl_t.sampling.styles import styles, token_context
-from sgxl_t.sampling.truncation import Truncation, check_truncation
-from sgxl_t.sampling.walks.move import Move, input_of, inverse_motion, plan_move
+from sgxl_t.sampling.truncation.centroids import Centroids, load_centroids, save_centroids
+from sgxl_t.sampling.truncation.truncation import Truncation, check_truncation
+from sgxl_t.sampling.walks.keys import walk_keys
+from sgxl_t.sampling.walks.move import Move, plan_move
 from sgxl_t.sampling.walks.plan import WalkSettings, plan_interpolation
 
 if TYPE_CHECKING:
@@ -76,9 +70,6 @@ if TYPE_CHECKING:
     from sgxl_t.sampling.inversion.optimise import Step
 
 log = logging.getLogger(__name__)
-
-SamplingPrecision = Literal["fp32", "bf16", "fp16"]
-PRECISIONS: dict[str, torch.dtype | None] = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Pipeline:
@@ -105,16 +96,10 @@ class Pipeline:
         device: torch's name of it; None takes CUDA where there is one. precision: of products.
         centroids: centres for truncation="centroid"; None takes those of the model folder, when it has some.
         """
-        if precision not in PRECISIONS:
-            raise ValueError(f"precision {precision!r} is unknown: use {', '.join(PRECISIONS)}")
-        self.device, self.precision = choose_device(device), precision
-        self.generator = generator.eval().requires_grad_(False).to(self.device)
-        self.condition = condition.eval().to(self.device)
-        self.info = info
+        self.generator = generator.eval().requires_grad_(False)
+        self.condition, self.info, self.precision = condition.eval(), info, precision
+        self._place_on(choose_device(device))
         self._centroids = centroids
-        self._prompts = PromptCache(self.condition, self.generator)
-        self._fast: FastSynthesis | None = None
-        self._fitting = BatchSize(self.generator, self.device)
         self._warned: set[str] = set()
         self.tuned: Tuned | None = None
 
@@ -173,21 +158,11 @@ class Pipeline:
             found = pipe.invert("cat.jpg", pti=350)
             pipe.tuned_by(found.tuned)(ws=found.latents).images
         """
-        # Feature networks, and with them timm and torchvision: a picture should not wait for these.
-        from sgxl_t.sampling.inversion.invert import Inversion, run_inversion
-        from sgxl_t.sampling.inversion.photos import read_photos
-        from sgxl_t.sampling.inversion.settings import InversionSettings
+        from sgxl_t.sampling.inversion.invert import invert_photos  # feature networks, timm, torchvision
 
         given: Sequence[Any] = photos if isinstance(photos, list | tuple) else [photos]
         asked = [] if conditions is None else self.condition.resolve(conditions)
-        chosen = InversionSettings(**settings)
-        config = self.generator.config
-        read = read_photos(given, config.img_resolution, config.img_channels)
-        inversion = Inversion(self.source, self.info, read, asked, chosen)
-        run_inversion(inversion, progress=progress)
-        for note in inversion.notes:
-            log.warning("%s", note)
-        return inversion.result()
+        return invert_photos(self.source, self.info, given, asked, progress=progress, **settings)
 
     @property
     def centroids(self) -> Centroids | None:
@@ -215,13 +190,17 @@ class Pipeline:
             raise ValueError(
                 f"{device} is no device: the precision of products is chosen with Pipeline(..., precision=)"
             )
-        self.device = choose_device(device)
-        self.restore()
-        self.generator.to(self.device)
-        self.condition.to(self.device)
-        self._prompts = PromptCache(self.condition, self.generator)
-        self._fitting = BatchSize(self.generator, self.device)
+        self._place_on(choose_device(device))
         return self
+
+    def _place_on(self, device: torch.device) -> None:
+        """Generator, condition and what draws on a device."""
+        self.device = device
+        self._drawing = Drawing(
+            self.generator, PromptCache(self.condition, self.generator), device, self.precision
+        )
+        self.generator.to(device)
+        self.condition.to(device)
 
     def save_pretrained(
         self, folder: str | Path, *, dtype: Literal["float32", "float16"] = "float32", **provenance: Any
@@ -307,7 +286,7 @@ class Pipeline:
     @property
     def source(self) -> Source:
         """What latents are made with."""
-        return Source(self.generator, self._prompts, self.condition, self.model_hash)
+        return Source(self.generator, self._drawing.prompts, self.condition, self.model_hash)
 
     def iterate(
         self,
@@ -419,37 +398,12 @@ class Pipeline:
         search = NearestSearch.of(data, self.generator.img_resolution, split=split, most=most)
         return search.sheet(made.images, made.conditions)[0].drawn()
 
-    def _keys(self, keys: Any, seeds: Sequence[int], psi: float | Sequence[float]) -> list[Drawable]:
-        """The keys of a walk, in order."""
-        items = keys if isinstance(keys, list | tuple) else [] if keys is None else [keys]
-        parts = [one if isinstance(one, Latents) else self._resolve([one]) for one in items]
-        parts = parts or [self._resolve(None)]
-        plain = sum(len(part) for part in parts if not isinstance(part, Latents))
-        if plain == 1 and len(parts) == 1:
-            own = zip(seeds, spread_psi(psi, len(seeds), "seeds"), strict=True)
-            return [SampleSpec(parts[0][0], *one) for one in own]
-        if len(seeds) not in (1, plain):
-            raise ValueError(
-                f"{len(seeds)} seeds came with {plain} prompts or classes: give one, or one each"
-            )
-        own = iter(
-            zip(seeds if len(seeds) == plain else [*seeds] * plain, spread_psi(psi, plain), strict=True)
-        )
-        found: list[Drawable] = []
-        for part in parts:
-            if isinstance(part, Latents):
-                part.check_fits(self.generator, self.model_hash)
-                found += latent_specs(part)
-            else:
-                found += [SampleSpec(condition, *next(own)) for condition in part]
-        return found
-
     def sample(self, specs: Specs, settings: SampleSettings | None = None) -> Iterator[GeneratedImage]:
         """Images of specs, or of the frames between them, that were planned one by one."""
         settings = settings or SampleSettings()
         truncation = self._truncation(settings)
         if settings.best_of == 1:
-            return self._generate(specs, truncation, settings.batch_size)
+            return self._drawing.images(specs, truncation, settings.batch_size)
         plain = [spec for spec in specs if isinstance(spec, SampleSpec) and spec.mix is None]
         if len(plain) < len(specs):
             raise ValueError(
@@ -458,7 +412,7 @@ class Pipeline:
         scorer = open_scorer(self.condition, settings.clip, self.device)
         check_seeds([replace(spec, seed=(spec.seed + 1) * settings.best_of - 1).seed for spec in plain])
         tried = (one for spec in plain for one in candidates(spec, settings.best_of))
-        generated = self._generate(tried, truncation, settings.batch_size)
+        generated = self._drawing.images(tried, truncation, settings.batch_size)
         return best_images(generated, settings.best_of, scorer)
 
     def mixed(self, other: Any, layers: Sequence[int] | str | None) -> Mix | None:
@@ -487,24 +441,15 @@ class Pipeline:
         """
         size = batch_size or 1 if compile or cuda_graphs else batch_size
         choice = Optimized(conv, filter, compile, cuda_graphs, size)
-        check_choice(choice, self.device, self.precision)
-        if progress is not None and choice.compiles:
-            progress("compiling, which can take minutes ...")
-        fast = FastSynthesis(self.generator, self._synthesize, choice)
-        done = prepare(fast, *self._trial())
-        self._fast = fast
-        return done
+        return self._drawing.optimize(choice, progress)
 
     def restore(self) -> None:
         """Takes `optimize` back; compiled code and graphs are freed."""
-        self._fast = None
+        self._drawing.fast = None
 
     def fitting_batch(self) -> int:
         """Images at a time that an automatic batch has now; on a GPU one may be made to measure it."""
-        fixed = None if self._fast is None else self._fast.batch_size
-        if fixed is None and not self._fitting.known:
-            self._fitting.watch(lambda _: self._to_pixels(*self._trial()), [None])
-        return fixed or self._fitting.now()
+        return self._drawing.fitting_batch()
 
     def _specs(
         self,
@@ -522,6 +467,12 @@ class Pipeline:
             for seed in listed
         ]
 
+    def _keys(self, keys: Any, seeds: Sequence[int], psi: float | Sequence[float]) -> list[Drawable]:
+        """The keys of a walk, in order."""
+        items = keys if isinstance(keys, list | tuple) else [] if keys is None else [keys]
+        parts = [one if isinstance(one, Latents) else self._resolve([one]) for one in items]
+        return walk_keys(self.source, parts or [self._resolve(None)], seeds, psi)
+
     def _given_specs(
         self,
         conditions: Any,
@@ -533,20 +484,12 @@ class Pipeline:
         """A spec for every row of latents that are given or drawn."""
         if given.w is None and given.ws is None:
             specs = self._specs(conditions, [0], psi, mix)
-            if given.generators is None:
-                z, each = checked_z(given.z, self.generator.z_dim), False
-            else:
-                z, each = drawn(given.generators, len(specs), self.generator.z_dim), True
-                specs = [spec for spec in specs for _ in range(len(z) // len(specs))]
-            truncation = self._truncation(settings)
-            return latent_specs(latents_of_z(self.source, z, specs, truncation, each=each))
+            return specs_of_draws(self.source, given, specs, self._truncation(settings))
         if mix is not None:
             raise ValueError("a mix takes a prompt's styles for the same seed, which w and ws have none of")
-        latents = given_latents(self.source, given, None if conditions is None else self._resolve(conditions))
-        psis = spread_psi(psi, len(latents), "rows of latents")
-        return [
-            replace(spec, further=further) for spec, further in zip(latent_specs(latents), psis, strict=True)
-        ]
+        return specs_of_rows(
+            self.source, given, None if conditions is None else self._resolve(conditions), psi
+        )
 
     def _resolve(self, conditions: Any, mix: Mix | None = None) -> list[Any]:
         """Resolved conditions; a warning in the log, once for each pipeline, of words that change nothing."""
@@ -563,67 +506,3 @@ class Pipeline:
         truncation = Truncation(settings.truncation, settings.cutoff, centroids)
         check_truncation(self.generator, truncation)
         return truncation
-
-    def _generate(
-        self,
-        specs: Iterable[AnySpec],
-        truncation: Truncation,
-        batch_size: int | None,
-    ) -> Iterator[GeneratedImage]:
-        size = batch_size or (None if self._fast is None else self._fast.batch_size)
-        make = partial(self._images, truncation=truncation)
-        coming: Iterator[Any] = iter(specs)
-        for spec, pixels in in_batches(coming, make, self._fitting, size):
-            yield GeneratedImage(_picture(pixels), spec.label(self.condition), spec.seed, spec.psi)
-
-    @torch.no_grad()
-    def _images(self, specs: Specs, truncation: Truncation) -> list[Tensor]:
-        """uint8 [C, R, R] on the CPU for each spec."""
-        ws = styles(self.generator, self._prompts, specs, truncation)
-        tokens = token_context(self.generator, self._prompts, specs)
-        moving = [spec for spec in specs if isinstance(spec, MovedFrame)]
-        if not moving:
-            return list(self._to_pixels(ws, tokens).unbind())
-        if self._fast is not None or len(moving) < len(specs):
-            raise ValueError("moves are made without sampling mode and by themselves: leave --optimize out")
-        with moved_input(input_of(self.generator), inverse_motion(moving)):
-            return list(self._to_pixels(ws, tokens).unbind())
-
-    @torch.no_grad()
-    def _to_pixels(self, ws: Tensor, tokens: Text | None) -> Tensor:
-        """ws [N, num_ws, w_dim] -> uint8 [N, C, R, R] on the CPU, in sampling mode where it was asked for."""
-        if self._fast is not None:
-            return self._fast(ws, tokens)
-        return self._synthesize(self.generator.synthesis, ws, tokens).cpu()
-
-    def _synthesize(self, synthesis: Callable[..., Tensor], ws: Tensor, tokens: Text | None) -> Tensor:
-        """uint8 [N, C, R, R] on the device by the synthesis, or a compiled form of it."""
-        dtype = PRECISIONS[self.precision]
-        with torch.autocast(self.device.type, dtype=dtype) if dtype else nullcontext():
-            return to_uint8(synthesis(ws, noise_mode="const", tokens=tokens))
-
-    def _trial(self) -> tuple[Tensor, Text | None]:
-        """Styles of one meaningless image, and tokens where the generator attends to them."""
-        rng, shape = torch.Generator().manual_seed(0), (1, self.generator.num_ws, self.generator.w_dim)
-        ws = torch.randn(shape, generator=rng).to(self.device)
-        return ws, self._prompts.encode(["a"]).tokens if self.generator.attends else None
-
-
-def _picture(pixels: Tensor) -> Image.Image:
-    """uint8 [1 or 3, R, R] as a picture; torchvision has this too and takes a second to import."""
-    rows = pixels.permute(1, 2, 0).numpy()
-    return Image.fromarray(rows[..., 0] if rows.shape[2] == 1 else rows)
-
-
-def choose_device(device: str | torch.device | None) -> torch.device:
-    """The device asked for, or the best there is; ValueError when it is not there."""
-    if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-        torch.zeros(1, device=chosen)
-    except (RuntimeError, AssertionError, NotImplementedError):
-        raise ValueError(
-            f"device {str(device)!r} is not available here: use cpu, or see sgxl-t doctor"
-        ) from None
-    return chosen

@@ -26,7 +26,7 @@ from sgxl_t.sampling.sample_spec import (
     Specs,
     Way,
 )
-from sgxl_t.sampling.truncation import Truncation, retruncated_styles, truncated_styles
+from sgxl_t.sampling.truncation.truncation import Truncation, retruncated_styles, truncated_styles
 
 PARALLEL = 1e-6
 """Sine of the angle below which two vectors count as parallel."""

@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save_file
 from test_main import call
 from tiny_models import tiny_folder
 
-from sgxl_t.sampling.centroids import FILE, compute_centroids, save_centroids
 from sgxl_t.sampling.pipeline import Pipeline
+from sgxl_t.sampling.truncation.centroids import FILE, compute_centroids, save_centroids
 
 
 @pytest.fixture

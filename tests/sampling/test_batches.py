@@ -31,12 +31,12 @@ def test_the_batch_is_what_fits_into_half_of_the_free_memory(fitting, monkeypatc
 
 def test_a_pipeline_makes_the_same_pictures_in_any_memory(monkeypatch):
     pipe, sizes = Pipeline(*tiny_model("class")), []
-    keep = pipe._images
+    keep = pipe._drawing.pixels
     monkeypatch.setattr(
-        pipe, "_images", lambda specs, truncation: sizes.append(len(specs)) or keep(specs, truncation)
+        pipe._drawing, "pixels", lambda specs, truncation: sizes.append(len(specs)) or keep(specs, truncation)
     )
     roomy = [np.asarray(image).astype(int) for image in pipe("dog", seeds=range(5)).images]
-    monkeypatch.setattr(batches, "free_bytes", lambda device: 4 * pipe._fitting._bytes)
+    monkeypatch.setattr(batches, "free_bytes", lambda device: 4 * pipe._drawing.fitting._bytes)
     tight = [np.asarray(image).astype(int) for image in pipe("dog", seeds=range(5)).images]
     assert sizes == [5, 2, 2, 1]
     assert np.abs(np.stack(tight) - np.stack(roomy)).max() <= 1

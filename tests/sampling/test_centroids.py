@@ -5,15 +5,15 @@ import torch
 from tiny_models import tiny_folder, tiny_model
 
 from sgxl_t.ops.random import latents
-from sgxl_t.sampling.centroids import (
+from sgxl_t.sampling.pipeline import Pipeline
+from sgxl_t.sampling.truncation.centroids import (
     compute_centroids,
     free_width,
     load_centroids,
     save_centroids,
 )
-from sgxl_t.sampling.kmeans import assign, kmeans
-from sgxl_t.sampling.pipeline import Pipeline
-from sgxl_t.sampling.truncation import global_center, truncated_styles
+from sgxl_t.sampling.truncation.kmeans import assign, kmeans
+from sgxl_t.sampling.truncation.truncation import global_center, truncated_styles
 
 
 def blobs(count=6, each=80, spread=0.1):

@@ -12,7 +12,6 @@ from tiny_clips import tiny_whole_clip
 from tiny_models import tiny_clip, tiny_model
 
 from sgxl_t.objectives.guidance import spherical_distance
-from sgxl_t.sampling.centroids import free_width
 from sgxl_t.sampling.directions.affines import sensitivity, style_affines
 from sgxl_t.sampling.directions.by_clip import ClipSettings
 from sgxl_t.sampling.directions.direction import Directions, open_directions, parse_strengths
@@ -20,6 +19,7 @@ from sgxl_t.sampling.directions.edits_file import read_edits
 from sgxl_t.sampling.directions.find import boundary
 from sgxl_t.sampling.latents import Latents
 from sgxl_t.sampling.pipeline import Pipeline
+from sgxl_t.sampling.truncation.centroids import free_width
 
 NAMES = ("sgt-tiny-16", "sgxl-tiny-16")
 ENDS = {"text": ("a red fox", "a blue car"), "class": ("fox", "car")}

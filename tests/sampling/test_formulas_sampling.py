@@ -5,11 +5,11 @@ import torch
 from tiny_models import tiny_model
 
 from sgxl_t.ops.random import latents
-from sgxl_t.sampling.centroids import compute_centroids
 from sgxl_t.sampling.prompt_cache import PromptCache
 from sgxl_t.sampling.sample_spec import InterpolationFrame, Mix, SampleSpec
 from sgxl_t.sampling.styles import interpolated_styles, slerp, spec_styles, styles, token_context
-from sgxl_t.sampling.truncation import Truncation, check_truncation, truncated_styles
+from sgxl_t.sampling.truncation.centroids import compute_centroids
+from sgxl_t.sampling.truncation.truncation import Truncation, check_truncation, truncated_styles
 
 NAMES = pytest.mark.parametrize("name", ["sgt-tiny-16", "sgxl-tiny-16"])
 ENDS = {"class": (1, 3), "text": ("a red fox", "a blue car"), "none": (None, None)}

@@ -104,7 +104,7 @@ def test_to_returns_the_pipeline_and_takes_sampling_mode_back():
     before = pixels(pipe("dog"))
     pipe.optimize()
     assert pipe.to("cpu") is pipe
-    assert pipe._fast is None
+    assert pipe._drawing.fast is None
     assert (pixels(pipe("dog")) == before).all()
     with pytest.raises(ValueError, match="device 'cuda:77' is not available"):
         pipe.to("cuda:77")

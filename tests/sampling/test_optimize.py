@@ -7,7 +7,8 @@ from tiny_models import tiny_model
 
 from sgxl_t.ops import backend
 from sgxl_t.ops.conv import modulated_conv
-from sgxl_t.sampling import pipeline
+from sgxl_t.sampling import drawing
+from sgxl_t.sampling.drawing import Drawing
 from sgxl_t.sampling.fast import optimize
 from sgxl_t.sampling.fast.optimize import FastSynthesis, Optimized
 from sgxl_t.sampling.pipeline import Pipeline
@@ -23,11 +24,11 @@ def pixels(pictures):
 def maps(pipe, monkeypatch, count=2):
     """What the synthesis gives before it becomes bytes."""
     caught = []
-    keep = pipeline.to_uint8
-    monkeypatch.setattr(pipeline, "to_uint8", lambda x: caught.append(x.clone()) or keep(x))
+    keep = drawing.to_uint8
+    monkeypatch.setattr(drawing, "to_uint8", lambda x: caught.append(x.clone()) or keep(x))
     ws = torch.randn(count, pipe.generator.num_ws, pipe.generator.w_dim, generator=torch.Generator())
-    pipe._to_pixels(ws, None)
-    monkeypatch.setattr(pipeline, "to_uint8", keep)
+    pipe._drawing.of_styles(ws, None)
+    monkeypatch.setattr(drawing, "to_uint8", keep)
     return torch.cat(caught)
 
 
@@ -86,9 +87,9 @@ def test_saving_writes_the_weights_as_they_were(kind, tmp_path):
 
 def test_forms_hold_inside_the_pipeline_alone(monkeypatch):
     seen = []
-    keep = Pipeline._synthesize
+    keep = Drawing.synthesize
     monkeypatch.setattr(
-        Pipeline, "_synthesize", lambda self, *given: seen.append(backend.current()) or keep(self, *given)
+        Drawing, "synthesize", lambda self, *given: seen.append(backend.current()) or keep(self, *given)
     )
     pipe = Pipeline(*tiny_model("none", "sgxl-tiny-16"))
     pipe()
@@ -121,7 +122,7 @@ def test_what_cannot_run_is_refused_in_one_sentence(wrong, sentence):
     pipe = Pipeline(*tiny_model("none"), device="cpu")
     with pytest.raises(ValueError, match=sentence):
         pipe.optimize(**wrong)
-    assert pipe._fast is None
+    assert pipe._drawing.fast is None
 
 
 def test_winograd_is_refused_where_it_gains_nothing():
@@ -161,7 +162,7 @@ def captured(monkeypatch):
     pipe = Pipeline(*tiny_model("text"))
     plain = pixels(pipe("a red fox", seeds=range(5)))
     choice = Optimized(cuda_graphs=True, batch_size=2)
-    pipe._fast = FastSynthesis(pipe.generator, pipe._synthesize, choice)
+    pipe._drawing.fast = FastSynthesis(pipe.generator, pipe._drawing.synthesize, choice)
     return pipe, plain
 
 

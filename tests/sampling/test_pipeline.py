@@ -4,8 +4,9 @@ import torch
 from tiny_models import tiny_folder, tiny_model
 
 import sgxl_t
+from sgxl_t.ops.device import choose_device
 from sgxl_t.ops.random import latents
-from sgxl_t.sampling.pipeline import Pipeline, choose_device
+from sgxl_t.sampling.pipeline import Pipeline
 
 NAMES = ("sgt-tiny-16", "sgxl-tiny-16")
 REQUESTS = {"class": ["dog", "fox"], "text": ["a red fox", "a blue car"], "none": None}

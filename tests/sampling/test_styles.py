@@ -19,7 +19,7 @@ from sgxl_t.sampling.sample_spec import (
     spans,
 )
 from sgxl_t.sampling.styles import interpolated_styles, slerp, spec_styles
-from sgxl_t.sampling.truncation import Truncation, truncated_styles
+from sgxl_t.sampling.truncation.truncation import Truncation, truncated_styles
 from sgxl_t.sampling.walks.plan import WalkSettings, plan_interpolation
 
 NAMES = ("sgt-tiny-16", "sgxl-tiny-16")

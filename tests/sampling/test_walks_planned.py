@@ -13,7 +13,7 @@ from sgxl_t.ops.random import latents
 from sgxl_t.sampling.pipeline import Pipeline
 from sgxl_t.sampling.sample_spec import MovedFrame, SampleSpec, Way
 from sgxl_t.sampling.styles import spec_styles, styles
-from sgxl_t.sampling.truncation import Truncation
+from sgxl_t.sampling.truncation.truncation import Truncation
 from sgxl_t.sampling.walks.curve import spline_weights
 from sgxl_t.sampling.walks.move import input_of, inverse_motion, plan_move
 from sgxl_t.sampling.walks.plan import WalkSettings, plan_interpolation

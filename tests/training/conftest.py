@@ -13,6 +13,7 @@ from sgxl_t.networks.backbones.local_networks import (
 from sgxl_t.networks.text.clip import local_clip
 from sgxl_t.networks.text.text_tower import TextTowerConfig
 from sgxl_t.networks.text.vocab import WordTokenizer
+from sgxl_t.training.callbacks.pictures import nearest
 
 WORDS = (
     "a",
@@ -30,6 +31,14 @@ WORDS = (
     "small",
     "large",
 )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def few_pictures_to_compare_with():
+    """Tiny runs compare their samples with few training pictures: reading more was a quarter of each."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nearest, "MOST", 64)
+        yield
 
 
 @pytest.fixture(scope="session")

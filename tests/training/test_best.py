@@ -89,6 +89,20 @@ def crafted(tmp_path, tiny_features, monkeypatch):
     return go
 
 
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    """Runs from start to end, each made once: what runs in several parts are compared with."""
+    made = {}
+
+    def of(crafted, values, **settings):
+        key = repr((values, settings))
+        if key not in made:
+            made[key] = crafted(tmp_path_factory.mktemp("unbroken"), values, **settings)
+        return made[key]
+
+    return of
+
+
 def chosen(folder):
     """Position of the snapshot whose model is best/."""
     return round(read_info(folder / "best").provenance["kimg"] * 1000) // STEP - 1
@@ -121,8 +135,8 @@ def test_the_newest_is_best_where_nothing_is_tracked(crafted):
 
 @pytest.mark.parametrize("stop", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize("values", [LUCKY, PROMOTED], ids=["lucky", "promoted"])
-def test_a_run_in_two_parts_ends_with_the_best_of_an_unbroken_one(crafted, values, stop):
-    straight = crafted("straight", values)
+def test_a_run_in_two_parts_ends_with_the_best_of_an_unbroken_one(crafted, unbroken, values, stop):
+    straight = unbroken(crafted, values)
     crafted("parts", values, until=stop)
     parts = crafted("parts", values)
     assert content(parts) == content(straight)
@@ -136,9 +150,9 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("at", [2, 4, 5])
 @pytest.mark.parametrize("interval", [1, 3])
-def test_after_a_kill_between_snapshot_and_checkpoint_as_well(crafted, monkeypatch, at, interval):
+def test_after_a_kill_between_snapshot_and_checkpoint_as_well(crafted, unbroken, monkeypatch, at, interval):
     settings = {"schedule__checkpoint_kimg": interval * STEP / 1000}
-    straight = crafted("straight", PROMOTED, **settings)
+    straight = unbroken(crafted, PROMOTED, **settings)
     snapshot = Callbacks.snapshot
 
     def killed(self, state):
@@ -150,8 +164,9 @@ def test_after_a_kill_between_snapshot_and_checkpoint_as_well(crafted, monkeypat
         patch.setattr(Callbacks, "snapshot", killed)
         with pytest.raises(Killed):
             crafted("parts", PROMOTED, **settings)
-    assert chosen(crafted("parts", PROMOTED, **settings)) == 3
-    assert content(straight) == content(straight.parent / "parts")
+    parts = crafted("parts", PROMOTED, **settings)
+    assert chosen(parts) == 3
+    assert content(straight) == content(parts)
 
 
 def test_what_a_lost_part_of_a_run_called_best_is_forgotten(crafted, monkeypatch):

@@ -238,6 +238,7 @@ def test_a_process_of_two_takes_what_was_estimated(mode, tmp_path, tiny_features
     assert part.total == pytest.approx(int(target.read_text()), rel=TOLERANCE)
 
 
+@pytest.mark.slow
 def test_the_largest_configuration_is_estimated_within_small_memory(tmp_path):
     arguments = ["--config", "configs/text/full.yaml", "--stage", "primary", "--dry-run"]
     # VmHWM counts from the start of this program; ru_maxrss would also count the process that started it.

@@ -11,7 +11,9 @@ import torch
 from launches import launch, torchrun
 from tiny_runs import tiny_run
 
+from sgxl_t.objectives.config import ObjectiveConfig
 from sgxl_t.training.checkpoint.checkpoint import load_newest
+from sgxl_t.training.parallel.launch_check import refuse_second_order
 from sgxl_t.training.train import main
 
 UPDATES = 5
@@ -109,7 +111,7 @@ SLOW = pytest.mark.slow
         pytest.param("text", "ddp", marks=SLOW),
         pytest.param("class", "zero1", marks=SLOW),
         pytest.param("text", "zero1", marks=SLOW),
-        ("class", "zero2"),
+        pytest.param("class", "zero2", marks=SLOW),
         pytest.param("text", "zero2", marks=SLOW),
         ("text", "zero3"),
         pytest.param("class", "fsdp", marks=SLOW),
@@ -182,6 +184,16 @@ def test_float16_keeps_its_loss_scale_over_a_restart(tmp_path, tiny_features):
     assert all(bool(torch.isfinite(value).all()) for value in tensors.values() if value.is_floating_point())
 
 
+@pytest.mark.parametrize("penalty", ["pl_weight", "gradient_penalty"])
+def test_zero_3_and_second_order_penalties_exclude_each_other(penalty):
+    objective = ObjectiveConfig(**{"pl_weight": 0, "gradient_penalty": 0, penalty: 2})
+    for stage in (0, 1, 2):
+        refuse_second_order(objective, stage)
+    with pytest.raises(ValueError, match=rf"objective\.{penalty}=2 needs second-order .*gpu8_zero2\.yaml"):
+        refuse_second_order(objective, 3)
+
+
+@pytest.mark.slow
 def test_zero_3_refuses_second_order_penalties(tmp_path, tiny_features):
     result = torchrun(run_of("class", tmp_path / "run", tiny_features), mode="zero3")
     assert result.returncode != 0

@@ -19,7 +19,7 @@ from sgxl_t.ops.images import as_rgb
 from sgxl_t.sampling.given import Source
 from sgxl_t.sampling.sample_spec import SampleSpec
 from sgxl_t.sampling.styles import spec_styles, token_context
-from sgxl_t.sampling.truncation import Truncation
+from sgxl_t.sampling.truncation.truncation import Truncation
 
 OWN = "own"
 """Names the CLIP that the model itself reads prompts with."""

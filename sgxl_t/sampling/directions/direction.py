@@ -28,8 +28,8 @@ from sgxl_t.files.untrusted import parse_json
 from sgxl_t.files.whole import whole_file
 from sgxl_t.networks.generators.generator import Generator
 from sgxl_t.networks.weights.stored_tensors import opened
-from sgxl_t.sampling.centroids import fingerprint
 from sgxl_t.sampling.latents import SUFFIX, Latents, split_rows
+from sgxl_t.sampling.truncation.centroids import fingerprint
 
 FORMAT = 1
 ABOUT = "directions"

@@ -12,14 +12,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sgxl_t.networks.text.clip import ClipModel
-from sgxl_t.sampling.centroids import free_width
 from sgxl_t.sampling.directions.affines import sensitivity
 from sgxl_t.sampling.directions.by_clip import OWN, ClipSettings, clip_direction, open_clip_of
 from sgxl_t.sampling.directions.direction import Directions, mapping_hash
 from sgxl_t.sampling.given import Source, latents_of
 from sgxl_t.sampling.latents import Latents, open_rows
 from sgxl_t.sampling.sample_spec import SampleSpec
-from sgxl_t.sampling.truncation import Truncation
+from sgxl_t.sampling.truncation.centroids import free_width
+from sgxl_t.sampling.truncation.truncation import Truncation
 
 SAMPLES = 4096
 """Styles that the spread of w is measured on."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -19,13 +20,15 @@ from sgxl_t.sampling.given import Source
 from sgxl_t.sampling.inversion.encoder import Encoder, load_encoder
 from sgxl_t.sampling.inversion.losses import open_features
 from sgxl_t.sampling.inversion.optimise import RATES, Goal, LatentSearch, Step
-from sgxl_t.sampling.inversion.photos import Photo, targets
+from sgxl_t.sampling.inversion.photos import Photo, read_photos, targets
 from sgxl_t.sampling.inversion.pivotal import PivotalTuning
 from sgxl_t.sampling.inversion.settings import InversionSettings
 from sgxl_t.sampling.inversion.start import Start, choices, encoded_start, nearest_start
 from sgxl_t.sampling.inversion.state import Stored
 from sgxl_t.sampling.inversion.tuned import Tuned
 from sgxl_t.sampling.latents import Latents
+
+log = logging.getLogger(__name__)
 
 FRAMES, FRAME_SIDE = 60, 256
 """Pictures of the way that are kept for a film, and their largest side."""
@@ -284,6 +287,29 @@ class Inversion:
         ws = ws.expand(-1, self.generator.num_ws, -1)
         names = [photo.name for photo in self.photos]
         return Latents(ws, names, self._start.conditions, made=made, model=self.source.model)
+
+
+def invert_photos(
+    source: Source,
+    info: ModelInfo | None,
+    photos: Sequence[Any],
+    asked: Sequence[Any],
+    *,
+    progress: Callable[[Inversion, Step], None] | None = None,
+    **settings: Any,
+) -> Inverted:
+    """The whole inversion of photographs, see `read_photos`; what had to be left out is said in the log.
+
+    asked: as `Inversion` takes it. settings: those of `InversionSettings`. progress: called after every step.
+    """
+    chosen = InversionSettings(**settings)
+    config = source.generator.config
+    read = read_photos(photos, config.img_resolution, config.img_channels)
+    inversion = Inversion(source, info, read, asked, chosen)
+    run_inversion(inversion, progress=progress)
+    for note in inversion.notes:
+        log.warning("%s", note)
+    return inversion.result()
 
 
 def run_inversion(

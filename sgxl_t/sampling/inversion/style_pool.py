@@ -20,7 +20,7 @@ from sgxl_t.networks.conditioning import Conditioning
 from sgxl_t.networks.generators.generator import Generator
 from sgxl_t.networks.text.clip import ClipModel
 from sgxl_t.networks.text.vocab import WordTokenizer
-from sgxl_t.sampling.centroids import free_width
+from sgxl_t.sampling.truncation.centroids import free_width
 
 GENERAL_CAPTIONS = tuple(
     f"a {kind} of {thing}"

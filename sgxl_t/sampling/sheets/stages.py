@@ -10,8 +10,8 @@ from PIL import Image
 from sgxl_t.model_io.named_model import named_folder
 from sgxl_t.model_io.run_model import stage_models
 from sgxl_t.networks.generators.generator import Generator
-from sgxl_t.sampling.centroids import fingerprint
 from sgxl_t.sampling.sheets.sheet import Sheet
+from sgxl_t.sampling.truncation.centroids import fingerprint
 
 
 def chain_of(models: Sequence[str | Path]) -> list[Path]:

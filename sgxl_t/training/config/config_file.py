@@ -6,12 +6,14 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from importlib import resources
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
 from sgxl_t.files.terminal import say_lines
+from sgxl_t.networks import configs
 from sgxl_t.training.config.config import TrainConfig
 from sgxl_t.training.config.config_words import plain_words
 from sgxl_t.training.config.short_names import HELP, long_names
@@ -25,6 +27,14 @@ def preset_path(cond: str) -> Path:
 
 def _parser(*, explained: bool = False) -> Any:
     """explained: the help holds the line of each field, for which sources are read again."""
+    return _made_parser(
+        explained, configs.ConditionName, configs.GeneratorFamily, configs.DiscriminatorFamily
+    )
+
+
+@cache
+def _made_parser(explained: bool, *_choices: Any) -> Any:
+    """Made once for the choices that there are, since a command is read more than once."""
     from jsonargparse import ActionConfigFile, ArgumentParser, set_parsing_settings
 
     set_parsing_settings(docstring_parse_attribute_docstrings=explained)

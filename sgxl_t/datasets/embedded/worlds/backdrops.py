@@ -7,7 +7,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sgxl_t.datasets.embedded.worlds.painting import Array, Colour, Painting, clipped, edge
+from sgxl_t.datasets.embedded.worlds.painting import WHITE, Painting, clipped, edge, mixed, tuned
+from sgxl_t.datasets.embedded.worlds.plants import cactus, fir, grove, leafy, palm
+from sgxl_t.datasets.embedded.worlds.scenery import (
+    clouds,
+    dune,
+    peaks,
+    pebbles,
+    planet,
+    skyline,
+    speckle,
+    stars,
+)
 
 
 @dataclass(frozen=True)
@@ -22,12 +33,6 @@ class Ground:
     high: float = 0.94
     shade: float = 0.34
     mirror: float = 0.0
-
-
-WHITE: Colour = (255, 255, 255)
-BARK: Colour = (70, 44, 30)
-CROWN = np.array([[0, -0.78], [-0.2, -0.62], [0.2, -0.6], [0.0, -0.5]])
-"""Middles of the puffs of a tree's crown, in heights of the tree from its foot."""
 
 
 def snow(art: Painting) -> Ground:
@@ -363,212 +368,3 @@ SCENES: dict[str, Callable[[Painting], Ground]] = {
     "plain": plain,
 }
 """Painter of each scene, in the order of the scene attribute."""
-
-
-def tuned(colour: Colour, factor: float) -> Colour:
-    """The colour made brighter or darker."""
-    return colour[0] * factor, colour[1] * factor, colour[2] * factor
-
-
-def mixed(first: Colour, second: Colour, share: float) -> Colour:
-    """The colour at this share of the way from the first to the second."""
-    red, green, blue = (a + (b - a) * share for a, b in zip(first, second, strict=True))
-    return red, green, blue
-
-
-def clouds(
-    art: Painting, count: int, top: float, bottom: float, strength: float, colour: Colour = WHITE
-) -> None:
-    """Soft clouds of three to five puffs each, at heights from top to bottom."""
-    for _ in range(count):
-        x, y, size = art.between(0, 1), art.between(top, max(top, bottom)), art.between(0.05, 0.09)
-        puffs = art.random.randint(3, 6)
-        places = np.stack(
-            [x + size * 1.1 * (np.arange(puffs) - puffs / 2), np.full(puffs, y)], axis=1
-        ) + 0.35 * size * (art.random.random_sample((puffs, 2)) - 0.5)
-        radii = size * (0.85 + 0.5 * art.random.random_sample(puffs))
-        cover, part = art.spots(places, radii, 0.62)
-        art.blend(clipped(cover * 1.7 - 0.2) * strength, colour, part)
-
-
-def speckle(
-    art: Painting, places: Array, radius: float, stretch: float, strength: float, colour: Colour
-) -> None:
-    """Equal soft spots of one colour."""
-    cover, part = art.spots(places, np.full(len(places), radius), stretch)
-    art.blend(cover * np.float32(strength), colour, part)
-
-
-def stars(art: Painting, count: int, bottom: float) -> None:
-    """Small stars of several sizes and brightnesses down to a height."""
-    places = art.scatter(count, 0, bottom)
-    sizes = art.random.random_sample(count)
-    cover, part = art.spots(places, 0.008 + 0.012 * sizes * sizes * sizes)
-    art.blend(cover * art.between(0.75, 0.95), (255, 250, 232), part)
-
-
-def fir(art: Painting, x: float, foot: float, height: float, colour: Colour, *, snowy: bool = False) -> None:
-    """A fir of three tiers that stands at (x, foot)."""
-    part = art.part(x - height * 0.3, foot - height, x + height * 0.3, foot)
-    down = art.centres[part[0], None]
-    across = np.abs(art.centres[None, part[1]] - x)
-    cover = np.zeros((len(down), across.shape[1]), np.float32)
-    for tier in range(3):
-        top, bottom = foot - height * (1 - tier * 0.24), foot - height * (0.52 - tier * 0.24)
-        half = (down - top) / max(bottom - top, 1e-6) * height * (0.15 + 0.055 * tier)
-        shape = edge((half - across) * art.side * 0.9) * edge((bottom - down) * art.side)
-        np.maximum(cover, shape * (down > top - 0.02), out=cover)
-    art.blend(cover, colour, part)
-    if snowy:
-        art.disc(x, foot - height * 0.9, height * 0.07, WHITE, height * 0.08)
-
-
-def leafy(art: Painting, x: float, foot: float, height: float, colour: Colour) -> None:
-    """A broad tree: a trunk and a crown of a few puffs, lit from above."""
-    width = height * 0.07
-    art.box(x - width, foot - height * 0.5, x + width, foot + 0.02, mixed(colour, BARK, 0.7))
-    crown = CROWN * height + [x, foot] + 0.08 * height * (art.random.random_sample((4, 2)) - 0.5)
-    radii = np.array([0.3, 0.27, 0.27, 0.3]) * height
-    cover, part = art.spots(crown, radii)
-    art.blend(clipped(cover * 3.4 - 1.0), colour, part)
-    lights = crown[:2] - 0.05 * height
-    cover, part = art.spots(lights, radii[:2] * 0.7)
-    art.blend(clipped(cover * 1.4 - 0.5) * 0.35, tuned(colour, 1.35), part)
-
-
-def grove(
-    art: Painting, rows: list[float], foot: float, height: float, colour: Colour, *, conifers: bool
-) -> None:
-    """Trees of one colour side by side, far away: all crowns are one shape."""
-    heights = height + 0.14 * (art.random.random_sample(len(rows)) - 0.5)
-    if not conifers:
-        trunks = art.spans(np.array(rows) - height * 0.06, height * 0.12).max(0)
-        part = art.part(0, foot - height * 0.5, 1, foot + 0.02)
-        art.blend(
-            art.span(foot - height * 0.5, foot + 0.02)[part[0], None] * trunks, mixed(colour, BARK, 0.7), part
-        )
-        crowns = np.concatenate([CROWN * tall + [x, foot] for x, tall in zip(rows, heights, strict=True)])
-        crowns = crowns + 0.08 * height * (art.random.random_sample(crowns.shape) - 0.5)
-        cover, part = art.spots(crowns, np.repeat(heights, 4) * 0.285)
-        art.blend(clipped(cover * 3.4 - 1.0), colour, part)
-        return
-    part = art.part(0, foot - float(heights.max()), 1, foot)
-    down = art.centres[part[0]]
-    cover = np.zeros((len(down), art.side), np.float32)
-    for x, tall in zip(rows, heights.tolist(), strict=True):
-        # Half the width at every height: three tiers, each wider than the one above.
-        above = (down - (foot - tall)) / tall
-        tier = np.minimum((above * 4.2).astype(np.int64), 2)
-        half = tall * (above - 0.19 * tier + 0.05 * tier) * 0.34
-        shape = edge((half[:, None] - np.abs(art.centres - x)) * art.side * 0.9)
-        np.maximum(cover, shape, out=cover)
-    art.blend(cover * edge((foot - down) * art.side)[:, None], colour, part)
-
-
-def palm(art: Painting, x: float, foot: float) -> None:
-    """A palm far away: a trunk and a fan of leaves."""
-    height = art.between(0.26, 0.36)
-    art.box(x - 0.011, foot - height, x + 0.011, foot, (140, 104, 70))
-    fan = np.array([[-0.075, 0.015], [0.075, 0.015], [-0.04, -0.03], [0.04, -0.03], [0, 0]])
-    places = fan + np.array([x, foot - height])
-    cover, part = art.spots(places, np.full(5, 0.055), 0.5)
-    art.blend(clipped(cover * 2 - 0.4), art.vary((58, 140, 76)), part)
-
-
-def cactus(art: Painting, x: float, foot: float) -> None:
-    """A cactus with two arms far away."""
-    height = art.between(0.14, 0.22)
-    colour = art.vary((78, 130, 78))
-    for left, top, right, bottom in (
-        (-0.02, -height, 0.02, 0),
-        (-0.065, -height * 0.75, -0.04, -height * 0.4),
-        (-0.065, -height * 0.48, 0, -height * 0.36),
-        (0.04, -height * 0.85, 0.065, -height * 0.5),
-        (0, -height * 0.58, 0.065, -height * 0.46),
-    ):
-        art.box(x + left, foot + top, x + right, foot + bottom, colour)
-
-
-def pebbles(art: Painting, count: int, top: float, colour: Colour) -> None:
-    """Small flat spots from a height down."""
-    places = art.scatter(count, top, 1)
-    speckle(art, places, 0.016, 0.5, 0.7, colour)
-
-
-def dune(art: Painting, height: float, lit: Colour, shaded: Colour) -> None:
-    """A dune with one crest: lit on one side, in its own shadow on the other."""
-    crest, rise = art.between(0.05, 0.95), art.between(0.05, 0.13)
-    distance = np.abs(art.centres - crest) / art.between(0.5, 0.8)
-    line = (height - rise * clipped(1 - distance * (1.4 - 0.4 * distance))).astype(np.float32)
-    art.below(line, lit)
-    slope = art.between(0.5, 1.4) * (1 if art.chance(0.5) else -1)
-    border = crest + slope * (art.centres[:, None] - (height - rise))
-    side = (art.centres[None] - border) * (1 if slope > 0 else -1)
-    cover = edge(side * art.side * 0.5) * edge((art.centres[:, None] - line) * art.side)
-    art.blend(cover.astype(np.float32), shaded)
-
-
-def peaks(
-    art: Painting, base: float, heights: tuple[float, float], dark: Colour, light: Colour, count: int
-) -> None:
-    """Mountains side by side, each lit on one side and white at its top."""
-    for place in range(count):
-        x = (place + art.between(0.0, 1.0)) / count
-        height = art.between(*heights)
-        width = height * art.between(0.8, 1.15)
-        top = base - height
-        reach = width * (1.1 - top) / height if top < 0 else width * 1.3
-        part = art.part(x - reach, top - 0.02, x + reach, base + 0.06)
-        down, across = art.centres[part[0], None], art.centres[None, part[1]]
-        ragged = 0.02 * art.hills(0, 1.0, 14)[part[0], None]
-        half = (down - top) * width / height
-        cover = edge((half - np.abs(across - x + ragged * 0.5)) * art.side * 0.8)
-        art.blend(cover, dark, part)
-        lit = edge((across - x - ragged - (down - top) * 0.12) * -art.side * 0.8)
-        art.blend(cover * lit, light, part)
-        snowline = top + height * art.between(0.26, 0.36) + art.hills(0, 0.03, 11)[part[1]]
-        cap = cover * edge((snowline - down) * art.side)
-        art.blend(cap, (236, 242, 250), part)
-        art.blend(cap * lit, (255, 255, 255), part)
-
-
-def skyline(
-    art: Painting, ground: float, heights: tuple[float, float], colour: Colour, lit: Colour | None
-) -> None:
-    """Buildings side by side; lit: the colour of windows, None for none."""
-    left = -art.between(0, 0.1)
-    while left < 1:
-        width, height = art.between(0.11, 0.21), art.between(*heights)
-        shade = tuned(colour, art.between(0.9, 1.1))
-        art.box(left, ground - height, left + width, ground + 0.02, shade)
-        if lit is not None:
-            windows(art, (left, ground - height, width, height), lit)
-        left += width + art.between(-0.01, 0.04)
-
-
-def windows(art: Painting, house: tuple[float, float, float, float], colour: Colour) -> None:
-    """A grid of windows on a building (left, top, width, height), some of them dark."""
-    left, top, width, height = house
-    columns, rows = max(1, int(width / 0.06)), max(1, int(height / 0.075))
-    across = art.spans(left + width * (np.arange(columns) + 0.5) / columns - 0.013, 0.026)
-    down = art.spans(top + 0.03 + 0.075 * np.arange(rows), 0.034)
-    on = art.random.random_sample((rows, columns)) < 0.62
-    part = art.part(left, top, left + width, top + 0.03 + 0.075 * rows)
-    across, down = across[:, part[1]], down[:, part[0]]
-    cover = np.zeros((down.shape[1], across.shape[1]), np.float32)
-    for row in range(rows):
-        if on[row].any():
-            np.maximum(cover, down[row][:, None] * across[on[row]].max(0)[None], out=cover)
-    art.blend(cover * 0.85, colour, part)
-
-
-def planet(art: Painting, x: float, y: float, radius: float, colour: Colour) -> None:
-    """A planet lit from the upper left, sometimes with bands."""
-    art.disc(x, y, radius, tuned(colour, 0.62))
-    across, down = art.centres - x, art.centres - y
-    inside = clipped((radius - np.sqrt(across[None] ** 2 + down[:, None] ** 2)) * art.side + 0.5)
-    lit = clipped(0.55 - (across[None] + down[:, None]) / (2 * radius))
-    art.blend((inside * lit).astype(np.float32), tuned(colour, 1.12))
-    if art.chance(0.5):
-        bands = clipped(art.hills(0.3, 0.6, 9))[:, None] * 0.35
-        art.blend((inside * bands).astype(np.float32), tuned(colour, 0.8))

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Colour = tuple[float, float, float]
+WHITE: Colour = (255, 255, 255)
 Array = NDArray[np.floating[Any]]
 Part = tuple[slice, slice]
 """Rows and columns."""
@@ -189,3 +190,14 @@ def noise(random: np.random.RandomState, places: Array, knots: float) -> Array:
     first = share.astype(np.int64)
     rest = smooth(share - first)
     return values[first] * (1 - rest) + values[first + 1] * rest
+
+
+def tuned(colour: Colour, factor: float) -> Colour:
+    """The colour made brighter or darker."""
+    return colour[0] * factor, colour[1] * factor, colour[2] * factor
+
+
+def mixed(first: Colour, second: Colour, share: float) -> Colour:
+    """The colour at this share of the way from the first to the second."""
+    red, green, blue = (a + (b - a) * share for a, b in zip(first, second, strict=True))
+    return red, green, blue

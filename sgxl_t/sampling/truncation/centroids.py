@@ -26,7 +26,7 @@ from sgxl_t.networks.generators.generator import Generator
 from sgxl_t.networks.generators.mapping_t import MappingT
 from sgxl_t.networks.layers import normalize_2nd_moment
 from sgxl_t.networks.weights.stored_tensors import opened
-from sgxl_t.sampling.kmeans import kmeans
+from sgxl_t.sampling.truncation.kmeans import kmeans
 
 FILE = "centroids.safetensors"
 PER_CLASS = 10

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from sgxl_t.networks.generators.generator import Generator
 from sgxl_t.networks.generators.mapping_t import MappingT
-from sgxl_t.sampling.centroids import Centroids, free_width
 from sgxl_t.sampling.sample_spec import TruncationMode
+from sgxl_t.sampling.truncation.centroids import Centroids, free_width
 
 
 @dataclass(frozen=True)
