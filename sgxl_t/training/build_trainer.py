@@ -72,6 +72,7 @@ def build_trainer(
         num_workers=config.data.num_workers,
         ahead=loop.rounds,
         caption_dropout=config.data.caption_dropout,
+        alike=config.data.alike,
     )
     state = _state(parts, networks, config.optimizer, config.ema, loop, runtime)
     data = TrainingBatches(source, options, runtime)

@@ -11,6 +11,7 @@ import torch
 from sgxl_t.conditioning.class_check import check_classes
 from sgxl_t.conditioning.table_file import load_class_table
 from sgxl_t.datasets.base import ImageSource
+from sgxl_t.datasets.loading.order import labels_in_order
 from sgxl_t.metrics.features.extractor_cache import ExtractorCache
 from sgxl_t.metrics.protocol import MetricSpec
 from sgxl_t.model_io.model_folder import read_info
@@ -60,6 +61,7 @@ def open_checked(
 def check_source(settings: NetworkSettings, data: DataConfig, log: LogConfig, source: ImageSource) -> None:
     """The data must hold what condition, guidance and tracked metrics need; raises ValueError."""
     cond = settings.cond
+    labels_in_order(source, data.alike)
     if cond == "class":
         _check_labels(settings.conditioning.class_table, data.source, source)
     if cond == "text" and not source.has_captions:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 
@@ -93,6 +94,10 @@ class EmojiScenes(ImageSource):
         return canonical_caption(
             words["object"], words["scene"], words["size"], words["colour"], words["time"]
         )
+
+    def known_labels(self) -> Sequence[int | None]:
+        """See `ImageSource.known_labels`."""
+        return [attributes[0] for attributes in self._tuples]
 
     def fingerprint(self) -> str:
         """Over the settings and the sheet of sprites; see `ImageSource.fingerprint`."""

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 from sgxl_t.datasets.base import Batch, ImageSource, Sample, StreamSource, collate
 from sgxl_t.datasets.captions import choose_caption, drop_captions
 from sgxl_t.datasets.loading.options import BatchOptions
+from sgxl_t.datasets.loading.order import labels_in_order, shuffled
 from sgxl_t.datasets.loading.streaming import StreamBatches
 from sgxl_t.datasets.loading.workers import Restarting, loader_options
 from sgxl_t.ops.random import epoch_rng
@@ -31,11 +32,13 @@ def batches(
     images_seen: images that all ranks together have consumed before; the order goes on there.
     Images are shuffled anew each time the whole source has been passed. All ranks together consume the order
     of one process with batches of `world_size * batch_size`: rank r takes the r-th part of each.
+    With `alike` above 1 images of one class stand together (see `shuffled`); not for shards.
     Of several captions of an image one is drawn each time, as a function of seed and place in that order.
     Shards are streamed instead (see StreamBatches, which is what they return): position is where this rank
     was, and without one the order begins afresh, as a function of (seed, rank, images seen).
     """
     if isinstance(source, StreamSource):
+        labels_in_order(source, options.alike)
         return StreamBatches(source, options, images_seen=images_seen, position=position)
     return IndexedBatches(source, options, images_seen=images_seen)
 
@@ -47,6 +50,7 @@ class IndexedBatches(Restarting["Batch | str"], Iterator[Batch]):
         self.options = options
         self._views = _Views(source, options.seed)
         self._first = options.first(images_seen)
+        self._labels = labels_in_order(source, options.alike)
         super().__init__()
 
     def __next__(self) -> Batch:
@@ -72,7 +76,9 @@ class IndexedBatches(Restarting["Batch | str"], Iterator[Batch]):
             for position in range(start, start + self.options.batch_size):
                 if position // count != epoch:
                     epoch = position // count
-                    order = torch.randperm(count, generator=epoch_rng(self.options.seed, epoch))
+                    order = shuffled(
+                        count, self._labels, self.options.alike, epoch_rng(self.options.seed, epoch)
+                    )
                 batch.append((position, int(order[position % count])))
             yield batch
             start += self.options.step

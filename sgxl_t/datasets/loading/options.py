@@ -12,7 +12,7 @@ class BatchOptions:
     batch_size: images of one batch on one rank. rank, world_size: of the process that takes the batches.
     num_workers: loader processes; 0 loads in this process. ahead: batches that the loader processes keep
     ready together, each at least two. caption_dropout: share of captions, in [0, 1], that are replaced by an
-    empty text.
+    empty text. alike: images of one class that stand together in the order, on average; 1 mixes all.
     """
 
     batch_size: int
@@ -22,6 +22,7 @@ class BatchOptions:
     num_workers: int = 0
     ahead: int = 0
     caption_dropout: float = 0.0
+    alike: int = 1
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or not 0 <= self.rank < self.world_size or self.num_workers < 0:
@@ -30,6 +31,8 @@ class BatchOptions:
                 f"num_workers={self.num_workers}: use a batch_size of 1 or more, a rank below world_size, "
                 "and no negative numbers"
             )
+        if self.alike < 1:
+            raise ValueError(f"data.alike={self.alike} must be at least 1: 1 mixes images of all classes")
         if not 0 <= self.caption_dropout <= 1:
             raise ValueError(
                 f"data.caption_dropout={self.caption_dropout} is out of range: use a number from 0 to 1"

@@ -29,6 +29,9 @@ class DataConfig:
     """Share of unreadable images, or shards, above which the run stops, 0 to 1."""
     caption_dropout: float = 0.0
     """Share of captions that are replaced by an empty text, 0 to 1."""
+    alike: int = 1
+    """Images of one class that stand together in the shuffled order; 1 mixes all. Batch norm in the heads
+    then sees whether pictures of one class differ, which many classes in a batch hide. Not for shards."""
     caption_fields: tuple[str, ...] = ()
     """Shards: where captions come from, txt or fields of the json, one at random for each sample; empty takes
     txt, else the field caption."""
@@ -47,7 +50,7 @@ class DataConfig:
         """Ranges; ValueError with the value, the rule and the way out."""
         check_share("data", self, "caption_dropout", "reject_limit")
         check_not_negative("data", self, "num_workers")
-        check_positive("data", self, "shuffle_samples")
+        check_positive("data", self, "shuffle_samples", "alike")
 
 
 @dataclass(frozen=True, kw_only=True)
