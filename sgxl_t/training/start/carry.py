@@ -51,6 +51,23 @@ def carry(theirs: Generator, ours: Generator, seen: Conditioning) -> Tensors:
     return {name: value for name, value in tensors.items() if not name.startswith("mapping.embed")}
 
 
+@torch.no_grad()
+def add_within_classes(generator: Generator, residuals: Tensor) -> None:
+    """Lets z of a class generator also stand in for what its vectors had beside the class.
+
+    residuals: [N, dim], vectors of single images less the mean of their class, as the layers read them. z,
+    brought to their covariance, is added to the class's vector wherever that is read.
+    """
+    matrix, offset = standing_in(_latents(generator), residuals - residuals.mean(dim=0))
+    for name in _readers(generator):
+        layer, latents = generator.get_submodule(name), generator.z_dim
+        if isinstance(layer, FullyConnected):
+            assert layer.bias is not None
+            read = layer.weight[:, latents:]
+            layer.bias += read @ offset * (layer.weight_gain / layer.bias_gain)
+            layer.weight[:, :latents] += read @ matrix
+
+
 def standing_in(latents: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
     """Matrix [D, Z] and offset [D] that bring latents [N, Z] to mean and covariance of vectors [M, D].
 
