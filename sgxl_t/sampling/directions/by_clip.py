@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -44,6 +44,11 @@ class ClipSettings:
     batch: int = 8
     keep: float = 0.5
 
+    @property
+    def steps(self) -> int:
+        """Of the search."""
+        return self.images // self.batch
+
     def __post_init__(self) -> None:
         if self.images < self.batch or self.batch < 1 or self.keep < 0:
             raise ValueError(
@@ -76,8 +81,11 @@ def clip_direction(
     conditions: Sequence[object],
     layers: Sequence[int] | None,
     settings: ClipSettings,
-) -> Tensor:
+    stop: Callable[[], bool],
+) -> tuple[Tensor, int]:
     """What leads images of these conditions from the first texts to the last, float32 [num_ws, w_dim].
+
+    Also the number of steps that were made, at least one, which `stop` may end after any of them.
 
     Each image shall lie, in CLIP, where it was plus the difference of the texts; the distance is the squared
     angle. As in StyleMC one direction is learnt for all images by AdamW; its length is then the best of
@@ -88,7 +96,7 @@ def clip_direction(
     from sgxl_t.objectives.guidance import spherical_distance
 
     generator = source.generator
-    seeds = range(settings.images - settings.images % settings.batch)
+    seeds = range(settings.steps * settings.batch)
     specs = [SampleSpec(conditions[seed % len(conditions)], seed) for seed in seeds]
     with torch.no_grad():
         ws = spec_styles(generator, source.prompts, specs, Truncation())
@@ -109,7 +117,7 @@ def clip_direction(
 
     direction = torch.zeros_like(scale, requires_grad=True)
     optimizer = torch.optim.AdamW([direction], lr=RATE, weight_decay=DECAY)
-    steps = len(seeds) // settings.batch
+    steps = settings.steps
     with tqdm(range(steps), unit="step", desc="direction", delay=2, leave=False, disable=None) as bar:
         for step in bar:
             optimizer.param_groups[0]["lr"] = RATE * (1 - step / steps)
@@ -118,6 +126,8 @@ def clip_direction(
             value.backward()
             optimizer.step()
             bar.set_postfix(loss=f"{value.item():.4f}")
+            if stop():
+                break
     learnt = (direction * scale).detach()
     some = slice(0, 2 * settings.batch)
     with torch.no_grad():
@@ -125,7 +135,7 @@ def clip_direction(
     best = min(losses, key=losses.__getitem__)
     if best == 0:
         raise ValueError("CLIP sees no way from the first words to the last ones here: look at more images")
-    return (learnt * best).cpu()
+    return (learnt * best).cpu(), step + 1
 
 
 def _images(generator: Generator, ws: Tensor, tokens: Text | None) -> Tensor:

@@ -7,12 +7,10 @@ from pathlib import Path
 import torch
 
 from sgxl_t.datasets.base import ImageSource
-from sgxl_t.networks.backbones.references import trained_kinds
 from sgxl_t.networks.configs import ConditionSpec
 from sgxl_t.networks.frozen import load_text_encoder
 from sgxl_t.networks.generators.registry import build_generator
 from sgxl_t.training.config.settings import NetworkSettings
-from sgxl_t.training.local_features.config import FeaturesConfig
 from sgxl_t.training.start.origin import TABLE, Origin, Shapes, find_origin, is_run, stored_generator
 
 
