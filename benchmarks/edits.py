@@ -6,14 +6,15 @@
 For each edit between two scenes of data/prompts/edits.txt: pictures of 24 objects in the scene that it
 leads from, one for each seed, moved along the direction. moved: share that the judge of emoji-scenes:24x8
 then places in the scene that it leads to. kept: share in which it reads the same object as before. Aimed
-at: 80 % and 90 %. asked_moved and asked_kept are the same for pictures of the prompt that names the other
-scene, with the same seeds: what the model does without a direction. Eight objects find a direction, the
-other sixteen are new to it.
+at: 80 % and 90 %. clear: share in which it read the object of the prompt before anything was moved;
+clear_kept: kept among these. asked_moved and asked_kept are the same for pictures of the prompt that names
+the other scene, with the same seeds: what the model does without a direction. Eight objects find a
+direction, the other sixteen are new to it.
 
 With --inverted, in place of seeds, N pictures of the test split that show the scene it leads from, which the
 model never saw, as `sgxl-t invert` finds them in W (300 steps), in W+ (300 steps) and with the generator
-tuned to them (--pti 350). kept: share in which the judge reads the object that the picture itself was read
-with; found_kept: the same before anything is moved, which is what inversion loses.
+tuned to them (--pti 350). kept: share in which the judge reads the object that it reads in the picture of the
+test split; clear: the same before anything is moved, so what inversion has lost already.
 """
 
 from __future__ import annotations
@@ -75,8 +76,9 @@ class Bench:
         subjects, others = (self.drawn(words, seeds) for words in (first, last))
         before = self.read(self.pipe, subjects)
         plain = self.shares(self.read(self.pipe, others), before, scene)
+        clear = before[:, 0] == torch.tensor([seed % len(self.objects) for seed in seeds])
         told = {f"asked_{name}": value for name, value in plain.items()}
-        for row in self.strengths(self.pipe, subjects, direction, before, scene):
+        for row in self.strengths(self.pipe, subjects, direction, (before, clear), scene):
             yield {"edit": edit.name, **row, **told}
 
     def drawn(self, words: str, seeds: range) -> Latents:
@@ -101,19 +103,27 @@ class Bench:
             ("w+", "w+", many, self.pipe),
             ("w+, tuned", "pti", many, tuned),
         ):
-            plain = self.shares(self.read(pipe, found.latents), before, scene)
+            clear = self.read(pipe, found.latents)[:, 0] == before[:, 0]
             ratio = round(float(np.median(found.stage_psnr[stage])), 1)
-            told = {"inverted": name, "psnr": ratio, "found_kept": plain["kept"]}
-            for row in self.strengths(pipe, found.latents, direction, before, scene):
+            told = {"inverted": name, "psnr": ratio}
+            for row in self.strengths(pipe, found.latents, direction, (before, clear), scene):
                 yield {"edit": edit.name, **told, **row}
 
     def strengths(
-        self, pipe: Pipeline, rows: Latents, direction: Directions, before: Tensor, scene: str
+        self,
+        pipe: Pipeline,
+        rows: Latents,
+        direction: Directions,
+        known: tuple[Tensor, Tensor],
+        scene: str,
     ) -> Iterator[Row]:
-        """What each strength makes of rows that were read as `before`."""
+        """What each strength makes of rows. known: what they were read as, and which are clear, bool [N]."""
+        before, clear = known
         for strength in parse_strengths(self.asked.strengths):
             after = self.read(pipe, pipe.edit(rows, direction, strength, layers=self.layers))
-            yield {"strength": strength, **self.shares(after, before, scene)}
+            found = self.shares(after, before, scene)
+            held = self.shares(after[clear], before[clear], scene)["kept"]
+            yield {"strength": strength, **found, "clear": percent(clear), "clear_kept": held}
 
     def read(self, pipe: Pipeline, latents: Latents) -> Tensor:
         """Object and scene, int64 [N, 2], of the images of latents."""
@@ -123,7 +133,12 @@ class Bench:
     def shares(self, after: Tensor, before: Tensor, scene: str) -> Row:
         """In percent: in this scene, and with the object of before. Both int64 [N, 2]."""
         right = {"moved": after[:, 1] == self.scenes.index(scene), "kept": after[:, 0] == before[:, 0]}
-        return {name: float(f"{100 * part.double().mean():.3g}") for name, part in right.items()}
+        return {name: percent(part) for name, part in right.items()}
+
+
+def percent(right: Tensor) -> float:
+    """Share of trues."""
+    return float(f"{100 * right.double().mean():.3g}")
 
 
 def means(rows: list[Row]) -> Iterator[Row]:
@@ -131,7 +146,7 @@ def means(rows: list[Row]) -> Iterator[Row]:
     for kind in dict.fromkeys((row.get("inverted"), row["strength"]) for row in rows):
         part = [row for row in rows if (row.get("inverted"), row["strength"]) == kind]
         told = {} if kind[0] is None else {"inverted": kind[0]}
-        names = [name for name in ("psnr", "found_kept", "moved", "kept") if name in part[0]]
+        names = [name for name in ("psnr", "moved", "kept", "clear", "clear_kept") if name in part[0]]
         figures = {name: round(sum(row[name] for row in part) / len(part), 1) for name in names}
         yield {"edit": "mean", **told, "strength": kind[1], **figures}
 
