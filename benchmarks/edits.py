@@ -1,7 +1,7 @@
 """Do text edits move the scene and leave the object? The packaged judge reads pictures before and after.
 
     python benchmarks/edits.py [--model demo_text] [--seeds 32] [--first-seed 0] [--strengths 0.75,1,1.25]
-        [--layers 0-9] [--clip REF] [--inverted N]
+        [--layers 0-9] [--clip REF] [--inverted N [--space w]]
 
 For each edit between two scenes of data/prompts/edits.txt: pictures of 24 objects in the scene that it
 leads from, one for each seed, moved along the direction. moved: share that the judge of emoji-scenes:24x8
@@ -11,17 +11,19 @@ clear_kept: kept among these. asked_moved and asked_kept are the same for pictur
 the other scene, with the same seeds: what the model does without a direction. Eight objects find a
 direction, the other sixteen are new to it.
 
-With --inverted, in place of seeds, N pictures of the test split that show the scene it leads from, which the
-model never saw, as `sgxl-t invert` finds them in W (300 steps), in W+ (300 steps) and with the generator
-tuned to them (--pti 350). kept: share in which the judge reads the object that it reads in the picture of the
-test split; clear: the same before anything is moved, so what inversion has lost already.
+With --inverted, in place of seeds, N pictures of the test split for each scene that an edit leads from, which
+the model never saw, as `sgxl-t invert --pti 350` finds them, all in one call: in W+ or W, and with the
+generator that is tuned to them. kept: share in which the judge reads the object that it reads in the picture
+of the test split; clear: the same before anything is moved, so what inversion has lost already.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,7 @@ from sgxl_t.datasets.embedded.emoji_scenes import EmojiScenes
 from sgxl_t.metrics.judges.judges import Judge, load_judge
 from sgxl_t.sampling.directions.direction import Directions, parse_strengths
 from sgxl_t.sampling.directions.edits_file import Edit, read_edits
+from sgxl_t.sampling.inversion.invert import Inverted
 from sgxl_t.sampling.latents import Latents
 from sgxl_t.sampling.pipeline import Pipeline
 from sgxl_t.sampling.sample_spec import parse_layers
@@ -42,7 +45,7 @@ EDITS = Path(__file__).parents[1] / "data/prompts/edits.txt"
 SCENES = {
     "at night": ("in snow", "snow", "at night", "night"),
     "in snow": ("on a beach", "beach", "in snow", "snow"),
-    "in the sea": ("in a meadow", "meadow", "in the blue sea", "water"),
+    "in the sea": ("in a meadow", "grass", "in the blue sea", "water"),
     "in the desert": ("at night", "night", "in the desert", "desert"),
 }
 """Name of an edit to the words that it leads from and to, each with the judge's name of the scene."""
@@ -89,25 +92,34 @@ class Bench:
     def inverted(self, edit: Edit, direction: Directions) -> Iterator[Row]:
         """A row for each way to invert and each strength: pictures that the model never saw."""
         _, start, _, scene = SCENES[str(edit.name)]
-        data = EmojiScenes("24x8", split="test")
-        shown = [
-            number for number in range(len(data)) if data.attributes(number)[1] == self.scenes.index(start)
-        ]
-        pictures = [data[number].image for number in shown[: self.asked.inverted]]
-        before = self.judge.read(torch.stack(pictures))[:, :2]
-        one, many = self.pipe.invert(pictures, space="w"), self.pipe.invert(pictures, pti=TUNING)
-        assert many.tuned is not None
-        tuned = self.pipe.tuned_by(many.tuned)
-        for name, stage, found, pipe in (
-            ("w", "w", one, self.pipe),
-            ("w+", "w+", many, self.pipe),
-            ("w+, tuned", "pti", many, tuned),
+        found, before = self.found
+        assert found.tuned is not None
+        own = [row for row, shown in enumerate(before[:, 1]) if shown == self.scenes.index(start)]
+        rows, known = found.latents[own], before[own]
+        space = self.asked.space
+        for name, stage, pipe in (
+            (space, space, self.pipe),
+            (f"{space}, tuned", "pti", self.pipe.tuned_by(found.tuned)),
         ):
-            clear = self.read(pipe, found.latents)[:, 0] == before[:, 0]
-            ratio = round(float(np.median(found.stage_psnr[stage])), 1)
-            told = {"inverted": name, "psnr": ratio}
-            for row in self.strengths(pipe, found.latents, direction, (before, clear), scene):
-                yield {"edit": edit.name, **told, **row}
+            clear = self.read(pipe, rows)[:, 0] == known[:, 0]
+            ratio = float(np.median([found.stage_psnr[stage][row] for row in own]))
+            for row in self.strengths(pipe, rows, direction, (known, clear), scene):
+                yield {"edit": edit.name, "inverted": name, "psnr": round(ratio, 1), **row}
+
+    @cached_property
+    def found(self) -> tuple[Inverted, Tensor]:
+        """Pictures of every scene that an edit leads from, inverted together; object and scene, [N, 2]."""
+        data = EmojiScenes("24x8", split="test")
+        wanted = [self.scenes.index(start) for _, start, _, _ in SCENES.values()]
+        shown = [
+            [number for number in range(len(data)) if data.attributes(number)[1] == scene] for scene in wanted
+        ]
+        chosen = [number for numbers in shown for number in numbers[: self.asked.inverted]]
+        pictures = torch.stack([data[number].image for number in chosen])
+        print(f"inverting {len(chosen)} pictures", file=sys.stderr)
+        read = self.judge.read(pictures)[:, :2]
+        read[:, 1] = torch.tensor([data.attributes(number)[1] for number in chosen])
+        return self.pipe.invert(list(pictures), space=self.asked.space, pti=TUNING), read
 
     def strengths(
         self,
@@ -163,6 +175,7 @@ def main() -> None:
     parser.add_argument("--layers")
     parser.add_argument("--clip", help="find directions through this CLIP")
     parser.add_argument("--inverted", type=int, metavar="N", help="pictures of the test split, inverted")
+    parser.add_argument("--space", default="w+", choices=("w", "w+"), help="in which they are sought")
     bench = Bench(parser.parse_args())
     rows = []
     for edit in read_edits(EDITS, list(SCENES)):

@@ -53,7 +53,7 @@ _OPTIONS = (
     click.option(
         "--clip-images",
         type=int,
-        default=256,
+        default=768,
         show_default=True,
         metavar="N",
         help="Images that --clip looks at, eight in a step.",
@@ -61,7 +61,7 @@ _OPTIONS = (
     click.option(
         "--keep",
         type=float,
-        default=0.5,
+        default=0.05,
         show_default=True,
         help="With --clip: how much images are held where they were.",
     ),
