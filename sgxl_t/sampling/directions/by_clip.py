@@ -131,12 +131,17 @@ def clip_direction(
                 break
     learnt = (direction * scale).detach()
     others = slice(steps * settings.batch, None)
+    return learnt.cpu() * _best_length(lambda length: loss(learnt * length, others)), step + 1
+
+
+def _best_length(loss: Callable[[float], Tensor]) -> float:
+    """Of `LENGTHS` that with the least loss; ValueError where none is better than staying."""
     with torch.no_grad():
-        losses = {length: float(loss(learnt * length, others)) for length in (0.0, *LENGTHS)}
+        losses = {length: float(loss(length)) for length in (0.0, *LENGTHS)}
     best = min(losses, key=losses.__getitem__)
     if best == 0:
         raise ValueError("CLIP sees no way from the first words to the last ones here: look at more images")
-    return (learnt * best).cpu(), step + 1
+    return best
 
 
 def _images(generator: Generator, ws: Tensor, tokens: Text | None) -> Tensor:
