@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sgxl_t.files.terminal import say
+
 if TYPE_CHECKING:
     from sgxl_t.sampling.directions.direction import Directions
     from sgxl_t.sampling.directions.edits_file import Edit
@@ -51,7 +53,7 @@ _OPTIONS = (
     click.option(
         "--clip-images",
         type=int,
-        default=256,
+        default=768,
         show_default=True,
         metavar="N",
         help="Images that --clip looks at, eight in a step.",
@@ -59,7 +61,7 @@ _OPTIONS = (
     click.option(
         "--keep",
         type=float,
-        default=0.5,
+        default=0.05,
         show_default=True,
         help="With --clip: how much images are held where they were.",
     ),
@@ -124,8 +126,11 @@ class DirectionRequest:
 
     def directions(
         self, pipe: Pipeline, specs: Sequence[Drawable], layers: Sequence[int] | None
-    ) -> Directions:
-        """Opened or found. specs: what is edited; --pca and --closed-form look at its prompts or classes."""
+    ) -> tuple[Directions, bool]:
+        """Opened or found, and whether Ctrl-C ended a search through --clip, the best so far of which counts.
+
+        specs: what is edited; --pca and --closed-form look at its prompts or classes.
+        """
         from sgxl_t.sampling.directions.direction import Directions, open_directions
         from sgxl_t.sampling.directions.edits_file import Edit, read_edits
 
@@ -133,7 +138,7 @@ class DirectionRequest:
             opened = [(file, open_directions(file)) for file in self.files]
             for file, one in opened:
                 one.check_fits(pipe.generator, file)
-            return Directions.join([one for _, one in opened])
+            return Directions.join([one for _, one in opened]), False
         find = pipe.directions
         known = list(dict.fromkeys(one for spec in specs for one in spec.conditions))
         conditions = known if known and pipe.condition.kind != "none" else None
@@ -141,24 +146,46 @@ class DirectionRequest:
             edits = read_edits(self.edits, self.picks)
         else:
             edits = [Edit(self.name, tuple(self.firsts), tuple(self.lasts))] if self.firsts else []
+        if edits and self.clip is not None:
+            return self._through_clip(find, edits, conditions, layers)
         if edits:
-            return Directions.join([self._found(find, one, conditions, layers) for one in edits])
+            ways = [find.between(one.firsts, one.lasts, name=one.name, layers=layers) for one in edits]
+            return Directions.join(ways), False
         if self.pca is not None:
-            return find.pca(self.pca, conditions, layers=layers)
+            return find.pca(self.pca, conditions, layers=layers), False
         assert self.closed_form is not None
-        return find.closed_form(self.closed_form, conditions, layers=layers)
+        return find.closed_form(self.closed_form, conditions, layers=layers), False
 
-    def _found(
-        self, find: DirectionFinder, edit: Edit, conditions: Any, layers: Sequence[int] | None
-    ) -> Directions:
-        """The direction between the ends of an edit, by CLIP where one is named."""
-        firsts, lasts, name = edit.firsts, edit.lasts, edit.name
-        if self.clip is None:
-            return find.between(firsts, lasts, name=name, layers=layers)
+    def _through_clip(
+        self, find: DirectionFinder, edits: Sequence[Edit], conditions: Any, layers: Sequence[int] | None
+    ) -> tuple[Directions, bool]:
+        """As `directions`. After a stop the direction so far counts, and edits not yet begun are left out."""
+        from sgxl_t.files.interrupt import StopRequest
         from sgxl_t.sampling.directions.by_clip import ClipSettings
+        from sgxl_t.sampling.directions.direction import Directions
 
+        assert self.clip is not None
         settings = ClipSettings(images=self.clip_images, keep=self.keep)
-        return find.by_clip(firsts, lasts, self.clip, conditions, name=name, layers=layers, settings=settings)
+        found: list[Directions] = []
+        with StopRequest() as stop:
+            for edit in edits:
+                asked: dict[str, Any] = {"name": edit.name, "layers": layers, "settings": settings}
+                ends = (edit.firsts, edit.lasts)
+                found.append(find.by_clip(*ends, self.clip, conditions, stop=lambda: stop.requested, **asked))
+                if stop:
+                    break
+        if stop:
+            _say_stopped(found[-1], settings.steps, edits[len(found) :])
+        return Directions.join(found), stop.requested
+
+
+def _say_stopped(last: Directions, steps: int, left: Sequence[Edit]) -> None:
+    """On stderr: at which step, and what was left out."""
+    out = f"; left out: {', '.join(str(edit.name) for edit in left)}" if left else ""
+    say(
+        f"stopped after step {last.found['steps']} of {steps}; {last.names[0]!r} goes as far as that{out}",
+        err=True,
+    )
 
 
 def direction_options(command: Callable[..., None]) -> Any:

@@ -108,6 +108,7 @@ def edit(
     A direction comes from a file (--direction), from two prompts, classes or files of latents (--from and
     --to, or lines of --edits), or from w itself (--pca, --closed-form). The sheet has a line per image and
     direction and a column per strength. With --save-direction alone the direction is found and nothing drawn.
+    Ctrl-C while --clip seeks a direction keeps the one so far and goes on with it.
     """
     from sgxl_t.sampling.directions.direction import parse_strengths
     from sgxl_t.sampling.prompt_file import read_lines
@@ -127,7 +128,7 @@ def edit(
 
     pipe = runtime.open(model, classes)
     specs = subjects.specs(pipe) if places.any or named else []
-    directions = asked.directions(pipe, specs, moved)
+    directions, stopped = asked.directions(pipe, specs, moved)
     if asked.save is not None:
         keep_directions(asked.save, directions, overwrite=overwrite)
     if places.any:
@@ -136,6 +137,8 @@ def edit(
     _report(
         directions, {"direction": asked.save, "latents": save_latents, "sheet": out, "film": film}, as_json
     )
+    if stopped:
+        raise KeyboardInterrupt
 
 
 def _report(directions: Directions, files: dict[str, str | None], as_json: bool) -> None:

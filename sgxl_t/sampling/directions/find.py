@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -74,12 +74,13 @@ class DirectionFinder:
         name: str | None = None,
         layers: Sequence[int] | None = None,
         settings: ClipSettings | None = None,
+        stop: Callable[[], bool] = lambda: False,
     ) -> Directions:
         """One direction from what some texts say to what others say, as CLIP sees it; see `clip_direction`.
 
         For models of any condition, which need not know the words. clip: loaded, by reference
         (`open_clip:MODEL/TAG`, `local:FOLDER`), or "own" for that of a text model. conditions: as of `pca`,
-        of the images that are looked at.
+        of the images that are looked at. stop: asked after every step; true keeps the direction so far.
         """
         settings = settings or ClipSettings()
         self._spread_over(torch.zeros(1, 1), layers)  # refuses layers before CLIP is loaded
@@ -88,10 +89,12 @@ class DirectionFinder:
             raise ValueError("a direction from words takes a text to begin at and one to end at: give both")
         known = self._conditions(conditions)
         found = open_clip_of(self.source, clip)
-        vector = clip_direction(self.source, found, texts, known, layers, settings)
+        vector, steps = clip_direction(self.source, found, texts, known, layers, settings, stop)
         told = {"from": texts[0], "to": texts[1], "clip": clip if isinstance(clip, str) else "given"}
         label = name or f"{texts[0][0]} to {texts[1][0]}"
-        return self.made(vector[None], [label], {"method": "clip", **told, **asdict(settings)})
+        return self.made(
+            vector[None], [label], {"method": "clip", **told, **asdict(settings), "steps": steps}
+        )
 
     def pca(
         self, count: int = 5, conditions: Any = None, *, layers: Sequence[int] | None = None
