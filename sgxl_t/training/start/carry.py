@@ -64,7 +64,7 @@ def add_within_classes(generator: Generator, residuals: Tensor) -> None:
         if isinstance(layer, FullyConnected):
             assert layer.bias is not None
             read = layer.weight[:, latents:]
-            layer.bias += read @ offset * (layer.weight_gain / layer.bias_gain)
+            layer.bias.add_(read @ offset * (layer.weight_gain / layer.bias_gain))
             layer.weight[:, :latents] += read @ matrix
 
 
