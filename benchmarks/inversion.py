@@ -123,7 +123,7 @@ def part_published(bench: Bench) -> Row:
     }
 
 
-OURS = (("w 200", 200, "w"), ("w 250", 250, "w"), ("w+ 250", 250, "w+"))
+OURS = (("w 200", 200, "w"), ("w+ 250", 250, "w+"))
 
 
 def part_batch(bench: Bench) -> Row:
