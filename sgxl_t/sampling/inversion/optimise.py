@@ -16,7 +16,7 @@ from sgxl_t.networks.text.tokens import Text
 from sgxl_t.sampling.inversion.losses import Features, pixel_loss, psnr
 from sgxl_t.sampling.inversion.style_pool import synthesize
 
-RATES = {"w": 0.4, "encoded w": 0.2, "w+": 0.15}
+RATES = {"w": 0.4, "encoded w": 0.3, "w+": 0.15}
 """Largest step of each coordinate of w, in standard deviations that it has over random latents. In units of
 w itself no rate would fit both a mapped z and a text vector. W+ has many coordinates that move together; what
 an encoder found is close already, and large steps would throw it away."""
