@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import click
 
@@ -88,7 +89,12 @@ def invert_train(
             bar.update(seen - bar.n)
 
         encoder, report = train_encoder(pool, images, data=source, seed=seed, progress=show)
-    facts = {"images": report.images, "real": report.real, "loss": round(report.loss, 4), "seed": seed}
+    facts: dict[str, Any] = {
+        "images": report.images,
+        "real": report.real,
+        "loss": round(report.loss, 4),
+        "seed": seed,
+    }
     if source is not None:
         facts |= {"data": data, "data_fingerprint": source.fingerprint()}
         for line in source.rejects.summary():
