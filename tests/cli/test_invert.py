@@ -101,6 +101,56 @@ def test_an_encoder_is_trained_once_and_used(capsys, tmp_path, models):
     assert json.loads(out)[0]["start"] == "encoder"
 
 
+def real_pictures(folder, count=20, broken=0):
+    folder.mkdir()
+    for number in range(count):
+        Image.new("RGB", (20, 16), (12 * number, 90, 200)).save(folder / f"{number:02}.png")
+    for number in range(broken):
+        (folder / f"{number:02}.png").write_bytes(b"no picture")
+    return str(folder)
+
+
+def test_an_encoder_learns_from_real_pictures_and_says_from_which(capsys, tmp_path):
+    from tiny_models import tiny_folder
+
+    from sgxl_t.networks.weights.stored_tensors import opened
+
+    model, data = tiny_folder(tmp_path / "model", "none"), real_pictures(tmp_path / "real", broken=1)
+    asked = ["invert-train", "--model", str(model), "--images", "320", "--data", data]
+    code, out, err = call(capsys, *asked, "--json")
+    assert code == 0
+    said = json.loads(out)
+    assert (said["images"] + said["real"], said["real"]) == (320, 96), "half of each of the last six batches"
+    assert said["data"] == data
+    assert "00.png" in err, "the broken picture is named"
+    with opened(model / "inversion.safetensors", "") as file:
+        assert json.loads(file.metadata()["encoder"])["facts"]["data_fingerprint"] == said["data_fingerprint"]
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        ("nowhere", "nowhere"),
+        ("a.png", "a.png"),
+        ("empty", "empty"),
+        ("broken", "3 of 4 items were rejected"),
+        ("emoji-scenes:900x8", "emoji-scenes"),
+    ],
+)
+def test_real_pictures_that_cannot_be_read_are_one_sentence(capsys, tmp_path, data, sentence):
+    from tiny_models import tiny_folder
+
+    model = tiny_folder(tmp_path / "model", "none")
+    Path("empty").mkdir()
+    real_pictures(Path("broken"), 4, broken=3)
+    before = sorted(model.iterdir())
+    code, out, err = call(capsys, "invert-train", "--model", str(model), "--images", "64", "--data", data)
+    assert (code, out) == (2, "")
+    assert sentence in err
+    assert len(err.strip().splitlines()) == 1
+    assert sorted(model.iterdir()) == before
+
+
 @pytest.mark.parametrize(
     ("more", "kind", "sentence"),
     [

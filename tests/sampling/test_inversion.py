@@ -5,14 +5,24 @@ from dataclasses import replace
 
 import pytest
 import torch
+from PIL import Image
 from tiny_models import tiny_folder, tiny_model
 
+from sgxl_t.datasets.open import open_source
 from sgxl_t.networks.configs import ConditionSpec
 from sgxl_t.networks.generators.registry import build_generator, model_config
+from sgxl_t.ops.images import from_uint8
 from sgxl_t.sampling.inversion.encoder import Encoder, load_encoder, save_encoder
 from sgxl_t.sampling.inversion.encoder_training import train_encoder
 from sgxl_t.sampling.inversion.invert import Inversion, run_inversion
-from sgxl_t.sampling.inversion.losses import Features, noise_loss, open_features, pixel_loss, psnr
+from sgxl_t.sampling.inversion.losses import (
+    Features,
+    noise_loss,
+    open_features,
+    pixel_loss,
+    psnr,
+    random_sums,
+)
 from sgxl_t.sampling.inversion.optimise import Goal, LatentSearch, ramp
 from sgxl_t.sampling.inversion.photos import read_photos
 from sgxl_t.sampling.inversion.pivotal import PivotalTuning
@@ -52,6 +62,13 @@ def test_pixel_loss_counts_a_shift_of_all_pixels_at_every_scale():
     assert pixel_loss(photos + 0.5, photos).tolist() == pytest.approx([3 * 0.25]), "16, 8 and 4 px"
     checks = ((torch.arange(16)[:, None] + torch.arange(16)) % 2 - 0.5).expand(1, 3, 16, 16)
     assert pixel_loss(checks, photos).tolist() == pytest.approx([0.25]), "only the finest scale sees it"
+
+
+def test_squares_of_random_sums_are_the_pixel_loss_in_the_mean():
+    rng = torch.Generator().manual_seed(0)
+    images = torch.rand(2, 3, 16, 16, generator=rng) * torch.tensor([0.2, 1.0])[:, None, None, None]
+    squares = torch.stack([random_sums(images, rng) for _ in range(3000)]).square().mean(dim=0)
+    assert squares.tolist() == pytest.approx(pixel_loss(images, torch.zeros(1)).tolist(), rel=0.15)
 
 
 def test_noise_loss_tells_noise_from_a_ramp():
@@ -233,6 +250,59 @@ def test_an_encoder_learns_its_model_and_is_used_for_no_other(tmp_path):
     assert set(pipe.invert(images, steps=0, encoder=False, candidates=4).starts) == {"nearest of 4 random w"}
     with pytest.raises(ValueError, match="trained for other weights"):
         load_encoder(pipe.info.folder, pipe.generator, "0" * 16)
+
+
+def test_real_pictures_make_an_encoder_better_at_real_ones(tmp_path):
+    pipe = Pipeline.from_pretrained(tiny_folder(tmp_path / "model", "none"))
+    for number in range(32):
+        Image.new("RGB", (16, 16), (8 * number, 90, 250 - 8 * number)).save(tmp_path / f"{number:02}.png")
+    data = open_source(tmp_path, resolution=16)
+    real = torch.stack([from_uint8(data[number].image) for number in range(len(data))])
+    pool = StylePool(pipe.generator, pipe.condition, [None])
+    ratios = []
+    for seen in (None, data):
+        encoder, report = train_encoder(pool, 960, data=seen)
+        ratios.append(psnr(synthesize(pipe.generator, encoder(real)[:, None]), real).mean())
+    assert (report.images, report.real) == (672, 288)
+    assert ratios[1] > ratios[0] + 0.5
+
+
+def test_axes_are_as_long_as_w_varies_and_do_not_overlap(tmp_path):
+    pipe = Pipeline.from_pretrained(tiny_folder(tmp_path / "model", "none"))
+    encoder, _ = train_encoder(StylePool(pipe.generator, pipe.condition, [None]), 64)
+    axes = encoder.axes / encoder.std
+    assert (axes @ axes.T).allclose(torch.eye(len(axes)), atol=1e-4)
+    assert not axes.abs().allclose(torch.eye(len(axes)), atol=0.5), "none was looked for"
+
+
+def test_steps_along_the_axes_of_an_encoder_come_closer(monkeypatch):
+    """On the packaged model and pictures that neither it nor its encoder was trained on."""
+    pipe = Pipeline.from_pretrained("demo_text")
+    data = open_source("emoji-scenes:24x8", resolution=32, split="test")
+    photos = [data[number].image for number in range(1500, 1504)]
+    found = pipe.invert(photos, steps=30, space="w")
+    monkeypatch.setattr(Encoder, "load_state_dict", _without_axes)
+    plain = pipe.invert(photos, steps=30, space="w")
+    assert found.stage_psnr["start"] == plain.stage_psnr["start"]
+    assert statistics.mean(found.psnr) > statistics.mean(plain.psnr) + 0.4
+
+
+def _without_axes(encoder, tensors):
+    torch.nn.Module.load_state_dict(encoder, {**tensors, "axes": torch.diag(tensors["std"].float())})
+
+
+def test_a_stored_search_keeps_the_axes_that_it_went_along(tmp_path):
+    pipe = Pipeline.from_pretrained("demo_text")
+    photos = pipe("a fox in snow", seed=2).images
+    straight, cut = (begun(pipe, photos, space="w", steps=6) for _ in range(2))
+    run_inversion(straight)
+    run_inversion(cut, stop=lambda: cut.step == 3)
+    save_state(tmp_path, *cut.state())
+    resumed = begun(pipe, photos, space="w", steps=6)
+    resumed._encoder.axes.zero_()
+    resumed.load_state(load_state(tmp_path))
+    run_inversion(resumed)
+    assert resumed.result().latents.ws.allclose(straight.result().latents.ws, atol=1e-5)
 
 
 def test_encoder_takes_any_side():

@@ -1,4 +1,4 @@
-"""A small network per model from pictures to w, so that inversion starts close in milliseconds."""
+"""A small network per model from pictures to w, with axes for steps of w: inversion starts closer."""
 
 from __future__ import annotations
 
@@ -31,11 +31,13 @@ FIRST, MOST = 32, 96
 class Encoder(nn.Module):
     """Pictures [N, C, R, R] in [-1, 1] to w [N, w_dim]: strided convolutions, then one linear layer.
 
-    w comes out as mean + std * y, so that an untrained network gives the average picture.
+    w comes out as mean + std * y, so that an untrained network gives the average picture. axes: rows are the
+    directions in which optimisation should move w from there, in the length of a step of size 1.
     """
 
     mean: Tensor
     std: Tensor
+    axes: Tensor
 
     def __init__(self, channels: int, resolution: int, w_dim: int) -> None:
         super().__init__()
@@ -53,6 +55,7 @@ class Encoder(nn.Module):
         nn.init.zeros_(self.last.bias)
         self.register_buffer("mean", torch.zeros(w_dim))
         self.register_buffer("std", torch.ones(w_dim))
+        self.register_buffer("axes", torch.eye(w_dim))
 
     def forward(self, images: Tensor) -> Tensor:
         """images [N, C, R, R] in [-1, 1], of any side from 4 px -> w [N, w_dim]."""

@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -106,7 +107,7 @@ class Inversion:
         """Sixteen hex digits over all that decides what comes out."""
         photos = [(photo.name, photo.digest) for photo in self.photos]
         asked = [photos, self._asked, asdict(self.settings), self.film, self._goal.features.name]
-        return short_hash("inversion 1", self.source.model, json.dumps(asked))
+        return short_hash("inversion 2", self.source.model, json.dumps(asked))
 
     @property
     def steps(self) -> int:
@@ -218,7 +219,7 @@ class Inversion:
         return Tuned(changes, self.source.model, names).rounded() if changes else None
 
     def _find_start(self) -> Start:
-        encoder = self._encoder()
+        encoder = self._encoder
         if encoder is None or (self.generator.attends and not self._asked):
             return nearest_start(self.generator, self._choices, self._goal, self.settings)
         start = encoded_start(encoder, self._goal.photos)
@@ -227,6 +228,7 @@ class Inversion:
         conditions = self._asked * (len(self.photos) if len(self._asked) == 1 else 1)
         return Start(start.w, conditions, start.how, self._conditioning(conditions))
 
+    @cached_property
     def _encoder(self) -> Encoder | None:
         if self.info is None or not self.settings.encoder:
             return None
@@ -258,7 +260,8 @@ class Inversion:
         ws = ws if name == "w" else ws.expand(-1, self.generator.num_ws, -1)
         assert self._start is not None
         rate = RATES["encoded w" if name == "w" and self._start.encoded else name]
-        return LatentSearch(self.generator, self._goal, ws, pool.spread[1], name, steps, rate)
+        axes = torch.diag(pool.spread[1]) if self._encoder is None else self._encoder.axes.to(ws)
+        return LatentSearch(self.generator, self._goal, ws, axes, name, steps, rate)
 
     def _end_phase(self, phase: LatentSearch | PivotalTuning) -> None:
         if isinstance(phase, LatentSearch):

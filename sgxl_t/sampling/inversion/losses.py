@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -65,11 +65,28 @@ def pixel_loss(images: Tensor, photos: Tensor) -> Tensor:
 
     Coarse scales say where colours belong while nothing fits at the finest yet.
     """
-    difference, loss = images - photos, images.new_zeros(len(images))
-    while min(difference.shape[-2:]) >= SMALLEST:
-        loss = loss + difference.square().mean(dim=(1, 2, 3))
-        difference = F.avg_pool2d(difference, 2)
-    return loss
+    parts = [one.square().mean(dim=(1, 2, 3)) for one in _scales(images - photos)]
+    return torch.stack(parts).sum(dim=0)
+
+
+def random_sums(images: Tensor, rng: torch.Generator) -> Tensor:
+    """Sums [N] of the pixels of all scales with random weights, whose mean squares are `pixel_loss`.
+
+    Their gradients tell how far the loss bends in which direction, at the price of one pass.
+    """
+    parts = []
+    for one in _scales(images):
+        weights = torch.randn(one.shape, generator=rng).to(one)
+        parts.append((one * weights).sum(dim=(1, 2, 3)) / one[0].numel() ** 0.5)
+    return torch.stack(parts).sum(dim=0)
+
+
+def _scales(images: Tensor) -> Iterator[Tensor]:
+    """images [N, C, R, R] and their halves, down to `SMALLEST`; of smaller ones nothing but themselves."""
+    yield images
+    while min(images.shape[-2:]) >= 2 * SMALLEST:
+        images = F.avg_pool2d(images, 2)
+        yield images
 
 
 @torch.no_grad()

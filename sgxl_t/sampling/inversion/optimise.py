@@ -16,7 +16,7 @@ from sgxl_t.networks.text.tokens import Text
 from sgxl_t.sampling.inversion.losses import Features, pixel_loss, psnr
 from sgxl_t.sampling.inversion.style_pool import synthesize
 
-RATES = {"w": 0.4, "encoded w": 0.2, "w+": 0.15}
+RATES = {"w": 0.4, "encoded w": 0.3, "w+": 0.15}
 """Largest step of each coordinate of w, in standard deviations that it has over random latents. In units of
 w itself no rate would fit both a mapped z and a text vector. W+ has many coordinates that move together; what
 an encoder found is close already, and large steps would throw it away."""
@@ -110,16 +110,17 @@ class LatentSearch:
         generator: Generator,
         goal: Goal,
         start: Tensor,
-        scale: Tensor,
+        axes: Tensor,
         name: str,
         steps: int,
         rate: float,
     ) -> None:
         """start: ws [N, 1 or num_ws, w_dim]; a single style serves all layers, and remains one.
-        scale: [w_dim], what a step of size 1 means for each coordinate. name: w or w+. rate: see `RATES`.
+        axes: [w_dim, w_dim], a row for each direction of steps, as long as a step of size 1. name: w or w+.
+        rate: see `RATES`.
         """
         self.generator, self.goal, self.name, self.steps = generator, goal, name, steps
-        self.step, self.scale, self.rate = 0, scale, rate
+        self.step, self.axes, self.rate = 0, axes, rate
         self.start = start.detach().clone()
         self.moved = torch.zeros_like(self.start, requires_grad=True)
         self.optimizer = torch.optim.Adam([self.moved], lr=self.rate)
@@ -129,14 +130,14 @@ class LatentSearch:
     @property
     def ws(self) -> Tensor:
         """Styles now, [N, 1 or num_ws, w_dim]."""
-        return self.start + self.moved * self.scale
+        return self.start + self.moved @ self.axes
 
     def advance(self) -> Step:
         """One step of all photographs."""
         parts, gradient = [], torch.zeros_like(self.moved)
         for part in self.goal.parts():
             moved = self.moved[part].detach().requires_grad_()
-            ws = self.start[part] + moved * self.scale
+            ws = self.start[part] + moved @ self.axes
             images = synthesize(self.generator, ws, self.goal.tokens_of(part))
             loss = self.goal.loss(images, part)
             (gradient[part],) = torch.autograd.grad(loss.sum(), moved)
@@ -165,6 +166,7 @@ class LatentSearch:
         """All that another process needs to go on."""
         return {
             "start": self.start,
+            "axes": self.axes,
             "moved": self.moved.detach(),
             "best": self.best,
             "lowest": self.lowest,
@@ -175,7 +177,7 @@ class LatentSearch:
         """Goes on from what `state` gave after so many steps."""
         device = self.start.device
         self.start, self.best = tensors["start"].to(device), tensors["best"].to(device)
-        self.lowest = tensors["lowest"].to(device)
+        self.lowest, self.axes = tensors["lowest"].to(device), tensors["axes"].to(device)
         with torch.no_grad():
             self.moved.copy_(tensors["moved"])
         load_adam(self.optimizer, [self.moved], tensors, step)

@@ -9,6 +9,8 @@ Space = Literal["w", "w+"]
 """w: one style for all layers, which edits best. w+: one per layer, which fits photographs more closely."""
 
 MOST_STEPS = 100_000
+FEATURE_WEIGHT = 0.1
+"""Of the feature loss beside the pixels', where nothing else is asked for."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +28,8 @@ class InversionSettings:
     """Start from the model's encoder where it has one."""
     features: str | None = None
     """Network of the feature loss; None: LPIPS where its weights are, else a random one."""
-    feature_weight: float = 0.1
-    """Of the feature loss beside the pixels'."""
+    feature_weight: float = FEATURE_WEIGHT
+    """See FEATURE_WEIGHT."""
     classifier: str | None = None
     """Network with class scores that says which classes of a class model a photograph may show."""
     clip: str | None = None
