@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from sgxl_t.cli.pipes import allow_pipe_option, shard_options
 from sgxl_t.cli.sampling.sample_request import demo_model
 from sgxl_t.files.terminal import say, say_json
+
+if TYPE_CHECKING:
+    from sgxl_t.datasets.base import ImageSource
+    from sgxl_t.sampling.pipeline import Pipeline
 
 EXAMPLES = """\b
 Examples:
@@ -58,8 +63,7 @@ def invert_train(
 
     from tqdm import tqdm
 
-    from sgxl_t.datasets.open import open_source
-    from sgxl_t.sampling.inversion.encoder import FILE, load_encoder, save_encoder
+    from sgxl_t.sampling.inversion.encoder import save_encoder
     from sgxl_t.sampling.inversion.encoder_training import train_encoder
     from sgxl_t.sampling.inversion.style_pool import StylePool, all_conditions
     from sgxl_t.sampling.output.image_files import check_writable
@@ -70,16 +74,8 @@ def invert_train(
     assert pipe.model_hash is not None
     folder = check_writable(pipe.info.folder)
     if not overwrite:
-        try:
-            there = load_encoder(folder, pipe.generator, pipe.model_hash)
-        except ValueError:
-            there = None  # of other weights, or broken: nobody can use it
-        if there is not None:
-            raise ValueError(f"{folder / FILE} fits the model already: add --overwrite to train it again")
-    source = None
-    if data is not None:
-        source = open_source(data, resolution=pipe.generator.img_resolution, shards=shard_options(allow_pipe))
-        source.gray = pipe.generator.config.img_channels == 1
+        _check_free(folder, pipe)
+    source = None if data is None else _open_data(data, pipe, allow_pipe)
     pool = StylePool(pipe.generator, pipe.condition, all_conditions(pipe.condition, pipe.info))
     began = time.monotonic()
     with tqdm(total=images, unit="image", delay=2, leave=False, disable=None) as bar:
@@ -106,3 +102,25 @@ def invert_train(
         return
     seen = f"{report.images} pictures" + (f" and {report.real} real ones" if report.real else "")
     say(f"wrote {path}: {seen}, loss {report.loss:.3f} of the variance of w")
+
+
+def _check_free(folder: Path, pipe: Pipeline) -> None:
+    """ValueError where the folder's encoder fits the model."""
+    from sgxl_t.sampling.inversion.encoder import FILE, load_encoder
+
+    assert pipe.model_hash is not None
+    try:
+        there = load_encoder(folder, pipe.generator, pipe.model_hash)
+    except ValueError:
+        return  # of other weights, or broken: nobody can use it
+    if there is not None:
+        raise ValueError(f"{folder / FILE} fits the model already: add --overwrite to train it again")
+
+
+def _open_data(data: str, pipe: Pipeline, allow_pipe: bool) -> ImageSource:
+    """The real pictures, as the model draws: its side, its channels."""
+    from sgxl_t.datasets.open import open_source
+
+    source = open_source(data, resolution=pipe.generator.img_resolution, shards=shard_options(allow_pipe))
+    source.gray = pipe.generator.config.img_channels == 1
+    return source
