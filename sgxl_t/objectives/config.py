@@ -22,6 +22,9 @@ class ObjectiveConfig:
     share_fakes: bool = False
     """Let the discriminator phase reuse the generator phase's images and features instead of drawing new
     ones: saves one generator pass and half of a feature pass per iteration; needs order g_first."""
+    d_alone_kimg: float = 0.0
+    """Thousand images at first in which the discriminator learns alone: fresh heads would spoil a generator
+    that has learnt before. Not in the papers."""
     average_w: Literal["d_phase", "all_phases"] = "d_phase"
     """Phases in which the generator's running average of w moves: XL d_phase, T all_phases."""
     blur_init_sigma: float = 2.0
@@ -63,6 +66,7 @@ class ObjectiveConfig:
 
     def __post_init__(self) -> None:
         not_negative = (
+            "d_alone_kimg",
             "blur_init_sigma",
             "blur_fade_kimg",
             "cls_weight",

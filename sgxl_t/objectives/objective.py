@@ -71,8 +71,11 @@ class Objective:
         self.path_length = PathLength(config.pl_decay, device)
 
     def phases(self, iteration: int, images_seen: int) -> tuple[Phase, ...]:
-        """Updates of this iteration in order; each ends in one optimiser step. `pl` updates the generator."""
+        """Updates of this iteration in order; each ends in one optimiser step. `pl` updates the generator.
+        At first the discriminator may learn alone."""
         config = self.config
+        if images_seen < config.d_alone_kimg * 1000:
+            return ("d",)
         lengths_due = iteration % config.pl_interval == 0 and images_seen >= config.pl_start_kimg * 1000
         generator: tuple[Phase, ...] = ("g", "pl") if config.pl_weight > 0 and lengths_due else ("g",)
         return (*generator, "d") if config.order == "g_first" else ("d", *generator)
@@ -105,7 +108,7 @@ class Objective:
         conds = batch.generated_cond.frozen, cond.with_neighbours() if mismatched else cond
         look = partial(self._look, networks.features, images_seen, rng)
         slopes = None
-        if self.config.share_fakes:
+        if batch.shared_fakes:  # none where the discriminator learns alone
             with torch.no_grad():
                 sides = batch.shared_fakes.pop(), look(real)
             fake_logits, read = heads(sides[0], conds[0]), heads(sides[1], conds[1])

@@ -41,6 +41,7 @@ DEFAULTS = {
     "clip_weight": 0.0,
     "clip_crop": 64,
     "stem_weight": 0.0,
+    "d_alone_kimg": 0.0,
     "diversity_weight": 0.0,
     "diversity_of": "pixels",
     "diversity_share": 0.25,
@@ -80,7 +81,7 @@ def test_weights_of_the_releases_depend_on_the_micro_batch():
         objective_preset("xl")
 
 
-ZERO = ("blur_init_sigma", "blur_fade_kimg", "cls_weight", "clip_weight", "stem_weight", "pl_weight",
+ZERO = ("blur_init_sigma", "blur_fade_kimg", "cls_weight", "clip_weight", "stem_weight", "pl_weight", "d_alone_kimg",
         "mismatch_weight", "gradient_penalty", "diversity_weight", "pl_start_kimg")  # fmt: skip
 ONE = ("clip_crop", "pl_interval", "pl_batch_shrink")
 

@@ -197,6 +197,16 @@ def test_phases_follow_order_interval_and_start():
     assert Objective(replace(PLAIN, order="d_first")).phases(4, 10**7) == ("d", "g")
 
 
+def test_the_discriminator_may_learn_alone_at_first(nets):
+    objective = Objective(
+        replace(PLAIN, d_alone_kimg=1.0, pl_weight=1.0, pl_start_kimg=0.0, share_fakes=True)
+    )
+    assert objective.phases(0, 0) == objective.phases(3, 999) == ("d",)
+    assert objective.phases(4, 1000) == ("g", "pl", "d")
+    loss, _ = objective.d_loss(nets, batch(), latents(), 0)  # no pictures are there to share
+    torch.testing.assert_close(loss, Objective(PLAIN).d_loss(nets, batch(), latents(), 0)[0])
+
+
 def test_mismatched_conditions_count_as_generated():
     from torch import nn
 

@@ -3,10 +3,17 @@
 import json
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from tiny_runs import tiny_run
 
 from sgxl_t.training.config.config_file import parse_config
 from sgxl_t.training.train import main
+
+
+def checkpoint_parts(folder):
+    """Tensors by the file that holds them."""
+    return {path.stem: load_file(path) for path in folder.glob("*.safetensors")}
 
 
 @pytest.mark.parametrize("discriminator", ["projected", "dino"])
@@ -31,6 +38,17 @@ def test_diversity_term_and_unconditional_logits_in_a_run(tmp_path, tiny_feature
     measured = [row["loss/diversity"] for row in rows if "loss/diversity" in row]
     assert measured
     assert all(value > 0 for value in measured)
+
+
+@pytest.mark.parametrize("shared", ["true", "false"])
+def test_a_generator_stays_as_it_is_while_the_heads_learn_alone(shared, tmp_path, tiny_features):
+    settings = {"cond": "text", "objective__share_fakes": shared, "objective__d_alone_kimg": 0.016}
+    main(tiny_run(tmp_path, tiny_features, **settings))  # the whole run is two updates
+    first, last = (checkpoint_parts(folder) for folder in sorted((tmp_path / "checkpoints").iterdir()))
+    weights = {name for name in last["network_g"] if name.endswith(("weight", "bias"))}
+    assert weights
+    assert all(torch.equal(first["network_g"][name], last["network_g"][name]) for name in weights)
+    assert any(not torch.equal(first["network_d"][name], value) for name, value in last["network_d"].items())
 
 
 def test_a_family_without_named_features_takes_its_own():

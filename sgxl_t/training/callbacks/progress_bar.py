@@ -43,8 +43,9 @@ class ProgressBar(Callback):
     def on_numbers(self, line: Line) -> None:
         """Shows speed and losses."""
         if self._bar is not None:
-            speed, g, d = line["images_per_second"], line["loss/g"], line["loss/d"]
-            self._bar.set_postfix_str(f"{speed:.0f} img/s, G {g:.2f}, D {d:.2f}")
+            losses = {name: line.get(f"loss/{name.lower()}") for name in "GD"}
+            told = [f"{name} {value:.2f}" for name, value in losses.items() if value is not None]
+            self._bar.set_postfix_str(", ".join([f"{line['images_per_second']:.0f} img/s", *told]))
 
     def on_exit(self) -> None:
         """Leaves the line as it is."""

@@ -84,7 +84,7 @@ class Trainer:
         rng = training_rng(state.seed, phase, batch.position)
         z = torch.randn(len(batch.images), state.g.raw.z_dim, generator=rng)
         z = z.to(self.runtime.device, non_blocking=True)
-        if phase != "d" or not objective.config.share_fakes:
+        if phase != "d" or not batch.shared_fakes:
             with torch.set_grad_enabled(phase != "d"):
                 batch = self.device_batches.encoded(batch)
         if phase == "d":
