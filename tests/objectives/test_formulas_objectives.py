@@ -81,8 +81,9 @@ def test_weights_of_the_releases_depend_on_the_micro_batch():
         objective_preset("xl")
 
 
-ZERO = ("blur_init_sigma", "blur_fade_kimg", "cls_weight", "clip_weight", "stem_weight", "pl_weight", "d_alone_kimg",
-        "mismatch_weight", "gradient_penalty", "diversity_weight", "pl_start_kimg")  # fmt: skip
+ZERO = ("blur_init_sigma", "blur_fade_kimg", "cls_weight", "clip_weight", "stem_weight", "pl_weight",
+        "d_alone_kimg", "mismatch_weight", "gradient_penalty", "diversity_weight",
+        "pl_start_kimg")  # fmt: skip
 ONE = ("clip_crop", "pl_interval", "pl_batch_shrink")
 
 
