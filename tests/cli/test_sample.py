@@ -495,6 +495,17 @@ def test_without_model_the_one_of_the_package_is_used_or_missed_in_one_sentence(
     assert "ships no demo model: name a model with --model" in err
 
 
+def test_classes_without_a_model_are_drawn_by_the_packaged_class_model(capsys, tmp_path):
+    code, _, err = call(capsys, "sample", "--class", "fox", "--class", "23", "--out", "things")
+    assert code == 0, err
+    drawn = names(tmp_path / "things")
+    assert [name.split("-")[0] for name in drawn] == ["fox", "rocket"]
+    assert Image.open(tmp_path / "things" / drawn[0]).size == (32, 32)
+    code, _, err = call(capsys, "sample", "--class", "unicorn")
+    assert code == 2
+    assert "unicorn" in err
+
+
 def test_interrupt_leaves_whole_pictures_only(models, tmp_path):
     command = [sys.executable, "-m", "sgxl_t.cli.main", "sample", "fox", "--model", models["text"]]
     command += ["--seeds", "0-99999", "--batch-size", "1"]
