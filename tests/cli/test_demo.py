@@ -47,7 +47,7 @@ def test_demo_leaves_models_scores_and_a_page(tmp_path):
     assert scores["total_minutes"] > 0
     assert 0 < scores["peak_memory_gib"] < 4
     page = (out / "report.html").read_text()
-    assert page.count("data:image/png;base64") >= 6
+    assert page.count("data:image/webp;base64") >= 6
     assert (out / "demo_text.png").is_file()
     assert (out / "demo_class.png").is_file()
     for kind, asked in (("class", ["--class", "3"]), ("text", ["a red fox in snow"])):
