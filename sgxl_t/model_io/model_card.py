@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from sgxl_t.files.terminal import visible
@@ -20,11 +20,13 @@ def model_card(
     parameters: int,
     provenance: Mapping[str, Any],
     metrics: Mapping[str, Any] | None,
+    class_names: Sequence[str] = (),
 ) -> str:
     """Markdown with the Hub's front matter.
 
     provenance: facts by name; `data`, `features`, `seed` and `licence` get a line of their own even when they
     are not known, since a reader would look for them. metrics: numbers with their protocol, nested as wished.
+    class_names: of a class model; the first plain one stands in the examples.
     """
     licence = str(provenance.get("licence", "other"))
     front = [
@@ -60,12 +62,14 @@ def model_card(
         lines += [f"| {_plain(key)} | {_cell(value)} |" for key, value in _leaves(metrics)]
     else:
         lines.append("None were measured.")
-    return "\n".join([*lines, "", *_usage(spec)]) + "\n"
+    return "\n".join([*lines, "", *_usage(spec, class_names)]) + "\n"
 
 
-def _usage(spec: ConditionSpec) -> list[str]:
-    call = {"text": '"a red fox in snow", ', "class": '"0", ', "none": ""}[spec.kind]
-    option = {"text": ' "a red fox in snow"', "class": " --class 0", "none": ""}[spec.kind]
+def _usage(spec: ConditionSpec, class_names: Sequence[str]) -> list[str]:
+    # Names come from elsewhere: only one that means nothing to a shell or to Python is written into a command.
+    name = next((name for name in class_names if re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name)), "0")
+    call = {"text": '"a red fox in snow", ', "class": f'"{name}", ', "none": ""}[spec.kind]
+    option = {"text": ' "a red fox in snow"', "class": f" --class {name}", "none": ""}[spec.kind]
     return [
         "## Use",
         "",

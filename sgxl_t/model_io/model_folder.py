@@ -93,7 +93,10 @@ def save_model(
         condition.save(aside)
         if metrics is not None:
             write_json(aside / METRICS, dict(metrics))
-        card = model_card(folder.resolve().name, generator.config, condition.spec, count, provenance, metrics)
+        names = condition.names if isinstance(condition, ClassCondition) else ()
+        card = model_card(
+            folder.resolve().name, generator.config, condition.spec, count, provenance, metrics, names
+        )
         (aside / CARD).write_text(card, encoding="utf-8")
     return folder
 

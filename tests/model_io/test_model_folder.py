@@ -1,6 +1,7 @@
 import json
 import struct
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -249,6 +250,18 @@ def test_header_tells_the_shapes_without_reading_weights(tmp_path):
     folder = tiny_folder(tmp_path / "m", "none")
     generator = tiny_model("none")[0]
     assert weight_shapes(folder) == {name: tuple(t.shape) for name, t in generator.state_dict().items()}
+
+
+def test_the_card_of_a_class_model_asks_for_a_class_by_its_name(tmp_path):
+    from sgxl_t.model_io.model_card import model_card
+
+    generator, condition = tiny_model("class")
+    card = partial(model_card, "m", generator.config, condition.spec, 5, {}, None)
+    assert 'pipe("fox", seed=1' in card(("$(id)", "fox", "cat"))
+    assert "sgxl-t sample --class fox --model" in card(("fox",))
+    for names in ((), ("$(id)", 'a"b', "-x", "3", "two words")):  # an index means the same and harms nobody
+        assert 'pipe("0", seed=1' in card(names)
+    assert "--class 0 --model" in card(())
 
 
 def test_card_names_the_licence_only_when_it_is_one_word(tmp_path):
