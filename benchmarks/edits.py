@@ -33,12 +33,12 @@ from torch import Tensor
 
 from sgxl_t.datasets.embedded.emoji_scenes import EmojiScenes
 from sgxl_t.metrics.judges.judges import Judge, load_judge
+from sgxl_t.sampling.asked_numbers import parse_layers
 from sgxl_t.sampling.directions.direction import Directions, parse_strengths
 from sgxl_t.sampling.directions.edits_file import Edit, read_edits
 from sgxl_t.sampling.inversion.invert import Inverted
 from sgxl_t.sampling.latents import Latents
 from sgxl_t.sampling.pipeline import Pipeline
-from sgxl_t.sampling.sample_spec import parse_layers
 
 DATA = "emoji-scenes:24x8"
 EDITS = Path(__file__).parents[1] / "data/prompts/edits.txt"

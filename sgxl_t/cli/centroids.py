@@ -60,8 +60,8 @@ def centroids(
     from sgxl_t.model_io.model_folder import load_model
     from sgxl_t.model_io.run_model import model_in
     from sgxl_t.ops.device import choose_device
+    from sgxl_t.sampling.asked_numbers import check_seeds
     from sgxl_t.sampling.output.image_files import check_writable
-    from sgxl_t.sampling.sample_spec import check_seeds
     from sgxl_t.sampling.truncation.centroids import check_replaceable, compute_centroids, save_centroids
 
     check_seeds(seed)

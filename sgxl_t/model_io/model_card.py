@@ -66,7 +66,7 @@ def model_card(
 
 
 def _usage(spec: ConditionSpec, class_names: Sequence[str]) -> list[str]:
-    # Names come from elsewhere: only one that means nothing to a shell or to Python is written into a command.
+    # Names come from elsewhere: only one that means nothing to a shell is written into a command.
     name = next((name for name in class_names if re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name)), "0")
     call = {"text": '"a red fox in snow", ', "class": f'"{name}", ', "none": ""}[spec.kind]
     option = {"text": ' "a red fox in snow"', "class": f" --class {name}", "none": ""}[spec.kind]

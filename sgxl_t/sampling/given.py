@@ -13,17 +13,10 @@ from torch import Tensor
 from sgxl_t.conditioning.condition import Condition
 from sgxl_t.networks.generators.generator import Generator
 from sgxl_t.ops.random import latents as latents_of_seeds
+from sgxl_t.sampling.asked_numbers import spread_psi
 from sgxl_t.sampling.latents import Latents, latent_specs, open_rows
 from sgxl_t.sampling.prompt_cache import PromptCache
-from sgxl_t.sampling.sample_spec import (
-    AnySpec,
-    InterpolationFrame,
-    LatentSpec,
-    MovedFrame,
-    SampleSpec,
-    Specs,
-    spread_psi,
-)
+from sgxl_t.sampling.sample_spec import AnySpec, InterpolationFrame, LatentSpec, MovedFrame, SampleSpec, Specs
 from sgxl_t.sampling.styles import spec_styles, styles
 from sgxl_t.sampling.truncation.truncation import Truncation
 

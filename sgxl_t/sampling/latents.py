@@ -27,7 +27,8 @@ from sgxl_t.files.untrusted import Value, parse_json
 from sgxl_t.files.whole import whole_file
 from sgxl_t.networks.generators.generator import Generator
 from sgxl_t.networks.weights.stored_tensors import opened
-from sgxl_t.sampling.sample_spec import LatentSpec, check_psi, parse_numbers
+from sgxl_t.sampling.asked_numbers import check_psi, parse_numbers
+from sgxl_t.sampling.sample_spec import LatentSpec
 
 FORMAT = 1
 SUFFIX = ".safetensors"

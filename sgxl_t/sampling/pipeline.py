@@ -22,6 +22,7 @@ from sgxl_t.networks.generators.generator import Generator
 from sgxl_t.networks.text.clip import ClipModel
 from sgxl_t.ops.backend import ConvBackend, FilterBackend
 from sgxl_t.ops.device import choose_device
+from sgxl_t.sampling.asked_numbers import check_seeds, parse_layers, spread_psi
 from sgxl_t.sampling.best import best_images, open_scorer
 from sgxl_t.sampling.directions.direction import Directions, open_directions
 from sgxl_t.sampling.directions.find import DirectionFinder
@@ -52,11 +53,8 @@ from sgxl_t.sampling.sample_spec import (
     Specs,
     TruncationMode,
     candidates,
-    check_seeds,
     make_mix,
     of_chosen,
-    parse_layers,
-    spread_psi,
 )
 from sgxl_t.sampling.sheets.mixing import MixingTable
 from sgxl_t.sampling.truncation.centroids import Centroids, load_centroids, save_centroids

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from sgxl_t.sampling.sample_spec import check_seeds, parse_psis
+from sgxl_t.sampling.asked_numbers import check_seeds, parse_psis
 
 MAX_PROMPT_FILE = 16 * 2**20
 

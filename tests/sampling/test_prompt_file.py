@@ -1,7 +1,7 @@
 import pytest
 
+from sgxl_t.sampling.asked_numbers import check_psi, check_seeds, parse_layers, parse_psis, parse_seeds
 from sgxl_t.sampling.prompt_file import PromptLine, parse_line, read_lines, read_prompts
-from sgxl_t.sampling.sample_spec import check_psi, check_seeds, parse_layers, parse_psis, parse_seeds
 
 
 @pytest.mark.parametrize(

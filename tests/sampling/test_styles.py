@@ -6,18 +6,10 @@ import torch
 from tiny_models import tiny_model
 
 from sgxl_t.ops.random import latents
+from sgxl_t.sampling.asked_numbers import spans
 from sgxl_t.sampling.pipeline import Pipeline
-from sgxl_t.sampling.sample_spec import (
-    ConditionEntry,
-    InterpolationFrame,
-    Mix,
-    SampleSpec,
-    candidates,
-    column_titles,
-    grid_lines,
-    plan_rows,
-    spans,
-)
+from sgxl_t.sampling.sample_spec import InterpolationFrame, Mix, SampleSpec, candidates
+from sgxl_t.sampling.sheets.grid_rows import ConditionEntry, column_titles, grid_lines, plan_rows
 from sgxl_t.sampling.styles import interpolated_styles, slerp, spec_styles
 from sgxl_t.sampling.truncation.truncation import Truncation, truncated_styles
 from sgxl_t.sampling.walks.plan import WalkSettings, plan_interpolation

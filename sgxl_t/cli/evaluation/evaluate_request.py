@@ -45,8 +45,8 @@ from sgxl_t.model_io.named_model import named_folder
 from sgxl_t.model_io.run_model import model_in
 from sgxl_t.networks.generators.generator import Generator
 from sgxl_t.ops.device import choose_device
+from sgxl_t.sampling.asked_numbers import check_seeds, parse_psis
 from sgxl_t.sampling.output.image_files import check_writable
-from sgxl_t.sampling.sample_spec import check_seeds, parse_psis
 
 RESULTS = (".jsonl", ".json")
 CAPTIONS_READ = 64

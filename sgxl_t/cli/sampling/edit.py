@@ -110,9 +110,10 @@ def edit(
     direction and a column per strength. With --save-direction alone the direction is found and nothing drawn.
     Ctrl-C while --clip seeks a direction keeps the one so far and goes on with it.
     """
+    from sgxl_t.sampling.asked_numbers import check_psi, parse_layers, parse_seeds
     from sgxl_t.sampling.directions.direction import parse_strengths
     from sgxl_t.sampling.prompt_file import read_lines
-    from sgxl_t.sampling.sample_spec import SampleSettings, check_psi, parse_layers, parse_seeds
+    from sgxl_t.sampling.sample_spec import SampleSettings
 
     asked.check()
     steps, moved = parse_strengths(strengths), None if layers is None else parse_layers(layers)

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from sgxl_t.sampling.output.recipe import Recipe
     from sgxl_t.sampling.pipeline import Pipeline
     from sgxl_t.sampling.prompt_file import PromptLine
-    from sgxl_t.sampling.sample_spec import AnySpec, Drawable, GridRow, SampleSettings
+    from sgxl_t.sampling.sample_spec import AnySpec, Drawable, SampleSettings
+    from sgxl_t.sampling.sheets.grid_rows import GridRow
 
 EXAMPLES = """\b
 Examples:
@@ -108,9 +109,10 @@ def grid(
     By itself a row per prompt or class and a column per seed and psi, as `sgxl-t sample --grid`. With --mix
     or --mix-seeds a style-mixing table, with --stage a column per stage, with --nearest images of a data set.
     """
+    from sgxl_t.sampling.asked_numbers import parse_layers, parse_psis, parse_seeds
     from sgxl_t.sampling.output.image_files import check_file, names_image
     from sgxl_t.sampling.prompt_file import read_lines
-    from sgxl_t.sampling.sample_spec import SampleSettings, parse_layers, parse_psis, parse_seeds
+    from sgxl_t.sampling.sample_spec import SampleSettings
 
     table = Table(
         mixes, None if mix_seeds is None else parse_seeds(mix_seeds), [parse_layers(one) for one in layers]
@@ -167,7 +169,7 @@ class Asked:
 
     def rows(self, pipe: Pipeline) -> list[GridRow]:
         """Rows as `sgxl-t sample --grid` has them."""
-        from sgxl_t.sampling.sample_spec import plan_rows
+        from sgxl_t.sampling.sheets.grid_rows import plan_rows
 
         rows = latent_rows(pipe, self.latents, self.psis)
         if self.latents and not (self.prompts or self.classes or self.lines):
@@ -196,7 +198,7 @@ class Sheets:
         """A row per prompt or class, a column per seed and psi."""
         from sgxl_t.sampling.output.grid import labelled_grid
         from sgxl_t.sampling.output.image_writer import layout
-        from sgxl_t.sampling.sample_spec import grid_lines
+        from sgxl_t.sampling.sheets.grid_rows import grid_lines
 
         pipe = self.runtime.open(model, self.asked.classes)
         rows = self.asked.rows(pipe)

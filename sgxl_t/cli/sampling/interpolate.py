@@ -124,9 +124,10 @@ def interpolate(
     between. Lines of --prompts may name their own seeds. An existing file is replaced only by the same image,
     unless --overwrite is given.
     """
+    from sgxl_t.sampling.asked_numbers import check_psi, parse_seeds
     from sgxl_t.sampling.output.interpolation_writer import InterpolationWriter
     from sgxl_t.sampling.prompt_file import read_lines
-    from sgxl_t.sampling.sample_spec import SampleSettings, check_psi, parse_seeds
+    from sgxl_t.sampling.sample_spec import SampleSettings
     from sgxl_t.sampling.walks.plan import WalkSettings
 
     numbers, psi = parse_seeds(seeds), check_psi(psi)

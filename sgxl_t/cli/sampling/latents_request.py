@@ -12,7 +12,8 @@ import click
 if TYPE_CHECKING:
     from sgxl_t.sampling.latents import Latents
     from sgxl_t.sampling.pipeline import Pipeline
-    from sgxl_t.sampling.sample_spec import AnySpec, GridRow, LatentSpec, SampleSettings
+    from sgxl_t.sampling.sample_spec import AnySpec, LatentSpec, SampleSettings
+    from sgxl_t.sampling.sheets.grid_rows import GridRow
 
 latents_option = click.option(
     "--latents",
@@ -43,7 +44,7 @@ def open_specs(pipe: Pipeline, reference: str, psis: Sequence[float] = (1.0,)) -
 def latent_rows(pipe: Pipeline, references: Sequence[str], psis: Sequence[float]) -> list[GridRow]:
     """A row of a grid per file, called as the file is, with what its rows are called above the images."""
     from sgxl_t.sampling.latents import split_rows
-    from sgxl_t.sampling.sample_spec import GridRow
+    from sgxl_t.sampling.sheets.grid_rows import GridRow
 
     found: list[GridRow] = []
     for reference in references:

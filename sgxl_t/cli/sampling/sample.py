@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from sgxl_t.sampling.output.image_writer import ImageWriter, Written
     from sgxl_t.sampling.output.recipe import Recipes
     from sgxl_t.sampling.pipeline import Pipeline
-    from sgxl_t.sampling.sample_spec import AnySpec, GridRow, SampleSettings
+    from sgxl_t.sampling.sample_spec import AnySpec, SampleSettings
+    from sgxl_t.sampling.sheets.grid_rows import GridRow
 
 EXAMPLES = """\b
 Examples:
@@ -130,9 +131,11 @@ def sample(
     existing file is replaced only by the same image, unless --overwrite is given.
     """
     # Everything that can be wrong without the model is checked before the slow imports and the loading.
+    from sgxl_t.sampling.asked_numbers import parse_psis, parse_seeds
     from sgxl_t.sampling.output.image_writer import ImageWriter
     from sgxl_t.sampling.prompt_file import read_lines
-    from sgxl_t.sampling.sample_spec import SampleSettings, parse_psis, parse_seeds, plan_rows
+    from sgxl_t.sampling.sample_spec import SampleSettings
+    from sgxl_t.sampling.sheets.grid_rows import plan_rows
 
     numbers, psis = parse_seeds(seeds), parse_psis(psi)
     lines = [] if prompt_file is None else read_lines(prompt_file)
@@ -197,7 +200,7 @@ def _check_pairs(
     mix: str | None, layers: str | None, settings: SampleSettings, latents: Sequence[str]
 ) -> None:
     """Raises ValueError for options that mean nothing alone, or together."""
-    from sgxl_t.sampling.sample_spec import parse_layers
+    from sgxl_t.sampling.asked_numbers import parse_layers
 
     if latents and (mix is not None or settings.best_of > 1):
         raise ValueError(

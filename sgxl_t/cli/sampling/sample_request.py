@@ -14,7 +14,8 @@ from sgxl_t.files.terminal import say
 if TYPE_CHECKING:
     from sgxl_t.sampling.pipeline import Pipeline
     from sgxl_t.sampling.prompt_file import PromptLine
-    from sgxl_t.sampling.sample_spec import AnySpec, ConditionEntry
+    from sgxl_t.sampling.sample_spec import AnySpec
+    from sgxl_t.sampling.sheets.grid_rows import ConditionEntry
 
 Decorator = Callable[[Any], Any]
 
@@ -201,7 +202,7 @@ def resolve_entries(
 
     lines: of a prompt file. all_classes: where nothing is named, a class model gives all of its classes.
     """
-    from sgxl_t.sampling.sample_spec import ConditionEntry
+    from sgxl_t.sampling.sheets.grid_rows import ConditionEntry
 
     condition = pipe.condition
     _check_kind(condition.kind, prompts or [line.text for line in lines if condition.kind == "none"], classes)

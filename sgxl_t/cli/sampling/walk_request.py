@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from sgxl_t.sampling.output.interpolation_writer import Track
     from sgxl_t.sampling.pipeline import Pipeline
     from sgxl_t.sampling.prompt_file import PromptLine
-    from sgxl_t.sampling.sample_spec import ConditionEntry, Drawable, LatentSpec
+    from sgxl_t.sampling.sample_spec import Drawable, LatentSpec
+    from sgxl_t.sampling.sheets.grid_rows import ConditionEntry
     from sgxl_t.sampling.walks.plan import WalkSettings
 
 Subject = Any
@@ -133,6 +134,6 @@ def _rows(pipe: Pipeline, reference: str, psi: float) -> list[LatentSpec]:
 
 
 def _is_entry(subject: ConditionEntry | LatentSpec) -> bool:
-    from sgxl_t.sampling.sample_spec import ConditionEntry
+    from sgxl_t.sampling.sheets.grid_rows import ConditionEntry
 
     return isinstance(subject, ConditionEntry)

@@ -21,15 +21,8 @@ from sgxl_t.sampling.output.image_files import (
 )
 from sgxl_t.sampling.output.recipe import Recipe, Recipes, refuse_overwriting
 from sgxl_t.sampling.output.sheet import page_files, write_sheets
-from sgxl_t.sampling.sample_spec import (
-    Drawable,
-    GridRow,
-    LatentSpec,
-    candidates,
-    column_titles,
-    grid_lines,
-    of_chosen,
-)
+from sgxl_t.sampling.sample_spec import Drawable, LatentSpec, candidates, of_chosen
+from sgxl_t.sampling.sheets.grid_rows import GridRow, column_titles, grid_lines
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from PIL import Image
 
+from sgxl_t.sampling.asked_numbers import spans
 from sgxl_t.sampling.latents import Latents
-from sgxl_t.sampling.sample_spec import spans
 from sgxl_t.sampling.sheets.sheet import Sheet
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from sgxl_t.sampling.asked_numbers import spread_psi
 from sgxl_t.sampling.given import Source
 from sgxl_t.sampling.latents import Latents, latent_specs
-from sgxl_t.sampling.sample_spec import Drawable, SampleSpec, spread_psi
+from sgxl_t.sampling.sample_spec import Drawable, SampleSpec
 
 
 def walk_keys(
