@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from sgxl_t.conditioning.class_condition import ClassCondition
 from sgxl_t.conditioning.class_table import class_table
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from sgxl_t.networks.backbones.feature_networks import FeatureNetwork
     from sgxl_t.networks.text.text_encoder import TextEncoder
 
+Beside = Literal["tokens", "pictures"]
+"""What a generator may take beside the vectors of captions: tokens that it attends to, and features of
+pictures that it remembers, which need an image tower."""
 
 BuildCondition = Callable[["ImageSource | None", Path | None], Condition]
 CONDITIONS: dict[str, BuildCondition] = {}
@@ -47,14 +50,14 @@ def build_condition(
     class_network: FeatureNetwork | str | None = None,
     trainable_text: bool = False,
     own_text: TextEncoder | str | None = None,
-    text_tokens: bool = False,
+    beside: Collection[Beside] = (),
     table_file: str | Path | None = None,
 ) -> Condition:
     """The condition for `kind` (class, text, none or a registered one) on the data of a run.
 
     clip: a loaded text encoder or its reference (see `load_text_encoder`); needed for text. trainable_text:
         the generator's copy of it learns too. own_text: what that copy starts from, if it was trained before.
-        text_tokens: the generator attends to its tokens too.
+        beside: what the generator takes beside vectors of captions.
     class_network: a loaded feature network or its reference, whose pooled means start the class tables;
         without it they start at random with rows of 64 numbers.
     table_file: a file with the start values instead, such as ImageNet's published table (see
@@ -68,7 +71,14 @@ def build_condition(
     if kind == "text":
         source.require(captions=True)
         own = None if own_text is None else _encoder(own_text)
-        return TextCondition(_required(clip), trainable=trainable_text, own=own, tokens=text_tokens)
+        encoder = _required(clip)
+        return TextCondition(
+            encoder,
+            trainable=trainable_text,
+            own=own,
+            tokens="tokens" in beside,
+            picture_dim=encoder.picture_dim if "pictures" in beside else 0,
+        )
     if kind in CONDITIONS:
         return CONDITIONS[kind](source, None)
     raise ValueError(

@@ -46,14 +46,17 @@ class TextCondition(Condition):
         trainable: bool = False,
         own: TextEncoder | None = None,
         tokens: bool = False,
+        picture_dim: int = 0,
     ) -> None:
         """own: an encoder trained before, which the generator's copy starts from (and stays where it does not
         learn any more); None starts from the original. Its width may be another than the original's.
         tokens: the generator attends to tokens as well; ValueError for an encoder without any.
+        picture_dim: width of the features of pictures that the generator remembers, 0 for none.
         """
         read = encoder if own is None else own
         width = read.token_dim if tokens else 0
-        super().__init__(ConditionSpec(kind="text", dim=read.dim, token_dim=width))
+        spec = ConditionSpec(kind="text", dim=read.dim, token_dim=width, picture_dim=picture_dim)
+        super().__init__(spec)
         if tokens and not width:
             raise ValueError(
                 f"the text encoder {read.reference or 'of this model'} shows no tokens to attend to: name "

@@ -231,4 +231,4 @@ def _load_condition(info: ModelInfo) -> Condition:
             f"{folder} gives tokens of {encoder.token_dim} numbers and the generator takes {tokens}: "
             "restore the folder"
         )
-    return TextCondition(encoder, tokens=tokens > 0)
+    return TextCondition(encoder, tokens=tokens > 0, picture_dim=info.condition.picture_dim)

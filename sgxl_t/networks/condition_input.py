@@ -47,6 +47,11 @@ def check_condition(spec: ConditionSpec) -> None:
         raise ValueError(
             f"condition kind {spec.kind} with token_dim={spec.token_dim}: text alone has tokens, use 0"
         )
+    if spec.picture_dim < 0 or (spec.picture_dim > 0 and spec.kind != "text"):
+        raise ValueError(
+            f"condition kind {spec.kind} with picture_dim={spec.picture_dim}: pictures stand beside captions "
+            "alone, use 0"
+        )
 
 
 def condition_vectors(spec: ConditionSpec, table: ClassTable | None, c: Tensor | None) -> Tensor | None:

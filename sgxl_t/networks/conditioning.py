@@ -29,6 +29,9 @@ class Conditioning(NamedTuple):
     """For the discriminator's heads, which project on it; as `c`, but always from the frozen encoder."""
     guide: Tensor | None = None
     """For CLIP guidance: float32 text features [N, D] of the guiding CLIP, frozen."""
+    pictures: Tensor | None = None
+    """For a generator that remembers pictures: features [N, dim] of the real images themselves, which it
+    takes in place of one that it remembers."""
     labels: Tensor | None = None
     """For classifier guidance: int64 [N]."""
 
@@ -44,7 +47,7 @@ class Conditioning(NamedTuple):
     def frozen(self) -> Conditioning:
         """Without what only the generator takes. Heads are given this: a tensor with a graph that enters a
         network and is not used there keeps sharded back ends waiting for its gradient."""
-        return self._replace(c=self.target, tokens=None)
+        return self._replace(c=self.target, tokens=None, pictures=None)
 
     def with_neighbours(self) -> Conditioning:
         """`target` of the N images, then N more: each image beside the target of the image before it."""

@@ -34,6 +34,8 @@ class ConditionSpec:
     """Factor on text features where they enter a network."""
     token_dim: int = 0
     """Width of the tokens that a text condition brings beside `c`; 0 where it brings none."""
+    picture_dim: int = 0
+    """Width of the features of pictures that a generator remembers beside captions; 0 where it does not."""
     registered: str = ""
     """Name of a registered condition; empty for class, text and none themselves."""
 
@@ -123,6 +125,10 @@ class StyleGANTConfig:
     """Add learned amounts of noise after convolutions; small networks misuse it and draw speckles."""
     text_scale: float = 1.0
     """Factor on the condition vector inside w; 1 is the paper, sqrt(dim) gives it unit variance."""
+    instances: int = 0
+    """Pictures whose features the generator remembers, such as 4096: it learns under the features of the very
+    pictures that it is compared with, and a seed draws those of one that suits the caption (IC-GAN, Casanova
+    et al. 2021). 0 conditions it on captions alone, as the paper."""
     attention_resolutions: tuple[int, ...] = ()
     """Sides of the blocks, such as (8, 16), whose maps also attend to the caption's tokens; empty for none,
     as the paper. Starts without effect, so a trained network can go on with it."""

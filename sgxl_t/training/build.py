@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from sgxl_t.conditioning import ClassCondition, Condition, build_condition
+from sgxl_t.conditioning.build import Beside
 from sgxl_t.conditioning.class_table import rows_by_name
 from sgxl_t.datasets.base import ImageSource
 from sgxl_t.model_io.model_folder import load_model
@@ -80,7 +81,7 @@ def build_parts(
 def _parts(settings: NetworkSettings, source: ImageSource, stem: Generator | None) -> Parts:
     encoder = None
     if settings.cond == "text":
-        encoder = load_text_encoder(settings.conditioning.text_encoder, images=settings.clip_guides)
+        encoder = load_text_encoder(settings.conditioning.text_encoder, images=settings.pictures_read)
     condition = _condition(settings, source, encoder, stem)
     made = build_networks(settings, condition.spec, encoder)
     condition.init_tables(made.generator, made.discriminator.heads)
@@ -108,6 +109,9 @@ def _condition(
         names = source.class_names or ()
         return ClassCondition(names, rows_by_name(rows, theirs or names, names))
     class_network = load_feature_network(named) if settings.cond == "class" else None
+    sizes, beside = settings.generator.stylegan_t, list[Beside]()
+    beside += ["tokens"] if sizes.attention_resolutions else []
+    beside += ["pictures"] if sizes.instances else []
     return build_condition(
         settings.cond,
         source,
@@ -115,5 +119,5 @@ def _condition(
         class_network=class_network,
         trainable_text=settings.conditioning.train_text_encoder,
         own_text=settings.conditioning.own_text_encoder,
-        text_tokens=bool(settings.generator.stylegan_t.attention_resolutions),
+        beside=beside,
     )

@@ -120,7 +120,7 @@ def check_networks(planned: Planned) -> None:
             load_feature_network(name)
     encoder = settings.conditioning.text_encoder
     if settings.cond == "text" and not trained_kinds(encoder):
-        loaded = load_text_encoder(encoder, images=settings.clip_guides)
+        loaded = load_text_encoder(encoder, images=settings.pictures_read)
         if settings.clip_guides:
             check_clip(settings.objective, loaded.guide)
     if settings.conditioning.own_text_encoder is not None:

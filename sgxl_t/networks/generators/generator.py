@@ -121,9 +121,11 @@ class Generator(nn.Module):
         enabled.
         """
         cond = as_conditioning(cond)
+        shown = {} if cond.pictures is None else {"pictures": cond.pictures}
         ws = self.mapping(
             z,
             cond.c,
+            **shown,
             truncation_psi=truncation_psi,
             truncation_cutoff=truncation_cutoff,
             update_averages=update_averages,

@@ -1,7 +1,9 @@
 """From z and a condition to styles as StyleGAN-T does it (Sauer et al. 2023, section 3.1).
 
 Only z passes through the small network; the condition vector is appended to its output unchanged. One average
-of mapped z therefore serves every prompt and every class, and truncation keeps the condition whole.
+of mapped z therefore serves every prompt and every class, and truncation keeps the condition whole. With
+`instances` a remembered picture's features, chosen by z, take the caption's place, and truncation pulls them
+to what is expected of the caption.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from torch import Tensor, nn
 
 from sgxl_t.networks.condition_input import condition_vectors, make_class_table
 from sgxl_t.networks.configs import ConditionSpec, GeneratorConfig
+from sgxl_t.networks.generators.instance_memory import InstanceMemory
 from sgxl_t.networks.layers import FullyConnected, normalize_2nd_moment
 
 AVERAGE_BETA = 0.995
@@ -53,18 +56,27 @@ class MappingT(nn.Module):
             )
         )
         self.register_buffer("x_avg", torch.zeros(config.z_dim))
+        self.memory: InstanceMemory | None = None
+        if count := config.stylegan_t.instances:
+            if condition.picture_dim < 1:
+                raise ValueError(
+                    f"instances={count} remembers pictures and the condition brings no features of any: use 0"
+                )
+            self.memory = InstanceMemory(count, condition.dim, condition.picture_dim, config.z_dim)
 
     def forward(
         self,
         z: Tensor,
         c: Tensor | None = None,
         *,
+        pictures: Tensor | None = None,
         truncation_psi: float = 1.0,
         truncation_cutoff: int | None = None,
         update_averages: bool = False,
     ) -> Tensor:
         """Styles [N, num_ws, w_dim] of latents z [N, z_dim] ~ N(0, 1) and condition c (see ConditionSpec).
 
+        pictures: features [N, dim] of pictures, in place of remembered ones.
         truncation_psi: 1 leaves the styles alone, 0 gives one style per condition, above 1 exaggerates.
         truncation_cutoff: number of leading styles that are truncated; none truncates all.
         update_averages: let the running average of mapped z take in this batch, as training does.
@@ -73,15 +85,14 @@ class MappingT(nn.Module):
         if update_averages:
             with torch.no_grad():
                 self.x_avg.lerp_(x.mean(dim=0).to(self.x_avg.dtype), 1 - AVERAGE_BETA)
-        vectors = self.condition_part(c)
+        w = self._join(x, self._shown(z, c) if pictures is None else pictures * self.text_scale)
         if truncation_psi == 1:
-            return self._repeat(self._join(x, vectors), self.num_ws)
-        truncated = self._join(self.x_avg.to(x.dtype).lerp(x, truncation_psi), vectors)
+            return self._repeat(w, self.num_ws)
+        truncated = self.center(c).to(w).expand_as(w).lerp(w, truncation_psi)
         cutoff = self.num_ws if truncation_cutoff is None else min(max(truncation_cutoff, 0), self.num_ws)
         if cutoff == self.num_ws:
             return self._repeat(truncated, self.num_ws)
-        whole = self._join(x, vectors)
-        return torch.cat([self._repeat(truncated, cutoff), self._repeat(whole, self.num_ws - cutoff)], dim=1)
+        return torch.cat([self._repeat(truncated, cutoff), self._repeat(w, self.num_ws - cutoff)], dim=1)
 
     def center(self, c: Tensor | None = None) -> Tensor:
         """The w that truncation pulls to: [N, w_dim] for conditions c of N samples, [w_dim] without any."""
@@ -91,9 +102,18 @@ class MappingT(nn.Module):
         return self._join(self.x_avg.expand(len(vectors), -1), vectors)
 
     def condition_part(self, c: Tensor | None) -> Tensor | None:
-        """The condition's share of w, text_scale times its vector [N, dim]; None when unconditional."""
+        """The share of w [N, dim] that does not depend on z: text_scale times the condition's vector, or what
+        is expected of its pictures; None when unconditional."""
         vectors = condition_vectors(self.condition, self.embed, c)
+        if self.memory is not None and vectors is not None:
+            vectors = self.memory.center(vectors)
         return vectors if vectors is None or self.text_scale == 1 else vectors * self.text_scale
+
+    def _shown(self, z: Tensor, c: Tensor | None) -> Tensor | None:
+        """The share of w [N, dim] beside mapped z: a remembered picture's, else the condition's alone."""
+        if self.memory is None or c is None:
+            return self.condition_part(c)
+        return self.memory(z, c) * self.text_scale
 
     @staticmethod
     def _join(x: Tensor, vectors: Tensor | None) -> Tensor:

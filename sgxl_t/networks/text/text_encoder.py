@@ -165,6 +165,17 @@ class TextEncoder(nn.Module, ABC):
         """Where the vectors of `guide` stand in ours."""
         return slice(0, self.dim)
 
+    @property
+    def picture_dim(self) -> int:
+        """Width of what its image tower gives for pictures; ValueError without one for all its texts."""
+        if self.guide is None or self.guide_columns != slice(0, self.dim):
+            raise ValueError(
+                f"the text encoder {self.reference or 'of this run'} has no image tower of its own, which "
+                "generator.stylegan_t.instances looks at pictures through: name one CLIP by "
+                "conditioning.text_encoder, such as auto:clip, or leave instances out"
+            )
+        return self.dim
+
     def weights_hash(self) -> str:
         """Sixteen hex digits over the text tower's weights; computed once, while they are frozen.
 

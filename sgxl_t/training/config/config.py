@@ -97,6 +97,7 @@ class TrainConfig:
             part.check()
         self._check_growing()
         self._check_attention()
+        self._check_instances()
         if self.schedule.plateau and not self.log.tracked_specs():
             raise ValueError(
                 "schedule.plateau=true stops by a tracked metric and there is none: set log.track_images to "
@@ -169,6 +170,22 @@ class TrainConfig:
             )
         if not self.stages:
             check_attention(self.generator)
+
+    def _check_instances(self) -> None:
+        count = self.generator.stylegan_t.instances
+        if count < 0:
+            raise ValueError(f"generator.stylegan_t.instances={count} must not be negative: use 0 or 4096")
+        if count and (self.generator.family != "stylegan_t" or self.cond != "text"):
+            raise ValueError(
+                f"generator.stylegan_t.instances={count} remembers pictures beside captions, and this run "
+                f"has cond={self.cond} and generator.family={self.generator.family}: use 0, or cond=text and "
+                "stylegan_t"
+            )
+        if count and self.conditioning.train_text_encoder:
+            raise ValueError(
+                f"generator.stylegan_t.instances={count} remembers captions as they are read at the start, "
+                "which conditioning.train_text_encoder=true would change: use one of the two"
+            )
 
     def _check_frozen(self) -> None:
         heads = self.generator.family == "stylegan3" and self.generator.stylegan3.superres

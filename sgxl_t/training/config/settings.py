@@ -55,6 +55,11 @@ class NetworkSettings:
         """Whether the image tower of a text encoder guides."""
         return self.cond == "text" and self.objective.clip_weight > 0
 
+    @property
+    def pictures_read(self) -> bool:
+        """Whether a text encoder's image tower is needed: it guides, or the generator remembers pictures."""
+        return self.clip_guides or (self.cond == "text" and self.generator.stylegan_t.instances > 0)
+
 
 @dataclass(frozen=True, kw_only=True)
 class HealthSettings:

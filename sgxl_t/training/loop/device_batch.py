@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_leaves
 from sgxl_t.conditioning.condition import Condition
 from sgxl_t.datasets.base import Batch
 from sgxl_t.objectives.micro_batch import MicroBatch
+from sgxl_t.training.loop.picture_features import PictureFeatures
 
 
 class DeviceBatches:
@@ -23,8 +24,11 @@ class DeviceBatches:
     thing at a time.
     """
 
-    def __init__(self, condition: Condition, device: torch.device) -> None:
-        self.condition, self.device = condition, device
+    def __init__(
+        self, condition: Condition, device: torch.device, pictures: PictureFeatures | None = None
+    ) -> None:
+        """pictures: for a generator that learns under features of the pictures themselves."""
+        self.condition, self.device, self.pictures = condition, device, pictures
         self._stream: torch.cuda.Stream | None = None
         if device.type == "cuda":
             self._stream = torch.cuda.Stream(device)
@@ -47,7 +51,10 @@ class DeviceBatches:
         cond = self.condition.encode_frozen(conditions)._replace(labels=labels)
         if not self.condition.learns:
             cond = self.condition.encode(conditions, cond)
-        return MicroBatch(images, cond, conditions=conditions, position=position)
+        made = MicroBatch(images, cond, conditions=conditions, position=position)
+        if self.pictures is None:
+            return made
+        return replace(made, cond=self.pictures.added(made.real, cond))
 
     def encoded(self, batch: MicroBatch) -> MicroBatch:
         """The micro-batch with what the generator takes, which a text encoder that learns makes anew."""

@@ -23,6 +23,7 @@ from sgxl_t.training.loop.data import TrainingBatches
 from sgxl_t.training.loop.device_batch import DeviceBatches
 from sgxl_t.training.loop.learning_rate import learning_rate_factor
 from sgxl_t.training.loop.length import FittedLength
+from sgxl_t.training.loop.picture_features import picture_features
 from sgxl_t.training.loop.preview_clock import PreviewClock
 from sgxl_t.training.loop.running_statistics import RunningStatistics
 from sgxl_t.training.parallel.machines import check_agreement
@@ -48,7 +49,9 @@ class Trainer:
         self.state, self.data, self.callbacks, self.checkpoints = state, data, callbacks, checkpoints
         self.length = FittedLength(settings.schedule, runtime)
         self.settings, self.runtime, self.objective = settings, runtime, state.objective
-        self.device_batches = DeviceBatches(state.condition, runtime.device)
+        self.device_batches = DeviceBatches(
+            state.condition, runtime.device, picture_features(state.ema.network, state.condition)
+        )
         self.statistics = RunningStatistics(
             (state.g.raw, state.d.raw),
             (state.objective.path_length.mean,),

@@ -99,7 +99,7 @@ class _Sketcher:
         encoder = own = None
         if settings.cond == "text":
             wanted = settings.conditioning
-            encoder = self.text_encoder(wanted.text_encoder, images=settings.clip_guides)
+            encoder = self.text_encoder(wanted.text_encoder, images=settings.pictures_read)
             encoder.requires_grad_(False)
             if wanted.train_text_encoder or wanted.own_text_encoder:
                 own = self._own_encoder(wanted.own_text_encoder, wanted.text_encoder)
@@ -128,7 +128,9 @@ class _Sketcher:
             return ConditionSpec(), None
         if encoder is not None:
             tokens = encoder.token_dim if settings.generator.stylegan_t.attention_resolutions else 0
-            return ConditionSpec(kind="text", dim=encoder.dim, token_dim=tokens), None
+            pictures = encoder.picture_dim if settings.generator.stylegan_t.instances else 0
+            spec = ConditionSpec(kind="text", dim=encoder.dim, token_dim=tokens, picture_dim=pictures)
+            return spec, None
         file, started = settings.conditioning.class_table, class_rows(settings)
         if file is not None:
             width = load_class_table(file, self.names).shape[1]

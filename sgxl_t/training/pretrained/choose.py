@@ -21,15 +21,15 @@ CACHED = "in the hub's cache"
 class Question:
     """What a new run needs networks for.
 
-    wanted: whether published ones are asked for, so that nothing else will do. clip_guides: whether the image
-    tower of the text encoder guides. left: uses that are for networks of the run's own, with the reason.
-    fetch: download what the cache lacks; without, whether the hub answers decides.
+    wanted: whether published ones are asked for, so that nothing else will do. pictures_read: whether the
+    image tower of the text encoder is needed. left: uses that are for networks of the run's own, with the
+    reason. fetch: download what the cache lacks; without, whether the hub answers decides.
     """
 
     uses: Sequence[Use]
     processor: Processor
     wanted: bool
-    clip_guides: bool
+    pictures_read: bool
     left: dict[Use, str] = field(default_factory=dict)
     fetch: bool = True
 
@@ -76,7 +76,7 @@ def _unsuitable(question: Question, use: Use, network: Published) -> str | None:
     """Why the run is better off with a network of its own here."""
     if use in question.left:
         return question.left[use]
-    if use.role == "text" and question.clip_guides and not network.guides:
+    if use.role == "text" and question.pictures_read and not network.guides:
         return (
             f"guidance by {network.reference} is too slow for a CPU (--objective.clip_weight 0 or --features "
             "pretrained takes it)"
@@ -94,7 +94,7 @@ def _at_hand(reference: str, use: Use, question: Question) -> tuple[bool, str]:
     if question.fetch:
         try:
             with torch.random.fork_rng(devices=[]):  # first weights must not show in later random numbers
-                _fetch(reference, use, images=question.clip_guides)
+                _fetch(reference, use, images=question.pictures_read)
         except Exception as error:  # libraries have their own kinds for what breaks on the way
             if is_out_of_memory(error):
                 raise

@@ -85,7 +85,7 @@ def decide(
         uses=uses,
         processor=processor,
         wanted=mode == "pretrained",
-        clip_guides=settings.clip_guides,
+        pictures_read=settings.pictures_read,
         left=_left_local(settings, uses, str(written["data"]["source"])),
         fetch=fetch,
     )

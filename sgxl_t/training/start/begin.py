@@ -25,6 +25,7 @@ from sgxl_t.training.loop.data import real_images
 from sgxl_t.training.parallel.machines import check_same_checkpoint
 from sgxl_t.training.parallel.runtime import Runtime
 from sgxl_t.training.start.carry import carry
+from sgxl_t.training.start.fill_memory import fill_memory
 from sgxl_t.training.start.origin import Origin, find_origin, same_features
 from sgxl_t.training.train_state import TrainState
 
@@ -69,6 +70,7 @@ class NewRun:
                     "run folder in --run-dir, or leave it out"
                 )
             self.calibrate(state)
+            fill_memory(state, self.source, self.seed)
             log.info("a new run starts in %s", self.folder)
             return
         check_same_checkpoint(runtime, Path(self.start), f"start={self.start}")
@@ -77,6 +79,7 @@ class NewRun:
             log.info("%s", origin.note)
         taken = (_from_run if origin.model is None else _from_model)(self, state, origin)
         log.info("starts from %s, %s; fresh: %s", taken.folder, ", ".join(taken.words), taken.fresh())
+        fill_memory(state, self.source, self.seed)
         if taken.unused:
             log.info("of %s is left behind: %s", taken.folder, _counted(taken.unused))
 

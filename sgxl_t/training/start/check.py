@@ -92,9 +92,10 @@ def _check_reading(settings: NetworkSettings, origin: Origin) -> None:
 def _expected(settings: NetworkSettings, source: ImageSource, width: int) -> Shapes:
     """Shapes of the generator that is going to be trained; width: of its condition, 0 where unknown."""
     tokens = 8 if settings.generator.stylegan_t.attention_resolutions else 0
+    pictures = 8 if settings.generator.stylegan_t.instances else 0
     spec = {
         "class": ConditionSpec(kind="class", dim=width or 1, num_classes=source.num_classes),
-        "text": ConditionSpec(kind="text", dim=width or 1, token_dim=tokens),
+        "text": ConditionSpec(kind="text", dim=width or 1, token_dim=tokens, picture_dim=pictures),
         "none": ConditionSpec(),
     }[settings.cond]
     with torch.device("meta"):

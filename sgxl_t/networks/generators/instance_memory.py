@@ -1,0 +1,106 @@
+"""Features of single pictures that a text generator remembers, so that seeds of a caption differ in kind.
+
+A generator that is told the features of the very picture it is compared with has less to guess than one that
+is told a caption, which fits many pictures: it averages less over them (Casanova et al. 2021,
+"Instance-Conditioned GAN"). At sampling there is only a caption. Its expected features are a linear function
+of it; what pictures of like captions differ by from their own expectation is remembered and added, another
+picture's for every seed.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+SHARPNESS = 20.0
+"""Advantage of a remembered picture per unit of its caption's cosine to the asked one, against noise of unit
+scale. Chosen on emoji-worlds: at 20 nine of ten pictures show the asked thing, in four of five designs."""
+TEMPERATURE = 0.1
+"""Below 1, nearly all weight falls on one remembered picture, yet everything stays continuous for walks."""
+RIDGE = 1e-4
+"""Share of the mean square that is added to the normal equations' diagonal."""
+
+
+class InstanceMemory(nn.Module):
+    """Caption features to features of one possible picture, chosen by z; empty until `fill`.
+
+    Buffers, all zero at first: `reading` [picture_dim + 1, dim] brings features of pictures to the space of
+    captions, `expected` [dim + 1, dim] gives what is expected for a caption, `asking` [dim + 1, dim] the same
+    less its mean and in units of what pictures deviate by. `keys` [K, dim], what the captions ask for as unit
+    vectors, and `deviations` [K, dim] are remembered.
+    """
+
+    reading: Tensor
+    expected: Tensor
+    asking: Tensor
+    keys: Tensor
+    deviations: Tensor
+    directions: Tensor
+
+    def __init__(self, count: int, dim: int, picture_dim: int, z_dim: int) -> None:
+        """count: pictures to remember. dim: of caption features, picture_dim: of features of pictures."""
+        super().__init__()
+        self.register_buffer("reading", torch.zeros(picture_dim + 1, dim))
+        self.register_buffer("expected", torch.zeros(dim + 1, dim))
+        self.register_buffer("asking", torch.zeros(dim + 1, dim))
+        self.register_buffer("keys", torch.zeros(count, dim))
+        self.register_buffer("deviations", torch.zeros(count, dim))
+        # Of numpy's frozen stream, the same for ever, so no file needs to hold them.
+        drawn = torch.from_numpy(np.random.RandomState(0).standard_normal((count, z_dim))).float()
+        self.register_buffer("directions", F.normalize(drawn, dim=1), persistent=False)
+
+    def forward(self, z: Tensor, c: Tensor) -> Tensor:
+        """Latents z [N, z_dim] ~ N(0, 1) and caption features c [N, dim] of unit length -> [N, dim] of unit
+        length, features of one possible picture."""
+        nearness = SHARPNESS * F.normalize(_affine(c, self.asking), dim=1) @ self.keys.to(c).T
+        # Gumbel noise, so that a sample follows the softmax of the nearness; a smooth function of z.
+        share = torch.special.ndtr(z.to(c) @ self.directions.to(c).T).clamp(1e-6, 1 - 1e-6)
+        weights = ((nearness - (-share.log()).log()) / TEMPERATURE).softmax(dim=1)
+        return F.normalize(_affine(c, self.expected) + weights @ self.deviations.to(c), dim=1)
+
+    def center(self, c: Tensor) -> Tensor:
+        """What is expected of pictures of captions c [N, dim]: features [N, dim] of unit length."""
+        return F.normalize(_affine(c, self.expected), dim=1)
+
+    def read(self, pictures: Tensor) -> Tensor:
+        """Features of pictures [N, picture_dim] in the space of captions, [N, dim] of unit length."""
+        return F.normalize(_affine(pictures, self.reading), dim=1)
+
+    @torch.no_grad()
+    def fill(self, captions: Tensor, pictures: Tensor) -> None:
+        """Remembers features of captions [M, dim] and of their pictures [M, picture_dim], the first K of M.
+
+        A `reading` that is there stays, as the generator has learnt by it; else it is fitted to these. Fewer
+        than K are repeated.
+        """
+        if not bool(self.reading.any()):
+            self.reading.copy_(_fit(pictures, captions))
+        read = self.read(pictures.to(self.reading))
+        captions = captions.to(read)
+        self.expected.copy_(_fit(captions, read))
+        expected = _affine(captions, self.expected)
+        deviations, mean = read - expected, expected.mean(0)
+        # Differences count as much as pictures of one caption do not have them (Mahalanobis distance).
+        spread = deviations.double().T @ deviations.double() / len(deviations)
+        scale = torch.linalg.cholesky(torch.linalg.inv(_ridged(spread))).to(read)
+        self.asking.copy_(torch.cat([self.expected[:-1] @ scale, ((self.expected[-1] - mean) @ scale)[None]]))
+        order = torch.arange(len(self.keys), device=read.device) % len(read)
+        self.keys.copy_(F.normalize(_affine(captions, self.asking), dim=1)[order])
+        self.deviations.copy_(deviations[order])
+
+
+def _affine(x: Tensor, weights: Tensor) -> Tensor:
+    return x @ weights[:-1].to(x) + weights[-1].to(x)
+
+
+def _fit(x: Tensor, y: Tensor) -> Tensor:
+    """Ridge regression of y [M, B] on x [M, A] with a constant: [A + 1, B]."""
+    x = torch.cat([x.double(), x.new_ones(len(x), 1, dtype=torch.float64)], dim=1)
+    return torch.linalg.solve(_ridged(x.T @ x), x.T @ y.double()).to(y.dtype)
+
+
+def _ridged(square: Tensor) -> Tensor:
+    """A symmetric matrix [A, A] made safely invertible."""
+    return square + RIDGE * square.diagonal().mean() * torch.eye(len(square)).to(square)

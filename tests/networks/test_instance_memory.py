@@ -1,0 +1,166 @@
+"""A generator that remembers pictures: which one a seed draws, what that adds to a caption, what psi does."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.testing import assert_close
+
+from sgxl_t.networks.configs import ConditionSpec, GeneratorConfig, StyleGANTConfig
+from sgxl_t.networks.generators.instance_memory import InstanceMemory
+from sgxl_t.networks.generators.registry import build_generator
+
+Z, DIM, PICTURE = 24, 16, 12
+
+
+def rng(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def pictures_of(captions, deviations, read):
+    """Features whose reading is a linear function of the caption and a deviation of their own."""
+    return F.normalize(F.normalize(captions + deviations, dim=1) @ read, dim=1)
+
+
+@pytest.fixture
+def remembered():
+    """Four captions of sixteen pictures each: the memory, captions [4, DIM] and what was filled in."""
+    captions = F.normalize(torch.randn(4, DIM, generator=rng()), dim=1)
+    read = torch.linalg.qr(torch.randn(DIM, DIM, generator=rng(1)))[0][:, :PICTURE]
+    every = captions.repeat_interleave(16, dim=0)
+    features = pictures_of(every, 0.3 * torch.randn(64, DIM, generator=rng(2)), read)
+    memory = InstanceMemory(64, DIM, PICTURE, Z)
+    memory.fill(every, features)
+    return memory, captions, every, features
+
+
+def drawn(memory, caption, count=400):
+    z = torch.randn(count, Z, generator=rng(3))
+    return memory(z, caption.expand(count, -1)), z
+
+
+def test_seeds_of_a_caption_draw_its_own_pictures_and_nearly_all_of_them(remembered):
+    memory, captions, _, features = remembered
+    read = memory.read(features)
+    for number, caption in enumerate(captions):
+        shown, _ = drawn(memory, caption)
+        nearest = (shown @ read.T).argmax(1)
+        own = nearest // 16 == number
+        assert own.float().mean() > 0.95
+        assert len(nearest[own].unique()) >= 14
+        assert (shown @ read.T).max(1).values.median() > 0.99  # a picture itself, not a mean of several
+
+
+def test_vectors_have_unit_length_and_z_alone_decides(remembered):
+    memory, captions, *_ = remembered
+    shown, z = drawn(memory, captions[0])
+    assert_close(shown.norm(dim=1), torch.ones(len(shown)))
+    assert_close(memory(z[5:9], captions[:1].expand(4, -1)), shown[5:9])
+    assert_close(memory.center(captions).norm(dim=1), torch.ones(4))
+    again = InstanceMemory(64, DIM, PICTURE, Z)
+    again.load_state_dict(memory.state_dict())  # what a file holds is enough
+    assert torch.equal(again(z, captions[:1].expand(len(z), -1)), shown)
+
+
+def test_walks_of_z_and_of_captions_have_no_jumps(remembered):
+    memory, captions, *_ = remembered
+    share = torch.linspace(0, 1, 2001)[:, None]
+    ends = torch.randn(2, Z, generator=rng(4))
+    z = ends[:1].lerp(ends[1:], share)
+    c = F.normalize(captions[:1].lerp(captions[1:2], share), dim=1)
+    for shown in (memory(z, captions[:1].expand(2001, -1)), memory(z[:1].expand(2001, -1), c)):
+        assert shown.diff(dim=0).norm(dim=1).max() < 0.1
+        assert (shown[0] - shown[-1]).norm() > 0.1
+
+
+def test_what_is_expected_of_a_caption_is_the_mean_of_its_pictures(remembered):
+    memory, captions, _, features = remembered
+    means = F.normalize(memory.read(features).unflatten(0, (4, 16)).mean(1), dim=1)
+    assert (memory.center(captions) * means).sum(1).min() > 0.999
+
+
+def test_a_caption_that_was_never_seen_gets_its_own_expectation_and_a_neighbours_deviation():
+    """Features add up of a thing and a colour; one pair is left out and asked for."""
+    things, colours = torch.eye(8)[:4], torch.eye(8)[4:]
+    pairs = [(t, k) for t in range(4) for k in range(4) if (t, k) != (0, 0)]
+    captions = F.normalize(torch.stack([things[t] + colours[k] for t, k in pairs]), dim=1)
+    every = captions.repeat(8, 1)
+    wobble = torch.zeros(len(every), 10)
+    wobble[:, 8:] = 0.2 * torch.randn(len(every), 2, generator=rng(5))
+    memory = InstanceMemory(len(every), 8, 10, Z)
+    features = torch.cat([every, torch.zeros(len(every), 2)], dim=1) + wobble
+    memory.fill(every, features)
+    asked = F.normalize((things[:1] + colours[:1]), dim=1)
+    assert (memory.center(asked) * asked).sum() > 0.99
+    for other in captions:
+        assert (memory.center(asked) @ other) < 0.8
+
+
+def test_a_reading_that_a_generator_has_learnt_by_stays(remembered):
+    memory, _, every, features = remembered
+    before = memory.reading.clone()
+    memory.fill(every[:20].roll(3, 0), features[:20].flip(1))
+    assert torch.equal(memory.reading, before)
+    assert torch.equal(memory.keys[:20], memory.keys[20:40])  # fewer pictures than places
+    fresh = InstanceMemory(64, DIM, PICTURE, Z)
+    fresh.fill(every, features.flip(1))
+    assert not torch.equal(fresh.reading, before)
+
+
+def text_generator(instances):
+    config = GeneratorConfig(
+        family="stylegan_t",
+        img_resolution=16,
+        z_dim=Z,
+        stylegan_t=StyleGANTConfig(
+            channel_base=128,
+            channel_max=8,
+            num_res_blocks=1,
+            norm_groups=4,
+            text_scale=3,
+            instances=instances,
+        ),
+    )
+    condition = ConditionSpec(kind="text", dim=DIM, picture_dim=PICTURE if instances else 0)
+    return build_generator(config, condition, seed=0).eval()
+
+
+def test_styles_hold_the_drawn_picture_and_psi_pulls_it_to_the_expected_one(remembered):
+    memory, captions, _, features = remembered
+    generator = text_generator(64)
+    mapping = generator.mapping
+    mapping.memory.load_state_dict(memory.state_dict())
+    z = torch.randn(6, Z, generator=rng(6))
+    c = captions[:1].expand(6, -1)
+    whole = mapping(z, c)[:, 0, Z:]
+    assert_close(whole, 3 * memory(z, c))
+    assert_close(mapping(z, c, truncation_psi=0)[:, 0], mapping.center(c))
+    assert_close(mapping.center(c)[:, Z:], 3 * memory.center(c))
+    half = mapping(z, c, truncation_psi=0.5, truncation_cutoff=1)
+    assert_close(half[:, 0, Z:], (whole + 3 * memory.center(c)) / 2)
+    assert_close(half[:, 1, Z:], whole)
+    given = memory.read(features[:6])
+    assert_close(mapping(z, c, pictures=given)[:, 0, Z:], 3 * given)
+
+
+def test_without_instances_nothing_is_kept_and_weights_start_alike():
+    plain, with_memory = text_generator(0), text_generator(8)
+    ours, theirs = plain.state_dict(), with_memory.state_dict()
+    assert {name for name in theirs if name not in ours} == {
+        f"mapping.memory.{name}" for name in ("reading", "expected", "asking", "keys", "deviations")
+    }
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+
+
+def test_a_memory_needs_pictures():
+    config = text_generator(8).config
+    with pytest.raises(
+        ValueError, match="instances=8 remembers pictures and the condition brings no features"
+    ):
+        build_generator(config, ConditionSpec(kind="text", dim=DIM))
+    spec = replace(ConditionSpec(), picture_dim=4)
+    with pytest.raises(
+        ValueError, match="condition kind none with picture_dim=4: pictures stand beside captions"
+    ):
+        build_generator(config, spec)
