@@ -9,6 +9,7 @@ covariance that captions have within their classes, is added where the condition
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -21,6 +22,7 @@ from sgxl_t.datasets.open import open_source
 from sgxl_t.files.terminal import say
 from sgxl_t.model_io.model_folder import load_model, save_model
 from sgxl_t.networks.generators.generator import Generator
+from sgxl_t.networks.generators.mapping_t import MappingT
 from sgxl_t.networks.generators.registry import build_generator
 from sgxl_t.training.start.carry import add_within_classes
 
@@ -38,6 +40,7 @@ def main(model: str, data: str, out: Path) -> None:
     if not isinstance(condition, TextCondition) or theirs.config.family != "stylegan_t":
         raise click.UsageError(f"--model {model} is no text model of the family stylegan_t: name one")
     names, labels, vectors = read(data, condition)
+    vectors = seen(theirs, vectors)
     table = torch.stack([vectors[labels == label].mean(dim=0) for label in range(len(names))])
     classes = ClassCondition(names, table)
     ours = class_generator(theirs, classes, vectors - table[labels])
@@ -45,13 +48,25 @@ def main(model: str, data: str, out: Path) -> None:
     say(f"{out}: {len(names)} classes")
 
 
+@torch.no_grad()
+def seen(theirs: Generator, vectors: Tensor) -> Tensor:
+    """What the generator makes pictures of, [N, dim]: captions' features, or drawn pictures'."""
+    memory = theirs.mapping.memory if isinstance(theirs.mapping, MappingT) else None
+    if memory is None:
+        return vectors
+    z = torch.randn(len(vectors), theirs.z_dim, generator=torch.Generator().manual_seed(0))
+    return torch.cat([memory(*part) for part in zip(z.split(BATCH), vectors.split(BATCH), strict=True)])
+
+
 def class_generator(theirs: Generator, classes: ClassCondition, residuals: Tensor) -> Generator:
     """The text generator, reading the vectors of classes. residuals: [N, dim], captions' features less the
     mean of their class."""
-    ours = build_generator(theirs.config, classes.spec)
+    sizes = replace(theirs.config.stylegan_t, instances=0)
+    ours = build_generator(replace(theirs.config, stylegan_t=sizes), classes.spec)
     assert classes.table is not None
     assert isinstance(ours, Generator)
-    ours.load_state_dict({**theirs.state_dict(), "mapping.embed.weight": classes.table})
+    kept = {n: value for n, value in theirs.state_dict().items() if not n.startswith("mapping.memory")}
+    ours.load_state_dict({**kept, "mapping.embed.weight": classes.table})
     add_within_classes(ours, theirs.config.stylegan_t.text_scale * residuals)
     return ours
 

@@ -12,6 +12,8 @@ from sgxl_t.networks.generators.instance_memory import InstanceMemory
 from sgxl_t.networks.generators.registry import build_generator
 
 Z, DIM, PICTURE = 24, 16, 12
+TOWER = F.normalize(torch.arange(12.0) + 1, dim=0)
+"""What the network that saw the pictures says of the fixed one."""
 
 
 def rng(seed=0):
@@ -31,7 +33,7 @@ def remembered():
     every = captions.repeat_interleave(16, dim=0)
     features = pictures_of(every, 0.3 * torch.randn(64, DIM, generator=rng(2)), read)
     memory = InstanceMemory(64, DIM, PICTURE, Z)
-    memory.fill(every, features)
+    memory.fill(every, features, TOWER)
     return memory, captions, every, features
 
 
@@ -90,22 +92,22 @@ def test_a_caption_that_was_never_seen_gets_its_own_expectation_and_a_neighbours
     wobble[:, 8:] = 0.2 * torch.randn(len(every), 2, generator=rng(5))
     memory = InstanceMemory(len(every), 8, 10, Z)
     features = torch.cat([every, torch.zeros(len(every), 2)], dim=1) + wobble
-    memory.fill(every, features)
+    memory.fill(every, features, TOWER[:10])
     asked = F.normalize((things[:1] + colours[:1]), dim=1)
     assert (memory.center(asked) * asked).sum() > 0.99
     for other in captions:
         assert (memory.center(asked) @ other) < 0.8
 
 
-def test_a_reading_that_a_generator_has_learnt_by_stays(remembered):
+def test_a_reading_that_a_generator_has_learnt_by_stays_for_the_same_network_alone(remembered):
     memory, _, every, features = remembered
     before = memory.reading.clone()
-    memory.fill(every[:20].roll(3, 0), features[:20].flip(1))
+    others = every[:20].roll(3, 0), features[:20].flip(1)
+    memory.fill(*others, TOWER.half().float())
     assert torch.equal(memory.reading, before)
     assert torch.equal(memory.keys[:20], memory.keys[20:40])  # fewer pictures than places
-    fresh = InstanceMemory(64, DIM, PICTURE, Z)
-    fresh.fill(every, features.flip(1))
-    assert not torch.equal(fresh.reading, before)
+    memory.fill(*others, TOWER.flip(0))
+    assert not torch.equal(memory.reading, before)
 
 
 def text_generator(instances):
@@ -148,7 +150,7 @@ def test_without_instances_nothing_is_kept_and_weights_start_alike():
     plain, with_memory = text_generator(0), text_generator(8)
     ours, theirs = plain.state_dict(), with_memory.state_dict()
     assert {name for name in theirs if name not in ours} == {
-        f"mapping.memory.{name}" for name in ("reading", "expected", "asking", "keys", "deviations")
+        f"mapping.memory.{name}" for name in ("reading", "tower", "expected", "asking", "keys", "deviations")
     }
     assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
 

@@ -1,15 +1,19 @@
 """A class model that begins as a text model: classes are what captions say of them, z says the rest."""
 
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from click.testing import CliRunner
 from tiny_models import tiny_folder, tiny_model
 
 from sgxl_t.conditioning import ClassCondition
 from sgxl_t.model_io.model_folder import load_model
+from sgxl_t.networks.conditioning import Conditioning
+from sgxl_t.networks.generators.registry import build_generator
 from sgxl_t.networks.layers import normalize_2nd_moment
 from sgxl_t.training.start.carry import standing_in
 
@@ -53,6 +57,26 @@ def test_a_model_folder_of_the_datas_classes_is_written(script, tmp_path):
     assert len(condition.names) == 3
     rows = generator.mapping.embed.weight
     assert (rows[0] - rows[1]).norm() > 0
+
+
+def test_pictures_that_a_text_model_remembers_make_its_classes(script):
+    plain, _ = tiny_model("text")
+    sizes = replace(plain.config, stylegan_t=replace(plain.config.stylegan_t, instances=32))
+    theirs = build_generator(sizes, replace(plain.condition, picture_dim=4), seed=0)
+    rng = torch.Generator().manual_seed(1)
+    captions = F.normalize(torch.randn(32, plain.condition.dim, generator=rng), dim=1)
+    theirs.mapping.memory.fill(captions, torch.randn(32, 4, generator=rng), torch.ones(4))
+    vectors = script.seen(theirs, captions)
+    z = torch.randn(32, theirs.z_dim, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(vectors, theirs.mapping.memory(z, captions))
+    assert torch.equal(script.seen(plain, captions), captions)
+    table = vectors[:3]
+    ours = script.class_generator(theirs, ClassCondition("abc", table), torch.zeros(9, table.shape[1]))
+    assert ours.mapping.memory is None
+    with torch.no_grad():
+        pictures = ours(z[:3], torch.arange(3), noise_mode="const")
+        cond = Conditioning(c=captions[:3], pictures=table)
+        torch.testing.assert_close(pictures, theirs(z[:3], cond, noise_mode="const"), atol=1e-4, rtol=0)
 
 
 def test_other_models_are_refused(script, tmp_path):

@@ -75,7 +75,7 @@ def test_a_plain_run_is_the_start_of_one_that_remembers_and_that_of_a_third(tmp_
     off = {**ON, "generator__stylegan_t__instances": 0}
     main(tiny_run(tmp_path / "plain", tiny_features, **off))
     main(tiny_run(tmp_path / "on", tiny_features, start=tmp_path / "plain" / "last", **ON))
-    assert "5 tensors of g (mapping.*)" in caplog.text
+    assert "6 tensors of g (mapping.*)" in caplog.text
     assert "the generator remembers 40 pictures of the data" in caplog.text
     first, _, _ = load_model(tmp_path / "on" / "last")
     third = begun(tmp_path / "third", tiny_features, start=tmp_path / "on" / "last", **{**ON, "seed": 5})
@@ -84,6 +84,34 @@ def test_a_plain_run_is_the_start_of_one_that_remembers_and_that_of_a_third(tmp_
     assert not torch.equal(memory.keys, first.mapping.memory.keys)  # other pictures, drawn by another seed
     average = third.state.ema.network.mapping.memory
     assert all(torch.equal(value, average.state_dict()[name]) for name, value in memory.state_dict().items())
+
+
+def test_other_conditions_begin_with_what_it_draws_and_remember_nothing(tmp_path, tiny_features):
+    main(tiny_run(tmp_path / "on", tiny_features, **ON))
+    start = tmp_path / "on" / "last"
+    theirs, condition, _ = load_model(start)
+    arguments = [
+        "--start",
+        str(start),
+        "--cond",
+        "none",
+        "--data.source",
+        "digits",
+        "--out",
+        str(tmp_path / "none"),
+    ]
+    common = ["--features", "local", "--discriminator.features", f'["local:{tiny_features / "cnn"}"]']
+    config = parse_config([*arguments, *common])
+    assert config.generator.stylegan_t.instances == 0
+    trainer = build_trainer(config, Runtime(deterministic=True), tmp_path / "none")
+    trainer.begin()
+    ours = trainer.state.ema.network
+    assert ours.mapping.memory is None
+    z = torch.randn(256, theirs.z_dim)
+    with torch.no_grad():
+        drawn = theirs(z, condition.encode(["a red fox", "a dog"] * 128), noise_mode="const")
+        carried = ours(z, None, noise_mode="const")
+    assert_close(carried.mean(0), drawn.mean(0), atol=0.5, rtol=0)
 
 
 @pytest.mark.parametrize(

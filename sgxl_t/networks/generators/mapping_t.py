@@ -85,7 +85,7 @@ class MappingT(nn.Module):
         if update_averages:
             with torch.no_grad():
                 self.x_avg.lerp_(x.mean(dim=0).to(self.x_avg.dtype), 1 - AVERAGE_BETA)
-        w = self._join(x, self._shown(z, c) if pictures is None else pictures * self.text_scale)
+        w = self._join(x, self.drawn_part(z, c) if pictures is None else pictures * self.text_scale)
         if truncation_psi == 1:
             return self._repeat(w, self.num_ws)
         truncated = self.center(c).to(w).expand_as(w).lerp(w, truncation_psi)
@@ -109,7 +109,7 @@ class MappingT(nn.Module):
             vectors = self.memory.center(vectors)
         return vectors if vectors is None or self.text_scale == 1 else vectors * self.text_scale
 
-    def _shown(self, z: Tensor, c: Tensor | None) -> Tensor | None:
+    def drawn_part(self, z: Tensor, c: Tensor | None) -> Tensor | None:
         """The share of w [N, dim] beside mapped z: a remembered picture's, else the condition's alone."""
         if self.memory is None or c is None:
             return self.condition_part(c)

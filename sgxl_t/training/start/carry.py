@@ -16,6 +16,8 @@ from sgxl_t.networks.layers import FullyConnected, normalize_2nd_moment
 Tensors = dict[str, Tensor]
 
 
+OF_THE_CONDITION = ("mapping.embed", "mapping.memory")
+"""Beginnings of the names of tensors that belong to the condition itself."""
 DRAWS = 4096
 """Latents that decide how z stands in for a condition."""
 SMALLEST = 1e-3
@@ -34,7 +36,7 @@ def carry(theirs: Generator, ours: Generator, seen: Conditioning) -> Tensors:
     from the first update on. All else stays as it is; what belongs to the condition itself is left out.
     """
     tensors = dict(theirs.state_dict())
-    part = theirs.mapping.condition_part(seen.c)
+    part = _seen_part(theirs, seen)
     stand_in = None if part is None else standing_in(_latents(theirs), part)
     for name in _readers(theirs):
         old, new = theirs.get_submodule(name), _submodule(ours, name)
@@ -48,7 +50,7 @@ def carry(theirs: Generator, ours: Generator, seen: Conditioning) -> Tensors:
         tensors["mapping.w_avg"] = average.expand(own.shape).clone()
     elif "mapping.w_avg" in tensors:
         del tensors["mapping.w_avg"]
-    return {name: value for name, value in tensors.items() if not name.startswith("mapping.embed")}
+    return {name: value for name, value in tensors.items() if not name.startswith(OF_THE_CONDITION)}
 
 
 @torch.no_grad()
@@ -82,6 +84,16 @@ def standing_in(latents: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
     scale = (spread_y[-count:].clamp(min=0) / used).sqrt()
     matrix = (axes_y[:, -count:] * scale) @ axes_x[:, -count:].T
     return matrix.float(), (y.mean(dim=0) - matrix @ x.mean(dim=0)).float()
+
+
+def _seen_part(generator: Generator, seen: Conditioning) -> Tensor | None:
+    """What layers read beside z under these conditions, [N, D]; of a generator that remembers pictures, drawn
+    ones."""
+    mapping = generator.mapping
+    if not isinstance(mapping, MappingT) or seen.c is None:
+        return mapping.condition_part(seen.c)
+    z = torch.randn(len(seen.c), generator.z_dim, generator=torch.Generator().manual_seed(0))
+    return mapping.drawn_part(z, seen.c)
 
 
 def _latents(generator: Generator) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 
 from sgxl_t.conditioning import TextCondition
 from sgxl_t.datasets.base import ImageSource
+from sgxl_t.networks.generators.instance_memory import fixed_picture
 from sgxl_t.networks.generators.mapping_t import MappingT
 from sgxl_t.ops.images import as_rgb, from_uint8
 from sgxl_t.training.loop.picture_features import picture_features
@@ -22,7 +23,8 @@ AT_A_TIME = 64
 def fill_memory(state: TrainState, source: ImageSource, seed: int) -> None:
     """Fills the memory of the generator and of its average, where they have one, with pictures of the data.
 
-    How pictures are read stays as a start has it, since the generator has learnt by that.
+    How pictures are read stays as a start has it, where the network that sees them is the same: the generator
+    has learnt by that.
     """
     reader = picture_features(state.ema.network, state.condition)
     if reader is None:
@@ -38,7 +40,9 @@ def fill_memory(state: TrainState, source: ImageSource, seed: int) -> None:
         vectors = state.condition.encode([item.caption or "" for item in items]).c
         assert vectors is not None
         captions.append(vectors)
-    reader.memory.fill(torch.cat(captions), torch.cat(pictures))
+    reader.memory.fill(
+        torch.cat(captions), torch.cat(pictures), reader.features(fixed_picture().to(device))[0]
+    )
     mapping = state.ema.network.mapping
     assert isinstance(mapping, MappingT)
     filled = {f"mapping.memory.{name}": value for name, value in reader.memory.state_dict().items()}

@@ -25,6 +25,7 @@ Settings = dict[str, Any]
 OWN_TEXT, RAMP = "conditioning.own_text_encoder", "ema.rampup"
 MINUTES, FIT_MINUTES = "schedule.max_minutes", "schedule.fit_minutes"
 RESOLUTION, ATTENTION = "generator.img_resolution", "generator.stylegan_t.attention_resolutions"
+INSTANCES = "generator.stylegan_t.instances"
 CAPTIONS = 1000
 """Captions that decide whether the start's text encoder stays."""
 KNOWN_SHARE = 0.5
@@ -58,6 +59,8 @@ def followed(beginning: Beginning) -> Settings:
     found = _dotted(origin.generator, "generator.")
     if cond != "text" and ATTENTION in found:
         found[ATTENTION] = []
+    if cond != "text" and INSTANCES in found:
+        found[INSTANCES] = 0
     _fit_data(found, source, beginning)
     found[RAMP] = None
     if cond == "text" and origin.text_encoder is not None and _reads(origin.text_encoder, source, beginning):
