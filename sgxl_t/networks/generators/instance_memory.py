@@ -29,8 +29,8 @@ class InstanceMemory(nn.Module):
     """Caption features to features of one possible picture, chosen by z; empty until `fill`.
 
     Buffers, all zero at first: `reading` [picture_dim + 1, dim] brings features of pictures to the space of
-    captions; `tower` [picture_dim] is what the network that gives these says of a fixed picture, by which it is
-    known again. `expected` [dim + 1, dim] gives what is expected for a caption, `asking` [dim + 1, dim] the
+    captions; `tower` [picture_dim] is what the network that gives these says of a fixed picture, by which it
+    is known again. `expected` [dim + 1, dim] gives what is expected for a caption, `asking` [dim + 1, dim] the
     same less its mean and in units of what pictures deviate by. `keys` [K, dim], what the captions ask for as
     unit vectors, and `deviations` [K, dim] are remembered.
     """
