@@ -30,9 +30,9 @@ class InstanceMemory(nn.Module):
 
     Buffers, all zero at first: `reading` [picture_dim + 1, dim] brings features of pictures to the space of
     captions; `tower` [picture_dim] is what the network that gives these says of a fixed picture, by which it
-    is known again. `expected` [dim + 1, dim] gives what is expected for a caption, `asking` [dim + 1, dim] the
-    same less its mean and in units of what pictures deviate by. `keys` [K, dim], what the captions ask for as
-    unit vectors, and `deviations` [K, dim] are remembered.
+    is known again. `expected` [dim + 1, dim] gives what is expected for a caption, `asking` [dim + 1, dim]
+    the same less its mean and in units of what pictures deviate by. `keys` [K, dim], what the captions ask
+    for as unit vectors, and `deviations` [K, dim] are remembered.
     """
 
     reading: Tensor
