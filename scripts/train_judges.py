@@ -51,6 +51,12 @@ RECIPES = {
         "softened": [32, 16],
         "limit": 40_000,
     },
+    ("emoji-worlds:24x8", 32): {
+        "shape": {"widths": [32, 64, 128], "dim": 96, "stem_stride": 1},
+        "jitter": {"shift": 0.06, "angle": 0.0, "scale": 0.05, "light": 8.0},
+        "images": 160_000,
+        "captions": False,
+    },
 }
 """By data set and side of the pictures; the place of an entry is part of its seed.
 
@@ -61,7 +67,10 @@ limit: pictures of the training split, at most.
 SHARPNESS_SMOOTHING = 0.5
 """Label smoothing of that classifier: with as little as the attributes have, a slight blur would outweigh in
 every distance what the pictures show."""
-FILES = JUDGE_FILES | {"emoji-worlds": {64: "judge_emoji_worlds.safetensors"}}
+FILES = JUDGE_FILES | {
+    "emoji-worlds": {64: "judge_emoji_worlds.safetensors"},
+    "emoji-worlds:24x8": {32: "judge_emoji_worlds_24x8.safetensors"},
+}
 """Those of the package, and one that does not ship: it reads two of three real things right."""
 BATCH = 64
 CLIP_BATCH = 96
