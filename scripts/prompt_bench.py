@@ -1,8 +1,9 @@
 """Draws the prompts of a file and has a judge read the pictures: `make prompts`.
 
-The judge is one of emoji-worlds that took no part in any training (`scripts/train_judges.py emoji-worlds`). A
-line above each prompt says what its picture should show (`data/prompts/demo.txt`). Beside every share stands
-the judge's own on real pictures, which no model can pass.
+The judge is one of emoji-worlds, or of its first things, that took no part in any training
+(`scripts/train_judges.py emoji-worlds`, `emoji-worlds:24x8`). A line above each prompt says what its picture
+should show (`data/prompts/demo.txt`). Beside every share stands the judge's own on real pictures, which no
+model can pass.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from sgxl_t.metrics.judges.judges import Judge, read_source
 from sgxl_t.sampling.output.grid import labelled_grid
 from sgxl_t.sampling.pipeline import Pipeline
 
-WHOLE, PROMPTS = "emoji-worlds", Path("data/prompts/demo.txt")
+PROMPTS = Path("data/prompts/demo.txt")
 ATTRIBUTES = ("object", "scene", "size", "colour", "count", "second", "style")
 STYLES = {"flat": ("flat", "twemoji", "noto"), "3D": ("3d",), "cartoon": ("noto", "blob", "twemoji", "flat")}
 """Designs that a style word may show."""
@@ -68,7 +69,7 @@ class Reader:
 
     def __init__(self, judge: Judge) -> None:
         self.judge = judge
-        self.source: Any = open_source(WHOLE, resolution=judge.resolution)
+        self.source: Any = open_source(judge.reference, resolution=judge.resolution)
         self.values: dict[str, tuple[str, ...]] = self.source.attribute_values
 
     def right(self, images: Tensor, wanted: list[Wanted]) -> list[dict[str, bool]]:
@@ -146,14 +147,15 @@ def pictures(pipe: Pipeline, prompts: list[str], seeds: list[int]) -> tuple[list
 @click.option("--model", default="demo_text", show_default=True, help="Model folder, run or Hub id.")
 @click.option("--prompts", type=click.Path(path_type=Path), default=PROMPTS, show_default=True)
 @click.option("--judge", type=click.Path(path_type=Path, exists=True), required=True, help="Its file.")
-@click.option("--data", default=WHOLE, show_default=True, help="Leave out prompts with what this set lacks.")
+@click.option("--data", help="Leave out prompts with what this set lacks.  [default: the judge's]")
 @click.option("--seeds", default=4, show_default=True, help="Pictures per prompt that are read.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("prompts"), show_default=True)
-def main(model: str, prompts: Path, judge: Path, data: str, seeds: int, out: Path) -> None:
+def main(model: str, prompts: Path, judge: Path, data: str | None, seeds: int, out: Path) -> None:
     """Writes OUT/prompts.png and OUT/prompts.json, and prints the shares."""
     out.mkdir(parents=True, exist_ok=True)
     pipe, reader = Pipeline.from_pretrained(model), Reader(Judge(judge))
     every = read_bench(prompts)
+    data = data or reader.judge.reference
     wanted = known(every, data)
     if len(wanted) < len(every):
         print(f"{len(every) - len(wanted)} of {len(every)} prompts name things or scenes that {data} lacks")
@@ -168,7 +170,7 @@ def main(model: str, prompts: Path, judge: Path, data: str, seeds: int, out: Pat
     plain = [one.prompt for one in wanted if set(one.shows) == {"object", "scene"} and not one.kind]
     step = max(1, len(plain) // DESIGN_PROMPTS)
     scores["designs"] = designs(pipe, reader, plain[::step][:DESIGN_PROMPTS])
-    scores["judge"] = f"{WHOLE} {reader.judge.hash}"
+    scores["judge"] = f"{reader.judge.reference} {reader.judge.hash}"
     images, attributes, _ = read_source(data, reader.judge.resolution, "test", REAL)
     scores["real"] = reader.judge.accuracy(images, attributes)
     write_whole(out / "prompts.json", json.dumps(scores, indent=1))

@@ -17,7 +17,7 @@ PROMPTS = ROOT / "data/prompts/demo.txt"
 class FixedJudge:
     """Sees the same in every picture: a large yellow fox, alone, in snow, by the first artist."""
 
-    resolution = 64
+    reference, resolution = "emoji-worlds", 64
     attributes = dict.fromkeys(("object", "scene", "size", "colour", "count", "second", "design"), 1)
 
     def __init__(self, **seen):
@@ -35,6 +35,15 @@ def rights(shows, **seen):
 
 def number(attribute, value):
     return Reader(FixedJudge()).values[attribute].index(value)
+
+
+def test_a_judge_of_the_first_things_reads_by_their_own_names():
+    judge = FixedJudge(object=23, second=3)
+    judge.reference = "emoji-worlds:24x8"
+    reader = Reader(judge)
+    assert len(reader.values["object"]) == 24
+    wanted = Wanted("", {"object": reader.values["object"][23], "second": reader.values["second"][3]}, "")
+    assert all(reader.right(torch.zeros(1, 3, 32, 32, dtype=torch.uint8), [wanted])[0].values())
 
 
 def test_every_prompt_names_what_the_data_has():
