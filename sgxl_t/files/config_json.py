@@ -29,6 +29,7 @@ LIMITS = {
     "convs": 64,
     "depth": 256,
     "layers": 256,
+    "instances": 1 << 16,
 }
 """Largest values of fields that decide how much work building a network is, before any tensor is read."""
 

@@ -126,7 +126,7 @@ class StyleGANTConfig:
     text_scale: float = 1.0
     """Factor on the condition vector inside w; 1 is the paper, sqrt(dim) gives it unit variance."""
     instances: int = 0
-    """Pictures whose features the generator remembers, such as 4096: it learns under the features of the very
+    """Pictures whose features the generator remembers, such as 8192: it learns under the features of the very
     pictures that it is compared with, and a seed draws those of one that suits the caption (IC-GAN, Casanova
     et al. 2021). 0 conditions it on captions alone, as the paper."""
     attention_resolutions: tuple[int, ...] = ()

@@ -28,8 +28,9 @@ def text_generator():
 
 
 def class_generator():
-    sizes = replace(LARGEST, stylegan_t=replace(SIZES, attention_resolutions=()))
-    return build_generator(sizes, at_the_bounds(ConditionSpec, kind="class", token_dim=0), seed=0)
+    sizes = replace(LARGEST, stylegan_t=replace(SIZES, attention_resolutions=(), instances=0))
+    spec = at_the_bounds(ConditionSpec, kind="class", token_dim=0, picture_dim=0)
+    return build_generator(sizes, spec, seed=0)
 
 
 def text_tower():

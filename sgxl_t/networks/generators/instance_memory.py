@@ -14,9 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-SHARPNESS = 20.0
+SHARPNESS = 28.0
 """Advantage of a remembered picture per unit of its caption's cosine to the asked one, against noise of unit
-scale. Chosen on emoji-worlds: at 20 nine of ten pictures show the asked thing, in four of five designs."""
+scale. Chosen on emoji-worlds, 8,192 pictures: of those that captions draw, 93 of 100 show the asked thing,
+83 the asked colour, and the commonest of five designs is half of them; at 20 it is 91, 78 and two fifths."""
 TEMPERATURE = 0.1
 """Below 1, nearly all weight falls on one remembered picture, yet everything stays continuous for walks."""
 SAME = 1e-2
@@ -52,9 +53,12 @@ class InstanceMemory(nn.Module):
         self.register_buffer("asking", torch.zeros(dim + 1, dim))
         self.register_buffer("keys", torch.zeros(count, dim))
         self.register_buffer("deviations", torch.zeros(count, dim))
-        # Of numpy's frozen stream, the same for ever, so no file needs to hold them.
-        drawn = torch.from_numpy(np.random.RandomState(0).standard_normal((count, z_dim))).float()
-        self.register_buffer("directions", F.normalize(drawn, dim=1), persistent=False)
+        directions = torch.empty(count, z_dim)
+        if not directions.is_meta:
+            # Of numpy's frozen stream, the same for ever, so no file needs to hold them.
+            drawn = np.random.RandomState(0).standard_normal((count, z_dim))
+            directions.copy_(F.normalize(torch.from_numpy(drawn), dim=1))
+        self.register_buffer("directions", directions, persistent=False)
 
     def forward(self, z: Tensor, c: Tensor) -> Tensor:
         """Latents z [N, z_dim] ~ N(0, 1) and caption features c [N, dim] of unit length -> [N, dim] of unit

@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-AT_MOST = 400 * 2**20
+AT_MOST = 500 * 2**20
 """Bytes of the largest network within the bounds; a test builds those at the bounds and counts."""
 MOST = 512
 """Largest width, side or length: weights grow with its square."""
 MOST_LAYERS = 16
 """Largest number of layers, and of entries in a list."""
 MOST_OF = {
+    "instances": 1 << 14,
     "vocab_size": 1 << 16,
     "rows": 1 << 16,
     "channel_base": 1 << 15,

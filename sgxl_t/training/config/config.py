@@ -174,7 +174,7 @@ class TrainConfig:
     def _check_instances(self) -> None:
         count = self.generator.stylegan_t.instances
         if count < 0:
-            raise ValueError(f"generator.stylegan_t.instances={count} must not be negative: use 0 or 4096")
+            raise ValueError(f"generator.stylegan_t.instances={count} must not be negative: use 0 or 8192")
         if count and (self.generator.family != "stylegan_t" or self.cond != "text"):
             raise ValueError(
                 f"generator.stylegan_t.instances={count} remembers pictures beside captions, and this run "
