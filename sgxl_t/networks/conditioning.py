@@ -30,8 +30,8 @@ class Conditioning(NamedTuple):
     guide: Tensor | None = None
     """For CLIP guidance: float32 text features [N, D] of the guiding CLIP, frozen."""
     pictures: Tensor | None = None
-    """For a generator that remembers pictures: features [N, dim] of the real images themselves, which it
-    takes in place of one that it remembers."""
+    """For a generator that remembers pictures: `c` with what the real images themselves deviate by, [N, dim],
+    which it takes in place of one that it remembers."""
     labels: Tensor | None = None
     """For classifier guidance: int64 [N]."""
 

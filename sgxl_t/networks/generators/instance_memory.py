@@ -1,10 +1,10 @@
 """Features of single pictures that a text generator remembers, so that seeds of a caption differ in kind.
 
-A generator that is told the features of the very picture it is compared with has less to guess than one that
+A generator that is told what the very picture it is compared with looks like has less to guess than one that
 is told a caption, which fits many pictures: it averages less over them (Casanova et al. 2021,
-"Instance-Conditioned GAN"). At sampling there is only a caption. Its expected features are a linear function
-of it; what pictures of like captions differ by from their own expectation is remembered and added, another
-picture's for every seed.
+"Instance-Conditioned GAN"). What features of a picture differ by from what its caption lets expect, a linear
+function, is added to the caption's own features. At sampling there is only a caption: what pictures of like
+captions differed by is remembered and added, another picture's for every seed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ RIDGE = 1e-4
 
 
 class InstanceMemory(nn.Module):
-    """Caption features to features of one possible picture, chosen by z; empty until `fill`.
+    """Caption features to those of the caption and one possible picture, chosen by z; empty until `fill`.
 
     Buffers, all zero at first: `reading` [picture_dim + 1, dim] brings features of pictures to the space of
     captions; `tower` [picture_dim] is what the network that gives these says of a fixed picture, by which it
@@ -62,18 +62,19 @@ class InstanceMemory(nn.Module):
 
     def forward(self, z: Tensor, c: Tensor) -> Tensor:
         """Latents z [N, z_dim] ~ N(0, 1) and caption features c [N, dim] of unit length -> [N, dim] of unit
-        length, features of one possible picture."""
+        length, features of the caption and one possible picture."""
         nearness = SHARPNESS * F.normalize(_affine(c, self.asking), dim=1) @ self.keys.to(c).T
         # Gumbel noise, so that a sample follows the softmax of the nearness; a smooth function of z.
         share = torch.special.ndtr(z.to(c) @ self.directions.to(c).T).clamp(1e-6, 1 - 1e-6)
         weights = ((nearness - (-share.log()).log()) / TEMPERATURE).softmax(dim=1)
-        return F.normalize(_affine(c, self.expected) + weights @ self.deviations.to(c), dim=1)
+        return F.normalize(c + weights @ self.deviations.to(c), dim=1)
 
-    def center(self, c: Tensor) -> Tensor:
-        """What is expected of pictures of captions c [N, dim]: features [N, dim] of unit length."""
-        return F.normalize(_affine(c, self.expected), dim=1)
+    def told(self, captions: Tensor, pictures: Tensor) -> Tensor:
+        """Features of captions [N, dim] with what their pictures [N, picture_dim] differ by from what is
+        expected, [N, dim] of unit length."""
+        return F.normalize(captions + self._read(pictures) - _affine(captions, self.expected), dim=1)
 
-    def read(self, pictures: Tensor) -> Tensor:
+    def _read(self, pictures: Tensor) -> Tensor:
         """Features of pictures [N, picture_dim] in the space of captions, [N, dim] of unit length."""
         return F.normalize(_affine(pictures, self.reading), dim=1)
 
@@ -81,15 +82,18 @@ class InstanceMemory(nn.Module):
     def fill(self, captions: Tensor, pictures: Tensor, tower: Tensor) -> None:
         """Remembers features of captions [M, dim] and of their pictures [M, picture_dim], the first K of M.
 
-        tower: features [picture_dim] of `fixed_picture`. A `reading` that is there for the same network
-        stays, as the generator has learnt by it; else it is fitted to these. Fewer than K are repeated.
+        tower: features [picture_dim] of `fixed_picture`. `reading` and `expected` that are there for the same
+        network stay, as the generator has learnt by them; else they are fitted to these. Fewer than K are
+        repeated.
         """
-        if not torch.allclose(self.tower, tower.to(self.tower), atol=SAME):
+        known = torch.allclose(self.tower, tower.to(self.tower), atol=SAME)
+        if not known:
             self.reading.copy_(_fit(pictures, captions))
             self.tower.copy_(tower)
-        read = self.read(pictures.to(self.reading))
+        read = self._read(pictures.to(self.reading))
         captions = captions.to(read)
-        self.expected.copy_(_fit(captions, read))
+        if not known:
+            self.expected.copy_(_fit(captions, read))
         expected = _affine(captions, self.expected)
         deviations, mean = read - expected, expected.mean(0)
         # Differences count as much as pictures of one caption do not have them (Mahalanobis distance).

@@ -2,8 +2,8 @@
 
 Only z passes through the small network; the condition vector is appended to its output unchanged. One average
 of mapped z therefore serves every prompt and every class, and truncation keeps the condition whole. With
-`instances` a remembered picture's features, chosen by z, take the caption's place, and truncation pulls them
-to what is expected of the caption.
+`instances` what a remembered picture deviates by, chosen by z, is added to it, and truncation takes that away
+again.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class MappingT(nn.Module):
     ) -> Tensor:
         """Styles [N, num_ws, w_dim] of latents z [N, z_dim] ~ N(0, 1) and condition c (see ConditionSpec).
 
-        pictures: features [N, dim] of pictures, in place of remembered ones.
+        pictures: features [N, dim] of captions with their own pictures, in place of remembered ones.
         truncation_psi: 1 leaves the styles alone, 0 gives one style per condition, above 1 exaggerates.
         truncation_cutoff: number of leading styles that are truncated; none truncates all.
         update_averages: let the running average of mapped z take in this batch, as training does.
@@ -102,15 +102,12 @@ class MappingT(nn.Module):
         return self._join(self.x_avg.expand(len(vectors), -1), vectors)
 
     def condition_part(self, c: Tensor | None) -> Tensor | None:
-        """The share of w [N, dim] that does not depend on z: text_scale times the condition's vector, or what
-        is expected of its pictures; None when unconditional."""
+        """The condition's share of w, text_scale times its vector [N, dim]; None when unconditional."""
         vectors = condition_vectors(self.condition, self.embed, c)
-        if self.memory is not None and vectors is not None:
-            vectors = self.memory.center(vectors)
         return vectors if vectors is None or self.text_scale == 1 else vectors * self.text_scale
 
     def drawn_part(self, z: Tensor, c: Tensor | None) -> Tensor | None:
-        """The share of w [N, dim] beside mapped z: a remembered picture's, else the condition's alone."""
+        """The share of w [N, dim] beside mapped z: the condition's, with a remembered picture's deviation."""
         if self.memory is None or c is None:
             return self.condition_part(c)
         return self.memory(z, c) * self.text_scale

@@ -26,10 +26,11 @@ class PictureFeatures:
         return self.tower.encode_image((images + 1) / 2).float()
 
     def added(self, images: Tensor, cond: Conditioning) -> Conditioning:
-        """The conditions with what stands for the pictures in place of their captions. Guidance by CLIP still
-        aims at captions."""
+        """The conditions with what the pictures differ by, for the generator, and the pictures' own features
+        for the heads. Guidance by CLIP still aims at captions."""
+        assert cond.c is not None
         seen = self.features(images)
-        return cond._replace(pictures=self.memory.read(seen), target=seen)
+        return cond._replace(pictures=self.memory.told(cond.c, seen), target=seen)
 
 
 def picture_features(generator: Generator, condition: Condition) -> PictureFeatures | None:

@@ -16,10 +16,12 @@ def fine_tuning(count: int | None) -> dict[str, Any]:
     """
     few = count is not None and count <= FEW
     return {
-        "optimizer.g_lr": 0.01,
+        "optimizer.g_lr": 0.015,
         "optimizer.d_lr": 0.002,
         "optimizer.final_lr_share": 0.2,
         "batch.images": 32,
+        # Fresh heads would spoil what the start has learnt before they know anything.
+        "objective.d_alone_kimg": 0.6,
         # Averages that do not ramp up hold on to the start for some half lives.
         "ema.half_life_kimg": 0.25,
         "schedule.kimg": 8.0 if few else 40.0,
