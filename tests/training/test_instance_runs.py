@@ -47,8 +47,8 @@ def test_a_run_goes_on_bit_for_bit_and_its_model_draws_other_pictures_for_other_
     assert len(shown.round(decimals=3).unique(dim=0)) > 1
     pipe = Pipeline(generator, condition)
     assert pipe("a red fox", seeds=[0, 1]).images[0].size == (16, 16)
-    cutting = [pipe("a red fox", seeds=[seed], psi=0).images[0].tobytes() for seed in (0, 1)]
-    assert cutting[0] == cutting[1]  # nothing of the drawn picture is left
+    at_zero = [pipe("a red fox", seeds=[seed], psi=0).images[0].tobytes() for seed in (0, 1)]
+    assert at_zero[0] == at_zero[1]  # nothing of the drawn picture is left
 
 
 def test_generator_and_heads_are_told_the_pictures_and_guidance_the_captions(tmp_path, tiny_features):
@@ -60,7 +60,7 @@ def test_generator_and_heads_are_told_the_pictures_and_guidance_the_captions(tmp
     seen = clip.encode_image((made.real + 1) / 2)
     memory = trainer.state.g.raw.mapping.memory
     assert_close(made.cond.target, seen)
-    assert_close(made.cond.pictures, memory.read(seen))
+    assert_close(made.cond.pictures, memory.told(made.cond.c, seen))
     assert_close(made.cond.guide, clip.encode_text(batch.captions))
     assert made.cond.frozen.pictures is None
     z = torch.randn(len(seen), trainer.state.g.raw.z_dim)
@@ -111,7 +111,9 @@ def test_other_conditions_begin_with_what_it_draws_and_remember_nothing(tmp_path
     with torch.no_grad():
         drawn = theirs(z, condition.encode(["a red fox", "a dog"] * 128), noise_mode="const")
         carried = ours(z, None, noise_mode="const")
-    assert_close(carried.mean(0), drawn.mean(0), atol=0.5, rtol=0)
+    means = torch.stack([drawn.mean(0).flatten(), carried.mean(0).flatten()])
+    assert torch.corrcoef(means)[0, 1] > 0.8
+    assert carried.std(0).mean() > 0.01
 
 
 @pytest.mark.parametrize(

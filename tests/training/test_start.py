@@ -24,7 +24,7 @@ from sgxl_t.training.start.begin import grouped
 from sgxl_t.training.start.carry import carry, standing_in
 from sgxl_t.training.train import main
 
-QUIET = {"log__track_images": 0, "deterministic": "true"}
+QUIET = {"log__track_images": 0, "deterministic": "true", "objective__d_alone_kimg": 0}
 
 
 @pytest.fixture(scope="module")
