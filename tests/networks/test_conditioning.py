@@ -13,13 +13,14 @@ def whole():
     values = torch.arange(24.0).view(4, 2, 3)
     tokens = TextTokens(values, values[:, :, 0] > 3)
     labels = torch.tensor([3, 1, 1, 0])
-    return Conditioning(torch.randn(4, 5), tokens, torch.randn(4, 5), torch.randn(4, 2), labels)
+    vectors = {name: torch.randn(4, 5) for name in ("c", "target", "pictures")}
+    return Conditioning(tokens=tokens, guide=torch.randn(4, 2), labels=labels, **vectors)
 
 
 def test_rows_are_those_of_every_part():
     cond = whole()
     first = cond.rows(slice(2))
-    assert [len(x) for x in tree_leaves(first)] == [2] * 6
+    assert [len(x) for x in tree_leaves(first)] == [2] * 7
     assert torch.equal(first.tokens.values, cond.tokens.values[:2])
     picked = cond.rows(torch.tensor([3, 0]))
     assert picked.labels.tolist() == [0, 3]
@@ -33,6 +34,7 @@ def test_frozen_leaves_out_what_only_the_generator_takes():
     frozen = cond.frozen
     assert frozen.c is frozen.target is cond.target
     assert frozen.tokens is None
+    assert frozen.pictures is None
     assert frozen.labels is cond.labels
 
 

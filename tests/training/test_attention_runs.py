@@ -79,7 +79,8 @@ def test_one_seed_starts_with_the_pictures_of_a_plain_run(tmp_path, tiny_feature
 def test_a_plain_run_is_the_start_of_one_that_attends(tmp_path, tiny_features):
     off = {**ON, "generator__stylegan_t__attention_resolutions": "[]"}
     main(tiny_run(tmp_path / "plain", tiny_features, **off))
-    arguments = tiny_run(tmp_path / "on", tiny_features, start=tmp_path / "plain", **ON)
+    on = {**ON, "start": tmp_path / "plain", "objective__d_alone_kimg": 0}
+    arguments = tiny_run(tmp_path / "on", tiny_features, **on)
     trainer = build_trainer(parse_config(arguments), Runtime(deterministic=True), tmp_path / "on")
     trainer.begin()
     generator, condition, _ = load_model(tmp_path / "plain" / "last")
