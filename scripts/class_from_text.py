@@ -24,7 +24,7 @@ from sgxl_t.model_io.model_folder import load_model, save_model
 from sgxl_t.networks.generators.generator import Generator
 from sgxl_t.networks.generators.mapping_t import MappingT
 from sgxl_t.networks.generators.registry import build_generator
-from sgxl_t.training.start.carry import add_within_classes
+from sgxl_t.training.start.carry import OF_THE_CONDITION, add_within_classes
 
 CAPTIONS = 10_000
 BATCH = 256
@@ -65,7 +65,8 @@ def class_generator(theirs: Generator, classes: ClassCondition, residuals: Tenso
     ours = build_generator(replace(theirs.config, stylegan_t=sizes), classes.spec)
     assert classes.table is not None
     assert isinstance(ours, Generator)
-    kept = {n: value for n, value in theirs.state_dict().items() if not n.startswith("mapping.memory")}
+    tensors = theirs.state_dict().items()
+    kept = {name: value for name, value in tensors if not name.startswith(OF_THE_CONDITION)}
     ours.load_state_dict({**kept, "mapping.embed.weight": classes.table})
     add_within_classes(ours, theirs.config.stylegan_t.text_scale * residuals)
     return ours

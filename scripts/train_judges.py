@@ -71,7 +71,7 @@ FILES = JUDGE_FILES | {
     "emoji-worlds": {64: "judge_emoji_worlds.safetensors"},
     "emoji-worlds:24x8": {32: "judge_emoji_worlds_24x8.safetensors"},
 }
-"""Those of the package, and one that does not ship: it reads two of three real things right."""
+"""Those of the package, and two that do not ship: of all things and of the first 24."""
 BATCH = 64
 CLIP_BATCH = 96
 
