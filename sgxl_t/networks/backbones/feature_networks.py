@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any, Literal
 
 import open_clip
@@ -13,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sgxl_t.networks.backbones.folding import fold_batch_norms
 from sgxl_t.networks.backbones.image_backbones import ImageBackbone, backbone_of
 from sgxl_t.networks.backbones.local_networks import (
     SmallCNN,
@@ -24,7 +26,10 @@ from sgxl_t.networks.backbones.local_networks import (
 from sgxl_t.networks.backbones.precision import Precision, as_outside, reading
 from sgxl_t.networks.backbones.trimming import trim_backbone
 from sgxl_t.networks.weights.hub import HubFiles, Weights, fetch, sizes_from_cache
+from sgxl_t.networks.weights.packaged import read_in_order, timm_weights
 
+EXAMPLE_SIDE = 64
+"""Pixels of the image by which a CNN's layers are followed."""
 RANDOM_SEED = 0
 """Seed of `random:` weights, so that every process and every resumed run has the same ones."""
 
@@ -130,11 +135,16 @@ class FeatureNetwork(nn.Module):
         return as_outside(logits, images01)
 
     def trim(self, taps: Sequence[int] | None = None) -> None:
-        """Drops what `tokens` at these taps (none: what `maps`) never runs; `pooled` and `logits` go with it.
+        """Drops what `tokens` at these taps (none: what `maps`) never runs; `pooled` and `logits` go with it. A
+        CNN's batch norms become part of its convolutions.
 
         For a network of a discriminator's own; others that read the same weights load them anew.
         """
         trim_backbone(self.backbone, taps)
+        if self.kind == "cnn" and not self.mean.is_meta:
+            rng = torch.Generator().manual_seed(0)
+            example = torch.rand(1, 3, EXAMPLE_SIDE, EXAMPLE_SIDE, generator=rng).to(self.mean)
+            fold_batch_norms(self.backbone, lambda: self.backbone.maps(self.normalise(example)))
         self.trimmed, self.has_logits = True, False
 
     def _check_whole(self) -> None:
@@ -178,9 +188,21 @@ def load_timm(reference: str, name: str, weights: Weights) -> FeatureNetwork:
             f"{', '.join(sorted(tags)) or '(none for this network)'}, or random:{base}"
         )
     known = timm.get_pretrained_cfg(name)
+    files, file = timm_files(name), timm_package(name)
+    if file is not None and not (files is not None and files.cached()):
+        model = timm.create_model(name, pretrained=False)
+        model.load_state_dict(read_in_order(file, model.state_dict()))
+        return _from_timm(reference, model)
     address = None if known is None or known.hf_hub_id else str(known.url)
     model = fetch(reference, lambda: timm.create_model(name, pretrained=True), address=address)
     return _from_timm(reference, model)
+
+
+def timm_package(name: str) -> Path | None:
+    """The file of an installed package that holds the weights of timm:NAME[.TAG]; None where there is none."""
+    base, _, tag = name.partition(".")
+    known = timm.get_pretrained_cfg(name) if timm.is_model(base) else None
+    return None if known is None else timm_weights(f"{base}.{tag or known.tag}")
 
 
 def timm_files(name: str) -> HubFiles | None:

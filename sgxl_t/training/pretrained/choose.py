@@ -9,12 +9,10 @@ import torch
 from huggingface_hub import constants
 
 from sgxl_t.files.memory import is_out_of_memory
-from sgxl_t.networks.frozen import in_cache, load_feature_network, load_text_encoder
+from sgxl_t.networks.frozen import CACHED, load_feature_network, load_text_encoder, on_this_machine
 from sgxl_t.networks.weights.hub import hub_trouble
 from sgxl_t.training.config.auto_networks import AUTO, AutoNetworks, Use
 from sgxl_t.training.pretrained.published import PUBLISHED, Processor, Published
-
-CACHED = "in the hub's cache"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,8 +84,8 @@ def _unsuitable(question: Question, use: Use, network: Published) -> str | None:
 
 def _at_hand(reference: str, use: Use, question: Question) -> tuple[bool, str]:
     """Whether a network can be had, and where it is, or why it cannot."""
-    if in_cache(reference):
-        return True, CACHED
+    if (place := on_this_machine(reference)) is not None:
+        return True, place
     trouble = hub_trouble()
     if trouble is not None:
         return False, f"not {CACHED} and {trouble}"
