@@ -50,17 +50,18 @@ def main(model: str, data: str, out: Path) -> None:
 
 @torch.no_grad()
 def seen(theirs: Generator, vectors: Tensor) -> Tensor:
-    """What the generator makes pictures of, [N, dim]: captions' features, or drawn pictures'."""
-    memory = theirs.mapping.memory if isinstance(theirs.mapping, MappingT) else None
-    if memory is None:
-        return vectors
+    """What layers read beside z, before it is scaled, [N, D]: captions' features, and with a memory deviations
+    of drawn pictures."""
+    assert isinstance(theirs.mapping, MappingT)
     z = torch.randn(len(vectors), theirs.z_dim, generator=torch.Generator().manual_seed(0))
-    return torch.cat([memory(*part) for part in zip(z.split(BATCH), vectors.split(BATCH), strict=True)])
+    pairs = zip(z.split(BATCH), vectors.split(BATCH), strict=True)
+    parts = [theirs.mapping.drawn_part(*pair) for pair in pairs]
+    return torch.cat([part for part in parts if part is not None]) / theirs.mapping.text_scale
 
 
 def class_generator(theirs: Generator, classes: ClassCondition, residuals: Tensor) -> Generator:
-    """The text generator, reading the vectors of classes. residuals: [N, dim], captions' features less the
-    mean of their class."""
+    """The text generator, reading the vectors of classes. residuals: [N, D], what layers read less the
+    mean of its class."""
     sizes = replace(theirs.config.stylegan_t, instances=0)
     ours = build_generator(replace(theirs.config, stylegan_t=sizes), classes.spec)
     assert classes.table is not None

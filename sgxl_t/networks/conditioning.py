@@ -26,12 +26,13 @@ class Conditioning(NamedTuple):
     tokens: Text | None = None
     """For a generator that attends to the words of captions."""
     target: Tensor | None = None
-    """For the discriminator's heads, which project on it; as `c`, but always from the frozen encoder."""
+    """For the discriminator's heads, which project on it; as `c`, but always from the frozen encoder, and
+    followed by features of the real images, or zeros, where the generator remembers pictures."""
     guide: Tensor | None = None
     """For CLIP guidance: float32 text features [N, D] of the guiding CLIP, frozen."""
     pictures: Tensor | None = None
-    """For a generator that remembers pictures: `c` with what the real images themselves deviate by, [N, dim],
-    which it takes in place of one that it remembers."""
+    """For a generator that remembers pictures: deviations of real images, [N, picture_dim], which it takes in
+    place of what z draws."""
     labels: Tensor | None = None
     """For classifier guidance: int64 [N]."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from sgxl_t.networks.backbones.precision import Precision
@@ -38,6 +38,11 @@ class ConditionSpec:
     """Width of the features of pictures that a generator remembers beside captions; 0 where it does not."""
     registered: str = ""
     """Name of a registered condition; empty for class, text and none themselves."""
+
+    @property
+    def of_heads(self) -> ConditionSpec:
+        """What the discriminator's heads are told: features of the picture, if any, follow the caption's."""
+        return replace(self, dim=self.dim + self.picture_dim, picture_dim=0)
 
     @property
     def cond(self) -> str:
@@ -126,9 +131,9 @@ class StyleGANTConfig:
     text_scale: float = 1.0
     """Factor on the condition vector inside w; 1 is the paper, sqrt(dim) gives it unit variance."""
     instances: int = 0
-    """Pictures whose features the generator remembers, such as 8192: it learns under the features of the very
-    pictures that it is compared with, and a seed draws those of one that suits the caption (IC-GAN, Casanova
-    et al. 2021). 0 conditions it on captions alone, as the paper."""
+    """Pictures that the generator remembers, such as 8192: it is told what the very pictures that it is compared
+    with differ by from what captions let expect, and a seed draws that of one that suits the caption (IC-GAN,
+    Casanova et al. 2021). 0 conditions it on captions alone, as the paper."""
     attention_resolutions: tuple[int, ...] = ()
     """Sides of the blocks, such as (8, 16), whose maps also attend to the caption's tokens; empty for none,
     as the paper. Starts without effect, so a trained network can go on with it."""

@@ -7,9 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
+from sgxl_t.networks.conditioning import Conditioning
 from sgxl_t.networks.configs import ConditionSpec, GeneratorConfig, StyleGANTConfig
 from sgxl_t.networks.generators.instance_memory import InstanceMemory
 from sgxl_t.networks.generators.registry import build_generator
+from sgxl_t.training.start.carry import with_or_without_memory
 
 Z, DIM, PICTURE = 24, 16, 12
 TOWER = F.normalize(torch.arange(12.0) + 1, dim=0)
@@ -20,18 +22,13 @@ def rng(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def pictures_of(captions, deviations, read):
-    """Features whose reading is a linear function of the caption and a deviation of their own."""
-    return F.normalize(F.normalize(captions + deviations, dim=1) @ read, dim=1)
-
-
 @pytest.fixture
 def remembered():
     """Four captions of sixteen pictures each: the memory, captions [4, DIM] and what was filled in."""
     captions = F.normalize(torch.randn(4, DIM, generator=rng()), dim=1)
     read = torch.linalg.qr(torch.randn(DIM, DIM, generator=rng(1)))[0][:, :PICTURE]
     every = captions.repeat_interleave(16, dim=0)
-    features = pictures_of(every, 0.3 * torch.randn(64, DIM, generator=rng(2)), read)
+    features = F.normalize(every @ read + 0.3 * torch.randn(64, PICTURE, generator=rng(2)), dim=1)
     memory = InstanceMemory(64, DIM, PICTURE, Z)
     memory.fill(every, features, TOWER)
     return memory, captions, every, features
@@ -44,20 +41,20 @@ def drawn(memory, caption, count=400):
 
 def test_seeds_of_a_caption_draw_its_own_pictures_and_nearly_all_of_them(remembered):
     memory, captions, every, features = remembered
-    read = memory.told(every, features)
+    told = memory.told(every, features)
     for number, caption in enumerate(captions):
         shown, _ = drawn(memory, caption)
-        nearest = (shown @ read.T).argmax(1)
+        apart = torch.cdist(shown, told)
+        nearest = apart.argmin(1)
         own = nearest // 16 == number
         assert own.float().mean() > 0.95
         assert len(nearest[own].unique()) >= 14
-        assert (shown @ read.T).max(1).values.median() > 0.99  # a picture itself, not a mean of several
+        assert apart.min(1).values.median() < 0.05  # a picture itself, not a mean of several
 
 
-def test_vectors_have_unit_length_and_z_alone_decides(remembered):
+def test_z_alone_decides(remembered):
     memory, captions, *_ = remembered
     shown, z = drawn(memory, captions[0])
-    assert_close(shown.norm(dim=1), torch.ones(len(shown)))
     assert_close(memory(z[5:9], captions[:1].expand(4, -1)), shown[5:9])
     again = InstanceMemory(64, DIM, PICTURE, Z)
     again.load_state_dict(memory.state_dict())  # what a file holds is enough
@@ -71,19 +68,21 @@ def test_walks_of_z_and_of_captions_have_no_jumps(remembered):
     z = ends[:1].lerp(ends[1:], share)
     c = F.normalize(captions[:1].lerp(captions[1:2], share), dim=1)
     for shown in (memory(z, captions[:1].expand(2001, -1)), memory(z[:1].expand(2001, -1), c)):
-        assert shown.diff(dim=0).norm(dim=1).max() < 0.1
-        assert (shown[0] - shown[-1]).norm() > 0.1
+        assert shown.diff(dim=0).norm(dim=1).max() < 0.3
+        assert (shown[0] - shown[-1]).norm() > 0.6
 
 
-def test_pictures_of_a_caption_lie_around_the_caption(remembered):
-    memory, captions, every, features = remembered
+def test_deviations_are_what_no_linear_function_of_the_caption_says(remembered):
+    memory, _, every, features = remembered
     told = memory.told(every, features)
-    assert_close(told.norm(dim=1), torch.ones(64))
-    assert (F.normalize(told.unflatten(0, (4, 16)).mean(1), dim=1) * captions).sum(1).min() > 0.99
-    assert (told * every).sum(1).median() < 0.98
+    assert_close(told.square().sum(1).mean(), torch.tensor(1.0))
+    known = torch.cat([every, torch.ones(64, 1)], dim=1)
+    assert (known.T @ told).abs().max() < 0.05 * 64**0.5
+    reached = torch.linalg.lstsq(known, features).solution
+    assert_close(told * memory.usual, features - known @ reached, atol=0.01, rtol=0)
 
 
-def test_a_caption_that_was_never_seen_stays_itself_under_the_differences_of_other_pictures():
+def test_a_caption_that_was_never_seen_draws_pictures_of_like_ones():
     """Features add up of a thing, a colour and a wobble; one pair is left out and asked for."""
     things, colours = torch.eye(8)[:4], torch.eye(8)[4:]
     pairs = [(t, k) for t in range(4) for k in range(4) if (t, k) != (0, 0)]
@@ -95,21 +94,22 @@ def test_a_caption_that_was_never_seen_stays_itself_under_the_differences_of_oth
     memory.fill(every, torch.cat([every, torch.zeros(len(every), 2)], dim=1) + wobble, TOWER[:10])
     asked = F.normalize((things[:1] + colours[:1]), dim=1)
     shown, _ = drawn(memory, asked)
-    assert (shown @ asked.T).min() > 0.95
-    assert (shown @ captions.T).max() < 0.7
+    content, kind = shown[:, :8], shown[:, 8:]
+    assert content.norm(dim=1).max() < 0.1 * kind.norm(dim=1).mean()  # nothing of other things and colours
+    assert kind.std(0).min() > 0.3
 
 
-def test_a_reading_that_a_generator_has_learnt_by_stays_for_the_same_network_alone(remembered):
+def test_what_a_generator_has_learnt_by_stays_for_the_same_network_alone(remembered):
     memory, _, every, features = remembered
-    before, expected = memory.reading.clone(), memory.expected.clone()
+    before, usual = memory.expected.clone(), memory.usual.clone()
     others = every[:20].roll(3, 0), features[:20].flip(1)
     memory.fill(*others, TOWER.half().float())
-    assert torch.equal(memory.reading, before)
-    assert torch.equal(memory.expected, expected)
+    assert torch.equal(memory.expected, before)
+    assert torch.equal(memory.usual, usual)
     assert torch.equal(memory.keys[:20], memory.keys[20:40])  # fewer pictures than places
     memory.fill(*others, TOWER.flip(0))
-    assert not torch.equal(memory.reading, before)
-    assert not torch.equal(memory.expected, expected)
+    assert not torch.equal(memory.expected, before)
+    assert not torch.equal(memory.usual, usual)
 
 
 def text_generator(instances):
@@ -130,7 +130,7 @@ def text_generator(instances):
     return build_generator(config, condition, seed=0).eval()
 
 
-def test_styles_hold_the_drawn_picture_and_psi_pulls_it_to_the_caption(remembered):
+def test_styles_hold_caption_and_drawn_picture_and_psi_takes_the_picture_away(remembered):
     memory, captions, every, features = remembered
     generator = text_generator(64)
     mapping = generator.mapping
@@ -138,23 +138,42 @@ def test_styles_hold_the_drawn_picture_and_psi_pulls_it_to_the_caption(remembere
     z = torch.randn(6, Z, generator=rng(6))
     c = captions[:1].expand(6, -1)
     whole = mapping(z, c)[:, 0, Z:]
-    assert_close(whole, 3 * memory(z, c))
+    assert_close(whole, 3 * torch.cat([c, memory(z, c)], dim=1))
     assert_close(mapping(z, c, truncation_psi=0)[:, 0], mapping.center(c))
-    assert_close(mapping.center(c)[:, Z:], 3 * c)
+    assert_close(mapping.center(c)[:, Z:], 3 * F.pad(c, (0, PICTURE)))
     half = mapping(z, c, truncation_psi=0.5, truncation_cutoff=1)
-    assert_close(half[:, 0, Z:], (whole + 3 * c) / 2)
+    assert_close(half[:, 0, Z:], 3 * torch.cat([c, memory(z, c) / 2], dim=1))
     assert_close(half[:, 1, Z:], whole)
     given = memory.told(every[:6], features[:6])
-    assert_close(mapping(z, c, pictures=given)[:, 0, Z:], 3 * given)
+    assert_close(mapping(z, c, pictures=given)[:, 0, Z:], 3 * torch.cat([c, given], dim=1))
 
 
-def test_without_instances_nothing_is_kept_and_weights_start_alike():
+@pytest.mark.parametrize("remembers_first", [False, True])
+def test_weights_go_on_with_and_without_a_memory(remembers_first, remembered):
+    memory, captions, *_ = remembered
+    with_memory, plain = text_generator(64), text_generator(0)
+    with_memory.mapping.memory.load_state_dict(memory.state_dict())
+    theirs, ours = (with_memory, plain) if remembers_first else (plain, with_memory)
+    ours.load_state_dict(
+        {**ours.state_dict(), **with_or_without_memory(dict(theirs.state_dict()), ours)}, strict=False
+    )
+    z, c = torch.randn(4, Z, generator=rng(7)), captions
+    nothing = torch.zeros(4, PICTURE)
+    told = Conditioning(c=c, pictures=nothing)
+    with torch.no_grad():
+        assert_close(
+            with_memory(z, told, noise_mode="const"), plain(z, c, noise_mode="const"), atol=1e-5, rtol=1e-4
+        )
+
+
+def test_without_instances_nothing_is_kept_and_nothing_else_reads_pictures():
     plain, with_memory = text_generator(0), text_generator(8)
     ours, theirs = plain.state_dict(), with_memory.state_dict()
     assert {name for name in theirs if name not in ours} == {
-        f"mapping.memory.{name}" for name in ("reading", "tower", "expected", "asking", "keys", "deviations")
+        f"mapping.memory.{name}" for name in ("tower", "expected", "asking", "usual", "keys", "deviations")
     }
-    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+    wider = [name for name, value in ours.items() if value.shape != theirs[name].shape]
+    assert wider and all(".affine." in name and name.endswith(".weight") for name in wider)
 
 
 def test_a_memory_needs_pictures():

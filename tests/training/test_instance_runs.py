@@ -59,8 +59,15 @@ def test_generator_and_heads_are_told_the_pictures_and_guidance_the_captions(tmp
     clip = load_clip(f"local:{tiny_features / 'clip'}")
     seen = clip.encode_image((made.real + 1) / 2)
     memory = trainer.state.g.raw.mapping.memory
-    assert_close(made.cond.target, seen)
-    assert_close(made.cond.pictures, memory.told(made.cond.c, seen))
+    captions = clip.encode_text(batch.captions)
+    assert_close(made.cond.target[0::2], torch.cat([captions, seen], dim=1)[0::2])
+    assert_close(made.cond.target[1::2], torch.cat([captions, torch.zeros_like(seen)], dim=1)[1::2])
+    assert_close(made.cond.pictures[0::2], memory.told(made.cond.c, seen)[0::2])
+    apart = torch.cdist(made.cond.pictures[1::2], memory.deviations)
+    assert apart.min(1).values.median() < 0.1  # remembered ones, as at sampling
+    again = trainer.device_batches.micro_batch(batch, 0)
+    assert torch.equal(again.cond.pictures, made.cond.pictures)
+    assert not torch.equal(trainer.device_batches.micro_batch(batch, 8).cond.pictures, made.cond.pictures)
     assert_close(made.cond.guide, clip.encode_text(batch.captions))
     assert made.cond.frozen.pictures is None
     z = torch.randn(len(seen), trainer.state.g.raw.z_dim)
@@ -80,7 +87,7 @@ def test_a_plain_run_is_the_start_of_one_that_remembers_and_that_of_a_third(tmp_
     first, _, _ = load_model(tmp_path / "on" / "last")
     third = begun(tmp_path / "third", tiny_features, start=tmp_path / "on" / "last", **{**ON, "seed": 5})
     memory = third.state.g.raw.mapping.memory
-    assert torch.equal(memory.reading, first.mapping.memory.reading)
+    assert torch.equal(memory.expected, first.mapping.memory.expected)
     assert not torch.equal(memory.keys, first.mapping.memory.keys)  # other pictures, drawn by another seed
     average = third.state.ema.network.mapping.memory
     assert all(torch.equal(value, average.state_dict()[name]) for name, value in memory.state_dict().items())

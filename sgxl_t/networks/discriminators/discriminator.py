@@ -64,7 +64,7 @@ def build_discriminator(
     networks: the feature networks, else loaded by config.features. ValueError for references that cannot be
     loaded and networks that do not fit the family.
     """
-    condition = replace(condition, scale=config.text_scale)
+    condition = replace(condition.of_heads, scale=config.text_scale)
     if networks is None:
         networks = [load_feature_network(reference) for reference in config.features]
     with torch.random.fork_rng(devices=[]):

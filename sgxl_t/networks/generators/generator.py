@@ -12,7 +12,7 @@ from sgxl_t.files.choices import add_choice
 from sgxl_t.networks.condition_input import check_condition
 from sgxl_t.networks.conditioning import Conditioning, as_conditioning
 from sgxl_t.networks.configs import ConditionSpec, GeneratorConfig, check_channels
-from sgxl_t.networks.generators.mapping_t import MappingT
+from sgxl_t.networks.generators.mapping_t import MappingT, style_width
 from sgxl_t.networks.generators.mapping_xl import MappingXL
 from sgxl_t.networks.generators.schedule_xl import check_schedule
 from sgxl_t.networks.generators.synthesis_t import SynthesisT
@@ -58,8 +58,7 @@ def _stylegan3(config: GeneratorConfig, condition: ConditionSpec) -> tuple[Synth
 
 
 def _stylegan_t(config: GeneratorConfig, condition: ConditionSpec) -> tuple[SynthesisT, MappingT]:
-    w_dim = config.z_dim + (0 if condition.kind == "none" else condition.dim)
-    synthesis = SynthesisT(config, w_dim, condition.token_dim)
+    synthesis = SynthesisT(config, style_width(config, condition), condition.token_dim)
     return synthesis, MappingT(config, condition, synthesis.num_ws)
 
 

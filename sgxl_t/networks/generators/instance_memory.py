@@ -1,10 +1,11 @@
-"""Features of single pictures that a text generator remembers, so that seeds of a caption differ in kind.
+"""What single pictures add to their captions, remembered by a text generator, so that seeds of a caption differ
+in kind.
 
 A generator that is told what the very picture it is compared with looks like has less to guess than one that
 is told a caption, which fits many pictures: it averages less over them (Casanova et al. 2021,
-"Instance-Conditioned GAN"). What features of a picture differ by from what its caption lets expect, a linear
-function, is added to the caption's own features. At sampling there is only a caption: what pictures of like
-captions differed by is remembered and added, another picture's for every seed.
+"Instance-Conditioned GAN"). It is told the caption and, beside it, the deviation: what features of the picture
+differ by from what the caption lets expect, a linear function. At sampling there is only a caption: deviations
+of pictures of like captions are remembered, and z draws one.
 """
 
 from __future__ import annotations
@@ -27,19 +28,19 @@ RIDGE = 1e-4
 
 
 class InstanceMemory(nn.Module):
-    """Caption features to those of the caption and one possible picture, chosen by z; empty until `fill`.
+    """Latents and caption features to the deviation of one possible picture, chosen by z; empty until `fill`.
 
-    Buffers, all zero at first: `reading` [picture_dim + 1, dim] brings features of pictures to the space of
-    captions; `tower` [picture_dim] is what the network that gives these says of a fixed picture, by which it
-    is known again. `expected` [dim + 1, dim] gives what is expected for a caption, `asking` [dim + 1, dim]
-    the same less its mean and in units of what pictures deviate by. `keys` [K, dim], what the captions ask
-    for as unit vectors, and `deviations` [K, dim] are remembered.
+    Buffers, all zero at first: `tower` [picture_dim] is what the network that gives features of pictures says
+    of a fixed one, by which it is known again. `expected` [dim + 1, picture_dim] gives what is expected for a
+    caption, `asking` [dim + 1, picture_dim] the same less its mean and in units of what pictures deviate by,
+    `usual` [] is the usual length of a deviation. `keys` [K, picture_dim], what the captions ask for as unit
+    vectors, and `deviations` [K, picture_dim] are remembered.
     """
 
-    reading: Tensor
     tower: Tensor
     expected: Tensor
     asking: Tensor
+    usual: Tensor
     keys: Tensor
     deviations: Tensor
     directions: Tensor
@@ -47,12 +48,12 @@ class InstanceMemory(nn.Module):
     def __init__(self, count: int, dim: int, picture_dim: int, z_dim: int) -> None:
         """count: pictures to remember. dim: of caption features, picture_dim: of features of pictures."""
         super().__init__()
-        self.register_buffer("reading", torch.zeros(picture_dim + 1, dim))
         self.register_buffer("tower", torch.zeros(picture_dim))
-        self.register_buffer("expected", torch.zeros(dim + 1, dim))
-        self.register_buffer("asking", torch.zeros(dim + 1, dim))
-        self.register_buffer("keys", torch.zeros(count, dim))
-        self.register_buffer("deviations", torch.zeros(count, dim))
+        self.register_buffer("expected", torch.zeros(dim + 1, picture_dim))
+        self.register_buffer("asking", torch.zeros(dim + 1, picture_dim))
+        self.register_buffer("usual", torch.ones(()))
+        self.register_buffer("keys", torch.zeros(count, picture_dim))
+        self.register_buffer("deviations", torch.zeros(count, picture_dim))
         directions = torch.empty(count, z_dim)
         if not directions.is_meta:
             # Of numpy's frozen stream, the same for ever, so no file needs to hold them.
@@ -61,46 +62,39 @@ class InstanceMemory(nn.Module):
         self.register_buffer("directions", directions, persistent=False)
 
     def forward(self, z: Tensor, c: Tensor) -> Tensor:
-        """Latents z [N, z_dim] ~ N(0, 1) and caption features c [N, dim] of unit length -> [N, dim] of unit
-        length, features of the caption and one possible picture."""
+        """Latents z [N, z_dim] ~ N(0, 1) and caption features c [N, dim] of unit length -> deviations
+        [N, picture_dim] of mean square length 1."""
         nearness = SHARPNESS * F.normalize(_affine(c, self.asking), dim=1) @ self.keys.to(c).T
         # Gumbel noise, so that a sample follows the softmax of the nearness; a smooth function of z.
         share = torch.special.ndtr(z.to(c) @ self.directions.to(c).T).clamp(1e-6, 1 - 1e-6)
         weights = ((nearness - (-share.log()).log()) / TEMPERATURE).softmax(dim=1)
-        return F.normalize(c + weights @ self.deviations.to(c), dim=1)
+        return weights @ self.deviations.to(c)
 
     def told(self, captions: Tensor, pictures: Tensor) -> Tensor:
-        """Features of captions [N, dim] with what their pictures [N, picture_dim] differ by from what is
-        expected, [N, dim] of unit length."""
-        return F.normalize(captions + self._read(pictures) - _affine(captions, self.expected), dim=1)
-
-    def _read(self, pictures: Tensor) -> Tensor:
-        """Features of pictures [N, picture_dim] in the space of captions, [N, dim] of unit length."""
-        return F.normalize(_affine(pictures, self.reading), dim=1)
+        """Deviations [N, picture_dim] of pictures' features [N, picture_dim] from what features of their
+        captions [N, dim] let expect; the mean square of their length is 1."""
+        return (pictures - _affine(captions, self.expected)) / self.usual.to(pictures)
 
     @torch.no_grad()
     def fill(self, captions: Tensor, pictures: Tensor, tower: Tensor) -> None:
         """Remembers features of captions [M, dim] and of their pictures [M, picture_dim], the first K of M.
 
-        tower: features [picture_dim] of `fixed_picture`. `reading` and `expected` that are there for the same
-        network stay, as the generator has learnt by them; else they are fitted to these. Fewer than K are
-        repeated.
+        tower: features [picture_dim] of `fixed_picture`. What is expected stays for the same network, as the
+        generator has learnt by it; else it is fitted to these. Fewer than K are repeated.
         """
-        known = torch.allclose(self.tower, tower.to(self.tower), atol=SAME)
-        if not known:
-            self.reading.copy_(_fit(pictures, captions))
+        pictures, captions = pictures.to(self.expected), captions.to(self.expected)
+        if not torch.allclose(self.tower, tower.to(self.tower), atol=SAME):
             self.tower.copy_(tower)
-        read = self._read(pictures.to(self.reading))
-        captions = captions.to(read)
-        if not known:
-            self.expected.copy_(_fit(captions, read))
-        expected = _affine(captions, self.expected)
-        deviations, mean = read - expected, expected.mean(0)
+            self.expected.copy_(_fit(captions, pictures))
+            apart = pictures - _affine(captions, self.expected)
+            self.usual.copy_(apart.square().sum(1).mean().sqrt())
+        deviations = self.told(captions, pictures)
+        mean = _affine(captions, self.expected).mean(0)
         # Differences count as much as pictures of one caption do not have them (Mahalanobis distance).
         spread = deviations.double().T @ deviations.double() / len(deviations)
-        scale = torch.linalg.cholesky(torch.linalg.inv(_ridged(spread))).to(read)
+        scale = torch.linalg.cholesky(torch.linalg.inv(_ridged(spread))).to(deviations)
         self.asking.copy_(torch.cat([self.expected[:-1] @ scale, ((self.expected[-1] - mean) @ scale)[None]]))
-        order = torch.arange(len(self.keys), device=read.device) % len(read)
+        order = torch.arange(len(self.keys), device=deviations.device) % len(deviations)
         self.keys.copy_(F.normalize(_affine(captions, self.asking), dim=1)[order])
         self.deviations.copy_(deviations[order])
 

@@ -2,8 +2,7 @@
 
 Only z passes through the small network; the condition vector is appended to its output unchanged. One average
 of mapped z therefore serves every prompt and every class, and truncation keeps the condition whole. With
-`instances` what a remembered picture deviates by, chosen by z, is added to it, and truncation takes that away
-again.
+`instances` what a remembered picture deviates by, chosen by z, follows it, and truncation takes that away again.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sgxl_t.networks.condition_input import condition_vectors, make_class_table
@@ -25,8 +25,14 @@ LR_MULTIPLIER = 0.01
 """The mapping network learns a hundred times slower than the rest."""
 
 
+def style_width(config: GeneratorConfig, condition: ConditionSpec) -> int:
+    """Numbers of one w: mapped z, the condition's vector and the deviation of a picture, where there are any."""
+    return config.z_dim + (0 if condition.kind == "none" else condition.dim + condition.picture_dim)
+
+
 class MappingT(nn.Module):
-    """z [N, z_dim] and a condition to styles [N, num_ws, w_dim]; w = [mapped z, text_scale * condition]."""
+    """z [N, z_dim] and a condition to styles [N, num_ws, w_dim]; w = [mapped z, text_scale * condition], with
+    a memory of pictures [mapped z, text_scale * condition, text_scale * deviation]."""
 
     x_avg: Tensor
 
@@ -40,7 +46,7 @@ class MappingT(nn.Module):
         self.embed = make_class_table(condition)
         self.text_scale = config.stylegan_t.text_scale
         self.z_dim, self.num_ws = config.z_dim, num_ws
-        self.w_dim = config.z_dim + (0 if condition.kind == "none" else condition.dim)
+        self.w_dim = style_width(config, condition)
         self.mlp = nn.Sequential(
             OrderedDict(
                 (
@@ -76,7 +82,7 @@ class MappingT(nn.Module):
     ) -> Tensor:
         """Styles [N, num_ws, w_dim] of latents z [N, z_dim] ~ N(0, 1) and condition c (see ConditionSpec).
 
-        pictures: features [N, dim] of captions with their own pictures, in place of remembered ones.
+        pictures: deviations [N, picture_dim] of the captions' own pictures, in place of remembered ones.
         truncation_psi: 1 leaves the styles alone, 0 gives one style per condition, above 1 exaggerates.
         truncation_cutoff: number of leading styles that are truncated; none truncates all.
         update_averages: let the running average of mapped z take in this batch, as training does.
@@ -85,7 +91,7 @@ class MappingT(nn.Module):
         if update_averages:
             with torch.no_grad():
                 self.x_avg.lerp_(x.mean(dim=0).to(self.x_avg.dtype), 1 - AVERAGE_BETA)
-        w = self._join(x, self.drawn_part(z, c) if pictures is None else pictures * self.text_scale)
+        w = self._join(x, self.drawn_part(z, c, pictures))
         if truncation_psi == 1:
             return self._repeat(w, self.num_ws)
         truncated = self.center(c).to(w).expand_as(w).lerp(w, truncation_psi)
@@ -99,6 +105,8 @@ class MappingT(nn.Module):
         vectors = self.condition_part(c)
         if vectors is None:
             return self.x_avg
+        if self.memory is not None:
+            vectors = F.pad(vectors, (0, self.condition.picture_dim))
         return self._join(self.x_avg.expand(len(vectors), -1), vectors)
 
     def condition_part(self, c: Tensor | None) -> Tensor | None:
@@ -106,11 +114,14 @@ class MappingT(nn.Module):
         vectors = condition_vectors(self.condition, self.embed, c)
         return vectors if vectors is None or self.text_scale == 1 else vectors * self.text_scale
 
-    def drawn_part(self, z: Tensor, c: Tensor | None) -> Tensor | None:
-        """The share of w [N, dim] beside mapped z: the condition's, with a remembered picture's deviation."""
-        if self.memory is None or c is None:
-            return self.condition_part(c)
-        return self.memory(z, c) * self.text_scale
+    def drawn_part(self, z: Tensor, c: Tensor | None, pictures: Tensor | None = None) -> Tensor | None:
+        """The share of w [N, w_dim - z_dim] beside mapped z: the condition's, and with a memory the deviation
+        of `pictures`, or of a remembered picture."""
+        part = self.condition_part(c)
+        if self.memory is None or c is None or part is None:
+            return part
+        deviations = self.memory(z, c) if pictures is None else pictures
+        return torch.cat([part, deviations.to(part.dtype) * self.text_scale], dim=1)
 
     @staticmethod
     def _join(x: Tensor, vectors: Tensor | None) -> Tensor:

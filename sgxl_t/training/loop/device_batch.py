@@ -54,7 +54,7 @@ class DeviceBatches:
         made = MicroBatch(images, cond, conditions=conditions, position=position)
         if self.pictures is None:
             return made
-        return replace(made, cond=self.pictures.added(made.real, cond))
+        return replace(made, cond=self.pictures.added(made.real, cond, position))
 
     def encoded(self, batch: MicroBatch) -> MicroBatch:
         """The micro-batch with what the generator takes, which a text encoder that learns makes anew."""

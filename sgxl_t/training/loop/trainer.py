@@ -50,7 +50,7 @@ class Trainer:
         self.length = FittedLength(settings.schedule, runtime)
         self.settings, self.runtime, self.objective = settings, runtime, state.objective
         self.device_batches = DeviceBatches(
-            state.condition, runtime.device, picture_features(state.ema.network, state.condition)
+            state.condition, runtime.device, picture_features(state.ema.network, state.condition, state.seed)
         )
         self.statistics = RunningStatistics(
             (state.g.raw, state.d.raw),

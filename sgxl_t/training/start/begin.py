@@ -24,7 +24,7 @@ from sgxl_t.training.checkpoint.checkpoint import load_newest
 from sgxl_t.training.loop.data import real_images
 from sgxl_t.training.parallel.machines import check_same_checkpoint
 from sgxl_t.training.parallel.runtime import Runtime
-from sgxl_t.training.start.carry import carry
+from sgxl_t.training.start.carry import carry, with_or_without_memory
 from sgxl_t.training.start.fill_memory import fill_memory
 from sgxl_t.training.start.origin import Origin, find_origin, same_features
 from sgxl_t.training.train_state import TrainState
@@ -133,6 +133,7 @@ def _from_model(new: NewRun, state: TrainState, origin: Origin) -> Inherited:
         others.append(_new_classes(names, origin.class_names))
     if isinstance(state.condition, TextCondition):
         words.append(_reader(condition, state.condition))
+    tensors = with_or_without_memory(tensors, ours)
     own = state.g.weights()
     fitting = _fitting(own, tensors)
     _copy(ours, tensors)
@@ -194,7 +195,7 @@ def _from_run(new: NewRun, state: TrainState, origin: Origin) -> Inherited:
     names, ours = origin.class_names, state.condition.names
     renamed = bool(names) and names != ours
     taken = Inherited(folder, [], {}, [_new_classes(ours, names)] if renamed else [], [])
-    networks = state.networks
+    networks, ema = state.networks, state.ema.network
     if _same_features(new, state, run, tensors["projection"], saved):
         state.features.load_projection_state(tensors["projection"])
     else:  # heads know nothing of other features
@@ -205,7 +206,7 @@ def _from_run(new: NewRun, state: TrainState, origin: Origin) -> Inherited:
         if f"network_{name}" not in tensors:  # the other run did not train it
             taken.others.append(f"the network {name}")
             continue
-        own, stored = network.weights(), tensors[f"network_{name}"]
+        own, stored = network.weights(), with_or_without_memory(tensors[f"network_{name}"], ema)
         tables = class_tensors(network.raw) if renamed else set()
         fitting = _fitting(own, {**_without(stored, tables), **_rows(stored, tables, names, ours)})
         network.load_weights({**own, **fitting})
@@ -218,9 +219,8 @@ def _from_run(new: NewRun, state: TrainState, origin: Origin) -> Inherited:
     taken.unused = sorted(
         tensors["network_g"].keys() - _fitting(state.g.weights(), tensors["network_g"]).keys()
     )
-    ema = state.ema.network
-    tables = class_tensors(ema) if renamed else set()
-    _copy(ema, {**_without(tensors["ema"], tables), **_rows(tensors["ema"], tables, names, ours)})
+    stored, tables = with_or_without_memory(tensors["ema"], ema), class_tensors(ema) if renamed else set()
+    _copy(ema, {**_without(stored, tables), **_rows(stored, tables, names, ours)})
     if state.condition_ema and "ema_text" in tensors:
         _copy(state.condition_ema.network, tensors["ema_text"])
     state.objective.load_state_dict(tensors["objective"])

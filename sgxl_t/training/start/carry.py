@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sgxl_t.networks.conditioning import Conditioning
@@ -51,6 +53,28 @@ def carry(theirs: Generator, ours: Generator, seen: Conditioning) -> Tensors:
     elif "mapping.w_avg" in tensors:
         del tensors["mapping.w_avg"]
     return {name: value for name, value in tensors.items() if not name.startswith(OF_THE_CONDITION)}
+
+
+def with_or_without_memory(tensors: Tensors, ours: Generator) -> Tensors:
+    """Tensors of a generator of the same condition as `ours` takes them, where one of the two remembers
+    pictures and the other does not.
+
+    What reads deviations starts at zero, so the first images are those of the other; without a memory its
+    part is left out, which is what truncation by psi = 0 does to it.
+    """
+    tower = tensors.get("mapping.memory.tower")
+    there, here = 0 if tower is None else len(tower), ours.condition.picture_dim
+    if there == here:
+        return tensors
+    changed = dict(tensors)
+    for name in _readers(ours):
+        key, new = f"{name}.weight", ours.get_submodule(name)
+        if isinstance(new, FullyConnected) and key in tensors:
+            old = tensors[key][:, : tensors[key].shape[1] - there]
+            weight = F.pad(old, (0, here))
+            if weight.shape == new.weight.shape:  # its gain follows the number of its inputs
+                changed[key] = weight * math.sqrt(weight.shape[1] / tensors[key].shape[1])
+    return changed
 
 
 @torch.no_grad()

@@ -26,7 +26,7 @@ def fill_memory(state: TrainState, source: ImageSource, seed: int) -> None:
     How pictures are read stays as a start has it, where the network that sees them is the same: the generator
     has learnt by that.
     """
-    reader = picture_features(state.ema.network, state.condition)
+    reader = picture_features(state.ema.network, state.condition, seed)
     if reader is None:
         return
     assert isinstance(state.condition, TextCondition)
