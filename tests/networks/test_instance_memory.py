@@ -49,7 +49,7 @@ def test_seeds_of_a_caption_draw_its_own_pictures_and_nearly_all_of_them(remembe
         own = nearest // 16 == number
         assert own.float().mean() > 0.95
         assert len(nearest[own].unique()) >= 14
-        assert apart.min(1).values.median() < 0.05  # a picture itself, not a mean of several
+        assert apart.min(1).values.median() < 0.2  # a picture itself, not a mean of several
 
 
 def test_z_alone_decides(remembered):
@@ -68,16 +68,16 @@ def test_walks_of_z_and_of_captions_have_no_jumps(remembered):
     z = ends[:1].lerp(ends[1:], share)
     c = F.normalize(captions[:1].lerp(captions[1:2], share), dim=1)
     for shown in (memory(z, captions[:1].expand(2001, -1)), memory(z[:1].expand(2001, -1), c)):
-        assert shown.diff(dim=0).norm(dim=1).max() < 0.3
-        assert (shown[0] - shown[-1]).norm() > 0.6
+        assert shown.diff(dim=0).norm(dim=1).max() < 1.0
+        assert (shown[0] - shown[-1]).norm() > 2
 
 
 def test_deviations_are_what_no_linear_function_of_the_caption_says(remembered):
     memory, _, every, features = remembered
     told = memory.told(every, features)
-    assert_close(told.square().sum(1).mean(), torch.tensor(1.0))
+    assert_close(told.square().mean(), torch.tensor(1.0))
     known = torch.cat([every, torch.ones(64, 1)], dim=1)
-    assert (known.T @ told).abs().max() < 0.05 * 64**0.5
+    assert (known.T @ told).abs().max() < 0.2 * 64**0.5
     reached = torch.linalg.lstsq(known, features).solution
     assert_close(told * memory.usual, features - known @ reached, atol=0.01, rtol=0)
 
@@ -96,7 +96,7 @@ def test_a_caption_that_was_never_seen_draws_pictures_of_like_ones():
     shown, _ = drawn(memory, asked)
     content, kind = shown[:, :8], shown[:, 8:]
     assert content.norm(dim=1).max() < 0.1 * kind.norm(dim=1).mean()  # nothing of other things and colours
-    assert kind.std(0).min() > 0.3
+    assert kind.std(0).min() > 1
 
 
 def test_what_a_generator_has_learnt_by_stays_for_the_same_network_alone(remembered):
@@ -138,14 +138,14 @@ def test_styles_hold_caption_and_drawn_picture_and_psi_takes_the_picture_away(re
     z = torch.randn(6, Z, generator=rng(6))
     c = captions[:1].expand(6, -1)
     whole = mapping(z, c)[:, 0, Z:]
-    assert_close(whole, 3 * torch.cat([c, memory(z, c)], dim=1))
+    assert_close(whole, torch.cat([3 * c, memory(z, c)], dim=1))
     assert_close(mapping(z, c, truncation_psi=0)[:, 0], mapping.center(c))
     assert_close(mapping.center(c)[:, Z:], 3 * F.pad(c, (0, PICTURE)))
     half = mapping(z, c, truncation_psi=0.5, truncation_cutoff=1)
-    assert_close(half[:, 0, Z:], 3 * torch.cat([c, memory(z, c) / 2], dim=1))
+    assert_close(half[:, 0, Z:], torch.cat([3 * c, memory(z, c) / 2], dim=1))
     assert_close(half[:, 1, Z:], whole)
     given = memory.told(every[:6], features[:6])
-    assert_close(mapping(z, c, pictures=given)[:, 0, Z:], 3 * torch.cat([c, given], dim=1))
+    assert_close(mapping(z, c, pictures=given)[:, 0, Z:], torch.cat([3 * c, given], dim=1))
 
 
 @pytest.mark.parametrize("remembers_first", [False, True])

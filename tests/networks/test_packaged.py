@@ -100,9 +100,15 @@ def test_weights_of_another_network_are_refused_in_one_sentence(site):
     network = timm.create_model("test_efficientnet")
     file = site / "weights.pth"
     site.mkdir()
-    for wrong in (dict(list(network.state_dict().items())[1:]), {"a": 1}, list(network.state_dict().values())):
+    for wrong in (
+        dict(list(network.state_dict().items())[1:]),
+        {"a": 1},
+        list(network.state_dict().values()),
+    ):
         torch.save(wrong, file)
-        with pytest.raises(ValueError, match="weights.pth does not hold the weights that its package is known"):
+        with pytest.raises(
+            ValueError, match="weights.pth does not hold the weights that its package is known"
+        ):
             read_in_order(file, network.state_dict())
     file.write_bytes(b"no weights")
     with pytest.raises(ValueError, match="install it again"):

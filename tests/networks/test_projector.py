@@ -141,7 +141,9 @@ def test_augmentation_without_randomness_is_refused():
     ("reference", "input_size", "resolution", "side"),
     [
         ("random:small_cnn", None, 64, 64),
-        ("random:small_cnn", 48, 32, 48),
+        ("random:resnet10t", 48, 32, 48),
+        ("random:small_cnn", 48, 16, 32),
+        ("random:small_cnn", 24, 16, 24),
         ("random:small_cnn", 48, 64, 64),
         ("random:small_vit", None, 64, 32),
         ("random:small_vit", 48, 64, 32),

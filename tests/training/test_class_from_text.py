@@ -68,14 +68,16 @@ def test_pictures_that_a_text_model_remembers_make_its_classes(script):
     theirs.mapping.memory.fill(captions, torch.randn(32, 4, generator=rng), torch.ones(4))
     vectors = script.seen(theirs, captions)
     z = torch.randn(32, theirs.z_dim, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(vectors, torch.cat([captions, theirs.mapping.memory(z, captions)], dim=1))
+    scale = theirs.config.stylegan_t.text_scale
+    drawn = theirs.mapping.memory(z, captions) / scale
+    torch.testing.assert_close(vectors, torch.cat([captions, drawn], dim=1))
     torch.testing.assert_close(script.seen(plain, captions), captions)
     table = vectors[:3]
     ours = script.class_generator(theirs, ClassCondition("abc", table), torch.zeros(9, table.shape[1]))
     assert ours.mapping.memory is None
     with torch.no_grad():
         pictures = ours(z[:3], torch.arange(3), noise_mode="const")
-        cond = Conditioning(c=captions[:3], pictures=table[:, captions.shape[1] :])
+        cond = Conditioning(c=captions[:3], pictures=scale * table[:, captions.shape[1] :])
         torch.testing.assert_close(pictures, theirs(z[:3], cond, noise_mode="const"), atol=1e-4, rtol=0)
 
 

@@ -64,7 +64,7 @@ def test_generator_and_heads_are_told_the_pictures_and_guidance_the_captions(tmp
     assert_close(made.cond.target[1::2], torch.cat([captions, torch.zeros_like(seen)], dim=1)[1::2])
     assert_close(made.cond.pictures[0::2], memory.told(made.cond.c, seen)[0::2])
     apart = torch.cdist(made.cond.pictures[1::2], memory.deviations)
-    assert apart.min(1).values.median() < 0.1  # remembered ones, as at sampling
+    assert apart.min(1).values.median() < 0.4  # remembered ones, as at sampling
     again = trainer.device_batches.micro_batch(batch, 0)
     assert torch.equal(again.cond.pictures, made.cond.pictures)
     assert not torch.equal(trainer.device_batches.micro_batch(batch, 8).cond.pictures, made.cond.pictures)

@@ -174,14 +174,16 @@ class ProjectedFeatures(FrozenFeatures):
     def prepare(self, network: FeatureNetwork, images: Tensor) -> Tensor:
         """images [N, 3, R, R] in [-1, 1] -> [N, 3, S, S] in [0, 1], S being the size that `network` sees.
 
-        With `input_size` a transformer always sees that size and a CNN at least that; without, a CNN sees the
-        images as they are and a transformer the size it was trained on.
+        With `input_size` a transformer always sees that size and a CNN at least that, though a CNN that was
+        trained on smaller images sees none enlarged beyond those; without, a CNN sees the images as they are
+        and a transformer the size it was trained on.
         """
         size = images.shape[-1]
         if network.fixed_size or (self.input_size is None and network.kind == "vit"):
             size = network.input_size or size
         elif self.input_size is not None:
-            size = self.input_size if network.kind == "vit" else max(size, self.input_size)
+            least = min(self.input_size, network.input_size or self.input_size)
+            size = self.input_size if network.kind == "vit" else max(size, least)
         return resize((images + 1) / 2, size)
 
     @torch.no_grad()

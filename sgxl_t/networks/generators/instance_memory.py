@@ -33,7 +33,7 @@ class InstanceMemory(nn.Module):
     Buffers, all zero at first: `tower` [picture_dim] is what the network that gives features of pictures says
     of a fixed one, by which it is known again. `expected` [dim + 1, picture_dim] gives what is expected for a
     caption, `asking` [dim + 1, picture_dim] the same less its mean and in units of what pictures deviate by,
-    `usual` [] is the usual length of a deviation. `keys` [K, picture_dim], what the captions ask for as unit
+    `usual` [] is the usual size of its numbers. `keys` [K, picture_dim], what the captions ask for as unit
     vectors, and `deviations` [K, picture_dim] are remembered.
     """
 
@@ -63,7 +63,7 @@ class InstanceMemory(nn.Module):
 
     def forward(self, z: Tensor, c: Tensor) -> Tensor:
         """Latents z [N, z_dim] ~ N(0, 1) and caption features c [N, dim] of unit length -> deviations
-        [N, picture_dim] of mean square length 1."""
+        [N, picture_dim], numbers of mean square 1."""
         nearness = SHARPNESS * F.normalize(_affine(c, self.asking), dim=1) @ self.keys.to(c).T
         # Gumbel noise, so that a sample follows the softmax of the nearness; a smooth function of z.
         share = torch.special.ndtr(z.to(c) @ self.directions.to(c).T).clamp(1e-6, 1 - 1e-6)
@@ -72,7 +72,7 @@ class InstanceMemory(nn.Module):
 
     def told(self, captions: Tensor, pictures: Tensor) -> Tensor:
         """Deviations [N, picture_dim] of pictures' features [N, picture_dim] from what features of their
-        captions [N, dim] let expect; the mean square of their length is 1."""
+        captions [N, dim] let expect; the mean square of their numbers is 1, as of latents."""
         return (pictures - _affine(captions, self.expected)) / self.usual.to(pictures)
 
     @torch.no_grad()
@@ -87,7 +87,7 @@ class InstanceMemory(nn.Module):
             self.tower.copy_(tower)
             self.expected.copy_(_fit(captions, pictures))
             apart = pictures - _affine(captions, self.expected)
-            self.usual.copy_(apart.square().sum(1).mean().sqrt())
+            self.usual.copy_(apart.square().mean().sqrt())
         deviations = self.told(captions, pictures)
         mean = _affine(captions, self.expected).mean(0)
         # Differences count as much as pictures of one caption do not have them (Mahalanobis distance).

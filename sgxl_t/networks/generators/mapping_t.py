@@ -32,7 +32,7 @@ def style_width(config: GeneratorConfig, condition: ConditionSpec) -> int:
 
 class MappingT(nn.Module):
     """z [N, z_dim] and a condition to styles [N, num_ws, w_dim]; w = [mapped z, text_scale * condition], with
-    a memory of pictures [mapped z, text_scale * condition, text_scale * deviation]."""
+    a memory of pictures [mapped z, text_scale * condition, deviation]."""
 
     x_avg: Tensor
 
@@ -121,7 +121,7 @@ class MappingT(nn.Module):
         if self.memory is None or c is None or part is None:
             return part
         deviations = self.memory(z, c) if pictures is None else pictures
-        return torch.cat([part, deviations.to(part.dtype) * self.text_scale], dim=1)
+        return torch.cat([part, deviations.to(part.dtype)], dim=1)
 
     @staticmethod
     def _join(x: Tensor, vectors: Tensor | None) -> Tensor:
