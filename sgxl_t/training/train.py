@@ -61,12 +61,12 @@ def _main(arguments: list[str]) -> int:
             return _run_recipe(given, dry_run=dry_run)
         config = parse_config(given)
         if dry_run:
-            from sgxl_t.training.memory.dry_run import print_report
+            from sgxl_t.training.memory.dry_run import launch, print_report
             from sgxl_t.training.progressive.planner import plan_run
             from sgxl_t.training.start.origin import going_on
 
             settings = going_on(config.network_settings(), config.folder())
-            networks = _networks_planned(settings, config.to_dict(), config.folder())
+            networks = _networks_planned(settings, config.to_dict(), config.folder(), gpu=launch().gpu)
             print_report(plan_run(config.with_networks(networks)).wanted())
             return 0
         return run(config)
@@ -127,17 +127,19 @@ def _run_recipe(arguments: list[str], *, dry_run: bool) -> int:
         if not dry_run:
             return run(chosen.config, runtime, chosen.recipe)
         config = chosen.config
-        networks = _networks_planned(config.network_settings(), config.to_dict(), config.folder())
+        gpu = runtime.device.type != "cpu"  # what was chosen is for this machine
+        networks = _networks_planned(config.network_settings(), config.to_dict(), config.folder(), gpu=gpu)
         print_report(plan_run(config.with_networks(networks)).wanted())
     return 0
 
 
-def _networks_planned(settings: NetworkSettings, written: dict[str, Any], folder: Path) -> AutoNetworks:
+def _networks_planned(
+    settings: NetworkSettings, written: dict[str, Any], folder: Path, *, gpu: bool
+) -> AutoNetworks:
     """What `auto:` would stand for in a run; nothing is fetched."""
-    from sgxl_t.training.memory.dry_run import launch
     from sgxl_t.training.pretrained.settle import decide
 
-    return decide(settings, written, folder, "gpu" if launch().gpu else "cpu", fetch=False)[0]
+    return decide(settings, written, folder, "gpu" if gpu else "cpu", fetch=False)[0]
 
 
 @contextmanager

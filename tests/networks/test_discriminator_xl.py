@@ -257,6 +257,20 @@ def test_every_level_gives_equally_many_logits_on_small_maps():
     assert set(counts) == {(2, 1, 5, 5)}
 
 
+@pytest.mark.parametrize("side", [32, 72, 96, 100, 160, 224])
+def test_small_heads_read_a_published_network_at_any_side(side):
+    """Sides that are no power of two leave maps that are smaller than the heads' last kernel."""
+    projected = ProjectedConfig(
+        head_width=4, cout=4, expand=False, final_upsample=False, end_size=4, input_size=side
+    )
+    config = DiscriminatorConfig(
+        features=("random:tf_efficientnet_lite0",), diff_augment="", projected=projected
+    )
+    (logits,) = build_discriminator(config, NONE, 32)(torch.randn(2, 3, 32, 32))
+    assert logits.shape == (2, 4)
+    assert logits.std() > 0
+
+
 def test_two_networks_give_two_sets_of_logits():
     config = DiscriminatorConfig(
         features=("random:small_cnn", "random:small_vit"), diff_augment="color,cutout", projected=SMALL

@@ -12,7 +12,7 @@ from hub_stand_in import place
 from huggingface_hub import constants
 from tiny_models import tiny_folder
 
-from sgxl_t.networks.weights import hub
+from sgxl_t.networks.weights import hub, packaged
 from sgxl_t.training.config.auto_networks import AutoNetworks, Use
 from sgxl_t.training.config.config_file import parse_config, write_config
 from sgxl_t.training.pretrained import choose as choosing
@@ -40,6 +40,7 @@ def cache(monkeypatch, tmp_path):
     folder = tmp_path / "hub"
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(packaged, "OF_TIMM", {})
     hub.hub_trouble.cache_clear()
     yield lambda *references: [place(folder, *REPOSITORIES[one], b"weights") for one in references]
     hub.hub_trouble.cache_clear()
@@ -59,12 +60,12 @@ def test_a_cache_gives_small_networks_on_a_cpu_and_the_papers_on_a_gpu(cache, tm
     cache(MOBILENET, LITE0, DINO, DEIT)
     config = configured("--discriminator.features", "['auto:vit', 'auto:cnn']")
     small, words = chosen(config, tmp_path / "run")
-    assert small.discriminator.features == (DINO, MOBILENET)
-    assert small.discriminator.projected.input_size == 96
+    assert small.discriminator.features == (DINO, LITE0)
+    assert small.discriminator.projected.input_size == 64
     assert small.features == "pretrained"
     assert words == (
-        f"feature networks: {DINO} (in the hub's cache) for auto:vit; {MOBILENET} (in the hub's cache) for "
-        "auto:cnn; the discriminator's see images of 96 px"
+        f"feature networks: {DINO} (in the hub's cache) for auto:vit; {LITE0} (in the hub's cache) for "
+        "auto:cnn; the discriminator's see images of 64 px"
     )
     large, _ = chosen(config, tmp_path / "run", "gpu")
     assert large.discriminator.features == (DEIT, LITE0)
@@ -72,11 +73,11 @@ def test_a_cache_gives_small_networks_on_a_cpu_and_the_papers_on_a_gpu(cache, tm
 
 
 def test_class_tables_are_made_by_published_networks_and_classifiers_never(cache, tmp_path):
-    cache(MOBILENET)
+    cache(MOBILENET, LITE0)
     config, _ = chosen(configured("--objective.cls_weight", "0.1", cond="class"), tmp_path / "run")
     named = config.conditioning
     assert (named.class_features, named.classifier) == (MOBILENET, "auto:cnn")
-    assert config.discriminator.projected.input_size == 128
+    assert config.discriminator.projected.input_size == 64
 
 
 def test_what_a_run_does_not_use_stays_as_it_is(cache, tmp_path):
@@ -96,11 +97,11 @@ def test_the_dino_family_sees_the_side_that_the_machine_can_afford(cache, tmp_pa
     assert config.discriminator.dino.input_size == 64
 
 
-@pytest.mark.parametrize(("given", "side"), [("64", 64), ("null", None), ("auto", 128)])
+@pytest.mark.parametrize(("given", "side"), [("48", 48), ("null", None), ("auto", 64)])
 def test_an_input_size_that_is_given_stays(given, side, cache, tmp_path):
-    cache(MOBILENET)
+    cache(MOBILENET, LITE0)
     config, _ = chosen(configured("--discriminator.projected.input_size", given), tmp_path / "run")
-    assert config.discriminator.features == (MOBILENET,)
+    assert config.discriminator.features == (LITE0,)
     assert config.discriminator.projected.input_size == side
 
 
@@ -108,7 +109,7 @@ def test_captions_are_read_by_a_published_clip_where_guidance_can_be_afforded(ca
     cache(MOBILENET, LITE0, B32, L14)
     config, words = chosen(configured(cond="text"), tmp_path / "run")
     assert config.conditioning.text_encoder == "auto:clip"
-    assert config.discriminator.features == (MOBILENET,)
+    assert config.discriminator.features == (LITE0,)
     assert config.features == "local", "the same file again trains the same CLIP"
     assert f"auto:clip trained on the run's own images, as guidance by {B32} is too slow for a CPU" in words
     for further in (["--objective.clip_weight", "0"], ["--features", "pretrained"]):
@@ -122,34 +123,34 @@ def test_captions_are_read_by_a_published_clip_where_guidance_can_be_afforded(ca
 
 
 def test_stages_that_name_features_of_their_own_get_the_same(cache, tmp_path):
-    cache(MOBILENET)
+    cache(MOBILENET, LITE0)
     stages = (
         "[{resolution: 16}, {resolution: 32, overrides: {discriminator: {features: ['auto:cnn']}, seed: 3}},"
         "{resolution: 64, overrides: {'discriminator.features': ['random:small_cnn', 'auto:cnn']}}]"
     )
     config, _ = chosen(configured("--stages", stages), tmp_path / "run")
     _, second, third = (stage.overrides for stage in config.stages)
-    assert second == {"discriminator.features": [MOBILENET], "seed": 3}
-    assert third == {"discriminator.features": ["random:small_cnn", MOBILENET]}
+    assert second == {"discriminator.features": [LITE0], "seed": 3}
+    assert third == {"discriminator.features": ["random:small_cnn", LITE0]}
 
 
 @pytest.mark.parametrize("data", ["digits", "emoji-scenes:4x4"])
 def test_sets_of_the_package_keep_local_networks_unless_others_are_asked_for(data, cache, tmp_path):
-    cache(MOBILENET)
+    cache(MOBILENET, LITE0)
     config, words = chosen(configured(data=data), tmp_path / "run")
     assert (config.discriminator.features, config.features) == (("auto:cnn",), "local")
     assert f"the settings for {data} are made for them" in words
     config, _ = chosen(configured("--features", "pretrained", data=data), tmp_path / "run")
-    assert config.discriminator.features == (MOBILENET,)
+    assert config.discriminator.features == (LITE0,)
 
 
 def test_local_is_as_without_a_hub_and_says_nothing(cache, tmp_path):
     without, words = chosen(configured(), tmp_path / "run")
     assert words == (
-        f"feature networks: auto:cnn trained on the run's own images, as {MOBILENET} is not in the hub's "
+        f"feature networks: auto:cnn trained on the run's own images, as {LITE0} is not in the hub's "
         "cache and HF_HUB_OFFLINE is set"
     )
-    cache(MOBILENET)
+    cache(MOBILENET, LITE0)
     local, words = chosen(configured("--features", "local"), tmp_path / "run")
     assert words is None
     assert local == without
@@ -161,19 +162,19 @@ def test_pretrained_is_refused_where_it_cannot_be_had(cache, tmp_path):
         chosen(configured("--features", "pretrained"), tmp_path / "run")
     said = str(caught.value)
     assert "\n" not in said
-    for part in (MOBILENET, "HF_HUB_OFFLINE is set", "HF_HOME", "--features local"):
+    for part in (LITE0, "HF_HUB_OFFLINE is set", "HF_HOME", "--features local"):
         assert part in said
 
 
 def test_a_blob_that_is_missing_is_no_cached_network(cache, tmp_path):
-    (link,) = cache(MOBILENET)
+    (link,) = cache(LITE0)
     link.resolve().unlink()
     config, _ = chosen(configured(), tmp_path / "run")
     assert config.discriminator.features == ("auto:cnn",)
 
 
 def test_a_kind_that_there_is_not_is_left_to_be_refused_by_its_name(cache, tmp_path):
-    cache(MOBILENET)
+    cache(MOBILENET, LITE0)
     config, _ = chosen(configured("--discriminator.features", "['auto:cnnn']"), tmp_path / "run")
     assert config.discriminator.features == ("auto:cnnn",)
 
@@ -217,18 +218,18 @@ def test_a_run_that_has_trained_its_own_networks_keeps_them(begun, without, cach
     began, _ = chosen(configured(), tmp_path / "run")
     assert began.discriminator.features == ("auto:cnn",)
     write_run(tmp_path / "run", began, begun=begun, without=without)
-    cache(MOBILENET)
+    cache(MOBILENET, LITE0)
     assert chosen(configured(), tmp_path / "run") == (began, None)
     wanted = configured("--features", "pretrained")
     if begun:
         with pytest.raises(ValueError, match=r"has trained networks of its own for auto:cnn: leave"):
             chosen(wanted, tmp_path / "run")
     else:
-        assert chosen(wanted, tmp_path / "run")[0].discriminator.features == (MOBILENET,)
+        assert chosen(wanted, tmp_path / "run")[0].discriminator.features == (LITE0,)
 
 
 def test_a_checkpoint_tells_as_well(cache, tmp_path):
-    cache(MOBILENET)
+    cache(MOBILENET, LITE0)
     began, _ = chosen(configured(), tmp_path / "run")
     write_run(tmp_path / "run", began)
     (tmp_path / "run" / "config.yaml").unlink()
@@ -237,9 +238,9 @@ def test_a_checkpoint_tells_as_well(cache, tmp_path):
 
 @pytest.mark.parametrize("content", ["", "discriminator: 3", "[", "cond: none", "\0"])
 def test_a_stored_configuration_that_says_nothing_is_none(content, cache, tmp_path):
-    cache(MOBILENET)
+    cache(MOBILENET, LITE0)
     (tmp_path / "config.yaml").write_text(content)
-    assert chosen(configured(), tmp_path)[0].discriminator.features == (MOBILENET,)
+    assert chosen(configured(), tmp_path)[0].discriminator.features == (LITE0,)
 
 
 def test_a_run_that_starts_from_another_looks_through_its_networks(cache, tmp_path):
@@ -251,8 +252,8 @@ def test_a_run_that_starts_from_another_looks_through_its_networks(cache, tmp_pa
         for name in ("own", "published")
     }
     assert found["own"].discriminator.features == ("auto:cnn",)
-    assert found["published"].discriminator.features == (MOBILENET,)
-    assert found["published"].discriminator.projected.input_size == 128
+    assert found["published"].discriminator.features == (LITE0,)
+    assert found["published"].discriminator.projected.input_size == 64
 
 
 def test_a_run_that_starts_from_a_text_model_reads_captions_as_wide_as_that(cache, tmp_path):
@@ -347,7 +348,7 @@ def test_an_estimate_trusts_a_hub_that_answers_and_fetches_nothing(answering, mo
     answering(200)
     monkeypatch.setattr(choosing, "_fetch", lambda *_, **__: pytest.fail("fetched"))
     config, words = chosen(configured(), tmp_path / "run", fetch=False)
-    assert config.discriminator.features == (MOBILENET,)
+    assert config.discriminator.features == (LITE0,)
     assert f"(from {constants.ENDPOINT})" in words
 
 
@@ -363,7 +364,7 @@ def test_a_download_that_breaks_off_leaves_auto_with_local_networks(answering, m
     config, words = chosen(configured(cond="class"), tmp_path / "run")
     assert config.discriminator.features == ("auto:cnn",)
     assert "could not be fetched from http" in words
-    assert asked == [MOBILENET], "once for both uses"
+    assert asked == [LITE0, MOBILENET]
     with pytest.raises(ValueError, match="could not be fetched"):
         chosen(configured("--features", "pretrained"), tmp_path / "run")
 

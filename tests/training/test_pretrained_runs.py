@@ -15,12 +15,13 @@ from tiny_clips import OPEN_CLIP, tiny_open_clip
 from tiny_runs import tiny_run
 
 from sgxl_t.model_io.model_folder import load_model, read_info
-from sgxl_t.networks.weights import hub
+from sgxl_t.networks.weights import hub, packaged
 from sgxl_t.training.config.auto_networks import Use
 from sgxl_t.training.pretrained.published import PUBLISHED, Published
 from sgxl_t.training.train import main
 
 MOBILENET = "timm:mobilenetv3_small_100.lamb_in1k"
+LITE0 = "timm:tf_efficientnet_lite0.in1k"
 AUTO = {
     "features": "auto",
     "discriminator__features": '["auto:cnn"]',
@@ -34,9 +35,15 @@ HALF = {**AUTO, "schedule__kimg": 0.008}
 
 @pytest.fixture(scope="session")
 def weights():
-    """Of the small network of timm, made here."""
+    """Of the two networks that a class run on a CPU takes, by repository; made here."""
     torch.manual_seed(3)
-    return timm.create_model("mobilenetv3_small_100").state_dict()
+    names = ("mobilenetv3_small_100.lamb_in1k", "tf_efficientnet_lite0.in1k")
+    return {f"timm/{name}": timm.create_model(name.partition(".")[0]).state_dict() for name in names}
+
+
+def place_all(cache, weights):
+    for repository, tensors in weights.items():
+        place_weights(cache, repository, "model.safetensors", tensors)
 
 
 @pytest.fixture
@@ -45,6 +52,7 @@ def cache(monkeypatch, tmp_path):
     folder = tmp_path / "home" / "hub"
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(packaged, "OF_TIMM", {})
     hub.hub_trouble.cache_clear()
     yield folder
     hub.hub_trouble.cache_clear()
@@ -52,7 +60,7 @@ def cache(monkeypatch, tmp_path):
 
 @pytest.fixture
 def filled(cache, weights):
-    place_weights(cache, "timm/mobilenetv3_small_100.lamb_in1k", "model.safetensors", weights)
+    place_all(cache, weights)
     return cache
 
 
@@ -93,15 +101,18 @@ def test_a_run_names_what_it_took_and_goes_on_with_it_whatever_the_hub_is_then(
     with caplog.at_level(logging.INFO):
         main(tiny_run(folder, tiny_features, data__source=photos, **HALF))
     assert caplog.text.count("feature networks: ") == 1
-    assert f"{MOBILENET} (in the hub's cache) for auto:cnn" in caplog.text
+    assert (
+        f"{LITE0} (in the hub's cache) for auto:cnn; {MOBILENET} (in the hub's cache) for auto:cnn"
+        in caplog.text
+    )
     for config in (stored(folder), json.loads((newest(folder) / "state.json").read_text())["config"]):
         assert config["features"] == "pretrained"
-        assert config["discriminator"]["features"] == [MOBILENET]
+        assert config["discriminator"]["features"] == [LITE0]
         assert config["discriminator"]["projected"]["input_size"] == 64
         assert config["conditioning"]["class_features"] == MOBILENET
         assert config["conditioning"]["classifier"] == f"local:{tiny_features / 'cnn'}"
     assert not (folder / "features").exists()
-    assert read_info(folder / "last").provenance["features"] == [MOBILENET]
+    assert read_info(folder / "last").provenance["features"] == [LITE0]
     assert load_model(folder / "last")[0].mapping.embed.weight.shape == (2, 576)
 
     further = tiny_run(folder, tiny_features, data__source=photos, **AUTO)
@@ -113,7 +124,7 @@ def test_a_run_names_what_it_took_and_goes_on_with_it_whatever_the_hub_is_then(
     caplog.clear()
     with caplog.at_level(logging.INFO):
         main(further)
-    assert f"feature networks: {MOBILENET}, as the run began" in caplog.text
+    assert f"feature networks: {LITE0}, {MOBILENET}, as the run began" in caplog.text
     assert newest(folder).name.endswith("0.016")
     assert "features=local, but the run in" in refused(
         capsys, tiny_run(folder, tiny_features, data__source=photos, **{**AUTO, "features": "local"})
@@ -129,7 +140,7 @@ def test_a_run_that_began_with_its_own_networks_keeps_them_when_a_cache_comes(
     assert "feature networks: auto:cnn trained on the run's own images" in caplog.text
     assert stored(folder)["features"] == "local"
     assert stored(folder)["discriminator"]["features"] == ["auto:cnn"]
-    place_weights(cache, "timm/mobilenetv3_small_100.lamb_in1k", "model.safetensors", weights)
+    place_all(cache, weights)
     main(tiny_run(folder, tiny_features, data__source=photos, **AUTO))
     assert stored(folder)["discriminator"]["features"] == ["auto:cnn"]
     assert newest(folder).name.endswith("0.016")
@@ -142,7 +153,7 @@ def test_pretrained_without_a_hub_is_refused_and_leaves_no_folder(
 ):
     wanted = {**AUTO, "features": "pretrained", "data__source": photos}
     error = refused(capsys, tiny_run(tmp_path / "run", tiny_features, **wanted))
-    assert f"features=pretrained needs published networks, and {MOBILENET} is not in the hub's cache" in error
+    assert f"features=pretrained needs published networks, and {LITE0} is not in the hub's cache" in error
     assert not (tmp_path / "run").exists()
 
 
@@ -181,5 +192,5 @@ def test_two_processes_look_through_the_same_published_network(
     settings = {**HALF, "data__source": photos, "batch__per_device": 4}
     answer = torchrun(tiny_run(tmp_path / "run", tiny_features, **settings))
     assert answer.returncode == 0, answer.stderr
-    assert answer.stderr.count(f"feature networks: {MOBILENET}") == 1
-    assert stored(tmp_path / "run")["discriminator"]["features"] == [MOBILENET]
+    assert answer.stderr.count(f"feature networks: {LITE0}") == 1
+    assert stored(tmp_path / "run")["discriminator"]["features"] == [LITE0]

@@ -76,6 +76,39 @@ def test_a_gpu_takes_larger_sides_and_wider_networks():
     assert recipe.settings["generator.stylegan_t.channel_max"] == 512
 
 
+def test_a_cpu_with_a_published_network_begins_with_the_packaged_model():
+    recipe = chosen(data(), published=True)
+    assert recipe.settings["start"] == "demo_text"
+    assert recipe.settings["optimizer.g_lr"] == rules.START_G_LR < rules.G_LR
+    assert recipe.settings["objective.d_alone_kimg"] == rules.START_ALONE_KIMG
+    sizes = [key for key in recipe.settings if key.startswith("generator.stylegan_t")]
+    assert sizes == [], "the start's"
+    assert "features" not in recipe.settings
+    assert any(line.startswith("starts from") and "demo_text" in line for line in table(recipe))
+
+
+@pytest.mark.parametrize(
+    ("known", "machine", "given"),
+    [
+        ({"gray": True}, {}, {}),
+        ({"classes": 4, "per_class": 30}, {}, {}),
+        ({"captions": True, "distinct": 400, "shared": 0.9}, {}, {}),
+        ({}, {}, {"generator.z_dim": 16}),
+        ({}, {}, {"discriminator.family": "dino"}),
+        ({}, {"published": False}, {}),
+        ({}, {"gpu": True}, {}),
+    ],
+)
+def test_without_a_start_a_cpu_trains_networks_of_its_own(known, machine, given):
+    recipe = chosen(data(**known), given=given, **{"published": True, **machine})
+    assert "start" not in recipe.settings
+    assert recipe.settings["optimizer.g_lr"] == rules.G_LR
+    beside = machine == {}
+    assert recipe.settings.get("features") == ("local" if beside else None)
+    asked = chosen(data(**known), given={**given, "features": "pretrained"}, **{"published": True, **machine})
+    assert "features" not in asked.settings
+
+
 def test_only_sides_in_reach_are_tried():
     machine = Machine()
     assert to_try(data(usual=500), machine, {}) == [32, 64]

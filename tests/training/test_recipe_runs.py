@@ -4,10 +4,15 @@ import json
 import logging
 
 import pytest
+import timm
 import yaml
+from hub_stand_in import place_weights
+from huggingface_hub import constants
 from launches import torchrun
 from test_recipe_survey import pictures
 
+from sgxl_t.model_io.model_folder import load_model
+from sgxl_t.model_io.named_model import packaged_model
 from sgxl_t.training.config.config_file import parse_config
 from sgxl_t.training.parallel.exit_codes import INTERRUPTED, USER_ERROR
 from sgxl_t.training.recipe import configure
@@ -123,6 +128,35 @@ def test_labels_captions_and_gray_pictures_train(tmp_path, measured, kind, cond,
     assert written["cond"] == cond
     assert written["generator"]["img_channels"] == (1 if kind.get("gray") else 3)
     assert (run / "best" / "config.json").is_file()
+
+
+def test_a_published_network_brings_the_packaged_model_as_a_start(tmp_path, measured, monkeypatch, capsys):
+    cache = tmp_path / "hub"
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    tensors = timm.create_model("tf_efficientnet_lite0").state_dict()
+    place_weights(cache, "timm/tf_efficientnet_lite0.in1k", "model.safetensors", tensors)
+    place, run = pictures(tmp_path / "d", 40, size=(40, 40)), tmp_path / "run"
+    short = [
+        "--kimg",
+        "0.016",
+        "--batch.images",
+        "8",
+        "--log.track_images",
+        "16",
+        "--objective.d_alone_kimg",
+        "0",
+    ]
+    main([str(one) for one in ["--data", place, "--out", run, *short]])
+    assert "starts from" in capsys.readouterr().err
+    written, (theirs, _, _) = config_of(run), load_model(packaged_model("demo_text"))
+    assert (written["start"], written["features"]) == ("demo_text", "pretrained")
+    assert written["discriminator"]["features"] == ["timm:tf_efficientnet_lite0.in1k"]
+    assert written["discriminator"]["projected"]["input_size"] == 64
+    ours = load_model(run / "last")[0].state_dict()
+    name = "synthesis.b16.convs1.0.weight"
+    assert 0 < (ours[name] - theirs.state_dict()[name]).abs().max() < 0.1
+    main([str(one) for one in ["--data", place, "--out", run, *short[2:], "--kimg", "0.032"]])
+    assert kimg_of(run) == pytest.approx(0.032)
 
 
 @pytest.mark.slow

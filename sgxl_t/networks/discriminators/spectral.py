@@ -99,7 +99,9 @@ class SpectralConv1d(_SpectralConv):
 class SpectralConv2d(_SpectralConv):
     """Spectrally normalised convolution over two dimensions, square kernel; arguments as in `nn.Conv2d`.
 
-    Each forward in training mode takes one step of power iteration; eval mode uses the vectors as stored.
+    Each forward in training mode takes one step of power iteration; eval mode uses the vectors as stored. A map
+    that is smaller than the kernel is filled up with zeros, so it gives one value: networks whose images are no
+    power of two leave such maps.
     """
 
     dims = 2
@@ -107,4 +109,7 @@ class SpectralConv2d(_SpectralConv):
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] -> [N, O, H', W']."""
         x, padding = self._padded(x)
+        short = [self.weight_orig.shape[-1] - side - 2 * padding for side in x.shape[-2:]]
+        if max(short) > 0:
+            x = F.pad(x, [0, max(short[1], 0), 0, max(short[0], 0)])
         return F.conv2d(x, self.normalised_weight(), self.bias, self.stride, padding)

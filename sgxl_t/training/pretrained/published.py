@@ -28,7 +28,7 @@ MOBILENET = "timm:mobilenetv3_small_100.lamb_in1k"
 # GPU: the networks of StyleGAN-XL and StyleGAN-T, as configs/class/imagenet.yaml and configs/text name them.
 # CPU: by milliseconds of one core for one image of an update (docs/experiments/backbones.md), beside 2 of the
 # local CNN at 32 px and some 8 of the rest of a small run. An hour on two cores then shows 300 thousand
-# images through MobileNetV3, 80 thousand through ViT-S, and 30 thousand with guidance by CLIP, too few.
+# images through EfficientNet-lite0, 80 thousand through ViT-S, and 30 thousand with guidance by CLIP, too few.
 PUBLISHED: dict[Processor, dict[Use, Published]] = {
     "gpu": {
         Use("projected", "cnn"): Published(LITE0, 224),
@@ -39,7 +39,7 @@ PUBLISHED: dict[Processor, dict[Use, Published]] = {
         Use("text", "clip"): Published("open_clip:ViT-L-14/openai"),
     },
     "cpu": {
-        Use("projected", "cnn"): Published(MOBILENET, 128),  # 15 ms; EfficientNet-lite0 45
+        Use("projected", "cnn"): Published(LITE0, 64),  # 17 ms; 45 at 128 px, MobileNetV3 there 15
         Use("projected", "vit"): Published(DINO, 96),  # 80 ms; 446 at 224 px
         Use("dino", "vit"): Published(DINO, 96),
         Use("class", "cnn"): Published(MOBILENET),

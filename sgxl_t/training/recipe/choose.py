@@ -13,6 +13,11 @@ from sgxl_t.training.recipe.rules import Side
 from sgxl_t.training.recipe.survey import Survey
 
 COND, SIDE, KIMG = "cond", "generator.img_resolution", "schedule.kimg"
+START, FEATURES = "start", "features"
+
+
+NETWORKS = ("generator.", "discriminator.")
+"""Beginnings of settings that decide whether other weights fit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,11 +31,12 @@ class Speed:
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """Where the run trains. gpu: else on the CPU. processes: that take part. speeds: by side in pixels, of
-    the sides that were tried."""
+    """Where the run trains. gpu: else on the CPU. processes: that take part. published: whether a published
+    network is at hand for the discriminator. speeds: by side in pixels, of the sides that were tried."""
 
     gpu: bool = False
     processes: int = 1
+    published: bool = False
     speeds: Mapping[int, Speed] = field(default_factory=dict)
 
     @property
@@ -117,8 +123,12 @@ def choose(survey: Survey, machine: Machine, minutes: float, given: Mapping[str,
     feature_seconds = _feature_seconds(minutes)
     side, times = _side(survey, machine, minutes, given)
     rule = _rule_of(side.value, machine)
+    start = _start(survey, machine, given, chosen[0].value)
     width = f"feature maps, {rule.channel_base // rule.px} at {rule.px} px"
-    chosen += [side, Choice("generator.stylegan_t.channel_max", rule.channel_max, width)]
+    wide = Choice("generator.stylegan_t.channel_max", rule.channel_max, width)
+    chosen += [side, wide if start is None else start]
+    if start is None and machine.published and not machine.gpu and FEATURES not in given:
+        chosen.append(Choice(FEATURES, "local", "published networks win too fast against random weights"))
     batch = _batch(machine, given)
     chosen.append(batch)
     kimg = given.get(KIMG)
@@ -128,8 +138,7 @@ def choose(survey: Survey, machine: Machine, minutes: float, given: Mapping[str,
         kimg = max(rounded(speed * times.training / 1000, digits=3), batch.value / 1000)
         chosen.append(Choice(KIMG, kimg, f"at {speed:.0f} images per second, in {minutes:g} minutes"))
     quiet = {
-        "generator.stylegan_t.channel_base": rule.channel_base,
-        "generator.stylegan_t.use_noise": rules.USE_NOISE,
+        **(_fresh(rule) if start is None else {"objective.d_alone_kimg": rules.START_ALONE_KIMG}),
         "generator.img_channels": 1 if survey.gray else 3,
         "optimizer.d_lr": rules.D_LR,
         "optimizer.final_lr_share": rules.FINAL_LR_SHARE,
@@ -138,7 +147,8 @@ def choose(survey: Survey, machine: Machine, minutes: float, given: Mapping[str,
         "data.num_workers": _workers(survey, machine, side.value),
         **_spacing(kimg, minutes if times is not None else None, batch.value),
     }
-    chosen += _rest(survey, kimg, given.get(COND, cond.value))
+    g_lr = rules.G_LR if start is None else rules.START_G_LR
+    chosen += _rest(survey, kimg, given.get(COND, cond.value), g_lr)
     told = tuple(
         Choice(one.key, given.get(one.key, one.value), "as given" if one.key in given else one.reason)
         for one in chosen
@@ -268,6 +278,26 @@ def _feature_seconds(minutes: float) -> float:
     return max(rounded(min(part, minutes * 60 / 4)), 0.5)
 
 
+# What it begins with ---------------------------------------------------------------------------------------
+
+
+def _start(survey: Survey, machine: Machine, given: Mapping[str, Any], cond: str) -> Choice | None:
+    """The packaged model where its weights fit and a discriminator looks on that it does not fool at once."""
+    own_sizes = any(key.startswith(NETWORKS) and key != SIDE for key in given)
+    fits = not (machine.gpu or survey.gray or own_sizes) and cond in rules.START_CONDITIONS
+    if not fits or not machine.published:
+        return None
+    return Choice(START, rules.START, "knows shapes and colours; the discriminator is a published network")
+
+
+def _fresh(rule: Side) -> dict[str, Any]:
+    """Quiet settings of a generator that begins with random weights."""
+    return {
+        "generator.stylegan_t.channel_base": rule.channel_base,
+        "generator.stylegan_t.use_noise": rules.USE_NOISE,
+    }
+
+
 # All else --------------------------------------------------------------------------------------------------
 
 
@@ -276,12 +306,12 @@ def _batch(machine: Machine, given: Mapping[str, Any]) -> Choice:
     return Choice("batch.images", given.get("batch.images", even), "images per update")
 
 
-def _rest(survey: Survey, kimg: float, cond: str) -> list[Choice]:
+def _rest(survey: Survey, kimg: float, cond: str, g_lr: float) -> list[Choice]:
     half_life = rounded(min(rules.EMA_KIMG, kimg * rules.EMA_SHARE))
     policy = next(name for most, name in rules.AUGMENTATION if most is None or survey.pictures <= most)
     few = f"{survey.pictures} pictures" if survey.all_known else "many pictures"
     found = [
-        Choice("optimizer.g_lr", rules.G_LR, f"falls to {rules.FINAL_LR_SHARE:g} of it over the last half"),
+        Choice("optimizer.g_lr", g_lr, f"falls to {rules.FINAL_LR_SHARE:g} of it over the last half"),
         Choice("ema.half_life_kimg", half_life, "of the average that makes the images"),
         Choice("discriminator.diff_augment", policy, f"against learning {few} by heart"),
     ]

@@ -22,11 +22,13 @@ from sgxl_t.training.config.stage_config import flat_settings
 from sgxl_t.training.loop.data import open_data
 from sgxl_t.training.parallel.main_process import end_together, newest_checkpoint, refuse
 from sgxl_t.training.parallel.runtime import Runtime
+from sgxl_t.training.pretrained.settle import decide
 from sgxl_t.training.recipe import rules
 from sgxl_t.training.recipe.choose import (
     COND,
     KIMG,
     SIDE,
+    START,
     Machine,
     Recipe,
     choose,
@@ -38,6 +40,7 @@ from sgxl_t.training.recipe.speed import FewPictures, measure_speed
 from sgxl_t.training.recipe.survey import Survey, look
 from sgxl_t.training.recipe.wanted import without_printing
 from sgxl_t.training.recipe.words import duration, found, recipe_yaml, table
+from sgxl_t.training.start.follow import Beginning, followed
 
 log = logging.getLogger("sgxl_t")
 
@@ -80,7 +83,10 @@ def chosen_for(arguments: list[str], runtime: Runtime) -> Chosen:
     if (few := too_few(survey)) is not None:
         refuse(runtime, f"{first.data.source}: {few}")
     trial = _Trial(plain, given, samples, source.class_names, runtime)
-    recipe = runtime.gather_objects(_recipe(trial, survey, minutes, gpu))[0]
+    with end_together(runtime):
+        published = runtime.is_main and _published(first, gpu)
+    machine = Machine(gpu=gpu, processes=runtime.world_size, published=runtime.gather_objects(published)[0])
+    recipe = runtime.gather_objects(_recipe(trial, survey, machine, minutes))[0]
     values = _values(recipe, given)
     told = _tell(first.data.source, survey, recipe, given, runtime)
     config = parse_config(arguments, base=yaml.safe_dump(values))
@@ -152,9 +158,15 @@ class _Trial:
         return machine if speed is None else replace(machine, speeds={**machine.speeds, px: speed})
 
 
-def _recipe(trial: _Trial, survey: Survey, minutes: float, gpu: bool) -> Recipe:
+def _published(config: TrainConfig, gpu: bool) -> bool:
+    """Whether the discriminator of such a run, with a start, would look through published networks."""
+    settings = replace(config.network_settings(), start=rules.START)
+    named, _ = decide(settings, config.to_dict(), config.folder(), "gpu" if gpu else "cpu", fetch=False)
+    return any(use.role == settings.discriminator.family for use in named.named)
+
+
+def _recipe(trial: _Trial, survey: Survey, machine: Machine, minutes: float) -> Recipe:
     """Tries the sides that come into question, small to large, and chooses."""
-    machine = Machine(gpu=gpu, processes=trial.runtime.world_size)
     for px in to_try(survey, machine, trial.given):
         if not worth_trying(px, machine, minutes):
             break
@@ -165,11 +177,16 @@ def _recipe(trial: _Trial, survey: Survey, minutes: float, gpu: bool) -> Recipe:
 
 
 def _values(recipe: Recipe, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The preset of the condition, what was chosen, and what was given, nested as YAML files are."""
+    """The preset of the condition, what follows from a start, what was chosen, and what was given, nested as
+    YAML files are."""
     preset = yaml.safe_load(preset_path(recipe.cond).read_text())
     values: dict[str, Any] = {}
     kept = {key: value for key, value in given.items() if key != "run_dir"}
-    for key, value in {**dict(flat_settings(preset)), **recipe.settings, **kept}.items():
+    follows = {}
+    if START in recipe.settings:
+        beginning = Beginning(recipe.settings[START], recipe.cond, given["data.source"], given, tuned=False)
+        follows = followed(beginning)
+    for key, value in {**dict(flat_settings(preset)), **follows, **recipe.settings, **kept}.items():
         *groups, last = key.split(".")
         inner = values
         for group in groups:

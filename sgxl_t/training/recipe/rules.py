@@ -72,6 +72,16 @@ CLASS_DIVERSITY = 0.1
 """Weight of the mode seeking term for classes, whose seeds share a shape without it. Pictures without a
 condition vary by themselves; with captions it costs more of what the caption says than it gives."""
 
+# A start -----
+
+START = "demo_text"
+"""What runs begin with on a CPU where the discriminator looks through a published network: from random
+weights such a discriminator leaves a handful of pictures, with this start it is ahead of all else
+(docs/experiments/own-pictures.md)."""
+START_CONDITIONS = ("none",)
+START_G_LR, START_ALONE_KIMG = 0.01, 1.0
+"""Rate of the generator, and thousand images that fresh heads learn alone."""
+
 # Time ------------------------------------------------------------------------------------------------------
 
 FEATURE_SHARE = 0.1

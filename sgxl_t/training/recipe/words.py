@@ -13,6 +13,8 @@ NAMES = {
     "cond": "condition",
     "generator.img_resolution": "resolution",
     "generator.stylegan_t.channel_max": "width",
+    "start": "starts from",
+    "features": "networks",
     "batch.images": "batch",
     "schedule.kimg": "thousand images",
     "optimizer.g_lr": "learning rate",
