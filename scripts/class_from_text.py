@@ -50,8 +50,8 @@ def main(model: str, data: str, out: Path) -> None:
 
 @torch.no_grad()
 def seen(theirs: Generator, vectors: Tensor) -> Tensor:
-    """What layers read beside z, before it is scaled, [N, D]: captions' features, and with a memory deviations
-    of drawn pictures."""
+    """What layers read beside z, before it is scaled, [N, D]: captions' features, and with a memory
+    deviations of drawn pictures."""
     assert isinstance(theirs.mapping, MappingT)
     z = torch.randn(len(vectors), theirs.z_dim, generator=torch.Generator().manual_seed(0))
     pairs = zip(z.split(BATCH), vectors.split(BATCH), strict=True)

@@ -131,9 +131,9 @@ class StyleGANTConfig:
     text_scale: float = 1.0
     """Factor on the condition vector inside w; 1 is the paper, sqrt(dim) gives it unit variance."""
     instances: int = 0
-    """Pictures that the generator remembers, such as 8192: it is told what the very pictures that it is compared
-    with differ by from what captions let expect, and a seed draws that of one that suits the caption (IC-GAN,
-    Casanova et al. 2021). 0 conditions it on captions alone, as the paper."""
+    """Pictures that the generator remembers, such as 8192: it is told what the very pictures that it is
+    compared with differ by from what captions let expect, and a seed draws that of one that suits the caption
+    (IC-GAN, Casanova et al. 2021). 0 conditions it on captions alone, as the paper."""
     attention_resolutions: tuple[int, ...] = ()
     """Sides of the blocks, such as (8, 16), whose maps also attend to the caption's tokens; empty for none,
     as the paper. Starts without effect, so a trained network can go on with it."""

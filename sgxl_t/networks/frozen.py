@@ -45,7 +45,7 @@ class Scheme:
 
     image, text, clip: take the reference, its NAME, for text and clip whether the image tower comes along,
     and the kind of weights. placed: a text encoder with its files from a folder. files: what to place there.
-    hub: takes NAME; where the hub has its weights, None where it has none. package: takes NAME; the file of an
+    hub: takes NAME; where the hub has its weights, None where it has none. package: takes NAME; the
     installed package that has them, None where none has.
     """
 
@@ -55,7 +55,7 @@ class Scheme:
     placed: Callable[[str, Path, bool], TextEncoder] | None = None
     files: str = ""
     hub: Callable[[str], HubFiles | None] | None = None
-    package: Callable[[str], Path | None] | None = None
+    package: Callable[[str], str | None] | None = None
 
 
 def load_feature_network(reference: str, weights: Weights = "pretrained") -> FeatureNetwork:
@@ -110,8 +110,8 @@ def on_this_machine(reference: str) -> str | None:
     files = scheme.hub(name) if scheme.hub is not None else None
     if files is not None and files.cached():
         return CACHED
-    file = scheme.package(name) if scheme.package is not None else None
-    return None if file is None else f"in {file}"
+    package = scheme.package(name) if scheme.package is not None else None
+    return None if package is None else f"in the package {package}"
 
 
 def join_encoders(

@@ -173,7 +173,8 @@ def test_without_instances_nothing_is_kept_and_nothing_else_reads_pictures():
         f"mapping.memory.{name}" for name in ("tower", "expected", "asking", "usual", "keys", "deviations")
     }
     wider = [name for name, value in ours.items() if value.shape != theirs[name].shape]
-    assert wider and all(".affine." in name and name.endswith(".weight") for name in wider)
+    assert wider
+    assert all(".affine." in name and name.endswith(".weight") for name in wider)
 
 
 def test_a_memory_needs_pictures():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any, Literal
 
 import open_clip
@@ -26,7 +25,7 @@ from sgxl_t.networks.backbones.local_networks import (
 from sgxl_t.networks.backbones.precision import Precision, as_outside, reading
 from sgxl_t.networks.backbones.trimming import trim_backbone
 from sgxl_t.networks.weights.hub import HubFiles, Weights, fetch, sizes_from_cache
-from sgxl_t.networks.weights.packaged import read_in_order, timm_weights
+from sgxl_t.networks.weights.packaged import OF_TIMM, read_in_order, timm_weights
 
 EXAMPLE_SIDE = 64
 """Pixels of the image by which a CNN's layers are followed."""
@@ -135,8 +134,8 @@ class FeatureNetwork(nn.Module):
         return as_outside(logits, images01)
 
     def trim(self, taps: Sequence[int] | None = None) -> None:
-        """Drops what `tokens` at these taps (none: what `maps`) never runs; `pooled` and `logits` go with it. A
-        CNN's batch norms become part of its convolutions.
+        """Drops what `tokens` at these taps (none: what `maps`) never runs; `pooled` and `logits` go with it.
+        A CNN's batch norms become part of its convolutions.
 
         For a network of a discriminator's own; others that read the same weights load them anew.
         """
@@ -188,7 +187,7 @@ def load_timm(reference: str, name: str, weights: Weights) -> FeatureNetwork:
             f"{', '.join(sorted(tags)) or '(none for this network)'}, or random:{base}"
         )
     known = timm.get_pretrained_cfg(name)
-    files, file = timm_files(name), timm_package(name)
+    files, file = timm_files(name), timm_weights(_tagged(name))
     if file is not None and not (files is not None and files.cached()):
         model = timm.create_model(name, pretrained=False)
         model.load_state_dict(read_in_order(file, model.state_dict()))
@@ -198,11 +197,17 @@ def load_timm(reference: str, name: str, weights: Weights) -> FeatureNetwork:
     return _from_timm(reference, model)
 
 
-def timm_package(name: str) -> Path | None:
-    """The file of an installed package that holds the weights of timm:NAME[.TAG]; None where there is none."""
+def timm_package(name: str) -> str | None:
+    """The installed package that holds the weights of timm:NAME[.TAG]; None where there is none."""
+    tagged = _tagged(name)
+    return None if timm_weights(tagged) is None else OF_TIMM[tagged]
+
+
+def _tagged(name: str) -> str:
+    """timm's NAME with the TAG that it stands for where it has none."""
     base, _, tag = name.partition(".")
     known = timm.get_pretrained_cfg(name) if timm.is_model(base) else None
-    return None if known is None else timm_weights(f"{base}.{tag or known.tag}")
+    return name if tag or known is None else f"{base}.{known.tag}"
 
 
 def timm_files(name: str) -> HubFiles | None:

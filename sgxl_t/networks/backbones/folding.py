@@ -18,29 +18,36 @@ SAME = 1e-3
 def fold_batch_norms(model: nn.Module, maps: Callable[[], list[Tensor]]) -> int:
     """Folds every batch norm that reads the output of a convolution into that convolution.
 
-    maps: runs the model, in eval mode, on any images of more than one value; by this it is found which follows
-    which. Returns how many are gone. All stay where the maps would change, as in networks that also pass a
-    convolution's output on to somewhere else.
+    maps: runs the model, in eval mode, on any images of more than one value; by this it is found which
+    follows which. Returns how many are gone. All stay where the maps would change, as in networks that also
+    pass a convolution's output on to somewhere else.
     """
     before, pairs = _followers(model, maps)
-    parents = {
-        id(child): (parent, name) for parent in model.modules() for name, child in parent.named_children()
-    }
-    undo: list[Callable[[], None]] = []
+    places = _places(model)
+    kept = [(conv, conv.weight, conv.bias) for conv, _ in pairs]
     for conv, norm in pairs:
-        parent, name = parents[id(norm)]
-        weight, bias = conv.weight, conv.bias
-        undo.append(lambda c=conv, w=weight, b=bias, p=parent, n=name, m=norm: _put(c, w, b, p, n, m))
-        folded = fuse_conv_bn_weights(
-            weight, bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        weight, bias = fuse_conv_bn_weights(
+            conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
         )
-        _put(conv, *map(_frozen, folded), parent, name, _rest(norm))
+        conv.weight, conv.bias = _frozen(weight), _frozen(bias)
+        parent, name = places[norm]
+        setattr(parent, name, _rest(norm))
     after = maps() if pairs else before
     if all((x - y).abs().max() <= SAME * x.abs().max() for x, y in zip(before, after, strict=True)):
         return len(pairs)
-    for put_back in undo:
-        put_back()
+    for conv, old_weight, old_bias in kept:
+        conv.weight, conv.bias = old_weight, old_bias
+    for _, norm in pairs:
+        parent, name = places[norm]
+        setattr(parent, name, norm)
     return 0
+
+
+def _places(model: nn.Module) -> dict[nn.Module, tuple[nn.Module, str]]:
+    """The parent of every module, and its name there."""
+    return {child: (parent, name) for parent in model.modules() for name, child in parent.named_children()}
 
 
 def _followers(
@@ -69,18 +76,6 @@ def _followers(
     for hook in hooks:
         hook.remove()
     return result, [(conv, norm) for conv, norm in pairs if runs[conv] == runs[norm] == 1]
-
-
-def _put(
-    conv: nn.Conv2d,
-    weight: nn.Parameter,
-    bias: nn.Parameter | None,
-    parent: nn.Module,
-    name: str,
-    norm: nn.Module,
-) -> None:
-    conv.weight, conv.bias = weight, bias
-    setattr(parent, name, norm)
 
 
 def _frozen(tensor: Tensor) -> nn.Parameter:

@@ -99,9 +99,9 @@ class SpectralConv1d(_SpectralConv):
 class SpectralConv2d(_SpectralConv):
     """Spectrally normalised convolution over two dimensions, square kernel; arguments as in `nn.Conv2d`.
 
-    Each forward in training mode takes one step of power iteration; eval mode uses the vectors as stored. A map
-    that is smaller than the kernel is filled up with zeros, so it gives one value: networks whose images are no
-    power of two leave such maps.
+    Each forward in training mode takes one step of power iteration; eval mode uses the vectors as stored.
+    A map that is smaller than the kernel is filled up with zeros, so it gives one value: networks whose
+    images are no power of two leave such maps.
     """
 
     dims = 2

@@ -1,11 +1,11 @@
-"""What single pictures add to their captions, remembered by a text generator, so that seeds of a caption differ
-in kind.
+"""What single pictures add to their captions, remembered by a text generator, so that seeds of a caption
+differ in kind.
 
 A generator that is told what the very picture it is compared with looks like has less to guess than one that
 is told a caption, which fits many pictures: it averages less over them (Casanova et al. 2021,
-"Instance-Conditioned GAN"). It is told the caption and, beside it, the deviation: what features of the picture
-differ by from what the caption lets expect, a linear function. At sampling there is only a caption: deviations
-of pictures of like captions are remembered, and z draws one.
+"Instance-Conditioned GAN"). It is told the caption and, beside it, the deviation: what features of the
+picture differ by from what the caption lets expect, a linear function. At sampling there is only a caption:
+deviations of pictures of like captions are remembered, and z draws one.
 """
 
 from __future__ import annotations

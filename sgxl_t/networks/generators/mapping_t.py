@@ -2,7 +2,8 @@
 
 Only z passes through the small network; the condition vector is appended to its output unchanged. One average
 of mapped z therefore serves every prompt and every class, and truncation keeps the condition whole. With
-`instances` what a remembered picture deviates by, chosen by z, follows it, and truncation takes that away again.
+`instances` what a remembered picture deviates by, chosen by z, follows it, and truncation takes that away
+again.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ LR_MULTIPLIER = 0.01
 
 
 def style_width(config: GeneratorConfig, condition: ConditionSpec) -> int:
-    """Numbers of one w: mapped z, the condition's vector and the deviation of a picture, where there are any."""
+    """Numbers of one w: mapped z, the condition's vector and a picture's deviation, if there are any."""
     return config.z_dim + (0 if condition.kind == "none" else condition.dim + condition.picture_dim)
 
 

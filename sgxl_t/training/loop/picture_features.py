@@ -37,7 +37,8 @@ class PictureFeatures:
         position: of the first image in the run, which decides what is drawn. Guidance by CLIP aims at
         captions.
         """
-        assert cond.c is not None and cond.target is not None
+        assert cond.c is not None
+        assert cond.target is not None
         seen = self.features(images)
         rng = training_rng(self.seed, "pictures", position)
         z = torch.randn(len(seen), self.z_dim, generator=rng).to(seen.device)

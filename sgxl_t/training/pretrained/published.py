@@ -28,7 +28,7 @@ MOBILENET = "timm:mobilenetv3_small_100.lamb_in1k"
 # GPU: the networks of StyleGAN-XL and StyleGAN-T, as configs/class/imagenet.yaml and configs/text name them.
 # CPU: by milliseconds of one core for one image of an update (docs/experiments/backbones.md), beside 2 of the
 # local CNN at 32 px and some 8 of the rest of a small run. An hour on two cores then shows 300 thousand
-# images through EfficientNet-lite0, 80 thousand through ViT-S, and 30 thousand with guidance by CLIP, too few.
+# images through EfficientNet-lite0, 80 thousand through ViT-S, 30 thousand with guidance by CLIP, too few.
 PUBLISHED: dict[Processor, dict[Use, Published]] = {
     "gpu": {
         Use("projected", "cnn"): Published(LITE0, 224),
