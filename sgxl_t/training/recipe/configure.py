@@ -18,6 +18,7 @@ from sgxl_t.training.checks import check_source
 from sgxl_t.training.config.config import TrainConfig
 from sgxl_t.training.config.config_file import parse_config, preset_path, typed_settings
 from sgxl_t.training.config.parts import DataConfig
+from sgxl_t.training.config.settings import NetworkSettings
 from sgxl_t.training.config.stage_config import flat_settings
 from sgxl_t.training.loop.data import open_data
 from sgxl_t.training.parallel.main_process import end_together, newest_checkpoint, refuse
@@ -84,7 +85,9 @@ def chosen_for(arguments: list[str], runtime: Runtime) -> Chosen:
         refuse(runtime, f"{first.data.source}: {few}")
     trial = _Trial(plain, given, samples, source.class_names, runtime)
     with end_together(runtime):
-        published = runtime.is_main and _published(first, gpu)
+        published = runtime.is_main and _published(
+            first.network_settings(), first.to_dict(), first.folder(), gpu
+        )
     machine = Machine(gpu=gpu, processes=runtime.world_size, published=runtime.gather_objects(published)[0])
     recipe = runtime.gather_objects(_recipe(trial, survey, machine, minutes))[0]
     values = _values(recipe, given)
@@ -158,11 +161,11 @@ class _Trial:
         return machine if speed is None else replace(machine, speeds={**machine.speeds, px: speed})
 
 
-def _published(config: TrainConfig, gpu: bool) -> bool:
-    """Whether the discriminator of such a run, with a start, would look through published networks."""
-    settings = replace(config.network_settings(), start=rules.START)
-    named, _ = decide(settings, config.to_dict(), config.folder(), "gpu" if gpu else "cpu", fetch=False)
-    return any(use.role == settings.discriminator.family for use in named.named)
+def _published(settings: NetworkSettings, written: Mapping[str, Any], folder: Path, gpu: bool) -> bool:
+    """Whether the discriminator of a new run, with a start, would look through published networks."""
+    settings = replace(settings, start=rules.START)
+    networks, _ = decide(settings, written, folder, "gpu" if gpu else "cpu", fetch=False)
+    return any(use.role == settings.discriminator.family for use in networks.named)
 
 
 def _recipe(trial: _Trial, survey: Survey, machine: Machine, minutes: float) -> Recipe:
