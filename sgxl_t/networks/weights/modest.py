@@ -18,6 +18,7 @@ MOST_LAYERS = 16
 """Largest number of layers, and of entries in a list."""
 MOST_OF = {
     "instances": 1 << 14,
+    "picture_dim": 128,
     "vocab_size": 1 << 16,
     "rows": 1 << 16,
     "channel_base": 1 << 15,
