@@ -72,7 +72,7 @@ CLASS_DIVERSITY = 0.1
 """Weight of the mode seeking term for classes, whose seeds share a shape without it. Pictures without a
 condition vary by themselves; with captions it costs more of what the caption says than it gives."""
 
-# A start -----
+# A start ---------------------------------------------------------------------------------------------------
 
 START = "demo_text"
 """What runs begin with on a CPU where the discriminator looks through a published network: from random
