@@ -37,15 +37,13 @@ def seen(network):
     return [x.detach() for x in maps], images.grad
 
 
-@pytest.mark.parametrize(
-    ("name", "left"), [("tf_efficientnet_lite0", 0), ("mobilenetv3_small_050", 0), ("resnet10t", 0)]
-)
-def test_maps_and_slopes_stay(name, left):
+@pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "mobilenetv3_small_050", "resnet10t"])
+def test_maps_and_slopes_stay(name):
     network = FeatureNetwork("x", with_statistics(timm.create_model(name))).double()
     whole = copy.deepcopy(network)
     network.trim()
     assert norms(whole) > 10
-    assert norms(network) == left
+    assert norms(network) == 0
     (maps, slope), (expected, expected_slope) = seen(network), seen(whole)
     for x, y in zip(maps, expected, strict=True):
         assert_close(x, y)
