@@ -11,7 +11,6 @@ from torch import nn
 
 from sgxl_t.conditioning import ClassCondition, Condition, build_condition
 from sgxl_t.conditioning.build import Beside
-from sgxl_t.conditioning.class_table import rows_by_name
 from sgxl_t.datasets.base import ImageSource
 from sgxl_t.model_io.model_folder import load_model
 from sgxl_t.networks.backbones.feature_networks import FeatureNetwork
@@ -104,10 +103,9 @@ def _condition(
     if settings.cond == "class" and stem is not None and named.startswith("auto:"):
         assert isinstance(stem.mapping.embed, nn.Embedding)
         return ClassCondition(source.class_names or (), stem.mapping.embed.weight)
-    if settings.cond == "class" and (found := class_rows(settings)) is not None:
-        rows, theirs = found
-        names = source.class_names or ()
-        return ClassCondition(names, rows_by_name(rows, theirs or names, names))
+    names = source.class_names or ()
+    if settings.cond == "class" and (rows := class_rows(settings, names)) is not None:
+        return ClassCondition(names, rows)
     class_network = load_feature_network(named) if settings.cond == "class" else None
     sizes, beside = settings.generator.stylegan_t, list[Beside]()
     beside += ["tokens"] if sizes.attention_resolutions else []

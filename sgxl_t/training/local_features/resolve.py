@@ -17,7 +17,7 @@ from sgxl_t.training.parallel import watchdog
 from sgxl_t.training.parallel.machines import share_files
 from sgxl_t.training.parallel.main_process import on_main_process
 from sgxl_t.training.parallel.runtime import Runtime
-from sgxl_t.training.start.origin import class_rows, features_of
+from sgxl_t.training.start.origin import brings_classes, features_of
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ def image_references(settings: NetworkSettings) -> list[str]:
 
 def table_from_elsewhere(settings: NetworkSettings) -> bool:
     """Whether class vectors come from a stem, a file or what the run begins from."""
-    return bool(settings.stem or settings.conditioning.class_table) or class_rows(settings) is not None
+    return bool(settings.stem or settings.conditioning.class_table) or brings_classes(settings)
 
 
 def missing_kinds(settings: NetworkSettings, root: Path) -> list[str]:

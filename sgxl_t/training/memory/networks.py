@@ -131,13 +131,13 @@ class _Sketcher:
             pictures = encoder.picture_dim if settings.generator.stylegan_t.instances else 0
             spec = ConditionSpec(kind="text", dim=encoder.dim, token_dim=tokens, picture_dim=pictures)
             return spec, None
-        file, started = settings.conditioning.class_table, class_rows(settings)
+        file, started = settings.conditioning.class_table, class_rows(settings, self.names)
         if file is not None:
             width = load_class_table(file, self.names).shape[1]
         elif grows and settings.stem and Path(settings.stem, "config.json").is_file():
             width = read_info(settings.stem).condition.dim
         elif started is not None:
-            width = started[0].shape[1]
+            width = started.shape[1]
         else:
             width = self.feature_network(settings.conditioning.class_features).embed_dim
         table = torch.empty(len(self.names), width)

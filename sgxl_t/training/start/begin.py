@@ -123,7 +123,9 @@ def _from_model(new: NewRun, state: TrainState, origin: Origin) -> Inherited:
     ours = state.ema.network
     tensors, names = dict(theirs.state_dict()), state.condition.names
     others, words = ["discriminator", "optimiser states"], []
-    if not _same_condition(condition, state.condition):
+    if state.condition.spec.cond == "class" and origin.names_as_classes:
+        others.append("class vectors, which are what its text encoder reads in the names")
+    elif not _same_condition(condition, state.condition):
         tensors = carry(theirs, ours, _seen(condition))
         others.append(
             f"what reads the condition ({condition.spec.cond} there, {state.condition.spec.cond} here)"

@@ -15,7 +15,7 @@ from sgxl_t.datasets.base import ImageSource
 from sgxl_t.datasets.open import open_source
 from sgxl_t.networks.text.vocab import FILE, WordTokenizer
 from sgxl_t.training.loop.data import usual_resolution
-from sgxl_t.training.start.origin import find_origin, is_run
+from sgxl_t.training.start.origin import find_origin, is_run, names_scale
 from sgxl_t.training.start.recipe import fine_tuning
 
 log = logging.getLogger("sgxl_t")
@@ -25,6 +25,7 @@ Settings = dict[str, Any]
 OWN_TEXT, RAMP = "conditioning.own_text_encoder", "ema.rampup"
 MINUTES, FIT_MINUTES = "schedule.max_minutes", "schedule.fit_minutes"
 RESOLUTION, ATTENTION = "generator.img_resolution", "generator.stylegan_t.attention_resolutions"
+TEXT_SCALE = "generator.stylegan_t.text_scale"
 INSTANCES = "generator.stylegan_t.instances"
 CAPTIONS = 1000
 """Captions that decide whether the start's text encoder stays."""
@@ -61,6 +62,8 @@ def followed(beginning: Beginning) -> Settings:
         found[ATTENTION] = []
     if cond != "text" and INSTANCES in found:
         found[INSTANCES] = 0
+    if cond == "class" and origin.names_as_classes and origin.model is not None:
+        found[TEXT_SCALE] *= names_scale(origin.model.condition.dim)
     _fit_data(found, source, beginning)
     found[RAMP] = None
     if cond == "text" and origin.text_encoder is not None and _reads(origin.text_encoder, source, beginning):

@@ -8,15 +8,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from sgxl_t.conditioning.class_table import rows_by_name
 from sgxl_t.datasets.base import ImageSource
 from sgxl_t.files.config_json import config_to_dict
 from sgxl_t.model_io.model_folder import CONFIG, TEXT_ENCODER, WEIGHTS, ModelInfo, read_info, weight_shapes
 from sgxl_t.model_io.named_model import hub_folder, packaged_model
 from sgxl_t.model_io.run_model import run_model
 from sgxl_t.networks.backbones.references import local_references
+from sgxl_t.networks.frozen import load_text_encoder
 from sgxl_t.training.checkpoint.checkpoint import STATE, newest_whole
 from sgxl_t.training.config.settings import NetworkSettings
 
@@ -52,6 +55,11 @@ class Origin:
         """Folder of the text encoder that a model reads captions with."""
         folder = self.folder / TEXT_ENCODER
         return folder if self.model is not None and self.cond == "text" and folder.is_dir() else None
+
+    @property
+    def names_as_classes(self) -> bool:
+        """Whether names of classes can be read as the captions of a text model are."""
+        return self.text_encoder is not None and self.generator.get("family") == "stylegan_t"
 
     def class_table(self) -> Tensor | None:
         """Rows of the generator's class table [classes, D]; None without one."""
@@ -176,14 +184,47 @@ def from_model(settings: NetworkSettings) -> bool:
         return False
 
 
-def class_rows(settings: NetworkSettings) -> tuple[Tensor, tuple[str, ...]] | None:
-    """Rows of the class table that a run's start has, and their names, which may be unknown; None without a
-    start that has classes."""
+def class_rows(settings: NetworkSettings, names: Sequence[str]) -> Tensor | None:
+    """Rows [len(names), D] of the class table that a run's start brings; None where it brings none.
+
+    A start with classes gives its own by name (all of them in order where it has no names), a text model what
+    its text encoder reads in the names.
+    """
+    origin = _brings_classes(settings)
+    if origin is None:
+        return None
+    rows = origin.class_table()
+    return (
+        read_names(origin, names) if rows is None else rows_by_name(rows, origin.class_names or names, names)
+    )
+
+
+def brings_classes(settings: NetworkSettings) -> bool:
+    """Whether a run's start brings class vectors, see `class_rows`."""
+    return _brings_classes(settings) is not None
+
+
+def _brings_classes(settings: NetworkSettings) -> Origin | None:
     if not settings.start or settings.cond != "class":
         return None
     origin = find_origin(settings.start, settings.cond)
-    rows = origin.class_table()
-    return None if rows is None else (rows, origin.class_names)
+    return origin if TABLE in origin.shapes or origin.names_as_classes else None
+
+
+@torch.no_grad()
+def read_names(origin: Origin, names: Sequence[str]) -> Tensor:
+    """What the text encoder of a text model reads in the names of classes, [len(names), D]: vectors of unit
+    length brought to numbers of unit size, as tables learn at the rate of weights; `names_scale` takes that
+    back."""
+    encoder = load_text_encoder(f"local:{origin.text_encoder}")
+    texts = [name.split(",")[0].replace("_", " ").replace("-", " ").strip() for name in names]
+    vectors: Tensor = encoder.encode_text(texts).float().cpu()
+    return vectors / names_scale(vectors.shape[1])
+
+
+def names_scale(dim: int) -> float:
+    """By what rows of `read_names` are multiplied to be vectors of the text encoder again."""
+    return float(dim**-0.5)
 
 
 # Feature networks -------------------------------------------------------------------------------------------
