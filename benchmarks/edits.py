@@ -1,6 +1,6 @@
 """Do text edits move the scene and leave the object? The packaged judge reads pictures before and after.
 
-    python benchmarks/edits.py [--model demo_text] [--seeds 32] [--first-seed 0] [--strengths 0.75,1,1.25]
+    python benchmarks/edits.py [--model data/emoji-scenes/model] [--seeds 32] [--first-seed 0] [--strengths 0.75,1,1.25]
         [--layers 0-9] [--clip REF] [--inverted N [--space w]]
 
 For each edit between two scenes of data/prompts/edits.txt: pictures of 24 objects in the scene that it
@@ -168,7 +168,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", default="demo_text")
+    parser.add_argument("--model", default="data/emoji-scenes/model")
     parser.add_argument("--seeds", type=int, default=32)
     parser.add_argument("--first-seed", type=int, default=0, help="others than those that a figure is of")
     parser.add_argument("--strengths", default="0.75,1,1.25")

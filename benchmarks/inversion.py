@@ -188,7 +188,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--model", default="demo_text")
+    parser.add_argument("--model", default="data/emoji-scenes/model")
     parser.add_argument("--parts", default=",".join(PARTS))
     parser.add_argument("--count", type=int, default=16)
     parser.add_argument("--first", type=int, default=0)

@@ -2,7 +2,7 @@
 
     python benchmarks/metrics_agreement.py [--generated 2000] [--real 500] [--seed 0] [--own-pass] [--json F]
 
-Pictures of the packaged text model are compared with emoji-scenes:24x8 by all three, through one file of
+Pictures of the text model in data/emoji-scenes are compared with emoji-scenes:24x8 by all three, through one file of
 pseudo Inception weights that anybody can make again. Every difference is shown twice: from pictures on, where
 each side runs its own network, and from equal features on, where only the arithmetic differs.
 torchmetrics gets torch-fidelity's features; with --own-pass it also runs its own network over all pictures,
@@ -35,7 +35,6 @@ from torch_fidelity.metric_prc import prc_features_to_metric
 from torchmetrics.image.fid import FrechetInceptionDistance
 from tqdm import tqdm
 
-import sgxl_t
 from sgxl_t.datasets.open import open_source
 from sgxl_t.metrics.distances.feature_statistics import FeatureStatistics
 from sgxl_t.metrics.distances.frechet import frechet_distance, frechet_from_statistics
@@ -51,7 +50,7 @@ from sgxl_t.metrics.runner import evaluate
 from sgxl_t.model_io.model_folder import load_model
 
 DATA = "emoji-scenes:24x8"
-MODEL = Path(sgxl_t.__file__).parent / "assets" / "demo_text"
+MODEL = Path(__file__).parents[1] / "data/emoji-scenes/model"
 DIM = 2048
 FEW = 128
 """Leading features, fewer than pictures; some hardly vary, so covariances are regular in name only."""
@@ -146,7 +145,7 @@ def compare(options: argparse.Namespace, report: Report, folder: Path) -> None:
 
 
 def make_sides(seed: int) -> tuple[GeneratorImages, RealImages]:
-    """The packaged model with captions of the data, and the data."""
+    """That model with captions of the data, and the data."""
     generator, condition, _ = load_model(MODEL)
     source = open_source(DATA, resolution=generator.img_resolution)
     return GeneratorImages(generator, condition, seed=seed, source=source), RealImages(source, DATA)
@@ -174,7 +173,7 @@ class CachedImages:
 
     def describe(self) -> dict[str, Any]:
         """Where they come from."""
-        return {"model": "demo_text"}
+        return {"model": "data/emoji-scenes/model"}
 
 
 def our_numbers(

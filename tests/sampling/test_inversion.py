@@ -2,6 +2,7 @@
 
 import statistics
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -32,6 +33,7 @@ from sgxl_t.sampling.inversion.style_pool import StylePool, all_conditions, synt
 from sgxl_t.sampling.inversion.tuned import Tuned
 from sgxl_t.sampling.pipeline import Pipeline
 
+EMOJI_SCENES_MODEL = Path(__file__).parents[2] / "data/emoji-scenes/model"
 QUICK = {"steps": 12, "candidates": 16}
 
 
@@ -276,8 +278,8 @@ def test_axes_are_as_long_as_w_varies_and_do_not_overlap(tmp_path):
 
 
 def test_steps_along_the_axes_of_an_encoder_come_closer(monkeypatch):
-    """On the packaged model and pictures that neither it nor its encoder was trained on."""
-    pipe = Pipeline.from_pretrained("demo_text")
+    """On a trained model and pictures that neither it nor its encoder was trained on."""
+    pipe = Pipeline.from_pretrained(EMOJI_SCENES_MODEL)
     data = open_source("emoji-scenes:24x8", resolution=32, split="test")
     photos = [data[number].image for number in range(1500, 1504)]
     found = pipe.invert(photos, steps=30, space="w")
@@ -292,7 +294,7 @@ def _without_axes(encoder, tensors):
 
 
 def test_a_stored_search_keeps_the_axes_that_it_went_along(tmp_path):
-    pipe = Pipeline.from_pretrained("demo_text")
+    pipe = Pipeline.from_pretrained(EMOJI_SCENES_MODEL)
     photos = pipe("a fox in snow", seed=2).images
     straight, cut = (begun(pipe, photos, space="w", steps=6) for _ in range(2))
     run_inversion(straight)
@@ -327,8 +329,8 @@ def test_numbers_out_of_range_are_one_sentence(change, message):
 
 
 def test_between_two_tuned_photographs_the_way_is_smooth():
-    """On the packaged model: no step of feature distance above three times the median one."""
-    pipe = Pipeline.from_pretrained("demo_text")
+    """On a trained model: no step of feature distance above three times the median one."""
+    pipe = Pipeline.from_pretrained(EMOJI_SCENES_MODEL)
     photos = pipe(["a fox in snow", "a car on a beach"], seed=2, psi=0.9).images
     found = pipe.invert(photos, steps=24, pti=24, candidates=64, encoder=False)
     tuned = pipe.tuned_by(found.tuned).generator
