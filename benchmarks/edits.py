@@ -1,7 +1,7 @@
 """Do text edits move the scene and leave the object? The packaged judge reads pictures before and after.
 
-    python benchmarks/edits.py [--model data/emoji-scenes/model] [--seeds 32] [--first-seed 0] [--strengths 0.75,1,1.25]
-        [--layers 0-9] [--clip REF] [--inverted N [--space w]]
+    python benchmarks/edits.py [--model data/emoji-scenes/model] [--seeds 32] [--first-seed 0]
+        [--strengths 0.75,1,1.25] [--layers 0-9] [--clip REF] [--inverted N [--space w]]
 
 For each edit between two scenes of data/prompts/edits.txt: pictures of 24 objects in the scene that it
 leads from, one for each seed, moved along the direction. moved: share that the judge of emoji-scenes:24x8

@@ -2,13 +2,12 @@
 
     python benchmarks/metrics_agreement.py [--generated 2000] [--real 500] [--seed 0] [--own-pass] [--json F]
 
-Pictures of the text model in data/emoji-scenes are compared with emoji-scenes:24x8 by all three, through one file of
-pseudo Inception weights that anybody can make again. Every difference is shown twice: from pictures on, where
-each side runs its own network, and from equal features on, where only the arithmetic differs.
-torchmetrics gets torch-fidelity's features; with --own-pass it also runs its own network over all pictures,
-at the end. Needs torch-fidelity and torchmetrics (`pip install 'sgxl-t[dev,metrics]'`); on one thread each
-network takes about a quarter of a second a picture.
-"""
+Pictures of the text model in data/emoji-scenes are compared with emoji-scenes:24x8 by all three, through
+one file of pseudo Inception weights that anybody can make again. Every difference is shown twice: from
+pictures on, where each side runs its own network, and from equal features on, where only the arithmetic
+differs. torchmetrics gets torch-fidelity's features; with --own-pass it also runs its own network over all
+pictures, at the end. Needs torch-fidelity and torchmetrics (`pip install 'sgxl-t[dev,metrics]'`); on one
+thread each network takes about a quarter of a second a picture."""
 
 from __future__ import annotations
 
