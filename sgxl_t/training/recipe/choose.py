@@ -138,7 +138,7 @@ def choose(survey: Survey, machine: Machine, minutes: float, given: Mapping[str,
         kimg = max(rounded(speed * times.training / 1000, digits=3), batch.value / 1000)
         chosen.append(Choice(KIMG, kimg, f"at {speed:.0f} images per second, in {minutes:g} minutes"))
     quiet = {
-        **(_fresh(rule) if start is None else {"objective.d_alone_kimg": rules.START_ALONE_KIMG}),
+        **(_fresh(rule) if start is None else _started(chosen[0].value)),
         "generator.img_channels": 1 if survey.gray else 3,
         "optimizer.d_lr": rules.D_LR,
         "optimizer.final_lr_share": rules.FINAL_LR_SHARE,
@@ -287,7 +287,17 @@ def _start(survey: Survey, machine: Machine, given: Mapping[str, Any], cond: str
     fits = not (machine.gpu or survey.gray or own_sizes) and cond in rules.START_CONDITIONS
     if not fits or not machine.published:
         return None
-    return Choice(START, rules.START, "knows shapes and colours; the discriminator is a published network")
+    reads = {"text": ", and reads the captions", "class": ", and reads the classes' names"}.get(cond, "")
+    reason = f"knows shapes and colours{reads}; the discriminator is a published network"
+    return Choice(START, rules.START, reason)
+
+
+def _started(cond: str) -> dict[str, Any]:
+    """Quiet settings of a generator that begins with a start. Nothing has to be trained before it: captions
+    are read by the start's text encoder, for heads too, and that has no image tower, to guide or to remember
+    pictures."""
+    captions = {"objective.clip_weight": 0.0, "generator.stylegan_t.instances": 0} if cond == "text" else {}
+    return {"objective.d_alone_kimg": rules.START_ALONE_KIMG, **captions}
 
 
 def _fresh(rule: Side) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from sgxl_t.files.terminal import say
 from sgxl_t.networks.configs import ConditionKind, GeneratorConfig
 from sgxl_t.training.checkpoint.run_folder import CONFIG, RECIPE
 from sgxl_t.training.checks import check_source
+from sgxl_t.training.config.auto_networks import TEXT
 from sgxl_t.training.config.config import TrainConfig
 from sgxl_t.training.config.config_file import parse_config, preset_path, typed_settings
 from sgxl_t.training.config.parts import DataConfig
@@ -41,7 +42,7 @@ from sgxl_t.training.recipe.speed import FewPictures, measure_speed
 from sgxl_t.training.recipe.survey import Survey, look
 from sgxl_t.training.recipe.wanted import without_printing
 from sgxl_t.training.recipe.words import duration, found, recipe_yaml, table
-from sgxl_t.training.start.follow import Beginning, followed
+from sgxl_t.training.start.follow import OWN_TEXT, Beginning, followed
 
 log = logging.getLogger("sgxl_t")
 
@@ -189,6 +190,8 @@ def _values(recipe: Recipe, given: Mapping[str, Any]) -> dict[str, Any]:
     if START in recipe.settings:
         beginning = Beginning(recipe.settings[START], recipe.cond, given["data.source"], given, tuned=False)
         follows = followed(beginning)
+        if OWN_TEXT in follows:  # heads read captions with it as well, so that no CLIP has to be trained
+            follows[TEXT] = follows.pop(OWN_TEXT)
     for key, value in {**dict(flat_settings(preset)), **follows, **recipe.settings, **kept}.items():
         *groups, last = key.split(".")
         inner = values

@@ -19,6 +19,7 @@ from sgxl_t.files.terminal import visible
 from sgxl_t.model_io.model_folder import load_model
 from sgxl_t.networks.condition_input import ClassTable
 from sgxl_t.networks.conditioning import Conditioning
+from sgxl_t.networks.generators.mapping_t import MappingT
 from sgxl_t.ops.images import from_uint8
 from sgxl_t.training.checkpoint.checkpoint import load_newest
 from sgxl_t.training.loop.data import real_images
@@ -123,8 +124,12 @@ def _from_model(new: NewRun, state: TrainState, origin: Origin) -> Inherited:
     ours = state.ema.network
     tensors, names = dict(theirs.state_dict()), state.condition.names
     others, words = ["discriminator", "optimiser states"], []
-    if state.condition.spec.cond == "class" and origin.names_as_classes:
-        others.append("class vectors, which are what its text encoder reads in the names")
+    if isinstance(state.condition, ClassCondition) and origin.names_as_classes:
+        rows, mapping = state.condition.table, ours.mapping
+        assert rows is not None
+        assert isinstance(mapping, MappingT)
+        tensors = carry(theirs, ours, _seen(condition), mapping.text_scale * rows)
+        words.append("classes begin as its text encoder reads their names")
     elif not _same_condition(condition, state.condition):
         tensors = carry(theirs, ours, _seen(condition))
         others.append(

@@ -27,7 +27,7 @@ SMALLEST = 1e-3
 
 
 @torch.no_grad()
-def carry(theirs: Generator, ours: Generator, seen: Conditioning) -> Tensors:
+def carry(theirs: Generator, ours: Generator, seen: Conditioning, classes: Tensor | None = None) -> Tensors:
     """Tensors of `theirs` as `ours` takes them, whose condition is another: its first images vary with z as
     those of `theirs` did with z and its conditions.
 
@@ -36,6 +36,9 @@ def carry(theirs: Generator, ours: Generator, seen: Conditioning) -> Tensors:
     condition's vectors, takes their place. (The mean condition alone would not do: its vector lies far from
     all those of training.) What reads the new condition starts at zero, so it disturbs nothing, and learns
     from the first update on. All else stays as it is; what belongs to the condition itself is left out.
+
+    classes: [K, D], vectors of `ours` where they are of the kind that `theirs` was trained on. What read the
+    condition goes on to read them, by their difference from their mean, beside all that z stands in for.
     """
     tensors = dict(theirs.state_dict())
     part = _seen_part(theirs, seen)
@@ -44,6 +47,8 @@ def carry(theirs: Generator, ours: Generator, seen: Conditioning) -> Tensors:
         old, new = theirs.get_submodule(name), _submodule(ours, name)
         if isinstance(old, FullyConnected) and isinstance(new, FullyConnected):
             layer = _layer(old, new, theirs.z_dim, stand_in)
+            if classes is not None and layer:
+                layer = _reading_on(old, new, layer, theirs.z_dim, classes.mean(dim=0))
             tensors |= {f"{name}.{key}": value for key, value in layer.items()}
     centre = theirs.mapping.center(seen.c)
     average = centre if centre.ndim == 1 else centre.mean(dim=0)
@@ -152,6 +157,16 @@ def _layer(
     weight = torch.zeros(new.weight.shape)
     weight[:, :latents] = reads * (old.weight_gain / new.weight_gain)
     return {"weight": weight, "bias": bias}
+
+
+def _reading_on(
+    old: FullyConnected, new: FullyConnected, layer: Tensors, latents: int, centre: Tensor
+) -> Tensors:
+    """The layer with what read the condition in the place of zeros, without its answer to `centre` [D]."""
+    read = old.weight[:, latents : latents + len(centre)]
+    weight = layer["weight"].clone()
+    weight[:, latents:] = read * (old.weight_gain / new.weight_gain)
+    return {"weight": weight, "bias": layer["bias"] - read @ centre * (old.weight_gain / old.bias_gain)}
 
 
 def _submodule(network: nn.Module, name: str) -> nn.Module | None:
