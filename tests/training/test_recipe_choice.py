@@ -87,12 +87,20 @@ def test_a_cpu_with_a_published_network_begins_with_the_packaged_model():
     assert any(line.startswith("starts from") and "demo_text" in line for line in table(recipe))
 
 
+def test_captions_and_class_names_are_read_by_the_packaged_model():
+    classes = chosen(data(classes=4, per_class=30), published=True)
+    captions = chosen(data(captions=True, distinct=400, shared=0.9), published=True)
+    for recipe, reads in ((classes, "reads the classes' names"), (captions, "reads the captions")):
+        assert recipe.settings["start"] == "demo_text"
+        assert any(line.startswith("starts from") and reads in line for line in table(recipe))
+    assert captions.settings["objective.clip_weight"] == 0, "its text encoder has no image tower"
+    assert "objective.clip_weight" not in classes.settings
+
+
 @pytest.mark.parametrize(
     ("known", "machine", "given"),
     [
         ({"gray": True}, {}, {}),
-        ({"classes": 4, "per_class": 30}, {}, {}),
-        ({"captions": True, "distinct": 400, "shared": 0.9}, {}, {}),
         ({}, {}, {"generator.z_dim": 16}),
         ({}, {}, {"discriminator.family": "dino"}),
         ({}, {"published": False}, {}),

@@ -130,12 +130,18 @@ def test_labels_captions_and_gray_pictures_train(tmp_path, measured, kind, cond,
     assert (run / "best" / "config.json").is_file()
 
 
-def test_a_published_network_brings_the_packaged_model_as_a_start(tmp_path, measured, monkeypatch, capsys):
+@pytest.mark.parametrize("cond", ["none", "class", "text"])
+def test_a_published_network_brings_the_packaged_model_as_a_start(
+    cond, tmp_path, measured, monkeypatch, capsys
+):
+    monkeypatch.setattr(configure.rules, "TEXT_PICTURES", 40)
+    monkeypatch.setattr(configure.rules, "CLASS_PICTURES", 10)
     cache = tmp_path / "hub"
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
     tensors = timm.create_model("tf_efficientnet_lite0").state_dict()
     place_weights(cache, "timm/tf_efficientnet_lite0.in1k", "model.safetensors", tensors)
-    place, run = pictures(tmp_path / "d", 40, size=(40, 40)), tmp_path / "run"
+    kind = {"none": {}, "class": {"names": "{animal}/{}.png"}, "text": {"captions": True}}[cond]
+    place, run = pictures(tmp_path / "d", 40, size=(40, 40), **kind), tmp_path / "run"
     short = [
         "--kimg",
         "0.016",
@@ -149,7 +155,8 @@ def test_a_published_network_brings_the_packaged_model_as_a_start(tmp_path, meas
     main([str(one) for one in ["--data", place, "--out", run, *short]])
     assert "starts from" in capsys.readouterr().err
     written, (theirs, _, _) = config_of(run), load_model(packaged_model("demo_text"))
-    assert (written["start"], written["features"]) == ("demo_text", "pretrained")
+    assert (written["cond"], written["start"], written["features"]) == (cond, "demo_text", "pretrained")
+    assert not (run / "features").exists(), "nothing is trained before the run"
     assert written["discriminator"]["features"] == ["timm:tf_efficientnet_lite0.in1k"]
     assert written["discriminator"]["projected"]["input_size"] == 64
     ours = load_model(run / "last")[0].state_dict()

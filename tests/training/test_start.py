@@ -11,7 +11,9 @@ from tiny_runs import tiny_run
 
 from sgxl_t.conditioning.class_table import rows_by_name
 from sgxl_t.model_io.model_folder import load_model
+from sgxl_t.networks.configs import ConditionSpec
 from sgxl_t.networks.frozen import load_clip
+from sgxl_t.networks.generators.registry import build_generator
 from sgxl_t.networks.layers import normalize_2nd_moment
 from sgxl_t.training.build_trainer import build_trainer
 from sgxl_t.training.checkpoint.checkpoint import load_newest
@@ -246,6 +248,34 @@ def test_latents_stand_in_for_the_condition_of_the_start(before, now, name):
             torch.testing.assert_close(images, expected, atol=5e-4, rtol=0)
 
 
+def test_classes_that_are_read_as_captions_move_images_as_captions_do():
+    """The mean of the classes leaves alone what z stands in for, and each moves styles as it moved those of
+    the text model."""
+    theirs, condition = tiny_model("text", "sgt-tiny-16")
+    ours = build_generator(
+        theirs.config, ConditionSpec(kind="class", dim=theirs.condition.dim, num_classes=3)
+    )
+    vectors = torch.randn(3, theirs.condition.dim, generator=torch.Generator().manual_seed(1))
+    plain = carry(theirs, ours, SEEN["text"](condition))
+    given = carry(theirs, ours, SEEN["text"](condition), vectors)
+    readers = [name.removesuffix(".bias") for name in given if not torch.equal(given[name], plain[name])]
+    readers = {name.removesuffix(".weight") for name in readers}
+    assert len(readers) > 4
+    x = torch.randn(3, ours.z_dim, generator=torch.Generator().manual_seed(2))
+    for name in readers:
+        old, new = theirs.get_submodule(name), ours.get_submodule(name)
+
+        def answer(vectors, tensors, new=new, name=name):
+            new.load_state_dict({key: tensors[f"{name}.{key}"] for key in ("weight", "bias")})
+            return new(torch.cat([x, vectors], dim=1)).detach()
+
+        centre = vectors.mean(dim=0).expand(3, -1)
+        torch.testing.assert_close(answer(centre, given), answer(centre, plain), atol=1e-4, rtol=1e-4)
+        moved = answer(vectors, given) - answer(centre, given)
+        wanted = old(torch.cat([x, vectors], dim=1)) - old(torch.cat([x, centre], dim=1))
+        torch.testing.assert_close(moved, wanted.detach(), atol=1e-4, rtol=1e-4)
+
+
 @pytest.mark.parametrize("width", [3, 6, 9])
 def test_latents_are_brought_to_mean_and_covariance_of_vectors(width):
     rng = torch.Generator().manual_seed(0)
@@ -274,10 +304,10 @@ def test_text_becomes_no_condition_before_the_first_update(text, tmp_path, tiny_
     assert f"start={text} is a run of cond=text: its model {text / 'best'} is taken" in caplog.text
 
 
-def test_a_condition_is_learnt_from_the_first_update_on(text, tmp_path, tiny_features):
-    main(tiny_run(tmp_path / "run", tiny_features, start=text / "best", **QUIET))
+def test_a_condition_is_learnt_from_the_first_update_on(classes, tmp_path, tiny_features):
+    main(tiny_run(tmp_path / "run", tiny_features, cond="text", start=classes / "best", **QUIET))
     table = load_model(tmp_path / "run" / "last")[0]
-    assert table.condition.kind == "class"
+    assert table.condition.kind == "text"
     weight = table.get_submodule("synthesis.b8.torgb.affine.proj").weight
     assert bool(weight[:, 16:].any())
 
@@ -375,6 +405,22 @@ def test_classes_find_their_rows_by_name(begin_at, classes, tmp_path, tiny_featu
     assert torch.equal(raw.mapping.embed.weight, torch.stack([stored[3], stored[7], stored.mean(dim=0)]))
     assert torch.equal(state.ema.network.mapping.embed.weight, raw.mapping.embed.weight)
     assert "1 of 3 classes (new)" in caplog.text
+
+
+def test_names_of_classes_are_read_as_captions_of_the_start(text, tmp_path, tiny_features, caplog):
+    caplog.set_level("INFO")
+    theirs, condition, _ = load_model(text / "best")
+    data = write_classes(tmp_path / "data", ["red_fox", "owl, bird"])
+    state = begun(tmp_path / "run", tiny_features, start=text / "best", data__source=data)
+    assert state.condition.names == ("owl, bird", "red_fox")
+    mapping = state.ema.network.mapping
+    read = mapping.condition_part(torch.tensor([0, 1]))
+    wanted = theirs.mapping.text_scale * condition.encoder.encode_text(["owl", "red fox"])
+    torch.testing.assert_close(read, wanted)
+    assert 0.5 < mapping.embed.weight.square().mean() < 2, "learns at the rate of weights of unit size"
+    weight = state.g.raw.get_submodule("synthesis.b8.torgb.affine.proj").weight
+    assert bool(weight[:, 16:].any())
+    assert "classes begin as its text encoder reads their names" in caplog.text
 
 
 def test_rows_by_name_and_groups_of_names():

@@ -124,14 +124,11 @@ def _from_model(new: NewRun, state: TrainState, origin: Origin) -> Inherited:
     ours = state.ema.network
     tensors, names = dict(theirs.state_dict()), state.condition.names
     others, words = ["discriminator", "optimiser states"], []
-    if isinstance(state.condition, ClassCondition) and origin.names_as_classes:
-        rows, mapping = state.condition.table, ours.mapping
-        assert rows is not None
-        assert isinstance(mapping, MappingT)
-        tensors = carry(theirs, ours, _seen(condition), mapping.text_scale * rows)
-        words.append("classes begin as its text encoder reads their names")
-    elif not _same_condition(condition, state.condition):
-        tensors = carry(theirs, ours, _seen(condition))
+    if not _same_condition(condition, state.condition):
+        names_read = _names_read(state, origin)
+        tensors = carry(theirs, ours, _seen(condition), names_read)
+        if names_read is not None:
+            words.append("classes begin as its text encoder reads their names")
         others.append(
             f"what reads the condition ({condition.spec.cond} there, {state.condition.spec.cond} here)"
         )
@@ -160,6 +157,16 @@ def _same_condition(theirs: Condition, ours: Condition) -> bool:
     one, other = (condition.encoder.state_dict() for condition in (theirs, ours))
     texts = {name: tensor for name, tensor in one.items() if name in other}
     return bool(texts) and all(torch.equal(tensor, other[name].cpu()) for name, tensor in texts.items())
+
+
+def _names_read(state: TrainState, origin: Origin) -> Tensor | None:
+    """What the generator reads of its classes, [classes, D], where they began as their names are read by the
+    text model that the run starts from; else None."""
+    rows, mapping = getattr(state.condition, "table", None), state.ema.network.mapping
+    if not origin.names_as_classes or rows is None or origin.model is None:
+        return None
+    same_width = rows.shape[1] == origin.model.condition.dim
+    return mapping.text_scale * rows if isinstance(mapping, MappingT) and same_width else None
 
 
 def _seen(condition: Condition) -> Conditioning:

@@ -25,6 +25,7 @@ Settings = dict[str, Any]
 OWN_TEXT, RAMP = "conditioning.own_text_encoder", "ema.rampup"
 MINUTES, FIT_MINUTES = "schedule.max_minutes", "schedule.fit_minutes"
 RESOLUTION, ATTENTION = "generator.img_resolution", "generator.stylegan_t.attention_resolutions"
+CLASS_TABLE = "conditioning.class_table"
 TEXT_SCALE = "generator.stylegan_t.text_scale"
 INSTANCES = "generator.stylegan_t.instances"
 CAPTIONS = 1000
@@ -62,7 +63,8 @@ def followed(beginning: Beginning) -> Settings:
         found[ATTENTION] = []
     if cond != "text" and INSTANCES in found:
         found[INSTANCES] = 0
-    if cond == "class" and origin.names_as_classes and origin.model is not None:
+    reads_names = cond == "class" and origin.names_as_classes and CLASS_TABLE not in beginning.given
+    if reads_names and origin.model is not None:
         found[TEXT_SCALE] *= names_scale(origin.model.condition.dim)
     _fit_data(found, source, beginning)
     found[RAMP] = None
