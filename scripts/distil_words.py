@@ -1,14 +1,21 @@
 """Fits a small text tower to a large sentence encoder, by WordNet's words and captions of the embedded sets.
 
 The folder it writes is a text encoder for `conditioning.text_encoder: local:FOLDER`, needs no other library
-at sampling time and understands words that no caption of a run has. Interrupted, it goes on where it was.
+at sampling time and understands words that no caption of a run has. Then free phrases ("my poodle dozing in
+deep snow") are brought to what the tower says of plain captions ("a dog in snow"); with `--start` that
+alone is done, to the tower of a model that goes on reading captions as before. Interrupted, it asks the
+teacher nothing twice.
 """
 
 from __future__ import annotations
 
 import json
 import time
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import click
 import torch
@@ -16,60 +23,133 @@ import torch
 from sgxl_t.cli.errors import run
 from sgxl_t.files.whole import whole_folder
 from sgxl_t.networks.frozen import load_text_encoder
-from sgxl_t.networks.text.word_tower import WordTowerConfig
+from sgxl_t.networks.text.word_tower import WordTower, WordTowerConfig
 from sgxl_t.networks.weights.packaged import WORDS
 from sgxl_t.networks.weights.stored import CONFIG
-from sgxl_t.training.words.distil import Examples, fit_tower, principal_axes
-from sgxl_t.training.words.phrases import make_phrases
-from sgxl_t.training.words.report import figures, names_of
+from sgxl_t.training.words.distil import (
+    Examples,
+    encode_many,
+    fit_paraphrases,
+    fit_tower,
+    mean_cosine,
+    principal_axes,
+)
+from sgxl_t.training.words.paraphrases import make_pairs, texts_of
+from sgxl_t.training.words.phrases import Phrases, make_phrases
+from sgxl_t.training.words.report import MEASURED, figures, names_of
 from sgxl_t.training.words.teacher import features_of
-from sgxl_t.training.words.vocabulary import embedded_vocabulary
-from sgxl_t.training.words.wordnet import read_wordnet
+from sgxl_t.training.words.vocabulary import Vocabulary, embedded_vocabulary
+from sgxl_t.training.words.wordnet import read_lexicon, read_wordnet
 
 
 @click.command()
 @click.option("--words", type=click.Path(path_type=Path), required=True, help="WordNet's database files.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the tower.")
+@click.option("--start", type=click.Path(path_type=Path), help="A tower, such as MODEL/text_encoder, that "
+              "learns free phrases alone: no teacher is asked.")  # fmt: skip
 @click.option("--teacher", default=f"package:{WORDS}", show_default=True, help="A text encoder by reference.")
 @click.option("--cache", type=click.Path(path_type=Path), default=Path("runs/words"), show_default=True,
               help="Where the teacher's features are kept.")  # fmt: skip
 @click.option("--captions", type=click.IntRange(100), default=60_000, show_default=True)
 @click.option("--dim", type=click.IntRange(2, 1024), default=96, show_default=True, help="Width of vectors.")
-@click.option("--steps", type=click.IntRange(1), default=4000, show_default=True, help="Updates.")
+@click.option("--steps", type=click.IntRange(1), default=4000, show_default=True, help="Updates of the fit.")
+@click.option("--free-steps", type=click.IntRange(0), default=1500, show_default=True,
+              help="Updates with free phrases, 0 for none.")  # fmt: skip
+@click.option("--pairs", type=click.IntRange(10), default=40_000, show_default=True, help="Free phrases.")
 @click.option("--seed", type=int, default=0, show_default=True)
-def distil(
-    words: Path, out: Path, teacher: str, cache: Path, captions: int, dim: int, steps: int, seed: int
-) -> None:
+def distil(out: Path, start: Path | None, **asked: Any) -> None:
     """Fits the tower and prints what it is worth."""
-    began = time.monotonic()
-    vocabulary = embedded_vocabulary()
-    phrases = make_phrases(read_wordnet(words), vocabulary, captions, seed)
-    encoder = load_text_encoder(teacher)
-    features = features_of(encoder, phrases.lists(), cache)
-    read = time.monotonic() - began
-    some = torch.randperm(len(phrases.words), generator=torch.Generator().manual_seed(seed))
-    # Half as many words as captions: pictures are asked for in captions.
-    axes = principal_axes(
-        torch.cat([features["captions"], features["words"][some[: len(phrases.captions) // 2]]]), dim
-    )
-    examples = {name: Examples(texts, axes(features[name])) for name, texts in phrases.lists().items()}
-    tower = fit_tower(
-        WordTowerConfig(dim=dim), examples["captions"], examples["words"], steps=steps, seed=seed
-    )
-    tower.vocabulary = names_of(vocabulary, tower)
-    tower.meta = {
-        "teacher": teacher,
-        "teacher_weights": encoder.weights_hash(),
-        "phrases": len(phrases.words) + len(phrases.captions),
-        "variance_kept": round(axes.share, 4),
-        "steps": steps,
-        "seed": seed,
-        **figures(tower, encoder, axes, examples, vocabulary),
-        "seconds": {"teacher": round(read), "fit": round(time.monotonic() - began - read)},
-    }
+    options = Options(**asked)
+    tower = options.fitted() if start is None else load_text_encoder(f"local:{start}")
+    if not isinstance(tower, WordTower):
+        raise click.UsageError(f"--start {start} is no word tower: name the folder of one")
+    if options.free_steps:
+        tower = options.freed(tower)
     with whole_folder(out, mark=CONFIG) as aside:
         tower.save_text(aside)
     click.echo(json.dumps(tower.meta, indent=1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the command says, see its help."""
+
+    words: Path
+    teacher: str
+    cache: Path
+    captions: int
+    dim: int
+    steps: int
+    free_steps: int
+    pairs: int
+    seed: int
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """Of the embedded data sets."""
+        return embedded_vocabulary()
+
+    @cached_property
+    def phrases(self) -> Phrases:
+        """Words and captions to fit."""
+        return make_phrases(read_wordnet(self.words), self.vocabulary, self.captions, self.seed)
+
+    def fitted(self) -> WordTower:
+        """A tower that says what the teacher does."""
+        began = time.monotonic()
+        phrases = self.phrases
+        encoder = load_text_encoder(self.teacher)
+        features = features_of(encoder, phrases.lists(), self.cache)
+        read = time.monotonic() - began
+        some = torch.randperm(len(phrases.words), generator=torch.Generator().manual_seed(self.seed))
+        # Half as many words as captions: pictures are asked for in captions.
+        axes = principal_axes(
+            torch.cat([features["captions"], features["words"][some[: len(phrases.captions) // 2]]]), self.dim
+        )
+        examples = {name: Examples(texts, axes(features[name])) for name, texts in phrases.lists().items()}
+        tower = fit_tower(
+            WordTowerConfig(dim=self.dim),
+            examples["captions"],
+            examples["words"],
+            steps=self.steps,
+            seed=self.seed,
+        )
+        tower.vocabulary = names_of(self.vocabulary, tower)
+        tower.meta = {
+            "teacher": self.teacher,
+            "teacher_weights": encoder.weights_hash(),
+            "phrases": len(phrases.words) + len(phrases.captions),
+            "variance_kept": round(axes.share, 4),
+            "steps": self.steps,
+            "seed": self.seed,
+            **figures(tower, encoder, axes, examples, self.vocabulary),
+            "seconds": {"teacher": round(read), "fit": round(time.monotonic() - began - read)},
+        }
+        return tower
+
+    def freed(self, tower: WordTower) -> WordTower:
+        """The tower with free phrases brought to what it says of plain captions."""
+        names = list(chain(*self.vocabulary.things))
+        around = (*self.vocabulary.colours, *self.vocabulary.unseen_colours, *self.vocabulary.around)
+        lexicon = read_lexicon(self.words, names, {*names, *around})
+        free, plain = texts_of(make_pairs(self.vocabulary, lexicon, self.pairs, self.seed))
+        examples = Examples(free, encode_many(tower, plain))
+        kept = [*self.phrases.captions, *self.phrases.words[:: len(self.phrases.words) // 5000 + 1]]
+        freed = fit_paraphrases(tower, examples, kept, steps=self.free_steps, seed=self.seed)
+        told = Examples(free[:MEASURED], examples.targets[:MEASURED])
+        same = Examples(kept[:MEASURED], encode_many(tower, kept[:MEASURED]))
+        freed.vocabulary = names_of(self.vocabulary, freed)
+        freed.meta = {
+            **tower.meta,
+            "free_phrases": {
+                "pairs": self.pairs,
+                "steps": self.free_steps,
+                "cosine": round(mean_cosine(freed, told), 4),
+                "cosine_before": round(mean_cosine(tower, told), 4),
+                "captions_kept": round(mean_cosine(freed, same), 4),
+            },
+        }
+        return freed
 
 
 if __name__ == "__main__":

@@ -11,12 +11,19 @@ from torch.nn import functional as F
 from sgxl_t.networks.frozen import load_text_encoder
 from sgxl_t.networks.text.vocab import split_words
 from sgxl_t.networks.text.word_tower import WordTower, WordTowerConfig
-from sgxl_t.training.words.distil import Examples, fit_tower, mean_cosine, principal_axes
+from sgxl_t.training.words.distil import (
+    Examples,
+    fit_paraphrases,
+    fit_tower,
+    mean_cosine,
+    principal_axes,
+)
+from sgxl_t.training.words.paraphrases import make_pairs, with_ending
 from sgxl_t.training.words.phrases import make_phrases
 from sgxl_t.training.words.report import invented_words, names_of, synonyms_found
 from sgxl_t.training.words.teacher import features_of
 from sgxl_t.training.words.vocabulary import embedded_vocabulary
-from sgxl_t.training.words.wordnet import Word, read_wordnet
+from sgxl_t.training.words.wordnet import Lexicon, Word, read_lexicon, read_wordnet
 
 LICENCE = "  1 This software and database is being provided to you\n"
 NOUNS = ["05 n 02 fox 0 Red_fox 0 000 | x", "09 n 01 freedom 0 000 | x", "06 n 01 light_bulb 0 000 | x"]
@@ -126,6 +133,90 @@ def test_unknown_words_are_told_by_a_threshold_between_names_and_nonsense():
     assert -1 <= names.far <= 1
 
 
+def lexicon_folder(folder):
+    """Foxes, their kinds, and a thing that is called a fox in its third meaning alone."""
+    (folder / "data.noun").write_text(
+        LICENCE
+        + "01 05 n 02 fox 0 reynard 0 002 ~ 02 n 0000 ~ 03 n 0000 | x\n"
+        + "02 05 n 01 vixen 0 001 ~ 04 n 0000 | x\n"
+        + "03 05 n 01 owl 0 000 | x\n"
+        + "04 05 n 02 arctic_vixen 0 kit 0 000 | x\n"
+        + "05 09 n 01 kit 0 000 | x\n06 09 n 01 kit 0 000 | x\n"
+    )
+    offsets = {
+        "fox": "01",
+        "reynard": "01",
+        "vixen": "02",
+        "owl": "03",
+        "arctic_vixen": "04",
+        "kit": "05 06 04",
+    }
+    lines = (f"{text} n {len(at.split())} 0 1 0 {at}" for text, at in offsets.items())
+    (folder / "index.noun").write_text(LICENCE + "".join(f"{line}\n" for line in lines))
+    (folder / "data.adv").write_text(LICENCE + "0000 02 r 01 slyly 0 000 | x\n")
+    (folder / "index.sense").write_text(
+        "vixen%1:05:00:: 0 1 3\nsly%3:00:00:: 0 1 1\nsing%2:36:00:: 0 1 4\nslyly%4:02:00:: 0 1 1\n"
+    )
+    return folder
+
+
+def test_a_lexicon_has_what_things_are_also_called(wordnet):
+    with pytest.raises(ValueError, match=r"lacks data.adv, index.noun: name the folder of WordNet's"):
+        read_lexicon(wordnet, ["fox"], [])
+    lexicon = read_lexicon(lexicon_folder(wordnet), ["fox", "griffin"], {"fox", "owl"})
+    assert (lexicon.verbs, lexicon.adjectives, lexicon.adverbs) == (("sing",), ("sly",), ("slyly",))
+    assert lexicon.relatives.keys() == {"fox"}
+    assert lexicon.relatives["fox"][0] == "vixen", "the commonest first"
+    assert set(lexicon.relatives["fox"]) == {"vixen", "reynard", "arctic vixen"}
+
+
+@pytest.mark.parametrize(
+    ("verb", "forms"),
+    [
+        ("run", "running runs runned"),
+        ("carry", "carrying carries carried"),
+        ("dance", "dancing dances danced"),
+        ("see", "seeing sees seed"),
+        ("play", "playing plays played"),
+        ("watch", "watching watches watched"),
+        ("open", "opening opens opened"),
+        ("go", "going goes goed"),
+    ],
+)
+def test_verbs_get_regular_endings(verb, forms):
+    assert [with_ending(verb, ending) for ending in ("ing", "s", "ed")] == forms.split()
+
+
+def test_free_phrases_ask_for_what_the_plain_caption_says():
+    vocabulary = embedded_vocabulary()
+    lexicon = Lexicon(("sing",), ("sly",), ("slowly",), {"fox": ("vixen",)})
+    pairs = make_pairs(vocabulary, lexicon, 3000, 0)
+    assert pairs == make_pairs(vocabulary, lexicon, 3000, 0) != make_pairs(vocabulary, lexicon, 3000, 1)
+    assert any("vixen" in split_words(pair.free) and "fox" in split_words(pair.plain) for pair in pairs)
+    words = {word for pair in pairs for word in split_words(pair.plain)}
+    assert not words & {"vixen", "sing", "singing", "sly", "slowly"}
+    said = {word for pair in pairs for word in split_words(pair.free)}
+    assert not said & {"kitty", "automobile", "toadstool"}, "names that tests are made of"
+    for pair in pairs:
+        colours = set(vocabulary.colours) & set(split_words(pair.plain))
+        assert colours <= set(split_words(pair.free)), pair
+        assert {"two", "three"} & set(split_words(pair.plain)) <= set(split_words(pair.free)), pair
+
+
+def test_free_phrases_come_to_plain_ones_and_captions_stay():
+    torch.manual_seed(0)
+    tower = WordTower(SIZES).eval().requires_grad_(False)
+    plain = ["a fox in snow", "a red car at night", "two owls on grass"]
+    free = ["a sly fox singing in deep snow", "my red car parked at night", "two owls hooting on the grass"]
+    targets = tower.encode_text(plain)
+    before = mean_cosine(tower, Examples(free, targets))
+    freed = fit_paraphrases(tower, Examples(free, targets), plain, steps=60, seed=0)
+    assert 1 - mean_cosine(freed, Examples(free, targets)) < 0.1 * (1 - before)
+    assert 1 - mean_cosine(freed, Examples(plain, targets)) < 0.1 * (1 - before)
+    assert torch.equal(tower.encode_text(plain), targets), "the tower itself is as it was"
+    assert not any(value.requires_grad for value in freed.network.parameters())
+
+
 @pytest.mark.slow
 def test_the_script_writes_a_text_encoder(wordnet, tmp_path, monkeypatch, capsys):
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "scripts"))
@@ -134,7 +225,8 @@ def test_the_script_writes_a_text_encoder(wordnet, tmp_path, monkeypatch, capsys
     teacher = f"transformers:{sentence_folder(tmp_path / 'teacher')}"
     options = {"words": wordnet, "out": tmp_path / "tower", "teacher": teacher, "cache": tmp_path / "cache"}
     command = [text for name, value in options.items() for text in (f"--{name}", str(value))]
-    command += ["--captions", "300", "--steps", "3", "--dim", "12"]
+    command += ["--captions", "300", "--steps", "3", "--dim", "12", "--pairs", "50", "--free-steps", "2"]
+    lexicon_folder(wordnet)
     capsys.readouterr()
     distil.main(command, standalone_mode=False)
     printed = capsys.readouterr().out
@@ -145,3 +237,7 @@ def test_the_script_writes_a_text_encoder(wordnet, tmp_path, monkeypatch, capsys
     tower = load_text_encoder(f"local:{tmp_path / 'tower'}")
     assert tower.dim == 12
     assert tower.meta == figures
+    again = ["--words", str(wordnet), "--start", str(tmp_path / "tower"), "--out", str(tmp_path / "free")]
+    distil.main([*again, "--pairs", "50", "--free-steps", "2", "--captions", "300"], standalone_mode=False)
+    assert json.loads(capsys.readouterr().out)["free_phrases"]["pairs"] == 50
+    assert load_text_encoder(f"local:{tmp_path / 'free'}").meta["teacher"] == teacher

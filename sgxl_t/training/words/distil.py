@@ -15,6 +15,8 @@ from sgxl_t.networks.text.word_tower import WordTower, WordTowerConfig
 
 CAPTIONS, WORDS = 128, 256
 """Captions of an update, and entries of the word list, which are short, beside them."""
+PARAPHRASES = 192
+"""Free phrases of an update."""
 ENCODED = 1024
 
 
@@ -81,9 +83,44 @@ def fit_tower(
         optimizer.step()
         schedule.step()
         shown.set_postfix(cosine=f"{1 - sum(float(loss.detach()) for loss in losses) / 2:.3f}", refresh=False)
+    return _in_half(tower)
+
+
+def _in_half(tower: WordTower) -> WordTower:
     for value in tower.network.parameters():
         value.data = value.data.half().float()
     return tower.eval().requires_grad_(False)
+
+
+def fit_paraphrases(
+    tower: WordTower, free: Examples, kept: Sequence[str], *, steps: int, seed: int, lr: float = 1e-3
+) -> WordTower:
+    """The tower with free phrases brought to the targets of plain captions, which what reads it has learnt.
+
+    free: phrases, and what the tower says of the plain captions in their place. kept: texts of which it goes
+    on to say the same. Frozen, its numbers in float16.
+    """
+    kept_as = Examples(kept, encode_many(tower, kept))
+    ours = tower.text_copy().train().requires_grad_(True)
+    optimizer = torch.optim.AdamW(ours.network.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step / steps))
+    rng = torch.Generator().manual_seed(seed)
+    draws = [_draws(free, PARAPHRASES, rng), _draws(kept_as, CAPTIONS, rng)]
+    shown = trange(steps, desc="free phrases", unit="step", delay=2, leave=False)
+    for _ in shown:
+        losses = []
+        for examples, order in zip((free, kept_as), draws, strict=True):
+            index = next(order)
+            found = ours.encode_text([examples.texts[number] for number in index.tolist()])
+            losses.append(1 - (found * examples.targets[index]).sum(1).mean())
+        optimizer.zero_grad()
+        torch.stack(losses).sum().backward()
+        torch.nn.utils.clip_grad_norm_(ours.network.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        told = ", ".join(f"{1 - float(loss.detach()):.3f}" for loss in losses)
+        shown.set_postfix_str(f"cosine of free ones and of captions {told}", refresh=False)
+    return _in_half(ours)
 
 
 @torch.no_grad()
