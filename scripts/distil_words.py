@@ -53,9 +53,9 @@ from sgxl_t.training.words.wordnet import read_lexicon, read_wordnet
 @click.option("--captions", type=click.IntRange(100), default=60_000, show_default=True)
 @click.option("--dim", type=click.IntRange(2, 1024), default=96, show_default=True, help="Width of vectors.")
 @click.option("--steps", type=click.IntRange(1), default=4000, show_default=True, help="Updates of the fit.")
-@click.option("--free-steps", type=click.IntRange(0), default=1500, show_default=True,
+@click.option("--free-steps", type=click.IntRange(0), default=4000, show_default=True,
               help="Updates with free phrases, 0 for none.")  # fmt: skip
-@click.option("--pairs", type=click.IntRange(10), default=40_000, show_default=True, help="Free phrases.")
+@click.option("--pairs", type=click.IntRange(10), default=80_000, show_default=True, help="Free phrases.")
 @click.option("--seed", type=int, default=0, show_default=True)
 def distil(out: Path, start: Path | None, **asked: Any) -> None:
     """Fits the tower and prints what it is worth."""

@@ -93,7 +93,7 @@ def _in_half(tower: WordTower) -> WordTower:
 
 
 def fit_paraphrases(
-    tower: WordTower, free: Examples, kept: Sequence[str], *, steps: int, seed: int, lr: float = 1e-3
+    tower: WordTower, free: Examples, kept: Sequence[str], *, steps: int, seed: int, lr: float = 2e-3
 ) -> WordTower:
     """The tower with free phrases brought to the targets of plain captions, which what reads it has learnt.
 

@@ -64,7 +64,9 @@ def _thing(vocabulary: Vocabulary, lexicon: Lexicon, rng: random.Random) -> tupl
     """Free and plain words for a thing, and whether there are several."""
     name = rng.choice(rng.choice(vocabulary.things))
     relatives = lexicon.relatives.get(name, ())
-    own = rng.choice(relatives) if relatives and rng.random() < 0.35 else name
+    # Squared, so that common words, which come first, are drawn more often.
+    other = relatives[int(len(relatives) * rng.random() ** 2)] if relatives else name
+    own = other if rng.random() < 0.5 else name
     said = [rng.choice(vocabulary.colours)] if rng.random() < 0.4 else []
     if rng.random() < 0.12:
         said.insert(0, "small")
