@@ -284,8 +284,7 @@ def _feature_seconds(minutes: float) -> float:
 def _start(survey: Survey, machine: Machine, given: Mapping[str, Any], cond: str) -> Choice | None:
     """The packaged model where its weights fit and a discriminator looks on that it does not fool at once."""
     own_sizes = any(key.startswith(NETWORKS) and key != SIDE for key in given)
-    fits = not (machine.gpu or survey.gray or own_sizes) and cond in rules.START_CONDITIONS
-    if not fits or not machine.published:
+    if machine.gpu or survey.gray or own_sizes or not machine.published:
         return None
     reads = {"text": ", and reads the captions", "class": ", and reads the classes' names"}.get(cond, "")
     reason = f"knows shapes and colours{reads}; the discriminator is a published network"

@@ -78,7 +78,6 @@ START = "demo_text"
 """What runs begin with on a CPU where the discriminator looks through a published network: from random
 weights such a discriminator leaves a handful of pictures, with this start it is ahead of all else
 (docs/experiments/own-pictures.md)."""
-START_CONDITIONS = ("none", "class", "text")
 START_G_LR, START_ALONE_KIMG = 0.01, 1.0
 """Rate of the generator, and thousand images that fresh heads learn alone."""
 
