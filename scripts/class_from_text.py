@@ -62,7 +62,7 @@ def seen(theirs: Generator, vectors: Tensor) -> Tensor:
 def class_generator(theirs: Generator, classes: ClassCondition, residuals: Tensor) -> Generator:
     """The text generator, reading the vectors of classes. residuals: [N, D], what layers read less the
     mean of its class."""
-    sizes = replace(theirs.config.stylegan_t, instances=0)
+    sizes = replace(theirs.config.stylegan_t, instances=0, exaggeration=0.0)
     ours = build_generator(replace(theirs.config, stylegan_t=sizes), classes.spec)
     assert classes.table is not None
     assert isinstance(ours, Generator)

@@ -134,6 +134,9 @@ class StyleGANTConfig:
     """Pictures that the generator remembers, such as 8192: it is told what the very pictures that it is
     compared with differ by from what captions let expect, and a seed draws that of one that suits the caption
     (IC-GAN, Casanova et al. 2021). 0 conditions it on captions alone, as the paper."""
+    exaggeration: float = 0.0
+    """Share by which differences that a seed draws are made larger than remembered: more kinds among the
+    seeds of a caption, for a little less of what it says. In training as in sampling."""
     attention_resolutions: tuple[int, ...] = ()
     """Sides of the blocks, such as (8, 16), whose maps also attend to the caption's tokens; empty for none,
     as the paper. Starts without effect, so a trained network can go on with it."""

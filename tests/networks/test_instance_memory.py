@@ -112,7 +112,7 @@ def test_what_a_generator_has_learnt_by_stays_for_the_same_network_alone(remembe
     assert not torch.equal(memory.usual, usual)
 
 
-def text_generator(instances):
+def text_generator(instances, **settings):
     config = GeneratorConfig(
         family="stylegan_t",
         img_resolution=16,
@@ -124,6 +124,7 @@ def text_generator(instances):
             norm_groups=4,
             text_scale=3,
             instances=instances,
+            **settings,
         ),
     )
     condition = ConditionSpec(kind="text", dim=DIM, picture_dim=PICTURE if instances else 0)
@@ -144,6 +145,17 @@ def test_styles_hold_caption_and_drawn_picture_and_psi_takes_the_picture_away(re
     half = mapping(z, c, truncation_psi=0.5, truncation_cutoff=1)
     assert_close(half[:, 0, Z:], torch.cat([3 * c, memory(z, c) / 2], dim=1))
     assert_close(half[:, 1, Z:], whole)
+    given = memory.told(every[:6], features[:6])
+    assert_close(mapping(z, c, pictures=given)[:, 0, Z:], torch.cat([3 * c, given], dim=1))
+
+
+def test_what_a_seed_draws_is_exaggerated_and_what_a_picture_says_is_not(remembered):
+    memory, captions, every, features = remembered
+    mapping = text_generator(64, exaggeration=0.5).mapping
+    mapping.memory.load_state_dict(memory.state_dict())
+    z = torch.randn(6, Z, generator=rng(6))
+    c = captions[:1].expand(6, -1)
+    assert_close(mapping(z, c)[:, 0, Z:], torch.cat([3 * c, 1.5 * memory(z, c)], dim=1))
     given = memory.told(every[:6], features[:6])
     assert_close(mapping(z, c, pictures=given)[:, 0, Z:], torch.cat([3 * c, given], dim=1))
 

@@ -129,6 +129,10 @@ def test_other_conditions_begin_with_what_it_draws_and_remember_nothing(tmp_path
         ({"cond": "class"}, "instances=40 remembers pictures beside captions, and this run has cond=class"),
         ({"conditioning__train_text_encoder": "true"}, "instances=40 remembers captions as they are read"),
         ({"generator__stylegan_t__instances": -1}, "instances=-1 must not be negative"),
+        (
+            {"generator__stylegan_t__exaggeration": -1},
+            "exaggeration=-1 makes the differences that instances=40",
+        ),
     ],
 )
 def test_what_cannot_be_remembered_is_said_before_anything_is_built(wrong, said, tmp_path, tiny_features):

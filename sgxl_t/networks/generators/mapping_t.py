@@ -46,6 +46,7 @@ class MappingT(nn.Module):
         self.condition = condition
         self.embed = make_class_table(condition)
         self.text_scale = config.stylegan_t.text_scale
+        self.exaggeration = config.stylegan_t.exaggeration
         self.z_dim, self.num_ws = config.z_dim, num_ws
         self.w_dim = style_width(config, condition)
         self.mlp = nn.Sequential(
@@ -121,7 +122,7 @@ class MappingT(nn.Module):
         part = self.condition_part(c)
         if self.memory is None or c is None or part is None:
             return part
-        deviations = self.memory(z, c) if pictures is None else pictures
+        deviations = (1 + self.exaggeration) * self.memory(z, c) if pictures is None else pictures
         return torch.cat([part, deviations.to(part.dtype)], dim=1)
 
     @staticmethod

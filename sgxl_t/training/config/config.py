@@ -181,6 +181,12 @@ class TrainConfig:
                 f"has cond={self.cond} and generator.family={self.generator.family}: use 0, or cond=text and "
                 "stylegan_t"
             )
+        larger = self.generator.stylegan_t.exaggeration
+        if larger < 0 or (larger and not count):
+            raise ValueError(
+                f"generator.stylegan_t.exaggeration={larger:g} makes the differences that instances={count} "
+                "remembers larger by this share: use 0, or 0.5 with instances of 8192"
+            )
         if count and self.conditioning.train_text_encoder:
             raise ValueError(
                 f"generator.stylegan_t.instances={count} remembers captions as they are read at the start, "

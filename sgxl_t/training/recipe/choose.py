@@ -295,8 +295,12 @@ def _started(cond: str) -> dict[str, Any]:
     """Quiet settings of a generator that begins with a start. Nothing has to be trained before it: captions
     are read by the start's text encoder, for heads too, and that has no image tower, to guide or to remember
     pictures."""
-    captions = {"objective.clip_weight": 0.0, "generator.stylegan_t.instances": 0} if cond == "text" else {}
-    return {"objective.d_alone_kimg": rules.START_ALONE_KIMG, **captions}
+    found: dict[str, Any] = {"objective.d_alone_kimg": rules.START_ALONE_KIMG}
+    if cond == "text":
+        without = {"instances": 0, "exaggeration": 0.0}
+        found |= {f"generator.stylegan_t.{name}": value for name, value in without.items()}
+        found["objective.clip_weight"] = 0.0
+    return found
 
 
 def _fresh(rule: Side) -> dict[str, Any]:

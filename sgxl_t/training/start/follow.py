@@ -27,7 +27,7 @@ MINUTES, FIT_MINUTES = "schedule.max_minutes", "schedule.fit_minutes"
 RESOLUTION, ATTENTION = "generator.img_resolution", "generator.stylegan_t.attention_resolutions"
 CLASS_TABLE = "conditioning.class_table"
 TEXT_SCALE = "generator.stylegan_t.text_scale"
-INSTANCES = "generator.stylegan_t.instances"
+INSTANCES, EXAGGERATION = "generator.stylegan_t.instances", "generator.stylegan_t.exaggeration"
 CAPTIONS = 1000
 """Captions that decide whether the start's text encoder stays."""
 KNOWN_SHARE = 0.5
@@ -62,7 +62,7 @@ def followed(beginning: Beginning) -> Settings:
     if cond != "text" and ATTENTION in found:
         found[ATTENTION] = []
     if cond != "text" and INSTANCES in found:
-        found[INSTANCES] = 0
+        found |= {INSTANCES: 0, EXAGGERATION: 0.0}
     reads_names = cond == "class" and origin.names_as_classes and CLASS_TABLE not in beginning.given
     if reads_names and origin.model is not None:
         found[TEXT_SCALE] *= names_scale(origin.model.condition.dim)
