@@ -34,7 +34,7 @@ from sgxl_t.training.words.distil import (
     mean_cosine,
     principal_axes,
 )
-from sgxl_t.training.words.paraphrases import make_pairs, texts_of
+from sgxl_t.training.words.paraphrases import make_pairs, texts_of, without_relatives
 from sgxl_t.training.words.phrases import Phrases, make_phrases
 from sgxl_t.training.words.report import MEASURED, figures, names_of
 from sgxl_t.training.words.teacher import features_of
@@ -134,7 +134,8 @@ class Options:
         lexicon = read_lexicon(self.words, names, {*names, *around})
         free, plain = texts_of(make_pairs(self.vocabulary, lexicon, self.pairs, self.seed))
         examples = Examples(free, encode_many(tower, plain))
-        kept = [*self.phrases.captions, *self.phrases.words[:: len(self.phrases.words) // 5000 + 1]]
+        words = self.phrases.words[:: len(self.phrases.words) // 5000 + 1]
+        kept = without_relatives([*self.phrases.captions, *words], lexicon)
         freed = fit_paraphrases(tower, examples, kept, steps=self.free_steps, seed=self.seed)
         told = Examples(free[:MEASURED], examples.targets[:MEASURED])
         same = Examples(kept[:MEASURED], encode_many(tower, kept[:MEASURED]))

@@ -18,7 +18,7 @@ from sgxl_t.training.words.distil import (
     mean_cosine,
     principal_axes,
 )
-from sgxl_t.training.words.paraphrases import make_pairs, with_ending
+from sgxl_t.training.words.paraphrases import make_pairs, with_ending, without_relatives
 from sgxl_t.training.words.phrases import make_phrases
 from sgxl_t.training.words.report import invented_words, names_of, synonyms_found
 from sgxl_t.training.words.teacher import features_of
@@ -201,6 +201,12 @@ def test_free_phrases_ask_for_what_the_plain_caption_says():
         colours = set(vocabulary.colours) & set(split_words(pair.plain))
         assert colours <= set(split_words(pair.free)), pair
         assert {"two", "three"} & set(split_words(pair.plain)) <= set(split_words(pair.free)), pair
+
+
+def test_texts_with_other_names_are_not_kept_as_they_were():
+    lexicon = Lexicon((), (), (), {"fox": ("vixen", "arctic fox")})
+    texts = ["a vixen in snow", "two arctic foxes", "an arctic fox", "a fox in snow", "snow"]
+    assert without_relatives(texts, lexicon) == ["two arctic foxes", "a fox in snow", "snow"]
 
 
 def test_free_phrases_come_to_plain_ones_and_captions_stay():

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from sgxl_t.datasets.embedded.scene_captions import with_article
 from sgxl_t.datasets.embedded.worlds.words import plural
+from sgxl_t.networks.text.vocab import split_words
 from sgxl_t.training.words.vocabulary import Vocabulary
 from sgxl_t.training.words.wordnet import Lexicon
 
@@ -25,6 +26,7 @@ COUNTS = ("two", "three")
 COUNTED = ("{count} {things}", "exactly {count} {things}", "{things}, {count} in number")
 FORMS = (
     *("{thing} {doing} {where}",) * 5,
+    *("{thing} {where}",) * 2,
     *("{where} {doing} {thing}", "{where}, {thing} {doing}"),
     *("{thing} {where}, {doing}", "{thing}, {doing}, {where}", "{thing} {where}"),
 )
@@ -122,6 +124,19 @@ def with_ending(verb: str, ending: str) -> str:
     if one_vowel and len(verb) > 2 and verb[-2] in vowels and verb[-1] not in "wxy":
         return f"{verb}{verb[-1]}{ending}"
     return verb + ending
+
+
+def without_relatives(texts: Sequence[str], lexicon: Lexicon) -> list[str]:
+    """The texts that have no other name of a thing in them: those are to change their meaning."""
+    others = {name for names in lexicon.relatives.values() for name in names}
+    longest = max((len(name.split()) for name in others), default=0)
+
+    def has_one(text: str) -> bool:
+        words = split_words(text)
+        parts = (words[at : at + length] for length in range(1, longest + 1) for at in range(len(words)))
+        return any(" ".join(part) in others for part in parts)
+
+    return [text for text in texts if not has_one(text)]
 
 
 def texts_of(pairs: Sequence[Pair]) -> tuple[list[str], list[str]]:
