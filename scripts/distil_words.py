@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -34,12 +34,12 @@ from sgxl_t.training.words.distil import (
     mean_cosine,
     principal_axes,
 )
-from sgxl_t.training.words.paraphrases import make_pairs, texts_of, without_relatives
+from sgxl_t.training.words.paraphrases import make_pairs, texts_of
 from sgxl_t.training.words.phrases import Phrases, make_phrases
 from sgxl_t.training.words.report import MEASURED, figures, names_of
 from sgxl_t.training.words.teacher import features_of
-from sgxl_t.training.words.vocabulary import Vocabulary, embedded_vocabulary
-from sgxl_t.training.words.wordnet import read_lexicon, read_wordnet
+from sgxl_t.training.words.vocabulary import Vocabulary, embedded_vocabulary, taken_words
+from sgxl_t.training.words.wordnet import other_words, read_lexicon, read_wordnet
 
 
 @click.command()
@@ -130,16 +130,14 @@ class Options:
     def freed(self, tower: WordTower) -> WordTower:
         """The tower with free phrases brought to what it says of plain captions."""
         names = list(chain(*self.vocabulary.things))
-        around = (*self.vocabulary.colours, *self.vocabulary.unseen_colours, *self.vocabulary.around)
-        lexicon = read_lexicon(self.words, names, {*names, *around})
+        lexicon = read_lexicon(self.words, names, taken_words(self.vocabulary))
         free, plain = texts_of(make_pairs(self.vocabulary, lexicon, self.pairs, self.seed))
         examples = Examples(free, encode_many(tower, plain))
-        words = self.phrases.words[:: len(self.phrases.words) // 5000 + 1]
-        kept = without_relatives([*self.phrases.captions, *words], lexicon)
+        kept = [*self.phrases.captions, *self.phrases.words[:: len(self.phrases.words) // 5000 + 1]]
         freed = fit_paraphrases(tower, examples, kept, steps=self.free_steps, seed=self.seed)
         told = Examples(free[:MEASURED], examples.targets[:MEASURED])
         same = Examples(kept[:MEASURED], encode_many(tower, kept[:MEASURED]))
-        freed.vocabulary = names_of(self.vocabulary, freed)
+        freed.vocabulary = replace(names_of(self.vocabulary, freed), means=other_words(lexicon))
         freed.meta = {
             **tower.meta,
             "free_phrases": {

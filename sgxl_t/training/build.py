@@ -12,6 +12,7 @@ from torch import nn
 from sgxl_t.conditioning import ClassCondition, Condition, build_condition
 from sgxl_t.conditioning.build import Beside
 from sgxl_t.datasets.base import ImageSource
+from sgxl_t.datasets.embedded.worlds.source import EmojiWorlds
 from sgxl_t.model_io.model_folder import load_model
 from sgxl_t.networks.backbones.feature_networks import FeatureNetwork
 from sgxl_t.networks.discriminators.discriminator import Discriminator
@@ -19,6 +20,7 @@ from sgxl_t.networks.frozen import load_feature_network, load_text_encoder
 from sgxl_t.networks.generators.generator import Generator
 from sgxl_t.networks.generators.superres import StemView, load_stem
 from sgxl_t.networks.text.text_encoder import ImageGuide, TextEncoder
+from sgxl_t.networks.text.word_tower import WordTower
 from sgxl_t.ops.random import training_rng
 from sgxl_t.training.config.settings import NetworkSettings
 from sgxl_t.training.local_features.resolve import resolve_references
@@ -80,7 +82,8 @@ def build_parts(
 def _parts(settings: NetworkSettings, source: ImageSource, stem: Generator | None) -> Parts:
     encoder = None
     if settings.cond == "text":
-        encoder = load_text_encoder(settings.conditioning.text_encoder, images=settings.pictures_read)
+        named = load_text_encoder(settings.conditioning.text_encoder, images=settings.pictures_read)
+        encoder = _for_captions_of(source, named)
     condition = _condition(settings, source, encoder, stem)
     made = build_networks(settings, condition.spec, encoder)
     condition.init_tables(made.generator, made.discriminator.heads)
@@ -90,6 +93,13 @@ def _parts(settings: NetworkSettings, source: ImageSource, stem: Generator | Non
     return Parts(
         source, condition, made.generator, made.discriminator, made.classifier, made.clip, guiding_stem
     )
+
+
+def _for_captions_of(source: ImageSource, encoder: TextEncoder) -> TextEncoder:
+    """The encoder, without what it knows of emoji-worlds' words where the captions are others."""
+    if isinstance(encoder, WordTower) and not isinstance(source, EmojiWorlds):
+        return encoder.without_names()
+    return encoder
 
 
 def _condition(
@@ -110,12 +120,13 @@ def _condition(
     sizes, beside = settings.generator.stylegan_t, list[Beside]()
     beside += ["tokens"] if sizes.attention_resolutions else []
     beside += ["pictures"] if sizes.instances else []
+    own = settings.conditioning.own_text_encoder
     return build_condition(
         settings.cond,
         source,
         clip=encoder,
         class_network=class_network,
         trainable_text=settings.conditioning.train_text_encoder,
-        own_text=settings.conditioning.own_text_encoder,
+        own_text=None if own is None else _for_captions_of(source, load_text_encoder(own)),
         beside=beside,
     )

@@ -97,3 +97,32 @@ def test_a_broken_folder_is_one_sentence(width, tmp_path):
     (tmp_path / "names.json").unlink()
     with pytest.raises(ValueError, match=r"names.json is missing"):
         load_stored_text(tmp_path)
+
+
+def test_other_words_are_read_as_the_names_they_stand_for(tmp_path):
+    means = {"vixen": "fox", "vixens": "foxes", "hot dog bun": "bread", "hot dog": "sausage"}
+    one = tower(Names(("fox", "snow"), ("a", "in", "the"), 0.9, means))
+    assert one.vocabulary.in_names("The Vixen, in SNOW!") == "the fox in snow"
+    assert one.vocabulary.in_names("a hot dog bun and a hot dog") == "a bread and a sausage"
+    assert one.vocabulary.in_names("A Cat -- in snow") == "A Cat -- in snow", "nothing to change"
+    said = ["a vixen in snow", "two vixens"]
+    plain = one.encode_text(["a fox in snow", "two foxes"])
+    assert torch.equal(one.encode_text(said), plain)
+    assert torch.equal(one.encode_with_tokens(said)[0], plain)
+    assert torch.equal(one.tokenize(said), one.tokenize(["a fox in snow", "two foxes"]))
+    assert "vixen" not in one.unknown_words(said)
+    one.save_text(tmp_path / "tower")
+    again = load_stored_text(tmp_path / "tower")
+    assert again.vocabulary == one.vocabulary
+    own = again.without_names()
+    assert not torch.equal(own.encode_text(said), plain)
+    assert torch.equal(own.encode_text(["a fox in snow", "two foxes"]), plain)
+    assert torch.equal(again.encode_text(said), plain), "the tower itself is as it was"
+
+
+def test_folders_without_other_words_are_read(tmp_path):
+    tower(Names(("fox",), ("a",), 0.5)).save_text(tmp_path)
+    names = json.loads((tmp_path / "names.json").read_text())
+    del names["means"]
+    (tmp_path / "names.json").write_text(json.dumps(names))
+    assert load_stored_text(tmp_path).vocabulary == Names(("fox",), ("a",), 0.5)

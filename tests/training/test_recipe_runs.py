@@ -157,6 +157,9 @@ def test_a_published_network_brings_the_packaged_model_as_a_start(
     written, (theirs, _, _) = config_of(run), load_model(packaged_model("demo_text"))
     assert (written["cond"], written["start"], written["features"]) == (cond, "demo_text", "pretrained")
     assert not (run / "features").exists(), "nothing is trained before the run"
+    if cond == "text":
+        _, condition, _ = load_model(run / "last")
+        assert condition.encoder.vocabulary.means == {}, "own captions mean what they say"
     assert written["discriminator"]["features"] == ["timm:tf_efficientnet_lite0.in1k"]
     assert written["discriminator"]["projected"]["input_size"] == 64
     ours = load_model(run / "last")[0].state_dict()

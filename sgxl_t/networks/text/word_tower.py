@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ from sgxl_t.networks.weights.stored import load_fitting, read_json, write_json, 
 KIND = "words"
 VOCABULARY = "names.json"
 MAX_NAMES = 50_000
+MOST_WORDS = 3
+"""Of what stands for a name."""
 _LIMITS = {"dim": 4096, "rows": 1 << 20, "word_width": 4096, "width": 4096, "layers": 64, "max_words": 512}
 
 
@@ -62,12 +64,26 @@ class Names:
     """What the captions of a model say.
 
     names: of what can be drawn and how, one to three words each. others: words around them, such as "with".
-    far: the highest cosine to any name at which a word counts as unknown.
+    far: the highest cosine to any name at which a word counts as unknown. means: other words for names, and
+    the name that each is read as.
     """
 
     names: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
     far: float = 0.0
+    means: Mapping[str, str] = field(default_factory=dict)
+
+    def in_names(self, text: str) -> str:
+        """The text with names in place of other words for them, the longest first; else as it is."""
+        words = split_words(text)
+        said: list[str] = []
+        at = 0
+        while at < len(words):
+            parts = (" ".join(words[at : at + length]) for length in range(MOST_WORDS, 0, -1))
+            found = next((part for part in parts if part in self.means), None)
+            said.append(words[at] if found is None else self.means[found])
+            at += 1 if found is None else len(found.split())
+        return text if said == words else " ".join(said)
 
 
 class WordNetwork(nn.Module):
@@ -123,18 +139,29 @@ class WordTower(TextEncoder):
         length = context_length or self.context_length
         tokens = torch.zeros(len(texts), length, dtype=torch.int64)
         for row, text in zip(tokens, texts, strict=True):
-            numbers = [word_number(word) for word in split_words(text)[: length - 1]]
+            words = split_words(self.vocabulary.in_names(text))
+            numbers = [word_number(word) for word in words[: length - 1]]
             row[: len(numbers)] = torch.tensor(numbers, dtype=torch.int64)
         return tokens
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         """See `TextEncoder.encode_text`."""
-        return F.normalize(self.network(list(texts))[0].float(), dim=-1)
+        return F.normalize(self._read(texts)[0].float(), dim=-1)
 
     def encode_with_tokens(self, texts: Sequence[str]) -> tuple[Tensor, TextTokens]:
         """See `TextEncoder.encode_with_tokens`."""
-        vectors, tokens = self.network(list(texts))
+        vectors, tokens = self._read(texts)
         return F.normalize(vectors.float(), dim=-1), TextTokens(tokens.values.float(), tokens.mask)
+
+    def _read(self, texts: Sequence[str]) -> tuple[Tensor, TextTokens]:
+        read: tuple[Tensor, TextTokens] = self.network([self.vocabulary.in_names(text) for text in texts])
+        return read
+
+    def without_names(self) -> WordTower:
+        """The same tower for other captions: each word means itself, and none is told to be unknown."""
+        other = copy.copy(self)
+        other.vocabulary = Names()
+        return other
 
     def text_copy(self) -> WordTower:
         """See `TextEncoder.text_copy`."""
@@ -147,7 +174,8 @@ class WordTower(TextEncoder):
         """See `TextEncoder.unknown_words`: those that are far from all names."""
         names, known = self.vocabulary.names, set(self.vocabulary.others)
         known |= {word for name in names for word in split_words(name)}
-        asked = dict.fromkeys(word for text in texts for word in split_words(text) if word not in known)
+        said = [self.vocabulary.in_names(text) for text in texts]
+        asked = dict.fromkeys(word for text in said for word in split_words(text) if word not in known)
         if not names or not asked:
             return {}
         cosines, index = nearest(self, list(asked), names)
@@ -181,7 +209,11 @@ def load_word_tower(folder: Path, stored: Value, weights: Weights = "pretrained"
     names, others = (
         tuple(one.text(200) for one in about[key].rows(MAX_NAMES)) for key in ("names", "others")
     )
-    vocabulary = Names(names, others, about["far"].number(-1, 1))
+    read_as: dict[str, str] = {}
+    if "means" in about.group():
+        means = about["means"]
+        read_as = {key: means[key].text(200) for key in means.keys()[:MAX_NAMES]}
+    vocabulary = Names(names, others, about["far"].number(-1, 1), read_as)
     meta = stored.get("meta")
 
     def build() -> WordTower:

@@ -1,7 +1,7 @@
 """Pairs of a free phrase and the plain caption that asks for the same picture.
 
-What captions leave open, people say all the same: what a thing does, how it is, words of their own for it.
-Pairs are made of the captions' words and of WordNet's; synonyms that data sets keep for tests are not used.
+What captions leave open, people say all the same: what a thing does, and how it is. Pairs are made of the
+captions' words and of WordNet's common verbs, adjectives and adverbs.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 from sgxl_t.datasets.embedded.scene_captions import with_article
 from sgxl_t.datasets.embedded.worlds.words import plural
-from sgxl_t.networks.text.vocab import split_words
 from sgxl_t.training.words.vocabulary import Vocabulary
 from sgxl_t.training.words.wordnet import Lexicon
 
@@ -65,10 +64,6 @@ def _pair(vocabulary: Vocabulary, lexicon: Lexicon, rng: random.Random) -> Pair:
 def _thing(vocabulary: Vocabulary, lexicon: Lexicon, rng: random.Random) -> tuple[str, str, bool]:
     """Free and plain words for a thing, and whether there are several."""
     name = rng.choice(rng.choice(vocabulary.things))
-    relatives = lexicon.relatives.get(name, ())
-    # Squared, so that common words, which come first, are drawn more often.
-    other = relatives[int(len(relatives) * rng.random() ** 2)] if relatives else name
-    own = other if rng.random() < 0.5 else name
     said = [rng.choice(vocabulary.colours)] if rng.random() < 0.4 else []
     if rng.random() < 0.12:
         said.insert(0, "small")
@@ -78,9 +73,9 @@ def _thing(vocabulary: Vocabulary, lexicon: Lexicon, rng: random.Random) -> tupl
     if rng.random() < 0.2:
         number = rng.choice(COUNTS)
         plain = " ".join((number, *said, plural(name)))
-        things = " ".join((*described, plural(own)))
+        things = " ".join((*described, plural(name)))
         return rng.choice(COUNTED).format(things=things, count=number), plain, True
-    phrase = " ".join((*described, own))
+    phrase = " ".join((*described, name))
     free = with_article(phrase) if rng.random() < 0.7 else f"{rng.choice(DETERMINERS)} {phrase}"
     return free, with_article(" ".join((*said, name))), False
 
@@ -124,19 +119,6 @@ def with_ending(verb: str, ending: str) -> str:
     if one_vowel and len(verb) > 2 and verb[-2] in vowels and verb[-1] not in "wxy":
         return f"{verb}{verb[-1]}{ending}"
     return verb + ending
-
-
-def without_relatives(texts: Sequence[str], lexicon: Lexicon) -> list[str]:
-    """The texts that have no other name of a thing in them: those are to change their meaning."""
-    others = {name for names in lexicon.relatives.values() for name in names}
-    longest = max((len(name.split()) for name in others), default=0)
-
-    def has_one(text: str) -> bool:
-        words = split_words(text)
-        parts = (words[at : at + length] for length in range(1, longest + 1) for at in range(len(words)))
-        return any(" ".join(part) in others for part in parts)
-
-    return [text for text in texts if not has_one(text)]
 
 
 def texts_of(pairs: Sequence[Pair]) -> tuple[list[str], list[str]]:

@@ -96,5 +96,12 @@ def embedded_vocabulary() -> Vocabulary:
     )
 
 
+def taken_words(vocabulary: Vocabulary) -> set[str]:
+    """Names of things, and every word of captions: none of these is another word for a thing."""
+    kinds = (*vocabulary.things, vocabulary.places, vocabulary.nouns, vocabulary.unseen_places)
+    texts = [*chain(*kinds), *vocabulary.colours, *vocabulary.unseen_colours, *vocabulary.around]
+    return {*texts, *(word for text in texts for word in text.split())}
+
+
 def _once(*lists: Iterable[str]) -> Texts:
     return tuple(dict.fromkeys(chain(*lists)))

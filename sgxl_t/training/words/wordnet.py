@@ -8,6 +8,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sgxl_t.datasets.embedded.worlds.words import plural
+from sgxl_t.networks.text.vocab import split_words
+
 FILES = ("data.noun", "data.adj", "data.verb", "index.sense")
 MORE_FILES = ("data.adv", "index.noun")
 CONCRETE = {5, 6, 8, 13, 17, 18, 19, 20, 25, 27, 28}
@@ -86,6 +89,17 @@ def read_lexicon(folder: Path, names: Iterable[str], taken: Collection[str]) -> 
         common("data.adv"),
         {name: texts for name, texts in found.items() if texts},
     )
+
+
+def other_words(lexicon: Lexicon) -> dict[str, str]:
+    """What the relatives of each name mean, in the plural as well: "poodles" for dogs. A word that stands for
+    two names means the first."""
+    found: dict[str, str] = {}
+    for name, relatives in lexicon.relatives.items():
+        for text in relatives:
+            for one, other in ((text, name), (plural(text), plural(name))):
+                found.setdefault(" ".join(split_words(one)), other)
+    return found
 
 
 def _words(fields: list[str]) -> list[str]:
