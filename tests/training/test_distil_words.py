@@ -206,9 +206,9 @@ def test_free_phrases_ask_for_what_the_plain_caption_says():
 
 def test_other_words_mean_the_first_name_they_stand_for():
     lexicon = Lexicon((), (), (), {"fox": ("vixen", "kit-fox"), "dog": ("vixen", "pup")})
-    assert other_words(lexicon) == {
-        "vixen": "fox", "vixens": "foxes", "kit fox": "fox", "kit foxes": "foxes", "pup": "dog", "pups": "dogs"
-    }  # fmt: skip
+    one = {"vixen": "fox", "kit fox": "fox", "pup": "dog"}
+    several = {"vixens": "foxes", "kit foxes": "foxes", "pups": "dogs"}
+    assert other_words(lexicon) == one | several
     taken = taken_words(embedded_vocabulary())
     assert {"fox", "snow", "room", "blue"} <= taken
     assert "vixen" not in taken
