@@ -128,7 +128,7 @@ def test_the_packaged_model_starts_by_its_name():
     names = ("demo_text", "demo/text")
     first, second = (parse_config(["--start", name, "--cond", "none"]).generator for name in names)
     assert first == second
-    assert (first.family, first.img_resolution, first.stylegan_t.channel_max) == ("stylegan_t", 32, 128)
+    assert (first.family, first.img_resolution, first.stylegan_t.channel_max) == ("stylegan_t", 64, 128)
     assert parse_config(["--start", "demo_text"]).conditioning.own_text_encoder.endswith(
         "demo_text/text_encoder"
     )
