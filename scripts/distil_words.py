@@ -59,20 +59,20 @@ from sgxl_t.training.words.wordnet import other_words, read_lexicon, read_wordne
 @click.option("--seed", type=int, default=0, show_default=True)
 def distil(out: Path, start: Path | None, **asked: Any) -> None:
     """Fits the tower and prints what it is worth."""
-    options = Options(**asked)
-    tower = options.fitted() if start is None else load_text_encoder(f"local:{start}")
+    making = Distillation(**asked)
+    tower = making.fitted() if start is None else load_text_encoder(f"local:{start}")
     if not isinstance(tower, WordTower):
         raise click.UsageError(f"--start {start} is no word tower: name the folder of one")
-    if options.free_steps:
-        tower = options.freed(tower)
+    if making.free_steps:
+        tower = making.freed(tower)
     with whole_folder(out, mark=CONFIG) as aside:
         tower.save_text(aside)
     click.echo(json.dumps(tower.meta, indent=1))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
-    """What the command says, see its help."""
+class Distillation:
+    """How a tower is made; the values are explained by the command's help."""
 
     words: Path
     teacher: str
