@@ -18,7 +18,7 @@ CONCRETE = {5, 6, 8, 13, 17, 18, 19, 20, 25, 27, 28}
 people, phenomena, plants, shapes, substances, times."""
 USUAL_SENSES = 2
 """A word stands for a thing where that is one of so many of its first meanings: a coach is rarely a bus."""
-MOST_RELATIVES = 40
+MOST_RELATIVES = 60
 """Other names of one thing: of a tree or a dog there are hundreds."""
 MAX_BYTES = 64 * 2**20
 _WORD = re.compile(r"[a-z]+(?:[-_'][a-z]+){0,2}")
@@ -72,8 +72,8 @@ def read_lexicon(folder: Path, names: Iterable[str], taken: Collection[str]) -> 
         first = drawn(name.replace(" ", "_"))[:1]
         kinds = [key for above in first for key in senses[above].kinds]
         further = [key for kind in kinds for key in senses[kind].kinds]
-        found = {text: key for key in (*further, *kinds, *first) for text in senses[key].names}
-        meant = [text for text, key in found.items() if key in offsets.get(text, ())[:USUAL_SENSES]]
+        pairs = dict.fromkeys((text, key) for key in (*first, *kinds, *further) for text in senses[key].names)
+        meant = dict.fromkeys(text for text, key in pairs if key in offsets.get(text, ())[:USUAL_SENSES])
         others = [text for text in meant if text.replace("_", " ") not in taken and _WORD.fullmatch(text)]
         commonest = sorted(others, key=lambda text: -tagged[text])[:MOST_RELATIVES]
         return tuple(text.replace("_", " ") for text in commonest)
