@@ -21,6 +21,7 @@ from sgxl_t.conditioning import ClassCondition, TextCondition
 from sgxl_t.datasets.open import open_source
 from sgxl_t.files.terminal import say
 from sgxl_t.model_io.model_folder import load_model, save_model
+from sgxl_t.model_io.named_model import named_folder
 from sgxl_t.networks.generators.generator import Generator
 from sgxl_t.networks.generators.mapping_t import MappingT
 from sgxl_t.networks.generators.registry import build_generator
@@ -31,12 +32,12 @@ BATCH = 256
 
 
 @click.command()
-@click.option("--model", required=True, help="Model folder of a text model of the family stylegan_t.")
+@click.option("--model", required=True, help="A text model of the family stylegan_t: its folder, demo_text or a Hub id.")
 @click.option("--data", required=True, help="Images with labels and captions.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The class model's folder.")
 def main(model: str, data: str, out: Path) -> None:
     """Writes the class model folder OUT."""
-    theirs, condition, _ = load_model(model)
+    theirs, condition, _ = load_model(named_folder(model))
     if not isinstance(condition, TextCondition) or theirs.config.family != "stylegan_t":
         raise click.UsageError(f"--model {model} is no text model of the family stylegan_t: name one")
     names, labels, vectors = read(data, condition)
