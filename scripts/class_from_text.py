@@ -32,7 +32,7 @@ BATCH = 256
 
 
 @click.command()
-@click.option("--model", required=True, help="A text model of the family stylegan_t: its folder, demo_text or a Hub id.")
+@click.option("--model", required=True, help="A text model of stylegan_t: its folder, demo_text or a Hub id.")
 @click.option("--data", required=True, help="Images with labels and captions.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The class model's folder.")
 def main(model: str, data: str, out: Path) -> None:

@@ -96,9 +96,9 @@ def _parts(settings: NetworkSettings, source: ImageSource, stem: Generator | Non
 
 
 def _for_captions_of(source: ImageSource, encoder: TextEncoder) -> TextEncoder:
-    """The encoder, without what it knows of emoji-worlds' words where the captions are others."""
+    """The encoder, without its other words for things of emoji-worlds where the captions are not of these."""
     if isinstance(encoder, WordTower) and not isinstance(source, EmojiWorlds):
-        return encoder.without_names()
+        return encoder.without_other_words()
     return encoder
 
 

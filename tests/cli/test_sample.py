@@ -500,7 +500,7 @@ def test_classes_without_a_model_are_drawn_by_the_packaged_class_model(capsys, t
     assert code == 0, err
     drawn = names(tmp_path / "things")
     assert [name.split("-")[0] for name in drawn] == ["fox", "rocket"]
-    assert Image.open(tmp_path / "things" / drawn[0]).size == (32, 32)
+    assert Image.open(tmp_path / "things" / drawn[0]).size == (64, 64)
     code, _, err = call(capsys, "sample", "--class", "unicorn")
     assert code == 2
     assert "unicorn" in err

@@ -114,7 +114,7 @@ def test_other_words_are_read_as_the_names_they_stand_for(tmp_path):
     one.save_text(tmp_path / "tower")
     again = load_stored_text(tmp_path / "tower")
     assert again.vocabulary == one.vocabulary
-    own = again.without_names()
+    own = again.without_other_words()
     assert not torch.equal(own.encode_text(said), plain)
     assert torch.equal(own.encode_text(["a fox in snow", "two foxes"]), plain)
     assert torch.equal(again.encode_text(said), plain), "the tower itself is as it was"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -157,10 +157,10 @@ class WordTower(TextEncoder):
         read: tuple[Tensor, TextTokens] = self.network([self.vocabulary.in_names(text) for text in texts])
         return read
 
-    def without_names(self) -> WordTower:
-        """The same tower for other captions: each word means itself, and none is told to be unknown."""
+    def without_other_words(self) -> WordTower:
+        """The same tower for captions of another kind, in which each word means itself."""
         other = copy.copy(self)
-        other.vocabulary = Names()
+        other.vocabulary = replace(self.vocabulary, means={})
         return other
 
     def text_copy(self) -> WordTower:
