@@ -125,20 +125,22 @@ def summary(wanted: list[Wanted], right: list[dict[str, bool]], unseen: list[boo
     }
 
 
-def designs(pipe: Pipeline, reader: Reader, prompts: list[str]) -> list[dict[str, Any]]:
+def designs(pipe: Pipeline, reader: Reader, prompts: list[str], psi: float) -> list[dict[str, Any]]:
     """Per prompt the designs that a judge finds among 64 seeds, and the share of the commonest."""
     found = []
     column, names = list(reader.judge.attributes).index("design"), reader.values["design"]
     for prompt in prompts:
-        images = pictures(pipe, [prompt] * DESIGN_SEEDS, list(range(DESIGN_SEEDS)))[1]
+        images = pictures(pipe, [prompt] * DESIGN_SEEDS, list(range(DESIGN_SEEDS)), psi)[1]
         counts = Counter(names[row[column]] for row in reader.judge.read(images).tolist())
         found.append({"prompt": prompt, "designs": dict(counts), "most": max(counts.values()) / DESIGN_SEEDS})
     return found
 
 
-def pictures(pipe: Pipeline, prompts: list[str], seeds: list[int]) -> tuple[list[Any], Tensor]:
+def pictures(
+    pipe: Pipeline, prompts: list[str], seeds: list[int], psi: float = 1.0
+) -> tuple[list[Any], Tensor]:
     """One picture per prompt and seed, as images and as uint8 [N, 3, R, R]."""
-    images = [one.image for one in pipe.pairs(prompts, seeds, batch_size=64)]
+    images = [one.image for one in pipe.pairs(prompts, seeds, batch_size=64, psi=psi)]
     stacked = np.stack([np.asarray(image) for image in images])
     return images, torch.from_numpy(stacked).permute(0, 3, 1, 2).contiguous()
 
@@ -149,8 +151,9 @@ def pictures(pipe: Pipeline, prompts: list[str], seeds: list[int]) -> tuple[list
 @click.option("--judge", type=click.Path(path_type=Path, exists=True), required=True, help="Its file.")
 @click.option("--data", help="Leave out prompts with what this set lacks.  [default: the judge's]")
 @click.option("--seeds", default=4, show_default=True, help="Pictures per prompt that are read.")
+@click.option("--psi", default=1.0, show_default=True, help="Truncation of the pictures that are read.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("prompts"), show_default=True)
-def main(model: str, prompts: Path, judge: Path, data: str | None, seeds: int, out: Path) -> None:
+def main(model: str, prompts: Path, judge: Path, data: str | None, seeds: int, psi: float, out: Path) -> None:
     """Writes OUT/prompts.png and OUT/prompts.json, and prints the shares."""
     out.mkdir(parents=True, exist_ok=True)
     pipe, reader = Pipeline.from_pretrained(model), Reader(Judge(judge))
@@ -163,13 +166,14 @@ def main(model: str, prompts: Path, judge: Path, data: str | None, seeds: int, o
     for seed in range(seeds):
         # Another seed for each prompt: a seed that all share would share its luck.
         numbers = [seed * 1000 + number for number in range(len(wanted))]
-        images, stacked = pictures(pipe, [one.prompt for one in wanted], numbers)
+        images, stacked = pictures(pipe, [one.prompt for one in wanted], numbers, psi)
         right += reader.right(stacked, wanted)
         first = first or images
     scores = summary(wanted * seeds, right, [reader.unseen(one) for one in wanted] * seeds)
     plain = [one.prompt for one in wanted if set(one.shows) == {"object", "scene"} and not one.kind]
     step = max(1, len(plain) // DESIGN_PROMPTS)
-    scores["designs"] = designs(pipe, reader, plain[::step][:DESIGN_PROMPTS])
+    scores["designs"] = designs(pipe, reader, plain[::step][:DESIGN_PROMPTS], psi)
+    scores["psi"] = psi
     scores["judge"] = f"{reader.judge.reference} {reader.judge.hash}"
     images, attributes, _ = read_source(data, reader.judge.resolution, "test", REAL)
     scores["real"] = reader.judge.accuracy(images, attributes)
