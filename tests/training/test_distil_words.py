@@ -166,6 +166,7 @@ def test_a_lexicon_has_what_things_are_also_called(wordnet):
     lexicon = read_lexicon(lexicon_folder(wordnet), ["fox", "griffin"], {"fox", "owl"})
     assert (lexicon.verbs, lexicon.adjectives, lexicon.adverbs) == (("sing",), ("sly",), ("slyly",))
     assert lexicon.relatives.keys() == {"fox"}
+    assert read_lexicon(wordnet, ["fox"], {"fox", "owl", "sly"}).adjectives == ()
     assert lexicon.relatives["fox"][0] == "vixen", "the commonest first"
     assert set(lexicon.relatives["fox"]) == {"vixen", "reynard", "arctic vixen"}
 

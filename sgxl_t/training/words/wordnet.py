@@ -55,7 +55,7 @@ class _Nouns:
 
 
 def read_lexicon(folder: Path, names: Iterable[str], taken: Collection[str]) -> Lexicon:
-    """What people may say around and in place of `names`. taken: names of other things, which mean these.
+    """What people may say around and in place of `names`. taken: words that mean something to captions.
 
     Of a name's senses that have a look the first counts, with its kinds and theirs, the MOST_RELATIVES
     commonest. Errors as `read_wordnet`.
@@ -80,7 +80,8 @@ def read_lexicon(folder: Path, names: Iterable[str], taken: Collection[str]) -> 
 
     def common(file: str) -> tuple[str, ...]:
         words = {word for fields in _lines(folder / file) for word in _words(fields)}
-        return tuple(sorted(word for word in words if tagged[word] and word.isalpha() and word.islower()))
+        said = (word for word in words if tagged[word] and word.isalpha() and word.islower())
+        return tuple(sorted(word for word in said if word not in taken))  # "green" says something
 
     found = {name: relatives(name) for name in dict.fromkeys(names)}
     return Lexicon(
