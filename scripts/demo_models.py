@@ -33,8 +33,8 @@ PROMPTS = (
     "a large cat on grass",
     "a small car in the city",
     "a large sailboat on water",
-    "a small cactus in the desert",
-    "a large sunflower on a plain background",
+    "a small mushroom in the desert",
+    "a large sunflower on grass",
 )
 
 
