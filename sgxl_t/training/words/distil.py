@@ -63,27 +63,12 @@ def fit_tower(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         tower = WordTower(config)
-    rng = torch.Generator().manual_seed(seed)
     table = tower.network.words.table.weight
     rest = [value for value in tower.network.parameters() if value is not table]
     groups = [{"params": [table], "weight_decay": 0.0}, {"params": rest, "weight_decay": 0.01}]
     optimizer = torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step / steps))
-    draws = [_draws(captions, CAPTIONS, rng), _draws(words, WORDS, rng)]
-    shown = trange(steps, desc="fitting the tower", unit="step", delay=2, leave=False)
-    for _ in shown:
-        losses = []
-        for examples, order in zip((captions, words), draws, strict=True):
-            index = next(order)
-            found = tower.encode_text([examples.texts[number] for number in index.tolist()])
-            losses.append(1 - (found * examples.targets[index]).sum(1).mean())
-        optimizer.zero_grad()
-        torch.stack(losses).sum().backward()
-        torch.nn.utils.clip_grad_norm_(rest, 1.0)
-        optimizer.step()
-        schedule.step()
-        shown.set_postfix(cosine=f"{1 - sum(float(loss.detach()) for loss in losses) / 2:.3f}", refresh=False)
-    return _in_half(tower)
+    lesson = _Lesson("fitting the tower", ((captions, CAPTIONS), (words, WORDS)), rest)
+    return lesson.learnt(tower, optimizer, steps=steps, seed=seed)
 
 
 def _in_half(tower: WordTower) -> WordTower:
@@ -103,24 +88,42 @@ def fit_paraphrases(
     kept_as = Examples(kept, encode_many(tower, kept))
     ours = tower.text_copy().train().requires_grad_(True)
     optimizer = torch.optim.AdamW(ours.network.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step / steps))
-    rng = torch.Generator().manual_seed(seed)
-    draws = [_draws(free, PARAPHRASES, rng), _draws(kept_as, CAPTIONS, rng)]
-    shown = trange(steps, desc="free phrases", unit="step", delay=2, leave=False)
-    for _ in shown:
-        losses = []
-        for examples, order in zip((free, kept_as), draws, strict=True):
-            index = next(order)
-            found = ours.encode_text([examples.texts[number] for number in index.tolist()])
-            losses.append(1 - (found * examples.targets[index]).sum(1).mean())
-        optimizer.zero_grad()
-        torch.stack(losses).sum().backward()
-        torch.nn.utils.clip_grad_norm_(ours.network.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        told = ", ".join(f"{1 - float(loss.detach()):.3f}" for loss in losses)
-        shown.set_postfix_str(f"cosine of free ones and of captions {told}", refresh=False)
-    return _in_half(ours)
+    parts = ((free, PARAPHRASES), (kept_as, CAPTIONS))
+    lesson = _Lesson("free phrases", parts, list(ours.network.parameters()))
+    return lesson.learnt(ours, optimizer, steps=steps, seed=seed)
+
+
+@dataclass(frozen=True)
+class _Lesson:
+    """title: of its progress bar. parts: examples, and how many of them an update sees; all parts count the
+    same. clipped: parameters whose gradient is held to unit length."""
+
+    title: str
+    parts: Sequence[tuple[Examples, int]]
+    clipped: Sequence[Tensor]
+
+    def learnt(
+        self, tower: WordTower, optimizer: torch.optim.Optimizer, *, steps: int, seed: int
+    ) -> WordTower:
+        """The tower itself, brought to the targets by the cosine; frozen, its numbers in float16."""
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step / steps))
+        rng = torch.Generator().manual_seed(seed)
+        draws = [_draws(examples, batch, rng) for examples, batch in self.parts]
+        shown = trange(steps, desc=self.title, unit="step", delay=2, leave=False)
+        for _ in shown:
+            losses = []
+            for (examples, _), order in zip(self.parts, draws, strict=True):
+                index = next(order)
+                found = tower.encode_text([examples.texts[number] for number in index.tolist()])
+                losses.append(1 - (found * examples.targets[index]).sum(1).mean())
+            optimizer.zero_grad()
+            torch.stack(losses).sum().backward()
+            torch.nn.utils.clip_grad_norm_(self.clipped, 1.0)
+            optimizer.step()
+            schedule.step()
+            cosines = ", ".join(f"{1 - float(loss.detach()):.3f}" for loss in losses)
+            shown.set_postfix_str(f"cosine {cosines}", refresh=False)
+        return _in_half(tower)
 
 
 @torch.no_grad()
