@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 MAX_PROMPT = 10_000
 CACHE_ENTRIES = 100_000
 MOST_NOTES = 3
+MOST_WORDS = 8
+"""In a note on words."""
 """Prompts that are cut and told of one by one."""
 
 
@@ -123,12 +126,16 @@ class TextCondition(Condition):
         return " ".join(str(condition).split())
 
     def reading_notes(self, conditions: Sequence[Any]) -> list[str]:
-        """Words that the generator's encoder does not know, and ends of prompts beyond its context."""
+        """Words that no training caption has, as far as that is known, and ends of prompts beyond the context
+        of the generator's encoder."""
         prompts, notes = list(dict.fromkeys(map(str, conditions))), []
         if unknown := self.encoder.unknown_words(prompts):
-            words = [f"{word} (nearest: {near})" if near else word for word, near in unknown.items()]
-            shown = ", ".join(words[:8]) + (" ..." if len(words) > 8 else "")
-            notes.append(f"the model's text encoder does not know: {visible(shown)}")
+            alike: dict[str, list[str]] = {}
+            for word, fate in islice(unknown.items(), MOST_WORDS):
+                alike.setdefault(fate, []).append(word)
+            words = [", ".join(same) + (f" ({fate})" if fate else "") for fate, same in alike.items()]
+            shown = "; ".join(words) + (" ..." if len(unknown) > MOST_WORDS else "")
+            notes.append(f"no caption that the model learnt from says: {visible(shown)}")
         ends = [
             (prompt, end) for prompt, end in zip(prompts, self.encoder.unread(prompts), strict=True) if end
         ]

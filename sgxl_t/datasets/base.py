@@ -147,6 +147,10 @@ class ImageSource(ABC):
         """Class index by image, mirrored ones not counted; None where it is only known by reading images."""
         return None
 
+    def known_captions(self) -> Iterable[str] | None:
+        """All captions, those of mirrored images once; None where they are only known by reading images."""
+        return None
+
     def __len__(self) -> int:
         return self._count() * (2 if self.mirror else 1)
 

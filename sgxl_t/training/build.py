@@ -96,9 +96,10 @@ def _parts(settings: NetworkSettings, source: ImageSource, stem: Generator | Non
 
 
 def _for_captions_of(source: ImageSource, encoder: TextEncoder) -> TextEncoder:
-    """The encoder, without its other words for things of emoji-worlds where the captions are not of these."""
-    if isinstance(encoder, WordTower) and not isinstance(source, EmojiWorlds):
-        return encoder.without_other_words()
+    """The encoder, told what the captions say; other words for things of emoji-worlds stay where the captions
+    are of these."""
+    if isinstance(encoder, WordTower):
+        return encoder.for_captions(source.known_captions(), other_words=isinstance(source, EmojiWorlds))
     return encoder
 
 

@@ -72,14 +72,50 @@ def test_words_beyond_the_context_are_told():
     assert tower().unread([text, "a fox"]) == ["at night", ""]
 
 
-def test_a_word_far_from_all_names_is_unknown_and_the_nearest_is_named():
+def test_a_word_that_captions_lack_is_told_with_what_becomes_of_it():
     far = tower(Names(("fox", "beach"), ("a", "on"), 0.9999))
     assert far.unknown_words(["a zyzzyva on a beach", "foxes"]).keys() == {"zyzzyva", "foxes"}
-    assert set(far.unknown_words(["zyzzyva"]).values()) <= {"fox", "beach"}
-    assert tower(Names(("fox", "beach"), ("a", "on"), -1.0)).unknown_words(["a zyzzyva"]) == {}
+    assert set(far.unknown_words(["zyzzyva"]).values()) <= {"nearest: fox", "nearest: beach"}
+    near = tower(Names(("fox", "beach"), ("a", "on"), -1.0)).unknown_words(["zyzzyva"])
+    assert set(near.values()) <= {"read like fox", "read like beach"}
     assert tower().unknown_words(["a zyzzyva"]) == {}
-    (note,) = TextCondition(far).reading_notes(["a zyzzyva"])
-    assert note.startswith("the model's text encoder does not know: zyzzyva (nearest: ")
+    (note,) = TextCondition(far).reading_notes(["zyzzyva"])
+    assert note.startswith("no caption that the model learnt from says: zyzzyva (nearest: ")
+
+
+def test_a_word_that_changes_nothing_is_told_as_such(monkeypatch):
+    one = tower(Names(("fox", "beach"), ("a", "on"), 0.9999))
+    words = ("fox", "beach", "zyzzyva", "a", "on")
+
+    def counted(texts):
+        counts = [[text.split().count(word) for word in words] for text in texts]
+        return F.normalize(torch.tensor(counts, dtype=torch.float32), dim=1)
+
+    monkeypatch.setattr(one, "encode_text", counted)
+    assert one.unknown_words(["a fox sits on a beach", "a zyzzyva sits"]) == {
+        "sits": "no effect",
+        "zyzzyva": "nearest: fox",
+    }
+    assert one.unknown_words(["sits"])["sits"] != "no effect", "a prompt of one word is read by it"
+    (note,) = TextCondition(one).reading_notes(["a fox sits on a beach", "a sits sits fox"])
+    assert note.endswith("says: sits (no effect)")
+
+
+def test_a_tower_learns_from_the_captions_of_a_run_what_they_say():
+    means = {"vixen": "fox", "hound": "dog"}
+    one = tower(Names(("fox", "dog"), ("a", "in"), 0.9999, means))
+    here = one.for_captions(["a fox in Snow", "a red fox"], other_words=True)
+    assert here.vocabulary == Names(("fox", "snow", "red"), ("a", "in"), 0.9999, {"vixen": "fox"})
+    assert here.unknown_words(["a vixen and a hound"]).keys() == {"and", "hound"}
+    assert one.for_captions(["a fox"], other_words=False).vocabulary.means == {}
+    many = one.for_captions(None, other_words=True)
+    assert many.vocabulary.means == means
+    assert many.unknown_words(["a zyzzyva"]) == {}
+    rare = one.for_captions([f"fox w{number}" for number in range(2000)], other_words=False)
+    assert rare.vocabulary.names[0] == "fox"
+    assert len(rare.vocabulary.names) == 1000
+    assert rare.unknown_words(["w1999 zyzzyva"]).keys() == {"zyzzyva"}, "rare words are known as well"
+    assert one.vocabulary.names == ("fox", "dog"), "the tower itself is as it was"
 
 
 @pytest.mark.parametrize("width", [0, 10**5])
@@ -114,7 +150,7 @@ def test_other_words_are_read_as_the_names_they_stand_for(tmp_path):
     one.save_text(tmp_path / "tower")
     again = load_stored_text(tmp_path / "tower")
     assert again.vocabulary == one.vocabulary
-    own = again.without_other_words()
+    own = again.for_captions(None, other_words=False)
     assert not torch.equal(own.encode_text(said), plain)
     assert torch.equal(own.encode_text(["a fox in snow", "two foxes"]), plain)
     assert torch.equal(again.encode_text(said), plain), "the tower itself is as it was"

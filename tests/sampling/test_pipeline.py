@@ -114,7 +114,7 @@ def test_words_that_change_no_picture_are_warned_of_once(caplog):
     for _ in range(2):
         pipe("a " * 10 + "fox", mix="a zebra", layers="1")
     assert caplog.messages == [
-        "the model's text encoder does not know: zebra",
+        "no caption that the model learnt from says: zebra",
         'only the first 10 words of "a a a a a a a a a a fox" were read, which is the context of 12 tokens; '
         'not read: "fox"',
     ]

@@ -51,7 +51,8 @@ def test_a_run_with_an_encoder_that_knows_all_words_carries_it(kind, tmp_path, t
     captions = ["a red fox", "zyzzyva"]
     own, given = pipe.condition.encoder, load_text_encoder(reference)
     assert torch.equal(own.encode_text(captions), given.encode_text(captions))
-    assert own.unknown_words(captions) == given.unknown_words(captions)
+    if kind == "words":
+        assert own.unknown_words(captions).keys() == {"zyzzyva"}, "of the run's own captions"
     assert pipe("a zyzzyva in snow").images[0].size == (16, 16)
 
 

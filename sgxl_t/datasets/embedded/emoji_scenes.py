@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib.resources import files
 
@@ -99,6 +99,12 @@ class EmojiScenes(ImageSource):
         """See `ImageSource.known_labels`."""
         return [attributes[0] for attributes in self._tuples]
 
+    def known_captions(self) -> Iterable[str]:
+        """See `ImageSource.known_captions`."""
+        for index in range(self._count()):
+            attributes, random = self._plan(index)
+            yield self._caption(attributes, self._words(attributes), random)
+
     def fingerprint(self) -> str:
         """Over the settings and the sheet of sprites; see `ImageSource.fingerprint`."""
         sheet = files("sgxl_t.datasets.embedded").joinpath("assets/sprites.png").read_bytes()
@@ -112,9 +118,15 @@ class EmojiScenes(ImageSource):
     def _read(self, index: int) -> Sample:
         attributes, random = self._plan(index)
         words = self._words(attributes)
+        caption = self._caption(attributes, words, random)
+        image = _draw(attributes[0], words, self.resolution, random)
+        pixels = np.array(image).transpose(2, 0, 1)
+        return Sample(torch.from_numpy(np.ascontiguousarray(pixels)), attributes[0], caption)
+
+    def _caption(self, attributes: Attributes, words: dict[str, str], random: np.random.RandomState) -> str:
         sprite = self.sprites[attributes[0]]
         names = sprite.uncoloured_names if words["colour"] else sprite.names
-        caption = draw_caption(
+        return draw_caption(
             names,
             words["scene"],
             words["size"],
@@ -122,9 +134,6 @@ class EmojiScenes(ImageSource):
             words["time"],
             random.random_sample(5).tolist(),
         )
-        image = _draw(attributes[0], words, self.resolution, random)
-        pixels = np.array(image).transpose(2, 0, 1)
-        return Sample(torch.from_numpy(np.ascontiguousarray(pixels)), attributes[0], caption)
 
     def _plan(self, index: int) -> tuple[Attributes, np.random.RandomState]:
         """Attributes of an image and the random state that goes on to draw it."""

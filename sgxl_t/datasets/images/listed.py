@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import BinaryIO
@@ -97,6 +97,10 @@ class ListedSource(ImageSource):
     def known_labels(self) -> Sequence[int | None]:
         """See `ImageSource.known_labels`."""
         return [entry.label for entry in self.entries]
+
+    def known_captions(self) -> Iterable[str]:
+        """See `ImageSource.known_captions`."""
+        return (caption for entry in self.entries for caption in entry.captions)
 
     def _count(self) -> int:
         return len(self.entries)

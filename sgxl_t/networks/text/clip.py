@@ -149,7 +149,7 @@ class ClipModel(TextEncoder):
             return {}
         known = self.tokenizer.words
         near = {word: get_close_matches(word, known, 1, 0.8) for word in self.tokenizer.unknown_words(texts)}
-        return {word: found[0] if found else "" for word, found in near.items()}
+        return {word: f"nearest: {found[0]}" if found else "" for word, found in near.items()}
 
     def text_parameters(self) -> list[nn.Parameter]:
         """See `TextEncoder.text_parameters`."""

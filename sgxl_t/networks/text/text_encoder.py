@@ -90,9 +90,10 @@ class TextEncoder(nn.Module, ABC):
         write_json(folder / CONFIG, {"format": 1, "kind": "reference", **about})
 
     def unknown_words(self, texts: Sequence[str]) -> dict[str, str]:
-        """Words that say nothing to the encoder, each with the nearest that does, "" where none is near.
+        """Words that no caption of the training has, as far as the encoder knows these captions, each with
+        what becomes of it: "nearest: fox", "read like fox", "no effect", or "" where that is not known.
 
-        Empty for pretrained towers, which spell words out.
+        Empty for pretrained towers.
         """
         return {}
 
@@ -254,9 +255,9 @@ class JoinedEncoders(TextEncoder):
         write_json(folder / CONFIG, {"format": 1, "kind": "joined", "parts": names})
 
     def unknown_words(self, texts: Sequence[str]) -> dict[str, str]:
-        """Words that no part knows, with the nearest that the first does."""
+        """Words that no part knows, with what becomes of them in the first."""
         first, *others = [part.unknown_words(texts) for part in self.encoders]
-        return {word: near for word, near in first.items() if all(word in unknown for unknown in others)}
+        return {word: fate for word, fate in first.items() if all(word in unknown for unknown in others)}
 
     def text_parameters(self) -> list[nn.Parameter]:
         """The parameters of all parts, in their order."""

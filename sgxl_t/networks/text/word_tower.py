@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,11 @@ VOCABULARY = "names.json"
 MAX_NAMES = 50_000
 MOST_WORDS = 3
 """Of what stands for a name."""
+COMPARED = 1000
+"""Names, the commonest, among which the nearest of a word is looked for."""
+SAME = 0.98
+"""A word has no effect where a prompt with it and without it have at least this cosine: verbs and such, which
+a tower is taught to read over, stay above .98, and words that a picture may show below .97."""
 _LIMITS = {"dim": 4096, "rows": 1 << 20, "word_width": 4096, "width": 4096, "layers": 64, "max_words": 512}
 
 
@@ -63,9 +69,9 @@ class WordTowerConfig:
 class Names:
     """What the captions of a model say.
 
-    names: of what can be drawn and how, one to three words each. others: words around them, such as "with".
-    far: the highest cosine to any name at which a word counts as unknown. means: other words for names, and
-    the name that each is read as.
+    names: of what can be drawn and how, one to three words each. others: words around them, such as "with",
+    and rare ones. far: the cosine to the nearest name below which a word is not read like that name. means:
+    other words for names, and the name that each is read as.
     """
 
     names: tuple[str, ...] = ()
@@ -112,7 +118,7 @@ class WordNetwork(nn.Module):
 class WordTower(TextEncoder):
     """A word network behind captions, with the words that its captions are made of.
 
-    vocabulary: where a prompt has a word that is far from all its names, a note says which is nearest.
+    vocabulary: where a prompt has a word that it lacks, a note says what becomes of that word.
     meta: how it was fitted.
     """
 
@@ -157,10 +163,24 @@ class WordTower(TextEncoder):
         read: tuple[Tensor, TextTokens] = self.network([self.vocabulary.in_names(text) for text in texts])
         return read
 
-    def without_other_words(self) -> WordTower:
-        """The same tower for captions of another kind, in which each word means itself."""
+    def for_captions(self, captions: Iterable[str] | None, *, other_words: bool) -> WordTower:
+        """The same tower, whose vocabulary is what the captions of a run say.
+
+        captions: all of them, or None where they are too many to be known; no word is unknown then.
+        other_words: whether other words for names are kept, those for names in the captions. Without them
+        each word means itself.
+        """
+        counts = Counter(word for text in captions or () for word in split_words(text))
+        around = dict.fromkeys(self.vocabulary.others)
+        said = [word for word, _ in counts.most_common(MAX_NAMES) if word not in around]
+        names, rare = said[:COMPARED], said[COMPARED : MAX_NAMES - len(around)]
+        means = {
+            word: name
+            for word, name in self.vocabulary.means.items()
+            if other_words and (captions is None or counts.keys() >= set(split_words(name)))
+        }
         other = copy.copy(self)
-        other.vocabulary = replace(self.vocabulary, means={})
+        other.vocabulary = replace(self.vocabulary, names=tuple(names), others=(*around, *rare), means=means)
         return other
 
     def text_copy(self) -> WordTower:
@@ -171,16 +191,31 @@ class WordTower(TextEncoder):
 
     @torch.no_grad()
     def unknown_words(self, texts: Sequence[str]) -> dict[str, str]:
-        """See `TextEncoder.unknown_words`: those that are far from all names."""
+        """See `TextEncoder.unknown_words`; none without names."""
         names, known = self.vocabulary.names, set(self.vocabulary.others)
         known |= {word for name in names for word in split_words(name)}
-        said = [self.vocabulary.in_names(text) for text in texts]
-        asked = dict.fromkeys(word for text in said for word in split_words(text) if word not in known)
+        said = [split_words(self.vocabulary.in_names(text)) for text in texts]
+        asked = list(dict.fromkeys(word for words in said for word in words if word not in known))
         if not names or not asked:
             return {}
-        cosines, index = nearest(self, list(asked), names)
-        found = zip(asked, cosines.tolist(), index.tolist(), strict=True)
-        return {word: names[number] for word, cosine, number in found if cosine < self.vocabulary.far}
+        cosines, index = nearest(self, asked, names)
+        like = [
+            f"{'read like' if cosine >= self.vocabulary.far else 'nearest:'} {names[number]}"
+            for cosine, number in zip(cosines.tolist(), index.tolist(), strict=True)
+        ]
+        return {
+            word: "no effect" if self._has_no_effect(word, said) else near
+            for word, near in zip(asked, like, strict=True)
+        }
+
+    def _has_no_effect(self, word: str, texts: Sequence[list[str]]) -> bool:
+        """Whether those of the texts that hold the word, given as words, say the same without it."""
+        having = [words for words in texts if word in words and set(words) != {word}]
+        without = [" ".join(other for other in words if other != word) for words in having]
+        if not having:
+            return False
+        whole = self.encode_text([" ".join(words) for words in having])
+        return bool((whole * self.encode_text(without)).sum(1).min() >= SAME)
 
     def write_text(self, folder: Path) -> None:
         """Writes config.json, names.json and model.safetensors, in float16 where nothing is lost."""

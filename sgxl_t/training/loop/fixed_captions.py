@@ -25,9 +25,8 @@ def note_cut_captions(condition: Condition, source: ImageSource) -> None:
     """Says in the log how many captions of a data set are longer than the text encoder reads."""
     if not isinstance(condition, TextCondition):
         return
-    if isinstance(source, ListedSource):
-        captions = (caption for entry in source.entries for caption in entry.captions)
-    else:
+    captions = source.known_captions()
+    if captions is None:
         spread = range(0, len(source), max(1, len(source) // SPREAD))
         captions = (caption for index in spread for caption in source[index].captions)
     if note := condition.encoder.cut_note(captions):

@@ -104,9 +104,10 @@ def unknown_shares(tower: WordTower, unseen: Sequence[str]) -> dict[str, Any]:
     """How many words are told to be unknown: of those that name a thing, and of invented ones."""
     invented = invented_words(2 * INVENTED)[INVENTED:]
     single = [name for name in unseen if len(split_words(name)) == 1]
+    names, at = tower.vocabulary.names, tower.vocabulary.far
     return {
-        "synonyms": round(len(tower.unknown_words(single)) / max(len(single), 1), 4),
-        "invented": round(len(tower.unknown_words(invented)) / len(invented), 4),
+        name: round(float((nearest(tower, words, names)[0] < at).float().mean()), 4) if words else 0.0
+        for name, words in (("synonyms", single), ("invented", invented))
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -100,6 +100,10 @@ class EmojiWorlds(ImageSource):
         """See `ImageSource.known_labels`."""
         return [thing for thing, _, _ in self._planned]
 
+    def known_captions(self) -> Iterable[str]:
+        """See `ImageSource.known_captions`."""
+        return (self._caption_of(index, self._plan(index)) for index in range(self._count()))
+
     def fingerprint(self) -> str:
         """Over the settings, the sprites and the words; see `ImageSource.fingerprint`."""
         settings = (self.subset, self.split, self.seed, self.resolution, self.mirror)
@@ -126,9 +130,10 @@ class EmojiWorlds(ImageSource):
             reduced = Image.fromarray(pixels.transpose(1, 2, 0)).reduce(DRAWN_PX // self.resolution)
             pixels = np.ascontiguousarray(np.asarray(reduced).transpose(2, 0, 1))
         image = torch.from_numpy(pixels)
-        return Sample(image, thing, self._caption(attributes, self._random(index, 2)))
+        return Sample(image, thing, self._caption_of(index, attributes))
 
-    def _caption(self, attributes: Attributes, random: np.random.RandomState) -> str:
+    def _caption_of(self, index: int, attributes: Attributes) -> str:
+        random = self._random(index, 2)
         shown = self._shown(attributes, said=random.random_sample() < SAID_SHARE, random=random)
         return draw_caption(shown, random, unseen=self.split == "synonyms", complete=self.split != "train")
 
