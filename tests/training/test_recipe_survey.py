@@ -8,6 +8,7 @@ from tiny_shards import picture, write_shards
 from sgxl_t.datasets.open import open_source
 from sgxl_t.training.recipe import rules
 from sgxl_t.training.recipe.survey import look
+from sgxl_t.training.recipe.words import found
 
 ANIMALS = ("fox", "cat", "dog", "owl")
 
@@ -69,6 +70,21 @@ def test_captions_with_words_in_common(tmp_path):
 def test_gray_pictures(tmp_path):
     assert survey_of(pictures(tmp_path / "d", 20, gray=True)).gray
     assert not survey_of(pictures(tmp_path / "e", 20)).gray
+
+
+def test_one_picture_many_times_is_told(tmp_path):
+    place = pictures(tmp_path / "d", 40)
+    assert survey_of(place).repeated < 4
+    assert "nearly" not in found("d", survey_of(place))
+    rng = random.Random(1)
+    for number in range(10):
+        image = Image.new("RGB", (40, 40), (200, 30, 30))
+        image.putpixel((rng.randrange(40), rng.randrange(40)), (0, 0, 0))
+        image.save(place / f"again{number}.png")
+    seen = survey_of(place)
+    assert seen.looked_at == 50
+    assert 10 <= seen.repeated <= 12
+    assert f"{seen.repeated} of 50 looked at are nearly the same one" in found("d", seen)
 
 
 def labelled(number):

@@ -21,6 +21,9 @@ SHARING_PICTURES, SHARING_SHARE = 5, 0.5
 CLASS_PICTURES = 20
 """Pictures a class needs, and nine of ten classes must have."""
 
+REPEATED_SHARE = 0.08
+"""A picture that makes up more of the data is told: seeds that look alike are right then."""
+
 # Sides and widths ------------------------------------------------------------------------------------------
 
 

@@ -10,6 +10,9 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+import torch
+from torch.nn import functional
+
 from sgxl_t.datasets.base import CACHE_BYTES, ImageSource, Sample, StreamSource, evenly_spaced
 from sgxl_t.datasets.decode import open_image
 from sgxl_t.datasets.images.listed import ListedSource
@@ -25,6 +28,8 @@ LISTED = 20_000
 """Entries of a list whose labels and captions are counted."""
 FEW = 32
 """Pictures that are opened however long it takes."""
+SMALL_SIDE, SAME_LOOK = 8, 0.06
+"""Two pictures look the same where, at that side, they differ by no more in the root mean square, of 1."""
 GRAY_DIFFERENCE = 8
 """Channels of a gray picture differ by no more, of 255: JPEGs are not exact."""
 
@@ -37,7 +42,8 @@ class Survey:
     is all. smallest, usual, median: shorter sides in pixels; nine of ten pictures have the usual one; None
     where sizes are not known. classes: 0 without labels. per_class: pictures that nine of ten classes have.
     captions: whether there are some. distinct: different ones among those looked at. shared: share of the
-    pictures whose captions have words in common with others. gray: without colours. read_seconds: to read and
+    pictures whose captions have words in common with others. looked_at: pictures that were opened. repeated:
+    how many of these look like one and the same picture. gray: without colours. read_seconds: to read and
     decode a picture. streamed: read anew each time, however small.
     """
 
@@ -51,6 +57,8 @@ class Survey:
     captions: bool = False
     distinct: int = 0
     shared: float = 0.0
+    looked_at: int = 0
+    repeated: int = 0
     gray: bool = False
     read_seconds: float = 0.0
     streamed: bool = False
@@ -83,6 +91,8 @@ def look(source: ImageSource) -> tuple[Survey, list[Sample]]:
         captions=source.has_captions,
         distinct=len(set(captions)),
         shared=shared_words(captions),
+        looked_at=len(opened),
+        repeated=most_alike(opened),
         gray=bool(opened) and all(map(is_gray, opened)),
         read_seconds=seconds,
         streamed=isinstance(source, StreamSource),
@@ -155,6 +165,18 @@ def shared_words(captions: Sequence[str]) -> float:
     most = rules.SHARING_SHARE * len(captions)
     common = {word for word, count in counts.items() if rules.SHARING_PICTURES <= count <= most}
     return sum(bool(some & common) for some in words) / max(len(captions), 1)
+
+
+def most_alike(samples: Sequence[Sample]) -> int:
+    """How many of the samples look like the one that has the most like it, that one included; 0 of none."""
+    if not samples:
+        return 0
+    small = torch.stack([
+        functional.adaptive_avg_pool2d(sample.image.float() / 255, SMALL_SIDE).expand(3, -1, -1).flatten()
+        for sample in samples
+    ])  # fmt: skip
+    difference = torch.cdist(small, small) / small.shape[1] ** 0.5
+    return int((difference <= SAME_LOOK).sum(1).max())
 
 
 def is_gray(sample: Sample) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sgxl_t.files.terminal import visible
+from sgxl_t.training.recipe import rules
 from sgxl_t.training.recipe.choose import Recipe
 from sgxl_t.training.recipe.survey import Survey
 
@@ -33,6 +34,9 @@ def found(source: str, survey: Survey) -> str:
     words.append(f"{survey.classes} classes" if survey.classes else "no labels")
     words.append(f"{survey.distinct:,} different captions" if survey.captions else "no captions")
     words.append("gray" if survey.gray else "colour")
+    if survey.repeated > rules.REPEATED_SHARE * survey.looked_at:
+        same = f"{survey.repeated} of {survey.looked_at} looked at are nearly the same one"
+        words.append(f"{same}, which the model will draw as often")
     return f"{visible(source)}: {', '.join(words)}"
 
 
