@@ -1,10 +1,10 @@
 """Ablates the class recipe on handwritten digits, a row per step of StyleGAN-XL's table 1.
 
-    python benchmarks/ablation_digits.py [--kimg 12] [--seeds 3] [--out ablation]
+    python benchmarks/ablation_digits.py [--kimg 12] [--seeds 3] [--diversity 0.1] [--out ablation]
 
 Each row adds one thing to the row above: a latent of 64 instead of 512 numbers, a class table from
 pretrained features instead of a random one, a vision transformer beside the CNN in the discriminator,
-classifier guidance. All runs show equally many images at 16 px with the same rates. The packaged judge, which
+classifier guidance. All rows have the class preset's mode seeking, which `--diversity 0` switches off. All runs show equally many images at 16 px with the same rates. The packaged judge, which
 trained none of them, measures 1,440 images, psi 1, digit after digit in turn. Runs that are done are not
 repeated: the same command goes on after a break.
 """
@@ -87,6 +87,7 @@ def main() -> None:
     parser.add_argument("--kimg", type=float, default=12, help="length of every run")
     parser.add_argument("--seeds", type=int, default=3, help="runs per row")
     parser.add_argument("--guidance", type=float, default=0.1, help="objective.cls_weight of the last row")
+    parser.add_argument("--diversity", type=float, default=0.1, help="objective.diversity_weight of all rows")
     parser.add_argument("--out", type=Path, default=Path("ablation"), help="folder of runs and tables")
     options = parser.parse_args()
     features = shared_features(options.out)
@@ -94,6 +95,7 @@ def main() -> None:
     results = []
     for seed in range(options.seeds):
         settings = {**BASE, "schedule.kimg": options.kimg, "seed": seed}
+        settings["objective.diversity_weight"] = options.diversity
         for number, row in enumerate(rows(features, table, options.guidance)):
             settings |= row.change
             folder = options.out / f"row{number}-seed{seed}"
