@@ -4,9 +4,10 @@
 
 Each row adds one thing to the row above: a latent of 64 instead of 512 numbers, a class table from
 pretrained features instead of a random one, a vision transformer beside the CNN in the discriminator,
-classifier guidance. All rows have the class preset's mode seeking, which `--diversity 0` switches off. All runs show equally many images at 16 px with the same rates. The packaged judge, which
-trained none of them, measures 1,440 images, psi 1, digit after digit in turn. Runs that are done are not
-repeated: the same command goes on after a break.
+classifier guidance. All rows have mode seeking, which `--diversity 0` switches off. All runs show equally
+many images at 16 px with the same rates. The packaged judge, which trained none of them, measures 1,440
+images, psi 1, digit after digit in turn. Runs that are done are not repeated: the same command goes on after
+a break.
 """
 
 from __future__ import annotations

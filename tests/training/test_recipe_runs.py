@@ -5,6 +5,7 @@ import logging
 
 import pytest
 import timm
+import torch
 import yaml
 from hub_stand_in import place_weights
 from huggingface_hub import constants
@@ -15,7 +16,7 @@ from sgxl_t.model_io.model_folder import load_model
 from sgxl_t.model_io.named_model import packaged_model
 from sgxl_t.training.config.config_file import parse_config
 from sgxl_t.training.parallel.exit_codes import INTERRUPTED, USER_ERROR
-from sgxl_t.training.recipe import configure
+from sgxl_t.training.recipe import configure, speed
 from sgxl_t.training.recipe.choose import Speed
 from sgxl_t.training.recipe.wanted import wants_recipe
 from sgxl_t.training.train import main
@@ -57,6 +58,26 @@ def config_of(run):
 def kimg_of(run):
     newest = max((run / "checkpoints").iterdir())
     return json.loads((newest / "state.json").read_text())["images_seen"] / 1000
+
+
+def test_speed_is_that_of_updates_which_train_the_generator(tmp_path, monkeypatch):
+    """Also where the heads learn alone at first, which is far faster."""
+    moved = []
+
+    def timed(trainer, updates):
+        before = [weight.detach().clone() for weight in trainer.state.g.raw.parameters()]
+        trainer.update(trainer.next_batches())
+        after = trainer.state.g.raw.parameters()
+        moved.append(any(not torch.equal(old, new) for old, new in zip(before, after, strict=True)))
+        return 1.0
+
+    monkeypatch.setattr(speed, "_seconds_of", timed)
+    monkeypatch.chdir(tmp_path)
+    pictures(tmp_path / "photos", 40, size=(20, 20))
+    parse = ["--data", "photos", "--minutes", "0.15", "--objective.d_alone_kimg", "1", "--dry-run"]
+    main([*parse, *TINY])
+    assert moved
+    assert all(moved)
 
 
 def test_one_command_trains_in_the_minutes_and_gives_the_recipe(tmp_path, monkeypatch, capsys, caplog):
