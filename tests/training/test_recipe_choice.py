@@ -50,10 +50,10 @@ def test_the_condition_follows_what_the_data_says(known, cond, because):
 @pytest.mark.parametrize(
     ("usual", "minutes", "speeds", "side", "because"),
     [
-        (128, 60, SLOW, 32, "64 px asks for 150 thousand images, and there is time for"),
+        (128, 60, SLOW, 32, "64 px asks for 400 thousand images, and there is time for"),
         (128, 600, SLOW, 64, "the largest for this machine"),
         (128, 60, FAST, 64, "the largest for this machine"),
-        (128, 2, FAST, 32, "64 px asks for 150"),
+        (128, 2, FAST, 32, "64 px asks for 400"),
         (63, 60, FAST, 32, "most pictures have 63 px, none is enlarged"),
         (20, 60, {16: Speed(images=500)}, 16, "most pictures have 20 px"),
         (9, 60, {8: Speed(images=500)}, 8, "most pictures have 9 px"),
@@ -126,8 +126,8 @@ def test_only_sides_in_reach_are_tried():
     assert to_try(data(), machine, {"schedule.kimg": 5}) == []
     slow = Machine(speeds={32: SLOW[32]})
     assert worth_trying(32, machine, 1)
-    assert not worth_trying(64, slow, 60)
-    assert worth_trying(64, slow, 70)
+    assert not worth_trying(64, slow, 160)
+    assert worth_trying(64, slow, 185)
 
 
 def test_the_length_fits_the_minutes():
@@ -185,7 +185,7 @@ def test_what_was_given_wins_and_is_not_chosen():
 def test_a_given_length_alone_says_which_side_it_is_enough_for():
     sides = [
         chosen(data(), given={"schedule.kimg": kimg}).settings["generator.img_resolution"]
-        for kimg in (10, 149, 150)
+        for kimg in (10, 399, 400)
     ]
     assert sides == [32, 32, 64]
 
