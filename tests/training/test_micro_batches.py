@@ -36,6 +36,7 @@ def weights_after_an_update(folder, features, per_device, end_size, monkeypatch)
         discriminator__projected__end_size=end_size,
         discriminator__diff_augment="",
         objective__cls_weight=0.5,
+        objective__diversity_weight=0,  # pairs the pictures of a round
     )
     trainer = build_trainer(parse_config(arguments), Runtime(deterministic=False), folder)
     trainer.begin()

@@ -124,7 +124,8 @@ def test_without_cond_the_run_takes_that_of_the_start(classes, text):
         assert (config.cond, config.data.source) == (cond, data)
 
 
-def test_the_packaged_model_starts_by_its_name():
+def test_the_packaged_model_starts_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # away from a demo/text that a demonstration left
     names = ("demo_text", "demo/text")
     first, second = (parse_config(["--start", name, "--cond", "none"]).generator for name in names)
     assert first == second

@@ -102,7 +102,7 @@ class EmojiWorlds(ImageSource):
 
     def known_captions(self) -> Iterable[str]:
         """See `ImageSource.known_captions`."""
-        return (self._caption_of(index, self._plan(index)) for index in range(self._count()))
+        return (self._caption(self._plan(index), self._random(index, 2)) for index in range(self._count()))
 
     def fingerprint(self) -> str:
         """Over the settings, the sprites and the words; see `ImageSource.fingerprint`."""
@@ -130,10 +130,9 @@ class EmojiWorlds(ImageSource):
             reduced = Image.fromarray(pixels.transpose(1, 2, 0)).reduce(DRAWN_PX // self.resolution)
             pixels = np.ascontiguousarray(np.asarray(reduced).transpose(2, 0, 1))
         image = torch.from_numpy(pixels)
-        return Sample(image, thing, self._caption_of(index, attributes))
+        return Sample(image, thing, self._caption(attributes, self._random(index, 2)))
 
-    def _caption_of(self, index: int, attributes: Attributes) -> str:
-        random = self._random(index, 2)
+    def _caption(self, attributes: Attributes, random: np.random.RandomState) -> str:
         shown = self._shown(attributes, said=random.random_sample() < SAID_SHARE, random=random)
         return draw_caption(shown, random, unseen=self.split == "synonyms", complete=self.split != "train")
 
