@@ -48,7 +48,7 @@ MEANINGS = {
     "loss/clip": "How far pictures are from their captions for CLIP; should fall.",
     "loss/stem": "How far a grown stage has moved from the pictures of the stage below.",
     "loss/mismatch": "How often real pictures beside wrong captions pass; should fall.",
-    "loss/diversity": "How far latents lie apart beside their pictures; high: seeds of a condition are alike.",
+    "loss/diversity": "How far latents lie apart beside their pictures; high: seeds are alike.",
     "loss/r1": "Gradient penalty at real pictures.",
     "loss/r2": "Gradient penalty at generated pictures.",
     "loss/path_length": "Path length penalty.",
