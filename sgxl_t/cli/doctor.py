@@ -98,7 +98,10 @@ def _memory_gib() -> float | None:
 def _devices() -> list[dict[str, str]]:
     import torch
 
-    found = [{"name": "cpu", "what": f"{torch.get_num_threads()} threads, fp32 and bf16"}]
+    from sgxl_t.networks.backbones.precision import cpu_multiplies_bf16
+
+    kinds = "fp32 and bf16" if cpu_multiplies_bf16() else "fp32 (no instructions for bf16)"
+    found = [{"name": "cpu", "what": f"{torch.get_num_threads()} threads, {kinds}"}]
     for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
         properties = torch.cuda.get_device_properties(index)
         kinds = (

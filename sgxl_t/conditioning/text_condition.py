@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 MAX_PROMPT = 10_000
 CACHE_ENTRIES = 100_000
 MOST_NOTES = 3
-MOST_WORDS = 8
-"""In a note on words."""
 """Prompts that are cut and told of one by one."""
+MOST_WORDS = 8
+"""Words that a note names."""
 
 
 class TextCondition(Condition):

@@ -4,6 +4,7 @@ import time
 from test_main import call
 
 from sgxl_t.cli import doctor
+from sgxl_t.networks.backbones import precision
 
 
 def test_machine_is_described_without_a_hub(capsys, monkeypatch):
@@ -17,6 +18,12 @@ def test_machine_is_described_without_a_hub(capsys, monkeypatch):
     assert found["hub"] == "switched off by HF_HUB_OFFLINE"
     assert any("features train" in line for line in found["advice"])
     assert "processor cores" in call(capsys, "doctor")[1]
+
+
+def test_bfloat16_is_offered_where_the_processor_multiplies_it(monkeypatch):
+    for able, words in ((True, "fp32 and bf16"), (False, "no instructions for bf16")):
+        monkeypatch.setattr(precision, "cpu_multiplies_bf16", lambda able=able: able)
+        assert words in doctor._devices()[0]["what"]
 
 
 def test_silent_hub_is_not_waited_for(monkeypatch):

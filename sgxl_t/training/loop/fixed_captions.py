@@ -25,8 +25,9 @@ def note_cut_captions(condition: Condition, source: ImageSource) -> None:
     """Says in the log how many captions of a data set are longer than the text encoder reads."""
     if not isinstance(condition, TextCondition):
         return
-    captions = source.known_captions()
-    if captions is None:
+    if isinstance(source, ListedSource):
+        captions = source.known_captions()
+    else:
         spread = range(0, len(source), max(1, len(source) // SPREAD))
         captions = (caption for index in spread for caption in source[index].captions)
     if note := condition.encoder.cut_note(captions):

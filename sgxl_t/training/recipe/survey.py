@@ -171,10 +171,8 @@ def most_alike(samples: Sequence[Sample]) -> int:
     """How many of the samples look like the one that has the most like it, that one included; 0 of none."""
     if not samples:
         return 0
-    small = torch.stack([
-        functional.adaptive_avg_pool2d(sample.image.float() / 255, SMALL_SIDE).expand(3, -1, -1).flatten()
-        for sample in samples
-    ])  # fmt: skip
+    reduced = (functional.adaptive_avg_pool2d(one.image.float() / 255, SMALL_SIDE) for one in samples)
+    small = torch.stack([image.expand(3, -1, -1).flatten() for image in reduced])
     difference = torch.cdist(small, small) / small.shape[1] ** 0.5
     return int((difference <= SAME_LOOK).sum(1).max())
 
