@@ -48,20 +48,24 @@ def write_whole(path: Path, text: str) -> None:
 
 
 @contextmanager
-def whole_folder(folder: Path, *, mark: str | None) -> Iterator[Path]:
+def whole_folder(folder: Path, *, mark: str | None, parents: bool = True) -> Iterator[Path]:
     """Yields an empty folder beside `folder` that replaces it when the block ends without an error.
 
     mark: an old folder is replaced only when it is empty or holds a file of this name; anything else in the
     way is a ValueError, so that nobody's images vanish. None replaces any folder. Interrupted at any time,
     the old or the new one is there; where the system cannot swap folders in one step and the process is
     killed between two, `put_back` brings the old one back.
+
+    parents: make the folders above that are missing. A run does not: where somebody has moved its folder away,
+    nothing may grow in the old place.
     """
     folder = Path(os.path.abspath(folder))
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file: name another folder")
     if mark is not None and folder.is_dir() and any(folder.iterdir()) and not (folder / mark).is_file():
         raise ValueError(f"{folder} holds other files and would be replaced: name another or an empty folder")
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    if parents:
+        folder.parent.mkdir(parents=True, exist_ok=True)
     aside, old = name_aside(folder), name_aside(folder, _OLD)
     aside.mkdir()
     try:

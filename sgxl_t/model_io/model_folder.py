@@ -65,11 +65,13 @@ def save_model(
     metrics: Mapping[str, Any] | None = None,
     *,
     dtype: Literal["float32", "float16"] = "float32",
+    parents: bool = True,
 ) -> Path:
     """Writes a model folder aside and moves it into place; returns its path.
 
     generator: normally the moving average. provenance: JSON values; the card shows `data`, `features`, `seed`
     and `licence`. dtype float16 halves the file; a weight beyond its range is a ValueError.
+    parents: make the folders above that are missing.
     """
     assert isinstance(generator, Generator)
     folder = Path(folder)
@@ -83,7 +85,7 @@ def save_model(
         "condition": config_to_dict(condition.spec),
         "provenance": dict(provenance),
     }
-    with whole_folder(folder, mark=CONFIG) as aside:
+    with whole_folder(folder, mark=CONFIG, parents=parents) as aside:
         write_tensors(aside / WEIGHTS, tensors, {"format": "pt"})
         write_json(aside / CONFIG, config)
         if isinstance(condition, ClassCondition):

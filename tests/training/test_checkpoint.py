@@ -9,12 +9,14 @@ import torch
 from crashes import assert_same_run
 from tiny_runs import tiny_run
 
+from sgxl_t.files.whole import whole_folder
 from sgxl_t.training.checkpoint.checkpoint import (
     flatten_optimizer,
     load_newest,
     restore_optimizer,
     save_checkpoint,
 )
+from sgxl_t.training.checkpoint.disk import WriteError
 from sgxl_t.training.train import main
 
 
@@ -131,6 +133,19 @@ def test_a_write_that_fails_leaves_the_ones_before(tmp_path):
     with pytest.raises(TypeError):
         save_checkpoint(tmp_path, 2.0, {"a": {"x": torch.ones(1)}}, {"bad": object()}, keep=1)
     assert [path.name for path in tmp_path.iterdir()] == ["kimg_0000001.000"]
+
+
+def test_nothing_grows_where_a_run_was_moved_away(tmp_path):
+    with pytest.raises(WriteError):
+        write(tmp_path / "run" / "checkpoints", 1.0, 1)
+    with pytest.raises(FileNotFoundError):
+        fill_run_folder(tmp_path / "run" / "last")
+    assert not (tmp_path / "run").exists()
+
+
+def fill_run_folder(folder):
+    with whole_folder(folder, mark=None, parents=False) as aside:
+        (aside / "config.json").write_text("{}")
 
 
 RUN = {

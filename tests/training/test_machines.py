@@ -55,6 +55,7 @@ def errors(words):
 
 
 def checkpoint(folder, kimg, value):
+    Path(folder).mkdir(parents=True, exist_ok=True)
     return save_checkpoint(
         Path(folder) / "checkpoints",
         kimg,

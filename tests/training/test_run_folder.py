@@ -79,6 +79,7 @@ def test_a_run_folder_that_vanishes_is_not_a_full_disk(how, tmp_path, going_on):
     assert last.startswith(f"error: the run folder {going_on_folder} was removed or moved while it was being")
     assert "make room" not in last
     assert not list(going_on_folder.glob("checkpoints/*"))
+    assert not (going_on_folder / "last").exists()
 
 
 def test_a_run_whose_folder_another_one_has_taken_ends(tmp_path, going_on):

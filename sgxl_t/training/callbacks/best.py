@@ -90,7 +90,7 @@ class BestModel(Callback):
     def _save(self, snapshot: Snapshot, folder: Path) -> None:
         provenance = {**self.provenance, "kimg": snapshot.kimg}
         metrics = dict(snapshot.metrics)
-        save_model(folder, snapshot.generator, snapshot.condition, provenance, metrics=metrics)
+        save_model(folder, snapshot.generator, snapshot.condition, provenance, metrics=metrics, parents=False)
 
     def take(self, images_seen: int, value: float, write: Callable[[Path], object]) -> bool:
         """Takes a snapshot; returns whether its model is best/ now.
@@ -114,6 +114,7 @@ class BestModel(Callback):
             assert chosen == newest - 1
             _replace(self.folder / BEST, self.folder / WAITING / BEST)
             log.info("the model of %.1f kimg is best, by the median of three", self.images[chosen] / 1000)
+        (self.folder / WAITING).mkdir(exist_ok=True)
         write(self.folder / WAITING / BEST)
         return False
 
@@ -144,6 +145,7 @@ class BestModel(Callback):
         for name, path in {BEST: self.folder / BEST, WAITING: self.folder / WAITING / BEST}.items():
             stored = checkpoint / name
             if stored.is_dir() and not _same_model(stored, path):
+                path.parent.mkdir(exist_ok=True)
                 _replace(path, stored)
 
 
@@ -171,7 +173,7 @@ def _shown(snapshot: Snapshot) -> Iterator[str]:
 
 def _replace(folder: Path, model: Path) -> None:
     """`folder` becomes a copy of the model folder `model`, whole or not at all."""
-    with whole_folder(folder, mark=CONFIG) as aside:
+    with whole_folder(folder, mark=CONFIG, parents=False) as aside:
         shutil.copytree(model, aside, dirs_exist_ok=True)
 
 

@@ -89,11 +89,13 @@ def save_checkpoint(
     parts: file stem to tensors of any shape by name. models: model folders to copy, by the name of the copy.
     Returns the folder. Checkpoints of more images are removed too: the run went on from before them because
     they are damaged.
-    Raises WriteError, with nothing left of the new one and all of the old ones, where the disk is full.
+    Raises WriteError, with nothing left of the new one and all of the old ones, where the disk is full, or
+    where the folder that root is in has gone.
     """
     folder = root / f"kimg_{kimg:011.3f}"
     try:
-        with whole_folder(folder, mark=None) as aside:
+        root.mkdir(exist_ok=True)
+        with whole_folder(folder, mark=None, parents=False) as aside:
             _write(aside, parts, state, models)
     except (OSError, SafetensorError) as error:
         raise as_write_error(error, _bytes(parts, models)) from error

@@ -50,6 +50,7 @@ def write_training_state(
         "iteration": round(progress.get("batch_idx", 0.0)),
         "skipped_steps": {"g": 0, "d": 0},
     }
+    folder.mkdir(parents=True, exist_ok=True)
     save_checkpoint(folder / "checkpoints", images / 1000, parts, state, keep=1)
     text = yaml.safe_dump(_plain(run_settings(trained, discriminator, progress)), sort_keys=False)
     (folder / SETTINGS).write_text(text, encoding="utf-8")

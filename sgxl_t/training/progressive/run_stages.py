@@ -188,5 +188,5 @@ def _publish(root: Path, state: StagesState) -> None:
     models = [root / stage.folder / "best" for stage in state.finished()]
     there = [model for model in models if (model / "config.json").is_file()]
     if there:
-        with whole_folder(root / "best", mark="config.json") as aside:
+        with whole_folder(root / "best", mark="config.json", parents=False) as aside:
             shutil.copytree(there[-1], aside, dirs_exist_ok=True)
