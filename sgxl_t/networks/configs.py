@@ -137,6 +137,9 @@ class StyleGANTConfig:
     exaggeration: float = 0.0
     """Share by which differences that a seed draws are made larger than remembered: more kinds among the
     seeds of a caption, for a little less of what it says. In training as in sampling."""
+    mirrored: bool = False
+    """Mirror every other seed's picture: for data whose things face either way, of which the network then has
+    to learn one. The last number of w says which."""
     attention_resolutions: tuple[int, ...] = ()
     """Sides of the blocks, such as (8, 16), whose maps also attend to the caption's tokens; empty for none,
     as the paper. Starts without effect, so a trained network can go on with it."""

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sgxl_t.networks.generators.fourier_input import moved_input
 from sgxl_t.networks.generators.generator import Generator
+from sgxl_t.networks.generators.synthesis_t import SynthesisT
 from sgxl_t.networks.text.tokens import Text
 from sgxl_t.ops.images import to_uint8
 from sgxl_t.sampling.batches import BatchSize, in_batches
@@ -70,8 +71,14 @@ class Drawing:
             return list(self.of_styles(ws, tokens).unbind())
         if self.fast is not None or len(moving) < len(specs):
             raise ValueError("moves are made without sampling mode and by themselves: leave --optimize out")
-        with moved_input(input_of(self.generator), inverse_motion(moving)):
+        motion = inverse_motion(moving, turned=self.turned(ws))
+        with moved_input(input_of(self.generator), motion):
             return list(self.of_styles(ws, tokens).unbind())
+
+    def turned(self, ws: Tensor) -> Tensor | None:
+        """Whether the pictures of styles ws [N, num_ws, w_dim] are mirrored, bool [N]; None for none."""
+        synthesis = self.generator.synthesis
+        return synthesis.turned(ws) if isinstance(synthesis, SynthesisT) else None
 
     @torch.no_grad()
     def of_styles(self, ws: Tensor, tokens: Text | None) -> Tensor:

@@ -57,6 +57,19 @@ def test_opens_by_name_with_every_split_and_mirror():
     assert torch.equal(doubled[2003].image, doubled[3].image.flip(-1))
 
 
+def test_things_face_as_they_were_drawn_where_asked():
+    either, left = (EmojiWorlds(subset) for subset in ("24x6", "24x6-left"))
+    assert left.fingerprint() != either.fingerprint()
+    same = 0
+    for index in range(60):
+        one, other = either[index], left[index]
+        assert (one.caption, one.label) == (other.caption, other.label)
+        same += torch.equal(one.image, other.image)
+    assert 15 < same < 45
+    with pytest.raises(ValueError, match="write things x scenes, such as 24x6 or 24x6-left"):
+        EmojiWorlds("24x6-right")
+
+
 def test_the_whole_set_has_many_everyday_things_by_several_artists():
     source = EmojiWorlds()
     assert source.num_classes >= 120

@@ -333,3 +333,31 @@ def test_styles_of_the_wrong_shape_are_refused() -> None:
     synthesis = tiny(NONE).synthesis
     with pytest.raises(ValueError, match=r"pass ws \[N, 7, 8\]"):
         synthesis(torch.zeros(2, 3, 8))
+
+
+# Mirrored pictures ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("condition", [NONE, TEXT], ids=["none", "text"])
+@pytest.mark.parametrize("psi", [1.0, 0.3])
+def test_every_other_seed_is_mirrored_and_nothing_else_changes(condition: ConditionSpec, psi: float) -> None:
+    plain, mirrored = tiny(condition), tiny(condition, mirrored=True)
+    z = torch.randn(64, 8, generator=torch.Generator().manual_seed(1))
+    c = None if condition.kind == "none" else torch.randn(64, 768, generator=torch.Generator().manual_seed(2))
+    one, other = (net(z, c, truncation_psi=psi, noise_mode="none") for net in (plain, mirrored))
+    turned = z[:, 0] < 0
+    assert 0.3 < turned.float().mean() < 0.7
+    torch.testing.assert_close(other[turned], one[turned].flip(3))
+    torch.testing.assert_close(other[~turned], one[~turned])
+    assert not torch.allclose(one, one.flip(3), atol=0.01)
+
+
+def test_styles_keep_which_way_a_picture_faces() -> None:
+    network = tiny(TEXT, mirrored=True)
+    z, c = torch.randn(8, 8), torch.randn(8, 768)
+    ws = network.mapping(z, c)
+    assert ws.shape == (8, network.num_ws, network.w_dim)
+    torch.testing.assert_close(network.synthesis(ws, noise_mode="none"), network(z, c, noise_mode="none"))
+    center = network.mapping.center(c)
+    assert center.shape == (8, network.w_dim)
+    assert network.synthesis.turned(center.unsqueeze(1)).sum() == 0

@@ -136,6 +136,14 @@ def test_the_input_turns_to_the_left_and_shifts_to_the_right_and_down():
     assert torch.equal(layer(w), still), "as before afterwards"
 
 
+def test_a_mirrored_picture_moves_the_same_way():
+    frames = [MovedFrame(SampleSpec(None, 0), degrees=30, right=0.1, down=0.2)] * 2
+    plain, turned = inverse_motion(frames, torch.tensor([False, True]))
+    mirror = torch.diag(torch.tensor([-1.0, 1, 1], dtype=torch.float64))
+    torch.testing.assert_close(turned, mirror @ plain @ mirror)
+    torch.testing.assert_close(plain, inverse_motion(frames)[0])
+
+
 def test_a_move_goes_once_round_and_the_picture_follows():
     frames = plan_move(SampleSpec(None, 0), 7, "translate")
     assert len(frames) == 9

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from tiny_models import tiny_folder, tiny_model
 from tiny_runs import tiny_run
 
 from sgxl_t.conditioning.class_table import rows_by_name
-from sgxl_t.model_io.model_folder import load_model
+from sgxl_t.model_io.model_folder import load_model, save_model
 from sgxl_t.networks.configs import ConditionSpec
 from sgxl_t.networks.frozen import load_clip
 from sgxl_t.networks.generators.registry import build_generator
@@ -96,6 +97,25 @@ def test_settings_follow_the_start_where_none_are_given(classes, tmp_path):
     config = parse_config([*arguments, *given])
     assert (config.generator.stylegan_t.channel_max, config.generator.z_dim) == (4, 16)
     assert (config.ema.rampup, config.optimizer.g_lr) == (0.5, 0.5)
+
+
+def test_pictures_are_mirrored_where_those_of_the_start_are_the_runs(classes, tmp_path, caplog):
+    generator, condition, info = load_model(classes / "best")
+    sizes = replace(info.generator.stylegan_t, mirrored=True)
+    mirrored = build_generator(replace(info.generator, stylegan_t=sizes), condition.spec)
+    mirrored.load_state_dict(generator.state_dict())
+    start = str(save_model(tmp_path / "mirrored", mirrored, condition, info.provenance))
+
+    def chosen(*arguments):
+        config = parse_config(["--cond", "class", "--start", start, *arguments])
+        return config.generator.stylegan_t.mirrored
+
+    caplog.set_level("INFO")
+    assert chosen("--data", info.provenance["data"])
+    assert not caplog.messages
+    assert not chosen("--data", "emoji-scenes:24x8")
+    assert f"start={start} mirrors every other picture and this run none" in caplog.messages[0]
+    assert chosen("--data", "emoji-scenes:24x8", "--generator.stylegan_t.mirrored", "true")
 
 
 def test_minutes_say_how_long_a_run_from_a_start_is(classes, tmp_path):

@@ -3,7 +3,7 @@
 Only z passes through the small network; the condition vector is appended to its output unchanged. One average
 of mapped z therefore serves every prompt and every class, and truncation keeps the condition whole. With
 `instances` what a remembered picture deviates by, chosen by z, follows it, and truncation takes that away
-again.
+again. With `mirrored` a last number says whether the picture is mirrored, which truncation leaves alone.
 """
 
 from __future__ import annotations
@@ -27,13 +27,18 @@ LR_MULTIPLIER = 0.01
 
 
 def style_width(config: GeneratorConfig, condition: ConditionSpec) -> int:
-    """Numbers of one w: mapped z, the condition's vector and a picture's deviation, if there are any."""
+    """Numbers of one w that layers read: mapped z, the condition's vector and a picture's deviation, if there are any."""
     return config.z_dim + (0 if condition.kind == "none" else condition.dim + condition.picture_dim)
+
+
+def facing(z: Tensor) -> Tensor:
+    """-1 [N, 1] for the half of the latents z [N, z_dim] ~ N(0, 1) whose picture is mirrored, 1 for others."""
+    return torch.where(z[:, :1] < 0, -1.0, 1.0)
 
 
 class MappingT(nn.Module):
     """z [N, z_dim] and a condition to styles [N, num_ws, w_dim]; w = [mapped z, text_scale * condition], with
-    a memory of pictures [mapped z, text_scale * condition, deviation]."""
+    a memory of pictures [mapped z, text_scale * condition, deviation]; -1 or 1 follows with `mirrored`."""
 
     x_avg: Tensor
 
@@ -48,7 +53,8 @@ class MappingT(nn.Module):
         self.text_scale = config.stylegan_t.text_scale
         self.exaggeration = config.stylegan_t.exaggeration
         self.z_dim, self.num_ws = config.z_dim, num_ws
-        self.w_dim = style_width(config, condition)
+        self.mirrored = config.stylegan_t.mirrored
+        self.w_dim = style_width(config, condition) + self.mirrored
         self.mlp = nn.Sequential(
             OrderedDict(
                 (
@@ -85,7 +91,8 @@ class MappingT(nn.Module):
         """Styles [N, num_ws, w_dim] of latents z [N, z_dim] ~ N(0, 1) and condition c (see ConditionSpec).
 
         pictures: deviations [N, picture_dim] of the captions' own pictures, in place of remembered ones.
-        truncation_psi: 1 leaves the styles alone, 0 gives one style per condition, above 1 exaggerates.
+        truncation_psi: 1 leaves the styles alone, 0 gives one style per condition, above 1 exaggerates. What
+        it leaves of a -1 above 0 still mirrors the picture.
         truncation_cutoff: number of leading styles that are truncated; none truncates all.
         update_averages: let the running average of mapped z take in this batch, as training does.
         """
@@ -94,6 +101,8 @@ class MappingT(nn.Module):
             with torch.no_grad():
                 self.x_avg.lerp_(x.mean(dim=0).to(self.x_avg.dtype), 1 - AVERAGE_BETA)
         w = self._join(x, self.drawn_part(z, c, pictures))
+        if self.mirrored:
+            w = torch.cat([w, facing(z).to(w.dtype)], dim=1)
         if truncation_psi == 1:
             return self._repeat(w, self.num_ws)
         truncated = self.center(c).to(w).expand_as(w).lerp(w, truncation_psi)
@@ -106,10 +115,9 @@ class MappingT(nn.Module):
         """The w that truncation pulls to: [N, w_dim] for conditions c of N samples, [w_dim] without any."""
         vectors = self.condition_part(c)
         if vectors is None:
-            return self.x_avg
-        if self.memory is not None:
-            vectors = F.pad(vectors, (0, self.condition.picture_dim))
-        return self._join(self.x_avg.expand(len(vectors), -1), vectors)
+            return F.pad(self.x_avg, (0, self.mirrored))
+        drawn = self.mirrored + (0 if self.memory is None else self.condition.picture_dim)
+        return self._join(self.x_avg.expand(len(vectors), -1), F.pad(vectors, (0, drawn)))
 
     def condition_part(self, c: Tensor | None) -> Tensor | None:
         """The condition's share of w, text_scale times its vector [N, dim]; None when unconditional."""
@@ -117,7 +125,7 @@ class MappingT(nn.Module):
         return vectors if vectors is None or self.text_scale == 1 else vectors * self.text_scale
 
     def drawn_part(self, z: Tensor, c: Tensor | None, pictures: Tensor | None = None) -> Tensor | None:
-        """The share of w [N, w_dim - z_dim] beside mapped z: the condition's, and with a memory the deviation
+        """What layers read [N, D] beside mapped z: the condition's, and with a memory the deviation
         of `pictures`, or of a remembered picture."""
         part = self.condition_part(c)
         if self.memory is None or c is None or part is None:

@@ -126,10 +126,11 @@ class SynthesisT(nn.Module):
     """Styles [N, num_ws, w_dim] to images [N, img_channels, R, R]; blocks are named b8, b16, ... bR."""
 
     def __init__(self, config: GeneratorConfig, w_dim: int, token_dim: int = 0) -> None:
-        """token_dim: width of the tokens that blocks of attention_resolutions attend to."""
+        """w_dim: numbers of w that layers read; with `mirrored`, w has one more. token_dim: width of the tokens
+        that blocks of attention_resolutions attend to."""
         super().__init__()
         self.config = config
-        self.w_dim = w_dim
+        self.style_dim, self.w_dim = w_dim, w_dim + config.stylegan_t.mirrored
         self.img_resolution = config.img_resolution
         self.recompute_from: int | None = None
         sizes = config.stylegan_t
@@ -200,7 +201,8 @@ class SynthesisT(nn.Module):
                 f"styles of shape {tuple(ws.shape)} were given: pass ws [N, {self.num_ws}, {self.w_dim}]"
             )
         noise = self._noise(noise_mode, len(ws), ws.device, rng)
-        styles = ws.unbind(dim=1)
+        turned = self.turned(ws)
+        styles = ws[..., : self.style_dim].unbind(dim=1)
         dtype = compute_dtype(ws)
         x: Tensor | None = None
         img: Tensor | None = None
@@ -215,7 +217,12 @@ class SynthesisT(nn.Module):
                 x, img = block(x, img, part, noise, dtype, words, recompute=recompute)
                 start += block.num_layers
         assert img is not None
-        return img
+        return img if turned is None else torch.where(turned[:, None, None, None], img.flip(3), img)
+
+    def turned(self, ws: Tensor) -> Tensor | None:
+        """Whether the picture of styles ws [N, num_ws, w_dim] is mirrored, bool [N]; the first w says so. None
+        for a generator that mirrors none."""
+        return ws[:, 0, -1] < 0 if self.config.stylegan_t.mirrored else None
 
     def draw_noise(self, batch: int, device: torch.device, rng: torch.Generator | None) -> list[Tensor]:
         """Fresh N(0, 1) noise images [batch, 1, r, r] of all noisy layers in order, from one draw.

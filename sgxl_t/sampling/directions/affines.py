@@ -40,13 +40,17 @@ def sensitivity(generator: Generator, w: Tensor, layers: Sequence[int] | None) -
 
     The affine layers of stylegan3 are linear, so J is their weight, as SeFa has it (Shen & Zhou 2021,
     section 3); those of stylegan_t are polynomials of second order, which look linear close to w. Each layer
-    counts the same, however wide it is. layers: numbers of the w that count; None for all.
+    counts the same, however wide it is. What no layer reads, whether a picture is mirrored, has slope 0.
+    layers: numbers of the w that count; None for all.
     """
+    synthesis = generator.synthesis
+    read = synthesis.style_dim if isinstance(synthesis, SynthesisT) else generator.w_dim
     total = torch.zeros(generator.w_dim, generator.w_dim, dtype=torch.float64)
     for number, affine in style_affines(generator):
         if layers is not None and number not in layers:
             continue
-        slope = torch.func.jacrev(lambda one, affine=affine: affine(one[None])[0])(w).detach().double().cpu()
+        of_w = torch.func.jacrev(lambda one, affine=affine: affine(one[None, :read])[0])
+        slope = of_w(w).detach().double().cpu()
         size = slope.square().sum()
         if size > 0:  # the Fourier input starts without any
             total += slope.T @ slope / size

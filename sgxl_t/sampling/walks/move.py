@@ -56,12 +56,16 @@ def input_of(generator: Generator) -> SynthesisInput:
     return found
 
 
-def inverse_motion(frames: Sequence[MovedFrame]) -> Tensor:
-    """What the input is told, float64 [N, 3, 3]: for each frame the inverse of turning, then shifting."""
+def inverse_motion(frames: Sequence[MovedFrame], turned: Tensor | None = None) -> Tensor:
+    """What the input is told, float64 [N, 3, 3]: for each frame the inverse of turning, then shifting.
+
+    turned: bool [N], frames whose picture is mirrored after it is drawn, and so is moved the other way.
+    """
     matrices = []
-    for frame in frames:
-        angle = math.radians(frame.degrees)
+    ways = [1] * len(frames) if turned is None else (1 - 2 * turned.int()).tolist()
+    for frame, way in zip(frames, ways, strict=True):
+        angle = way * math.radians(frame.degrees)
         cos, sin = math.cos(angle), math.sin(angle)
         # The axes point right and down, so a turn to the left has the sign of a clockwise one upwards.
-        matrices.append([[cos, sin, frame.right], [-sin, cos, frame.down], [0.0, 0.0, 1.0]])
+        matrices.append([[cos, sin, way * frame.right], [-sin, cos, frame.down], [0.0, 0.0, 1.0]])
     return torch.linalg.inv(torch.tensor(matrices, dtype=torch.float64))

@@ -28,6 +28,7 @@ RESOLUTION, ATTENTION = "generator.img_resolution", "generator.stylegan_t.attent
 CLASS_TABLE = "conditioning.class_table"
 TEXT_SCALE = "generator.stylegan_t.text_scale"
 INSTANCES, EXAGGERATION = "generator.stylegan_t.instances", "generator.stylegan_t.exaggeration"
+MIRRORED = "generator.stylegan_t.mirrored"
 CAPTIONS = 1000
 """Captions that decide whether the start's text encoder stays."""
 KNOWN_SHARE = 0.5
@@ -63,6 +64,13 @@ def followed(beginning: Beginning) -> Settings:
         found[ATTENTION] = []
     if cond != "text" and INSTANCES in found:
         found |= {INSTANCES: 0, EXAGGERATION: 0.0}
+    if found.get(MIRRORED) and beginning.data != origin.data:
+        found[MIRRORED] = False  # other pictures, such as letters, may not be as often one way as the other
+        log.info(
+            "start=%s mirrors every other picture and this run none; %s=true for pictures that face either way",
+            beginning.start,
+            MIRRORED,
+        )
     reads_names = cond == "class" and origin.names_as_classes and CLASS_TABLE not in beginning.given
     if reads_names and origin.model is not None:
         found[TEXT_SCALE] *= names_scale(origin.model.condition.dim)

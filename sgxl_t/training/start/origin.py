@@ -35,8 +35,8 @@ class Origin:
 
     start: as the user gave it. folder: of the run, or of the model. weights: file of the generator's tensors,
     with their shapes. model: what a model folder says of itself; None for a run. generator: its settings,
-    nested as in a configuration; empty where a checkpoint does not say. cond: None where a checkpoint does
-    not say. class_names: empty where they are not known, or there are none. note: why it is not what the user
+    nested as in a configuration; empty where a checkpoint does not say. cond, data: None where it does not
+    say. class_names: empty where they are not known, or there are none. note: why it is not what the user
     named, for the log.
     """
 
@@ -47,6 +47,7 @@ class Origin:
     model: ModelInfo | None
     generator: Mapping[str, Any]
     cond: str | None
+    data: str | None
     class_names: tuple[str, ...]
     note: str = ""
 
@@ -137,7 +138,8 @@ def _of_model(start: str, folder: Path) -> Origin:
     info = read_info(folder)
     generator, cond = config_to_dict(info.generator), info.condition.cond
     shapes = weight_shapes(folder)
-    return Origin(start, folder, folder / WEIGHTS, shapes, info, generator, cond, info.class_names)
+    data = info.provenance.get("data")
+    return Origin(start, folder, folder / WEIGHTS, shapes, info, generator, cond, data, info.class_names)
 
 
 def _of_run(start: str, folder: Path, checkpoint: Path) -> Origin:
@@ -147,7 +149,8 @@ def _of_run(start: str, folder: Path, checkpoint: Path) -> Origin:
         raise ValueError(f"start={folder}: {checkpoint} holds no generator: restore it")
     settings = json.loads((checkpoint / STATE).read_text()).get("config", {})
     generator, cond = settings.get("generator", {}), settings.get("cond")
-    return Origin(start, folder, weights, shapes, None, generator, cond, class_names_of(folder))
+    data = settings.get("data", {}).get("source")
+    return Origin(start, folder, weights, shapes, None, generator, cond, data, class_names_of(folder))
 
 
 def stored_generator(checkpoint: Path) -> Shapes | None:

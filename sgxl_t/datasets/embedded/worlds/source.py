@@ -37,7 +37,9 @@ _STREAMS = threading.local()
 class EmojiWorlds(ImageSource):
     """Images such as "a blue fox in snow" by five artists, a function of (seed, split, index) everywhere.
 
-    subset: `24x6` takes the first 24 things and the first 6 scenes; None takes all.
+    subset: `24x6` takes the first 24 things and the first 6 scenes; None takes all. With `24x6-left` things
+    face as their artists drew them, most of them left, instead of either way: a generator that mirrors every
+    other picture learns from those which way sooner than from both.
     Splits: `train`; `test`, the same combinations in other drawings; `held_out`, combinations of thing and
     scene or of thing and colour that never occur in training (see `is_held_out`); `synonyms`, like `test`,
     captioned with words that no training caption has. Labels are the things, of two the first.
@@ -52,7 +54,7 @@ class EmojiWorlds(ImageSource):
         mirror: bool = False,
         seed: int = 0,
     ) -> None:
-        num_things, num_scenes = _parse_subset(subset)
+        num_things, num_scenes, self.either_way = _parse_subset(subset)
         self.things = load_things()[:num_things]
         names = tuple(thing.name for thing in self.things)
         super().__init__(resolution=resolution, class_names=names, has_captions=True, mirror=mirror)
@@ -116,9 +118,9 @@ class EmojiWorlds(ImageSource):
         attributes = self._plan(index)
         thing, scene, size, colour, count, second, design = attributes
         tint, artist = ("", *COLOURS)[colour], DESIGNS[design]
-        figures = [Figure(thing, artist, tint)] * (1 + count)
+        figures = [Figure(thing, artist, tint, self.either_way)] * (1 + count)
         if second:
-            figures.append(Figure(second - 1, artist))
+            figures.append(Figure(second - 1, artist, either_way=self.either_way))
         pixels = draw_world(
             self.attribute_values["scene"][scene],
             SIZES[size],
@@ -242,16 +244,17 @@ def _rare(thing: int, colour: int) -> bool:
     return colour > 0 and (colour + 5 * thing) % 8 == 3
 
 
-def _parse_subset(subset: str | None) -> tuple[int, int]:
+def _parse_subset(subset: str | None) -> tuple[int, int, bool]:
+    """Things, scenes, and whether things face either way."""
     total, scenes = len(load_things()), len(SCENES)
     if subset is None:
-        return total, scenes
-    match = re.fullmatch(r"(\d{1,4})x(\d{1,2})", subset)
+        return total, scenes, True
+    match = re.fullmatch(r"(\d{1,4})x(\d{1,2})(-left)?", subset)
     counts = (int(match[1]), int(match[2])) if match else (0, 0)
     # With one scene some thing would never be trained.
     if not (1 <= counts[0] <= total and 2 <= counts[1] <= scenes):
         raise ValueError(
-            f"emoji-worlds:{subset} is not a subset: write things x scenes, such as 24x6, with 1 to {total} "
-            f"things and 2 to {scenes} scenes"
+            f"emoji-worlds:{subset} is not a subset: write things x scenes, such as 24x6 or 24x6-left, with "
+            f"1 to {total} things and 2 to {scenes} scenes"
         )
-    return counts
+    return *counts, match is None or match[3] is None

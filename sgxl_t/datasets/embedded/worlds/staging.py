@@ -25,11 +25,15 @@ SHADOW = (18, 20, 36)
 
 @dataclass(frozen=True)
 class Figure:
-    """A thing in a picture: its number, the artist, and the tint, "" for its own colours."""
+    """A thing in a picture: its number, the artist, and the tint, "" for its own colours.
+
+    either_way: it may be mirrored; otherwise it faces as the artist drew it.
+    """
 
     thing: int
     design: str
     colour: str = ""
+    either_way: bool = True
 
 
 @dataclass(frozen=True)
@@ -78,10 +82,10 @@ def _places(art: Painting, ground: Ground, size: str, count: int) -> list[Place]
 
 
 def _pose(art: Painting, figure: Figure, span: int) -> Array:
-    """Premultiplied pixels float32 [4, H, W] of a figure: flipped, tilted, in its colour, cut tight."""
+    """Premultiplied pixels float32 [4, H, W] of a figure: mirrored, tilted, in its colour, cut tight."""
     flip, tilt, angle = art.random.random_sample(3)
     image = sprite(figure.thing, figure.design)
-    if flip < 0.5:
+    if figure.either_way and flip < 0.5:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     if tilt < TILTED_SHARE:
         image = _tilt(image, (2 * float(angle) - 1) * MOST_TILT)
