@@ -1,12 +1,19 @@
-"""Losses that neither paper has, in runs: they train with either discriminator and say what they measured."""
+"""Losses and settings that neither paper has, in runs: they train with either discriminator and say what they
+measured."""
 
 import json
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 from tiny_runs import tiny_run
 
+from sgxl_t.model_io.model_folder import load_model
+from sgxl_t.networks.generators.registry import build_generator
+from sgxl_t.ops.random import latents
+from sgxl_t.sampling.pipeline import Pipeline
 from sgxl_t.training.config.config_file import parse_config
 from sgxl_t.training.train import main
 
@@ -56,3 +63,21 @@ def test_a_family_without_named_features_takes_its_own():
         ["--cond", "text", "--discriminator.family", "dino", "--discriminator.features", "[]"]
     )
     assert config.discriminator.features == ("timm:vit_small_patch16_224.dino",)
+
+
+def test_a_run_whose_generator_mirrors_every_other_seed(tmp_path, tiny_features):
+    main(tiny_run(tmp_path, tiny_features, cond="text", generator__stylegan_t__mirrored="true"))
+    generator, condition, _ = load_model(tmp_path / "best")
+    sizes = replace(generator.config.stylegan_t, mirrored=False)
+    plain = build_generator(replace(generator.config, stylegan_t=sizes), condition.spec)
+    plain.load_state_dict(generator.state_dict())
+    seeds, z = list(range(8)), latents(range(8), generator.z_dim)
+    turned = (z[:, 0] < 0).tolist()
+    assert 0 < sum(turned) < 8
+    for psi in (1, 0.5):
+        mirrored, straight = (
+            [np.asarray(image) for image in Pipeline(one, condition)("a red fox", seed=seeds, psi=psi).images]
+            for one in (generator, plain)
+        )
+        for way, picture, other in zip(turned, mirrored, straight, strict=True):
+            assert np.array_equal(picture, other[:, ::-1] if way else other)
