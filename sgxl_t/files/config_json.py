@@ -37,9 +37,17 @@ REQUIRED = {"family", "img_resolution", "z_dim", "kind", "dim", "num_classes"}
 """Keys that every file holds. Others came later; a file without one meant its default."""
 
 
-ADDED = {"attention_resolutions", "token_dim", "picture_dim", "instances", "exaggeration", "mirrored", "registered"}
-"""Keys that a file leaves out at their defaults, 0, false or empty: what does not use them stays what it was before
-they came, to the byte, and older versions can read it."""
+ADDED = {
+    "attention_resolutions",
+    "token_dim",
+    "picture_dim",
+    "instances",
+    "exaggeration",
+    "mirrored",
+    "registered",
+}
+"""Keys that a file leaves out at their defaults, 0, false or empty: what does not use them stays what it was
+before they came, to the byte, and older versions can read it."""
 
 
 def config_to_dict(config: Any) -> dict[str, Any]:

@@ -56,8 +56,8 @@ def whole_folder(folder: Path, *, mark: str | None, parents: bool = True) -> Ite
     the old or the new one is there; where the system cannot swap folders in one step and the process is
     killed between two, `put_back` brings the old one back.
 
-    parents: make the folders above that are missing. A run does not: where somebody has moved its folder away,
-    nothing may grow in the old place.
+    parents: make the folders above that are missing. A run does not: where somebody has moved its folder
+    away, nothing may grow in the old place.
     """
     folder = Path(os.path.abspath(folder))
     if folder.exists() and not folder.is_dir():

@@ -27,12 +27,13 @@ LR_MULTIPLIER = 0.01
 
 
 def style_width(config: GeneratorConfig, condition: ConditionSpec) -> int:
-    """Numbers of one w that layers read: mapped z, the condition's vector and a picture's deviation, if there are any."""
+    """Numbers of one w that layers read: mapped z, the condition's vector and a picture's deviation, where
+    there are any."""
     return config.z_dim + (0 if condition.kind == "none" else condition.dim + condition.picture_dim)
 
 
 def facing(z: Tensor) -> Tensor:
-    """-1 [N, 1] for the half of the latents z [N, z_dim] ~ N(0, 1) whose picture is mirrored, 1 for others."""
+    """-1 [N, 1] for those latents z [N, z_dim] ~ N(0, 1), half of all, whose picture is mirrored; else 1."""
     return torch.where(z[:, :1] < 0, -1.0, 1.0)
 
 

@@ -126,8 +126,8 @@ class SynthesisT(nn.Module):
     """Styles [N, num_ws, w_dim] to images [N, img_channels, R, R]; blocks are named b8, b16, ... bR."""
 
     def __init__(self, config: GeneratorConfig, w_dim: int, token_dim: int = 0) -> None:
-        """w_dim: numbers of w that layers read; with `mirrored`, w has one more. token_dim: width of the tokens
-        that blocks of attention_resolutions attend to."""
+        """w_dim: numbers of w that layers read; with `mirrored`, w has one more. token_dim: width of the
+        tokens that blocks of attention_resolutions attend to."""
         super().__init__()
         self.config = config
         self.style_dim, self.w_dim = w_dim, w_dim + config.stylegan_t.mirrored
@@ -220,8 +220,8 @@ class SynthesisT(nn.Module):
         return img if turned is None else torch.where(turned[:, None, None, None], img.flip(3), img)
 
     def turned(self, ws: Tensor) -> Tensor | None:
-        """Whether the picture of styles ws [N, num_ws, w_dim] is mirrored, bool [N]; the first w says so. None
-        for a generator that mirrors none."""
+        """Whether the picture of styles ws [N, num_ws, w_dim] is mirrored, bool [N]; the first w says so.
+        None for a generator that mirrors none."""
         return ws[:, 0, -1] < 0 if self.config.stylegan_t.mirrored else None
 
     def draw_noise(self, batch: int, device: torch.device, rng: torch.Generator | None) -> list[Tensor]:

@@ -67,7 +67,8 @@ def followed(beginning: Beginning) -> Settings:
     if found.get(MIRRORED) and beginning.data != origin.data:
         found[MIRRORED] = False  # other pictures, such as letters, may not be as often one way as the other
         log.info(
-            "start=%s mirrors every other picture and this run none; %s=true for pictures that face either way",
+            "start=%s mirrors every other picture and this run none; use %s=true for pictures that face "
+            "either way",
             beginning.start,
             MIRRORED,
         )
