@@ -3,7 +3,8 @@
 Only z passes through the small network; the condition vector is appended to its output unchanged. One average
 of mapped z therefore serves every prompt and every class, and truncation keeps the condition whole. With
 `instances` what a remembered picture deviates by, chosen by z, follows it, and truncation takes that away
-again. With `mirrored` a last number says whether the picture is mirrored, which truncation leaves alone.
+again. With `mirrored` the last number of w says whether the picture is mirrored: z's first one, negative for
+half of all seeds, which truncation pulls to 1, so that fewer are.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from sgxl_t.networks.configs import ConditionSpec, GeneratorConfig
 from sgxl_t.networks.generators.instance_memory import InstanceMemory
 from sgxl_t.networks.layers import FullyConnected, normalize_2nd_moment
 
+FACING = 1.0
+"""What truncation pulls the number to that mirrors a picture below 0: its size in the mean of squares."""
+
 AVERAGE_BETA = 0.995
 """Share of the running average of mapped z that stays at each update."""
 
@@ -32,14 +36,10 @@ def style_width(config: GeneratorConfig, condition: ConditionSpec) -> int:
     return config.z_dim + (0 if condition.kind == "none" else condition.dim + condition.picture_dim)
 
 
-def facing(z: Tensor) -> Tensor:
-    """-1 [N, 1] for those latents z [N, z_dim] ~ N(0, 1), half of all, whose picture is mirrored; else 1."""
-    return torch.where(z[:, :1] < 0, -1.0, 1.0)
-
-
 class MappingT(nn.Module):
     """z [N, z_dim] and a condition to styles [N, num_ws, w_dim]; w = [mapped z, text_scale * condition], with
-    a memory of pictures [mapped z, text_scale * condition, deviation]; -1 or 1 follows with `mirrored`."""
+    a memory of pictures [mapped z, text_scale * condition, deviation]. With `mirrored` z's first number
+    follows."""
 
     x_avg: Tensor
 
@@ -92,8 +92,7 @@ class MappingT(nn.Module):
         """Styles [N, num_ws, w_dim] of latents z [N, z_dim] ~ N(0, 1) and condition c (see ConditionSpec).
 
         pictures: deviations [N, picture_dim] of the captions' own pictures, in place of remembered ones.
-        truncation_psi: 1 leaves the styles alone, 0 gives one style per condition, above 1 exaggerates. What
-        it leaves of a -1 above 0 still mirrors the picture.
+        truncation_psi: 1 leaves the styles alone, 0 gives one style per condition, above 1 exaggerates.
         truncation_cutoff: number of leading styles that are truncated; none truncates all.
         update_averages: let the running average of mapped z take in this batch, as training does.
         """
@@ -103,7 +102,7 @@ class MappingT(nn.Module):
                 self.x_avg.lerp_(x.mean(dim=0).to(self.x_avg.dtype), 1 - AVERAGE_BETA)
         w = self._join(x, self.drawn_part(z, c, pictures))
         if self.mirrored:
-            w = torch.cat([w, facing(z).to(w.dtype)], dim=1)
+            w = torch.cat([w, z[:, :1].to(w.dtype)], dim=1)
         if truncation_psi == 1:
             return self._repeat(w, self.num_ws)
         truncated = self.center(c).to(w).expand_as(w).lerp(w, truncation_psi)
@@ -116,9 +115,11 @@ class MappingT(nn.Module):
         """The w that truncation pulls to: [N, w_dim] for conditions c of N samples, [w_dim] without any."""
         vectors = self.condition_part(c)
         if vectors is None:
-            return F.pad(self.x_avg, (0, self.mirrored))
-        drawn = self.mirrored + (0 if self.memory is None else self.condition.picture_dim)
-        return self._join(self.x_avg.expand(len(vectors), -1), F.pad(vectors, (0, drawn)))
+            return F.pad(self.x_avg, (0, self.mirrored), value=FACING)
+        if self.memory is not None:
+            vectors = F.pad(vectors, (0, self.condition.picture_dim))
+        w = self._join(self.x_avg.expand(len(vectors), -1), vectors)
+        return F.pad(w, (0, self.mirrored), value=FACING)
 
     def condition_part(self, c: Tensor | None) -> Tensor | None:
         """The condition's share of w, text_scale times its vector [N, dim]; None when unconditional."""
