@@ -27,6 +27,7 @@ from sgxl_t.training.parallel.machines import check_same_checkpoint
 from sgxl_t.training.parallel.runtime import Runtime
 from sgxl_t.training.start.carry import carry, with_or_without_memory
 from sgxl_t.training.start.fill_memory import fill_memory
+from sgxl_t.training.start.heads import HEADS, read_heads, view_of
 from sgxl_t.training.start.origin import Origin, find_origin, same_features
 from sgxl_t.training.train_state import TrainState
 
@@ -60,7 +61,8 @@ class NewRun:
         """Takes what `start` has and the new networks take, and logs what stays fresh; counters stay at zero.
 
         A run gives all weights, averages and optimiser states of its newest checkpoint. A model gives the
-        generator, to the weights and to their average alike; discriminator and optimisers are new. What has
+        generator, to the weights and to their average alike, and the heads beside it for frozen networks that
+        it looked through as well; optimisers are new. What has
         no counterpart keeps its first values: blocks of a higher resolution, tables of other classes. The
         weights of a generator of another condition are carried over, see `carry`.
         """
@@ -123,7 +125,8 @@ def _from_model(new: NewRun, state: TrainState, origin: Origin) -> Inherited:
     theirs, condition, _ = load_model(origin.folder)
     ours = state.ema.network
     tensors, names = dict(theirs.state_dict()), state.condition.names
-    others, words = ["discriminator", "optimiser states"], []
+    others: list[str] = []
+    words: list[str] = []
     if not _same_condition(condition, state.condition):
         names_read = _names_read(state, origin)
         tensors = carry(theirs, ours, _seen(condition), names_read)
@@ -142,10 +145,27 @@ def _from_model(new: NewRun, state: TrainState, origin: Origin) -> Inherited:
     fitting = _fitting(own, tensors)
     _copy(ours, tensors)
     state.g.load_weights({**own, **fitting})
-    new.calibrate(state)
     missing = {"g": sorted(own.keys() - fitting.keys())}
     words.insert(0, f"a model folder: {len(fitting)} tensors of generator and average")
+    missing["d"], heads = _take_heads(new, state, origin.folder)
+    words += [f"{heads} tensors of d"] if heads else []
+    others = [*([] if heads else ["discriminator"]), "optimiser states", *others]
     return Inherited(origin.folder, words, missing, others, sorted(tensors.keys() - fitting.keys()))
+
+
+def _take_heads(new: NewRun, state: TrainState, folder: Path) -> tuple[list[str], int]:
+    """Loads the heads beside a model; names of tensors that it had nothing for, and how many it had."""
+    new.calibrate(state)
+    if not (folder / HEADS).is_file():
+        return [], 0
+    own, projection = state.d.weights(), state.features.projection_state()
+    found = read_heads(folder / HEADS, own, projection, view_of(new.features, new.folder, state.condition))
+    if found is None:
+        return [], 0
+    heads, after = found
+    state.features.load_projection_state({**projection, **after})
+    state.d.load_weights({**own, **heads})
+    return sorted(own.keys() - heads.keys()), len(heads)
 
 
 def _same_condition(theirs: Condition, ours: Condition) -> bool:

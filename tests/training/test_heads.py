@@ -1,0 +1,140 @@
+"""Heads beside a model: what a run that begins with it takes of them."""
+
+import shutil
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from tiny_runs import tiny_run
+
+from sgxl_t.model_io.model_folder import load_model
+from sgxl_t.training.build_trainer import build_trainer
+from sgxl_t.training.checkpoint.checkpoint import load_newest
+from sgxl_t.training.config.config_file import parse_config
+from sgxl_t.training.parallel.runtime import Runtime
+from sgxl_t.training.progressive.planner import plan_run
+from sgxl_t.training.start.heads import HEADS, View, read_heads, view_of, write_heads
+from sgxl_t.training.train import main
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+QUIET = {"log__track_images": 0, "deterministic": "true", "objective__d_alone_kimg": 0}
+
+
+def pack(run, out, *given):
+    script = import_module("pack_model")
+    done = CliRunner().invoke(script.pack, [str(run), "--out", str(out), *given])
+    assert done.exit_code == 0, done.output
+    return out
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory, tiny_features):
+    """Runs on classes and on captions, and model folders with heads of both."""
+    folder, found = tmp_path_factory.mktemp("heads"), {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(SCRIPTS))
+        for cond in ("class", "text"):
+            main(tiny_run(folder / cond, tiny_features, cond=cond, **QUIET))
+            found[cond] = pack(folder / cond, folder / f"{cond}-packed", "--heads", "--kimg", "7")
+    return found
+
+
+def begun(folder, features, **settings):
+    """The state of a run before its first update."""
+    config = plan_run(parse_config(tiny_run(folder, features, **{**QUIET, **settings}))).stages[0].config
+    trainer = build_trainer(config, Runtime(deterministic=True), folder)
+    trainer.begin()
+    return trainer.state
+
+
+@pytest.mark.parametrize("cond", ["class", "text"])
+def test_a_run_goes_on_with_the_heads_beside_its_start(cond, packed, tmp_path, tiny_features, caplog):
+    caplog.set_level("INFO")
+    start = packed[cond]
+    assert load_model(start)[2].provenance["kimg"] == 7
+    state = begun(tmp_path / "run", tiny_features, cond=cond, start=start)
+    stored = load_newest(start.with_name(cond) / "checkpoints")[1]
+    for name, value in stored["network_d"].items():
+        torch.testing.assert_close(state.d.weights()[name], value.half().to(value.dtype))
+    for name, value in state.features.projection_state().items():
+        torch.testing.assert_close(value, stored["projection"][name].half().float())
+    (said,) = [line for line in caplog.messages if line.startswith("starts from")]
+    assert f"{len(stored['network_d'])} tensors of d" in said
+    assert said.endswith("fresh: optimiser states")
+
+
+def test_under_another_condition_what_reads_it_is_fresh(packed, tmp_path, tiny_features, caplog):
+    caplog.set_level("INFO")
+    state = begun(tmp_path / "run", tiny_features, cond="none", start=packed["class"])
+    own, stored = state.d.weights(), load_file(packed["class"] / HEADS)
+    fresh = begun(tmp_path / "other", tiny_features, cond="none").d.weights()
+    taken = [name for name in own if name in stored]
+    assert any(name.endswith("weight_orig") for name in taken)
+    for name in taken:
+        torch.testing.assert_close(own[name], stored[name].to(own[name].dtype))
+    for name in set(own) - set(stored):
+        assert torch.equal(own[name], fresh[name]), name
+    assert not any({"embed", "embed_proj", "cls"} & set(name.split(".")) for name in set(own) & set(stored))
+    assert "tensors of d (networks.*)" in caplog.text
+
+
+def test_heads_of_other_networks_stay_behind(packed, tmp_path, tiny_features, caplog):
+    caplog.set_level("INFO")
+    other = Path(shutil.copytree(tiny_features, tmp_path / "features"))
+    file = other / "cnn" / "model.safetensors"
+    with safe_open(file, framework="pt") as stored:
+        about = stored.metadata()
+    changed = {n: v * 1.01 if v.is_floating_point() else v for n, v in load_file(file).items()}
+    save_file(changed, file, about)
+    begun(tmp_path / "run", other, start=packed["class"])
+    assert "fresh: discriminator, optimiser states" in caplog.text
+
+
+HEADS_OF_TWO = {
+    f"networks.{number}.mini_discs.0.{name}": torch.full((2, 3), 10.0 * number + place)
+    for number in (0, 1)
+    for place, name in enumerate(("main.0.weight", "cls.weight"))
+}
+AFTER = {f"{number}.scale": torch.full((4,), 100.0 + number) for number in (0, 1)}
+
+
+def test_networks_are_found_wherever_they_stand_in_line(tmp_path):
+    write_heads(tmp_path, HEADS_OF_TWO, AFTER, View(("a", "b"), "none"))
+    heads, after = read_heads(tmp_path / HEADS, HEADS_OF_TWO, AFTER, View(("b", "c"), "none"))
+    expected = {name: value + 10 for name, value in HEADS_OF_TWO.items() if name.startswith("networks.0.")}
+    assert heads.keys() == expected.keys()
+    assert all(torch.equal(heads[name], expected[name]) for name in heads)
+    assert after.keys() == {"0.scale"}
+    assert torch.equal(after["0.scale"], torch.full((4,), 101.0))
+    under_another, _ = read_heads(tmp_path / HEADS, HEADS_OF_TWO, AFTER, View(("b",), "class x"))
+    assert under_another.keys() == {"networks.0.mini_discs.0.main.0.weight"}
+    assert read_heads(tmp_path / HEADS, HEADS_OF_TWO, AFTER, View(("d",), "none")) is None
+    wider = {name: torch.ones(5) for name in AFTER}
+    assert read_heads(tmp_path / HEADS, HEADS_OF_TWO, wider, View(("a", "b"), "none")) is None
+
+
+def test_a_broken_file_is_one_sentence(tmp_path):
+    save_file(dict(HEADS_OF_TWO), tmp_path / HEADS)
+    with pytest.raises(ValueError, match=r"does not say which networks its heads look through: restore"):
+        read_heads(tmp_path / HEADS, HEADS_OF_TWO, AFTER, View(("a",), "none"))
+    (tmp_path / HEADS).write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=r"is truncated or no safetensors file: restore the file, or remove"):
+        read_heads(tmp_path / HEADS, HEADS_OF_TWO, AFTER, View(("a",), "none"))
+    with pytest.raises(ValueError, match=r"family=dino are not kept beside a model"):
+        write_heads(tmp_path, {"heads.0.cls.weight": torch.ones(1)}, {}, View(("a",), "none"))
+
+
+def test_a_view_tells_networks_by_reference_and_local_ones_by_their_weights(tmp_path, packed):
+    condition = load_model(packed["class"])[1]
+    for name, value in (("one", 1.0), ("same", 1.0), ("other", 2.0)):
+        (tmp_path / name).mkdir()
+        save_file({"w": torch.full((3,), value)}, tmp_path / name / "model.safetensors")
+    references = ["timm:x", *(f"local:{tmp_path / name}" for name in ("one", "same", "other"))]
+    timm, one, same, other = view_of(references, tmp_path, condition).networks
+    assert timm == "timm:x"
+    assert one == same != other
+    assert view_of([], tmp_path, condition).target.startswith("class ")
