@@ -67,6 +67,24 @@ def test_a_run_goes_on_with_the_heads_beside_its_start(cond, packed, tmp_path, t
     assert said.endswith("fresh: optimiser states")
 
 
+def test_weights_may_go_a_share_of_the_way_to_another_model(packed, tmp_path, tiny_features, monkeypatch):
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    run = packed["class"].with_name("class")
+    main(tiny_run(tmp_path / "on", tiny_features, start=run / "last", **QUIET))
+    mean = pack(tmp_path / "on", tmp_path / "mean", "--toward", str(run / "last"), "--share", "0.25")
+    here, there, between = (
+        load_model(folder)[0].state_dict() for folder in (tmp_path / "on" / "last", run / "last", mean)
+    )
+    assert any(not torch.equal(here[name], there[name]) for name in here)
+    for name, value in between.items():
+        expected = here[name] + 0.25 * (there[name] - here[name])
+        torch.testing.assert_close(value, expected, atol=1e-3, rtol=1e-3)
+    script = import_module("pack_model")
+    given = [str(run), "--out", str(tmp_path / "not"), "--toward", "demo_text"]
+    done = CliRunner().invoke(script.pack, given)
+    assert "--toward demo_text has other sizes than the run's model" in done.output
+
+
 def test_under_another_condition_what_reads_it_is_fresh(packed, tmp_path, tiny_features, caplog):
     caplog.set_level("INFO")
     state = begun(tmp_path / "run", tiny_features, cond="none", start=packed["class"])
