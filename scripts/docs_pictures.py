@@ -75,7 +75,8 @@ def main() -> None:
     sgxl_t = [sys.executable, "-m", "sgxl_t.cli"]
     with TemporaryDirectory() as aside:
         for name, arguments in tqdm(commands(Path(aside)).items(), unit="picture"):
-            subprocess.run([*sgxl_t, *arguments, str(IMAGES / name)], check=True, stdout=subprocess.PIPE)
+            made = [*sgxl_t, *arguments, str(IMAGES / name), "--overwrite"]
+            subprocess.run(made, check=True, stdout=subprocess.PIPE)
         bench = [sys.executable, "scripts/prompt_bench.py", "--judge", JUDGE, "--out", aside]
         subprocess.run(bench, check=True, stdout=subprocess.PIPE)
         _smaller(Path(aside) / "prompts.png", IMAGES / "emoji-worlds-prompts.png")
