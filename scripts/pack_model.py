@@ -4,9 +4,9 @@
     python scripts/pack_model.py runs/demo --out demo_text --toward demo_text --share 0.65
 
 Weights are stored in float16. `--heads` adds the discriminator's heads of the newest checkpoint, so that a
-run that begins with the model and looks through the same frozen networks need not learn them anew. `--toward`
-takes the weights a share of the way to those of another model, such as the one that the run began with: the
-mean of both may be better than either (Wortsman et al. 2022, "Model soups").
+run that goes on with the model, on the same data and through the same frozen networks, need not learn them
+anew. `--toward` takes the weights a share of the way to those of another model, such as the one that the run
+began with: the mean of both may be better than either (Wortsman et al. 2022, "Model soups").
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def add_heads(run: Path, out: Path, condition: Condition) -> None:
     if isinstance(condition, TextCondition):  # heads project on what the run's frozen encoder says
         named = config["conditioning"]["text_encoder"]
         condition = TextCondition(load_text_encoder(named), own=condition.encoder)
-    view = view_of(config["discriminator"]["features"], run, condition)
+    view = view_of(config["discriminator"]["features"], run, condition, saved["data_fingerprint"])
     write_heads(out, tensors["network_d"], tensors["projection"], view)
 
 

@@ -85,19 +85,20 @@ def test_weights_may_go_a_share_of_the_way_to_another_model(packed, tmp_path, ti
     assert "--toward demo_text has other sizes than the run's model" in done.output
 
 
-def test_under_another_condition_what_reads_it_is_fresh(packed, tmp_path, tiny_features, caplog):
+@pytest.mark.parametrize(
+    "other",
+    [{"cond": "none"}, {"data__source": "emoji-scenes:4x4", "cond": "class"}],
+    ids=["condition", "data"],
+)
+def test_heads_of_another_condition_or_other_data_stay_behind(other, packed, tmp_path, tiny_features, caplog):
     caplog.set_level("INFO")
-    state = begun(tmp_path / "run", tiny_features, cond="none", start=packed["class"])
-    own, stored = state.d.weights(), load_file(packed["class"] / HEADS)
-    fresh = begun(tmp_path / "other", tiny_features, cond="none").d.weights()
-    taken = [name for name in own if name in stored]
-    assert any(name.endswith("weight_orig") for name in taken)
-    for name in taken:
-        torch.testing.assert_close(own[name], stored[name].to(own[name].dtype))
-    for name in set(own) - set(stored):
-        assert torch.equal(own[name], fresh[name]), name
-    assert not any({"embed", "embed_proj", "cls"} & set(name.split(".")) for name in set(own) & set(stored))
-    assert "tensors of d (networks.*)" in caplog.text
+    start = packed["class"]
+    state = begun(tmp_path / "run", tiny_features, start=start, **other)
+    fresh = begun(tmp_path / "fresh", tiny_features, **other)
+    own, theirs = state.d.weights(), fresh.d.weights()
+    assert all(torch.equal(own[name], theirs[name]) for name in own if ".main." in name)
+    (said,) = [line for line in caplog.messages if line.startswith("starts from")]
+    assert "fresh: discriminator, optimiser states" in said
 
 
 def test_heads_of_other_networks_stay_behind(packed, tmp_path, tiny_features, caplog):
@@ -121,29 +122,29 @@ AFTER = {f"{number}.scale": torch.full((4,), 100.0 + number) for number in (0, 1
 
 
 def test_networks_are_found_wherever_they_stand_in_line(tmp_path):
-    write_heads(tmp_path, HEADS_OF_TWO, AFTER, View(("a", "b"), "none"))
-    heads, after = read_heads(tmp_path / HEADS, HEADS_OF_TWO, AFTER, View(("b", "c"), "none"))
+    write_heads(tmp_path, HEADS_OF_TWO, AFTER, View(("a", "b"), "none", "data"))
+    heads, after = read_heads(tmp_path / HEADS, HEADS_OF_TWO, AFTER, View(("b", "c"), "none", "data"))
     expected = {name: value + 10 for name, value in HEADS_OF_TWO.items() if name.startswith("networks.0.")}
     assert heads.keys() == expected.keys()
     assert all(torch.equal(heads[name], expected[name]) for name in heads)
     assert after.keys() == {"0.scale"}
     assert torch.equal(after["0.scale"], torch.full((4,), 101.0))
-    under_another, _ = read_heads(tmp_path / HEADS, HEADS_OF_TWO, AFTER, View(("b",), "class x"))
-    assert under_another.keys() == {"networks.0.mini_discs.0.main.0.weight"}
-    assert read_heads(tmp_path / HEADS, HEADS_OF_TWO, AFTER, View(("d",), "none")) is None
+    for view in (View(("b",), "class x", "data"), View(("b",), "none", "other")):
+        assert read_heads(tmp_path / HEADS, HEADS_OF_TWO, AFTER, view) is None
+    assert read_heads(tmp_path / HEADS, HEADS_OF_TWO, AFTER, View(("d",), "none", "data")) is None
     wider = {name: torch.ones(5) for name in AFTER}
-    assert read_heads(tmp_path / HEADS, HEADS_OF_TWO, wider, View(("a", "b"), "none")) is None
+    assert read_heads(tmp_path / HEADS, HEADS_OF_TWO, wider, View(("a", "b"), "none", "data")) is None
 
 
 def test_a_broken_file_is_one_sentence(tmp_path):
     save_file(dict(HEADS_OF_TWO), tmp_path / HEADS)
     with pytest.raises(ValueError, match=r"does not say which networks its heads look through: restore"):
-        read_heads(tmp_path / HEADS, HEADS_OF_TWO, AFTER, View(("a",), "none"))
+        read_heads(tmp_path / HEADS, HEADS_OF_TWO, AFTER, View(("a",), "none", "data"))
     (tmp_path / HEADS).write_bytes(b"nothing")
     with pytest.raises(ValueError, match=r"is truncated or no safetensors file: restore the file, or remove"):
-        read_heads(tmp_path / HEADS, HEADS_OF_TWO, AFTER, View(("a",), "none"))
+        read_heads(tmp_path / HEADS, HEADS_OF_TWO, AFTER, View(("a",), "none", "data"))
     with pytest.raises(ValueError, match=r"family=dino are not kept beside a model"):
-        write_heads(tmp_path, {"heads.0.cls.weight": torch.ones(1)}, {}, View(("a",), "none"))
+        write_heads(tmp_path, {"heads.0.cls.weight": torch.ones(1)}, {}, View(("a",), "none", "data"))
 
 
 def test_a_view_tells_networks_by_reference_and_local_ones_by_their_weights(tmp_path, packed):
@@ -152,7 +153,7 @@ def test_a_view_tells_networks_by_reference_and_local_ones_by_their_weights(tmp_
         (tmp_path / name).mkdir()
         save_file({"w": torch.full((3,), value)}, tmp_path / name / "model.safetensors")
     references = ["timm:x", *(f"local:{tmp_path / name}" for name in ("one", "same", "other"))]
-    timm, one, same, other = view_of(references, tmp_path, condition).networks
+    timm, one, same, other = view_of(references, tmp_path, condition, "x").networks
     assert timm == "timm:x"
     assert one == same != other
-    assert view_of([], tmp_path, condition).target.startswith("class ")
+    assert view_of([], tmp_path, condition, "x").target.startswith("class ")

@@ -61,8 +61,8 @@ class NewRun:
         """Takes what `start` has and the new networks take, and logs what stays fresh; counters stay at zero.
 
         A run gives all weights, averages and optimiser states of its newest checkpoint. A model gives the
-        generator, to the weights and to their average alike, and the heads beside it for frozen networks that
-        it looked through as well; optimisers are new. What has
+        generator, to the weights and to their average alike, and the heads beside it where they know data,
+        condition and frozen networks; optimisers are new. What has
         no counterpart keeps its first values: blocks of a higher resolution, tables of other classes. The
         weights of a generator of another condition are carried over, see `carry`.
         """
@@ -159,7 +159,8 @@ def _take_heads(new: NewRun, state: TrainState, folder: Path) -> tuple[list[str]
     if not (folder / HEADS).is_file():
         return [], 0
     own, projection = state.d.weights(), state.features.projection_state()
-    found = read_heads(folder / HEADS, own, projection, view_of(new.features, new.folder, state.condition))
+    view = view_of(new.features, new.folder, state.condition, new.source.fingerprint())
+    found = read_heads(folder / HEADS, own, projection, view)
     if found is None:
         return [], 0
     heads, after = found

@@ -1,5 +1,6 @@
-"""Heads of a discriminator beside a model: a run that begins with the model goes on with them, where it looks
-through the same frozen networks. Fresh heads see little for the first tens of thousands of images."""
+"""Heads of a discriminator beside a model, for runs that go on with it on the same data, under the same
+condition and through the same frozen networks. Fresh heads see little for the first tens of thousands of
+images; heads that know other pictures see less than fresh ones (docs/training.md)."""
 
 from __future__ import annotations
 
@@ -18,8 +19,6 @@ from sgxl_t.networks.backbones.references import local_references
 from sgxl_t.networks.weights.stored_tensors import opened, read_fitting
 
 HEADS = "discriminator.safetensors"
-OF_THE_CONDITION = frozenset(("embed", "embed_proj", "alone", "cls"))
-"""Layers of a head whose weights mean nothing under another condition."""
 _HEADS, _PROJECTIONS = "networks", "projections"
 WAY_OUT = "restore the file, or remove it to begin with fresh heads"
 
@@ -29,16 +28,17 @@ Tensors = dict[str, Tensor]
 @dataclass(frozen=True)
 class View:
     """What heads look at. networks: for each frozen network what tells it from others. target: the same for
-    the condition that they project on."""
+    the condition that they project on. data: fingerprint of the images."""
 
     networks: tuple[str, ...]
     target: str
+    data: str
 
 
-def view_of(features: Sequence[str], run: Path, condition: Condition) -> View:
+def view_of(features: Sequence[str], run: Path, condition: Condition, data: str) -> View:
     """features: references of the discriminator's frozen networks, in a run's folder; local ones count by
-    their weights."""
-    return View(tuple(_network(reference, run) for reference in features), target_of(condition))
+    their weights. data: fingerprint."""
+    return View(tuple(_network(reference, run) for reference in features), target_of(condition), data)
 
 
 def target_of(condition: Condition) -> str:
@@ -63,25 +63,25 @@ def write_heads(
         for prefix, tensors in named.items()
         for name, value in tensors.items()
     }
-    about = {"format": "pt", "networks": json.dumps(view.networks), "target": view.target}
-    write_tensors(folder / HEADS, stored, about)
+    about = {"networks": json.dumps(view.networks), "target": view.target, "data": view.data}
+    write_tensors(folder / HEADS, stored, {"format": "pt", **about})
 
 
 def read_heads(
     path: Path, heads: Mapping[str, Tensor], projection: Mapping[str, Tensor], view: View
 ) -> tuple[Tensors, Tensors] | None:
     """Those of the tensors of a file that fit heads and projection of a run with this view, named as they are
-    there; None where it has none for the run's networks.
+    there; None where it has none for the run's data, condition and networks.
 
     A network's heads count where the model looked through the same network, wherever it stood in line, and
-    what follows that network fits whole. Of heads for another condition the layers that read it are left out.
-    ValueError of one sentence for a broken file.
+    what follows that network fits whole. ValueError of one sentence for a broken file.
     """
     with opened(path, WAY_OUT) as file:
         about = file.metadata() or {}
         shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     theirs = _networks(about, path)
-    same_target = about.get("target") == view.target
+    if (about.get("target"), about.get("data")) != (view.target, view.data):
+        return None
     wanted: dict[str, tuple[str, Tensor]] = {}
     for number, network in enumerate(view.networks):
         if network not in theirs:
@@ -91,8 +91,6 @@ def read_heads(
         if any(shapes.get(stored) != tuple(tensor.shape) for stored, (_, tensor) in after.items()):
             continue
         own = _renamed(heads, _HEADS, number, place, f"{_HEADS}.")
-        if not same_target:
-            own = {name: one for name, one in own.items() if not OF_THE_CONDITION & set(name.split("."))}
         wanted |= after
         wanted |= {name: one for name, one in own.items() if shapes.get(name) == tuple(one[1].shape)}
     if not wanted:
