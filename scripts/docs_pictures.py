@@ -1,6 +1,6 @@
-"""Draws the pictures in docs/images that the packaged models make, by the commands that the documents show.
+"""Draws the pictures in docs/images that the packaged models make: `python scripts/docs_pictures.py`.
 
-python scripts/docs_pictures.py
+They are made by the commands that the documents show, and reduced to a palette.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ IMAGES = Path("docs/images")
 README_SHARE = 0.75
 """By how much the sheet on the first page, which everybody loads, is reduced."""
 COLOURS = 256
-"""Of the two largest sheets."""
 FOX, CAR = "a red fox in snow", "a blue car at night"
 README_PROMPTS = (
     *(FOX, "an owl in a forest", "a sailboat on the open sea", "two penguins on a beach"),
@@ -77,10 +76,11 @@ def main() -> None:
         for name, arguments in tqdm(commands(Path(aside)).items(), unit="picture"):
             made = [*sgxl_t, *arguments, str(IMAGES / name), "--overwrite"]
             subprocess.run(made, check=True, stdout=subprocess.PIPE)
+            if name.endswith(".png"):
+                _smaller(IMAGES / name, IMAGES / name, README_SHARE if name == "sheet.png" else 1)
         bench = [sys.executable, "scripts/prompt_bench.py", "--judge", JUDGE, "--out", aside]
         subprocess.run(bench, check=True, stdout=subprocess.PIPE)
         _smaller(Path(aside) / "prompts.png", IMAGES / "emoji-worlds-prompts.png")
-    _smaller(IMAGES / "sheet.png", IMAGES / "sheet.png", README_SHARE)
 
 
 def _smaller(picture: Path, path: Path, share: float = 1.0) -> None:

@@ -55,14 +55,10 @@ def write_heads(
 ) -> None:
     """Beside a model, in float16. heads, projection: as a checkpoint holds them; ValueError where they are
     not of the family `projected`."""
-    named = {f"{_HEADS}.": heads, f"{_PROJECTIONS}.": projection}
     if not all(name.startswith(f"{_HEADS}.") for name in heads):
         raise ValueError("heads of discriminator.family=dino are not kept beside a model: leave them out")
-    stored = {
-        name if name.startswith(prefix) else prefix + name: _half(value)
-        for prefix, tensors in named.items()
-        for name, value in tensors.items()
-    }
+    after = {f"{_PROJECTIONS}.{name}": value for name, value in projection.items()}
+    stored = {name: _half(value) for name, value in {**heads, **after}.items()}
     about = {"networks": json.dumps(view.networks), "target": view.target, "data": view.data}
     write_tensors(folder / HEADS, stored, {"format": "pt", **about})
 
