@@ -27,6 +27,7 @@ from torchvision.transforms.functional import pil_to_tensor
 
 from sgxl_t.datasets.open import open_source
 from sgxl_t.metrics.judges.judges import load_judge
+from sgxl_t.networks.backbones.precision import cpu_gains_by_bf16
 from sgxl_t.networks.frozen import load_feature_network
 from sgxl_t.sampling.pipeline import Pipeline
 from sgxl_t.training.local_features.train import train_features
@@ -126,8 +127,8 @@ def train(folder: Path, settings: dict[str, Any]) -> None:
         return
     flags = [part for key, value in settings.items() for part in (f"--{key}", str(value))]
     launch = ["--num_processes", "1", "--num_machines", "1", "--dynamo_backend", "no", "--cpu"]
-    bf16 = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
-    launch += ["--mixed_precision", "bf16" if bf16 else "no", "--module", "sgxl_t.training.train"]
+    precision = "bf16" if cpu_gains_by_bf16() else "no"
+    launch += ["--mixed_precision", precision, "--module", "sgxl_t.training.train"]
     command = [sys.executable, "-m", "accelerate.commands.launch", *launch, "--run-dir", str(folder), *flags]
     subprocess.run(command, check=True, env={"OMP_NUM_THREADS": "1", **os.environ})
 

@@ -162,10 +162,9 @@ def in_child(work: Callable[..., T], *given: Any) -> T:
 
 def precision() -> str:
     """bf16 where the processor multiplies in it, which is about 1.5 times as fast; else float32."""
-    import torch
+    from sgxl_t.networks.backbones.precision import cpu_gains_by_bf16
 
-    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    return "bf16" if supported is not None and supported() else "no"
+    return "bf16" if cpu_gains_by_bf16() else "no"
 
 
 def keep_model(source: Path, target: Path) -> None:

@@ -114,6 +114,7 @@ def run(config: TrainConfig, runtime: Runtime | None = None, recipe: str | None 
 
 def _run_recipe(arguments: list[str], *, dry_run: bool) -> int:
     """As `run`, with the settings that suit the data and this machine."""
+    from sgxl_t.networks.backbones.precision import cpu_gains_by_bf16
     from sgxl_t.training.config.config_file import typed_settings
     from sgxl_t.training.memory.dry_run import print_report
     from sgxl_t.training.parallel.runtime import Runtime
@@ -121,7 +122,8 @@ def _run_recipe(arguments: list[str], *, dry_run: bool) -> int:
     from sgxl_t.training.recipe.configure import chosen_for
 
     typed = typed_settings(without_printing(arguments))
-    runtime = Runtime(deterministic=bool(typed.get("deterministic")))
+    deterministic = bool(typed.get("deterministic"))
+    runtime = Runtime(deterministic=deterministic, bf16_on_cpu=cpu_gains_by_bf16())
     with _in_group(runtime):
         chosen = chosen_for(arguments, runtime)
         if not dry_run:

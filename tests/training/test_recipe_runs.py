@@ -7,6 +7,7 @@ import pytest
 import timm
 import torch
 import yaml
+from accelerate.state import AcceleratorState
 from hub_stand_in import place_weights
 from huggingface_hub import constants
 from launches import torchrun
@@ -14,8 +15,11 @@ from test_recipe_survey import pictures
 
 from sgxl_t.model_io.model_folder import load_model
 from sgxl_t.model_io.named_model import packaged_model
+from sgxl_t.networks.backbones import precision
+from sgxl_t.training import train
 from sgxl_t.training.config.config_file import parse_config
 from sgxl_t.training.parallel.exit_codes import INTERRUPTED, USER_ERROR
+from sgxl_t.training.parallel.runtime import LAUNCHED_PRECISION
 from sgxl_t.training.recipe import configure, speed
 from sgxl_t.training.recipe.choose import Speed
 from sgxl_t.training.recipe.wanted import wants_recipe
@@ -264,3 +268,31 @@ def test_mistakes_are_told_before_anything_is_measured(tmp_path, measured, capsy
 )
 def test_a_recipe_is_for_own_data_that_nothing_else_describes(arguments, wants):
     assert wants_recipe(arguments.split()) is wants
+
+
+@pytest.mark.parametrize(
+    ("gains", "told", "computes"), [(True, None, "bf16"), (True, "no", "no"), (False, None, "no")]
+)
+def test_own_pictures_are_trained_in_bfloat16_where_the_processor_gains_and_nobody_said_otherwise(
+    gains, told, computes, measured, tmp_path, monkeypatch, capsys
+):
+    pictures(tmp_path / "data", 40)
+    AcceleratorState._reset_state()  # a process keeps the precision that it began with
+    monkeypatch.setattr(precision, "cpu_gains_by_bf16", lambda: gains)
+    monkeypatch.delenv(LAUNCHED_PRECISION, raising=False)
+    if told is not None:
+        monkeypatch.setenv(LAUNCHED_PRECISION, told)
+    seen = []
+
+    def kept(config, runtime, recipe):
+        seen.append((runtime.precision, recipe))
+        return 0
+
+    monkeypatch.setattr(train, "run", kept)
+    main(["--data", str(tmp_path / "data"), "--out", str(tmp_path / "run"), "--minutes", "1", *TINY])
+    [(found, recipe)] = seen
+    assert found == computes
+    said = "computes in bfloat16" in capsys.readouterr().err
+    assert said == (computes == "bf16")
+    assert ("ACCELERATE_MIXED_PRECISION=bf16 sgxl-t train --config" in recipe) == said
+    AcceleratorState._reset_state()

@@ -102,8 +102,19 @@ def as_outside(features: Tensor, images: Tensor) -> Tensor:
 @cache
 def cpu_multiplies_bf16() -> bool:
     """Whether the processor has instructions for bfloat16 products; true where torch cannot tell."""
+    known = _checked()
+    return not known or any(known)
+
+
+@cache
+def cpu_gains_by_bf16() -> bool:
+    """Whether it is known to have them, so that training in bfloat16 is faster (docs/backbones.md)."""
+    return any(_checked())
+
+
+def _checked() -> list[bool]:
+    """What torch says of each kind of such instructions; empty where it cannot tell."""
     if platform.machine().lower() not in ("x86_64", "amd64"):
-        return True
-    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    known = [check for name in checks if (check := getattr(torch.cpu, name, None)) is not None]
-    return not known or any(check() for check in known)
+        return []
+    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return [check() for name in names if (check := getattr(torch.cpu, name, None)) is not None]

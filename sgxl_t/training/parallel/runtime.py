@@ -26,6 +26,8 @@ SENT_AT_ONCE = 64 * 2**20
 """Bytes of a file that are on their way between processes."""
 GOODBYE = timedelta(seconds=10)
 """How long the main process waits at the end for the others to leave."""
+LAUNCHED_PRECISION = "ACCELERATE_MIXED_PRECISION"
+"""Variable of the environment by which launchers of Accelerate say it."""
 LOW_PRECISION = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -42,9 +44,10 @@ class Runtime:
     group disagree about the number of processes, and for launch configurations that cannot work.
     """
 
-    def __init__(self, *, deterministic: bool) -> None:
+    def __init__(self, *, deterministic: bool, bf16_on_cpu: bool = False) -> None:
+        """bf16_on_cpu: compute so on a CPU whose launch says nothing of precision; else that is float32."""
         self.began = time.monotonic()
-        self.accelerator = _accelerator()
+        self.accelerator = _accelerator(bf16_on_cpu)
         self.device = self.accelerator.device
         self.rank = self.accelerator.process_index
         self.world_size = self.accelerator.num_processes
@@ -280,7 +283,7 @@ def _asked_for(back_end: str) -> bool:
     return os.environ.get(f"ACCELERATE_USE_{back_end}", "false").lower() == "true"
 
 
-def _accelerator() -> Any:
+def _accelerator(bf16_on_cpu: bool) -> Any:
     """The Accelerator of this process: on GPUs where there are some, else on the CPU over gloo."""
     from accelerate import Accelerator
     from accelerate.utils import InitProcessGroupKwargs
@@ -290,7 +293,8 @@ def _accelerator() -> Any:
     launched = "LOCAL_RANK" in os.environ
     group = InitProcessGroupKwargs(backend="gloo", timeout=PATIENCE)
     if not _asked_for("DEEPSPEED"):
-        return Accelerator(cpu=True, kwargs_handlers=[group] if launched else [])
+        precision = "bf16" if bf16_on_cpu and LAUNCHED_PRECISION not in os.environ else None
+        return Accelerator(cpu=True, mixed_precision=precision, kwargs_handlers=[group] if launched else [])
     if not launched:
         raise ValueError(
             "DeepSpeed needs a launcher: start through accelerate launch with a file of configs/launch/"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from sgxl_t.training.config.settings import NetworkSettings
 from sgxl_t.training.config.stage_config import flat_settings
 from sgxl_t.training.loop.data import open_data
 from sgxl_t.training.parallel.main_process import end_together, newest_checkpoint, refuse
-from sgxl_t.training.parallel.runtime import Runtime
+from sgxl_t.training.parallel.runtime import LAUNCHED_PRECISION, Runtime
 from sgxl_t.training.pretrained.settle import decide
 from sgxl_t.training.recipe import rules
 from sgxl_t.training.recipe.choose import (
@@ -47,6 +48,7 @@ from sgxl_t.training.start.follow import OWN_TEXT, Beginning, followed
 log = logging.getLogger("sgxl_t")
 
 LOOKED_AT_SIDE = 64
+IN_FLOAT32 = f"{LAUNCHED_PRECISION}=no before the command: float32"
 MINUTES, FIT = "schedule.max_minutes", "schedule.fit_minutes"
 
 
@@ -94,7 +96,8 @@ def chosen_for(arguments: list[str], runtime: Runtime) -> Chosen:
     values = _values(recipe, given)
     told = _tell(first.data.source, survey, recipe, given, runtime)
     config = parse_config(arguments, base=yaml.safe_dump(values))
-    again = f"the same again: sgxl-t train --config {config.folder() / RECIPE} --out OTHER"
+    before = f"{LAUNCHED_PRECISION}=bf16 " if _bf16_unasked(runtime) else ""
+    again = f"the same again: {before}sgxl-t train --config {config.folder() / RECIPE} --out OTHER"
     if runtime.is_main:
         say(again, err=True)
     return Chosen(config, recipe_yaml(values, [*told, again]))
@@ -210,7 +213,13 @@ def _tell(
         lines.append(time)
         if MINUTES not in given:
             lines.append(f"no --minutes given: {rules.MINUTES:g} are taken")
+    if _bf16_unasked(runtime):
+        lines.append(f"computes in bfloat16, which this processor has instructions for ({IN_FLOAT32})")
     if runtime.is_main:
         for line in lines:
             say(line, err=True)
     return lines
+
+
+def _bf16_unasked(runtime: Runtime) -> bool:
+    return runtime.precision == "bf16" and LAUNCHED_PRECISION not in os.environ
