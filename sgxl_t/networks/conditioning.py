@@ -33,6 +33,8 @@ class Conditioning(NamedTuple):
     pictures: Tensor | None = None
     """For a generator that remembers pictures: deviations of real images, [N, picture_dim], which it takes in
     place of what z draws."""
+    own: Tensor | None = None
+    """Beside `pictures`: bool [N], True where the deviation is of the real image in that place."""
     labels: Tensor | None = None
     """For classifier guidance: int64 [N]."""
 
@@ -48,7 +50,7 @@ class Conditioning(NamedTuple):
     def frozen(self) -> Conditioning:
         """Without what only the generator takes. Heads are given this: a tensor with a graph that enters a
         network and is not used there keeps sharded back ends waiting for its gradient."""
-        return self._replace(c=self.target, tokens=None, pictures=None)
+        return self._replace(c=self.target, tokens=None, pictures=None, own=None)
 
     def with_neighbours(self) -> Conditioning:
         """`target` of the N images, then N more: each image beside the target of the image before it."""

@@ -53,6 +53,10 @@ class ObjectiveConfig:
     features averaged over places, to which a shape that moves stays the same (not in the paper)."""
     diversity_share: float = 0.25
     """Share of a round's images for which diversity_weight makes a second one, to save time."""
+    following_weight: float = 0.0
+    """Weight in the generator's loss of knowing a generated picture, in the discriminator's frozen features,
+    by the real one that the generator was told of (generator.stylegan_t.instances), among those of the batch;
+    0 switches it off. Not in the papers."""
     pl_weight: float = 0.0
     """Weight of the path length penalty; 0 switches it off."""
     pl_interval: int = 4
@@ -73,6 +77,7 @@ class ObjectiveConfig:
             "clip_weight",
             "stem_weight",
             "diversity_weight",
+            "following_weight",
             "pl_weight",
             "mismatch_weight",
             "gradient_penalty",

@@ -5,11 +5,10 @@ Mao et al. 2019, "Mode Seeking Generative Adversarial Networks for Diverse Image
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
+
+from sgxl_t.objectives.averaged import averaged
 
 _SAME = 0.01
 """Added to the distance of two images, which may be zero: a 200th of the range of a pixel."""
@@ -51,13 +50,8 @@ def mode_seeking_features(features: object, others: object, z: Tensor, other_z: 
     """
     latents_apart = (z.float() - other_z.float()).abs().mean(1)
     terms = []
-    for here, there in zip(_averaged(features), _averaged(others), strict=True):
+    for here, there in zip(averaged(features), averaged(others), strict=True):
         usual = (here - here.roll(1, dims=0)).abs().mean().detach()
         apart = (here[: len(there)] - there).abs().mean(1)
         terms.append((latents_apart * usual / (apart + _SAME_SHARE * usual + _TINY)).mean())
     return torch.stack(terms).mean()
-
-
-def _averaged(features: object) -> Iterable[Tensor]:
-    """Maps [N, C, ...] over their places: float32 [N, C]."""
-    return [one.float().flatten(2).mean(2) for one in tree_leaves(features)]

@@ -22,6 +22,7 @@ from sgxl_t.objectives.adversarial import (
 )
 from sgxl_t.objectives.config import ObjectiveConfig
 from sgxl_t.objectives.diversity import mode_seeking_features, mode_seeking_loss, more_latents
+from sgxl_t.objectives.following import following_loss
 from sgxl_t.objectives.guidance import Classifier, Guidance, ImageEncoder, Stem
 from sgxl_t.objectives.micro_batch import MicroBatch
 from sgxl_t.objectives.path_length import PathLength, path_noise
@@ -174,6 +175,13 @@ class Objective:
         }
         guidance, parts = self.guidance(images, cond, rng)
         loss = loss + guidance
+        if self.config.following_weight > 0:
+            assert batch.cond.own is not None, "only a generator that is told of pictures can follow them"
+            with torch.no_grad():
+                shown = look(batch.real)
+            following = following_loss(seen, shown, batch.cond.own)
+            loss = loss + self.config.following_weight * following
+            parts["loss/following"] = following.detach()
         if len(others) > 0:
             if self.config.diversity_of == "features":
                 diversity = mode_seeking_features(seen, look(others), *latents)

@@ -1,5 +1,6 @@
 """Runs whose generator remembers pictures: they learn under them, go on exactly, start from plain runs."""
 
+import json
 import logging
 
 import pytest
@@ -63,6 +64,7 @@ def test_generator_and_heads_are_told_the_pictures_and_guidance_the_captions(tmp
     assert_close(made.cond.target[0::2], torch.cat([captions, seen], dim=1)[0::2])
     assert_close(made.cond.target[1::2], torch.cat([captions, torch.zeros_like(seen)], dim=1)[1::2])
     assert_close(made.cond.pictures[0::2], memory.told(made.cond.c, seen)[0::2])
+    assert made.cond.own.tolist() == [True, False] * (len(seen) // 2)
     apart = torch.cdist(made.cond.pictures[1::2], memory.deviations)
     assert apart.min(1).values.median() < 0.4  # remembered ones, as at sampling
     again = trainer.device_batches.micro_batch(batch, 0)
@@ -75,6 +77,12 @@ def test_generator_and_heads_are_told_the_pictures_and_guidance_the_captions(tmp
     pictures = generator(z, made.cond, noise_mode="const")
     captions = generator(z, made.cond._replace(pictures=None), noise_mode="const")
     assert not torch.equal(pictures, captions)
+
+
+def test_a_run_may_ask_the_generator_to_follow_what_it_is_told(tmp_path, tiny_features):
+    main(tiny_run(tmp_path, tiny_features, objective__following_weight=1, schedule__kimg=0.016, **ON))
+    lines = [json.loads(line) for line in (tmp_path / "stats.jsonl").read_text().splitlines()]
+    assert 0 < next(line["loss/following"] for line in lines if "loss/following" in line) < 10
 
 
 def test_a_plain_run_is_the_start_of_one_that_remembers_and_that_of_a_third(tmp_path, tiny_features, caplog):
@@ -132,6 +140,10 @@ def test_other_conditions_begin_with_what_it_draws_and_remember_nothing(tmp_path
         (
             {"generator__stylegan_t__exaggeration": -1},
             "exaggeration=-1 makes the differences that instances=40",
+        ),
+        (
+            {"generator__stylegan_t__instances": 0, "objective__following_weight": 1},
+            "following_weight=1 needs a generator that is told of pictures",
         ),
     ],
 )

@@ -18,6 +18,7 @@ import pytest
 import torch
 from launches import torchrun
 
+from sgxl_t.model_io.named_model import packaged_model
 from sgxl_t.ops.device_kind import is_cpu
 from sgxl_t.training.build_trainer import build_trainer
 from sgxl_t.training.config.config_file import parse_config
@@ -69,10 +70,17 @@ TEXT = {
     "objective.clip_weight": 0.2,
     "conditioning.train_text_encoder": "true",
 }
+TOLD = {
+    **TEXT,
+    "conditioning.train_text_encoder": "false",
+    "generator.stylegan_t.instances": 40,
+    "objective.following_weight": 1,
+}
 RUNS = {
     "class in one round": (CLASS, 1, "no"),
     "class in two rounds with shared fakes": ({**CLASS, "objective.share_fakes": "true"}, 2, "no"),
     "text in two rounds": (TEXT, 2, "no"),
+    "text that is told of pictures": (TOLD, 1, "no"),
     "text in one round of bfloat16": (TEXT, 1, "bf16"),
     "class in one round of bfloat16": (CLASS, 1, "bf16"),
     "text in one round, frozen networks in bfloat16": ({**TEXT, "discriminator.precision": "bf16"}, 1, "no"),
@@ -315,6 +323,18 @@ def test_data_that_is_not_here_is_said_to_be_guessed(tmp_path, capsys):
         plan_run(configuration(tmp_path / "run", settings)).wanted(), Launch(2, "no", launched=True)
     )
     assert "its classes are taken to be 1000" in text
+
+
+def test_a_generator_with_a_word_tower_of_its_own_may_be_told_of_pictures(tmp_path, tiny_features):
+    clip, tower = tiny_features / "clip", packaged_model("demo_text") / "text_encoder"
+    encoders = {
+        "conditioning.text_encoder": f"local:{clip}",
+        "conditioning.own_text_encoder": f"local:{tower}",
+    }
+    config = configuration(tmp_path / "run", {**TOLD, **encoders})
+    trainer = build_trainer(config, Runtime(deterministic=False), config.folder())
+    estimate = estimate_step(alone(config), 8, one_round=True, precision="no")
+    assert estimate.networks["g"].weights == bytes_of(list(trainer.state.g.raw.parameters()))
 
 
 def test_the_flag_trains_nothing(tmp_path, capsys):

@@ -187,6 +187,11 @@ class TrainConfig:
                 f"generator.stylegan_t.exaggeration={larger:g} makes the differences that instances={count} "
                 "remembers larger by this share: use 0, or 0.5 with instances of 8192"
             )
+        if self.objective.following_weight > 0 and not count:
+            raise ValueError(
+                f"objective.following_weight={self.objective.following_weight:g} needs a generator that is "
+                "told of pictures: use 0, or set generator.stylegan_t.instances to 8192"
+            )
         if count and self.conditioning.train_text_encoder:
             raise ValueError(
                 f"generator.stylegan_t.instances={count} remembers captions as they are read at the start, "

@@ -42,10 +42,10 @@ class PictureFeatures:
         seen = self.features(images)
         rng = training_rng(self.seed, "pictures", position)
         z = torch.randn(len(seen), self.z_dim, generator=rng).to(seen.device)
-        own = (torch.arange(len(seen), device=seen.device) % 2 == 0)[:, None]
-        told = torch.where(own, self.memory.told(cond.c, seen), self.memory(z, cond.c))
-        target = torch.cat([cond.target, seen * own], dim=1)
-        return cond._replace(pictures=told, target=target)
+        own = torch.arange(len(seen), device=seen.device) % 2 == 0
+        told = torch.where(own[:, None], self.memory.told(cond.c, seen), self.memory(z, cond.c))
+        target = torch.cat([cond.target, seen * own[:, None]], dim=1)
+        return cond._replace(pictures=told, own=own, target=target)
 
 
 def picture_features(generator: Generator, condition: Condition, seed: int) -> PictureFeatures | None:

@@ -223,7 +223,12 @@ class _Rehearsal:
         if encoder is None:
             return Conditioning(c=self.labels, target=self.labels, labels=self.labels)
         target = torch.randn(self.images, encoder.dim)
-        return Conditioning(c=target, target=target, guide=target[:, encoder.guide_columns])
+        cond = Conditioning(c=target, target=target, guide=target[:, encoder.guide_columns])
+        if not self.settings.generator.stylegan_t.instances:
+            return cond
+        pictures = torch.randn(self.images, encoder.picture_dim)
+        own = torch.arange(self.images) % 2 == 0
+        return cond._replace(target=torch.cat([target, pictures], dim=1), pictures=pictures, own=own)
 
     def _encode(self, frozen: Conditioning) -> Conditioning:
         """See `Condition.encode`."""

@@ -105,7 +105,7 @@ class _Sketcher:
                 own = self._own_encoder(wanted.own_text_encoder, wanted.text_encoder)
         if below is None and settings.stem:
             below = read_info(settings.stem).generator
-        spec, table = self._condition(own or encoder, grows=below is not None)
+        spec, table = self._condition(own or encoder, encoder, grows=below is not None)
         networks = build_networks(settings, spec, encoder, self.feature_network)
         guided = below is not None and settings.objective.stem_weight > 0
         stem = StemView(build_generator(below, spec)) if below is not None and guided else None
@@ -121,14 +121,17 @@ class _Sketcher:
         self.notes.append(f"data.source={data.source} is not here: its classes are taken to be {CLASSES}")
         return tuple(map(str, range(CLASSES)))
 
-    def _condition(self, encoder: TextEncoder | None, *, grows: bool) -> tuple[ConditionSpec, Tensor | None]:
-        """What enters the networks, and the class vectors that their tables start from."""
+    def _condition(
+        self, encoder: TextEncoder | None, frozen: TextEncoder | None, *, grows: bool
+    ) -> tuple[ConditionSpec, Tensor | None]:
+        """What enters the networks, and the class vectors that their tables start from. encoder: that the
+        generator reads captions by; frozen: that the heads do, which also sees pictures."""
         settings = self.planned.settings
         if settings.cond == "none":
             return ConditionSpec(), None
-        if encoder is not None:
+        if encoder is not None and frozen is not None:
             tokens = encoder.token_dim if settings.generator.stylegan_t.attention_resolutions else 0
-            pictures = encoder.picture_dim if settings.generator.stylegan_t.instances else 0
+            pictures = frozen.picture_dim if settings.generator.stylegan_t.instances else 0
             spec = ConditionSpec(kind="text", dim=encoder.dim, token_dim=tokens, picture_dim=pictures)
             return spec, None
         file, started = settings.conditioning.class_table, class_rows(settings, self.names)
