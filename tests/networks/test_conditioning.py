@@ -14,13 +14,14 @@ def whole():
     tokens = TextTokens(values, values[:, :, 0] > 3)
     labels = torch.tensor([3, 1, 1, 0])
     vectors = {name: torch.randn(4, 5) for name in ("c", "target", "pictures")}
-    return Conditioning(tokens=tokens, guide=torch.randn(4, 2), labels=labels, **vectors)
+    own = torch.tensor([True, False] * 2)
+    return Conditioning(tokens=tokens, guide=torch.randn(4, 2), own=own, labels=labels, **vectors)
 
 
 def test_rows_are_those_of_every_part():
     cond = whole()
     first = cond.rows(slice(2))
-    assert [len(x) for x in tree_leaves(first)] == [2] * 7
+    assert [len(x) for x in tree_leaves(first)] == [2] * 8
     assert torch.equal(first.tokens.values, cond.tokens.values[:2])
     picked = cond.rows(torch.tensor([3, 0]))
     assert picked.labels.tolist() == [0, 3]
@@ -35,6 +36,7 @@ def test_frozen_leaves_out_what_only_the_generator_takes():
     assert frozen.c is frozen.target is cond.target
     assert frozen.tokens is None
     assert frozen.pictures is None
+    assert frozen.own is None
     assert frozen.labels is cond.labels
 
 

@@ -45,6 +45,7 @@ DEFAULTS = {
     "diversity_weight": 0.0,
     "diversity_of": "pixels",
     "diversity_share": 0.25,
+    "following_weight": 0.0,
     "pl_weight": 0.0,
     "pl_interval": 4,
     "pl_start_kimg": 1000.0,
@@ -83,6 +84,7 @@ def test_weights_of_the_releases_depend_on_the_micro_batch():
 
 ZERO = ("blur_init_sigma", "blur_fade_kimg", "cls_weight", "clip_weight", "stem_weight", "pl_weight",
         "d_alone_kimg", "mismatch_weight", "gradient_penalty", "diversity_weight",
+        "following_weight",
         "pl_start_kimg")  # fmt: skip
 ONE = ("clip_crop", "pl_interval", "pl_batch_shrink")
 

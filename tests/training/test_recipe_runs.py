@@ -19,7 +19,7 @@ from sgxl_t.networks.backbones import precision
 from sgxl_t.training import train
 from sgxl_t.training.config.config_file import parse_config
 from sgxl_t.training.parallel.exit_codes import INTERRUPTED, USER_ERROR
-from sgxl_t.training.parallel.runtime import LAUNCHED_PRECISION
+from sgxl_t.training.parallel.runtime import LAUNCHED_PRECISION, Runtime
 from sgxl_t.training.recipe import configure, speed
 from sgxl_t.training.recipe.choose import Speed
 from sgxl_t.training.recipe.wanted import wants_recipe
@@ -295,4 +295,11 @@ def test_own_pictures_are_trained_in_bfloat16_where_the_processor_gains_and_nobo
     said = "computes in bfloat16" in capsys.readouterr().err
     assert said == (computes == "bf16")
     assert ("ACCELERATE_MIXED_PRECISION=bf16 sgxl-t train --config" in recipe) == said
+    AcceleratorState._reset_state()
+
+
+def test_a_process_keeps_the_precision_of_its_first_run():
+    AcceleratorState._reset_state()
+    assert Runtime(deterministic=False).precision == "no"
+    assert Runtime(deterministic=False, bf16_on_cpu=True).precision == "no"
     AcceleratorState._reset_state()

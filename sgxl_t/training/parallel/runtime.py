@@ -286,6 +286,7 @@ def _asked_for(back_end: str) -> bool:
 def _accelerator(bf16_on_cpu: bool) -> Any:
     """The Accelerator of this process: on GPUs where there are some, else on the CPU over gloo."""
     from accelerate import Accelerator
+    from accelerate.state import is_initialized
     from accelerate.utils import InitProcessGroupKwargs
 
     if torch.cuda.is_available():
@@ -293,7 +294,9 @@ def _accelerator(bf16_on_cpu: bool) -> Any:
     launched = "LOCAL_RANK" in os.environ
     group = InitProcessGroupKwargs(backend="gloo", timeout=PATIENCE)
     if not _asked_for("DEEPSPEED"):
-        precision = "bf16" if bf16_on_cpu and LAUNCHED_PRECISION not in os.environ else None
+        # A process keeps the precision of its first run.
+        free = LAUNCHED_PRECISION not in os.environ and not is_initialized()
+        precision = "bf16" if bf16_on_cpu and free else None
         return Accelerator(cpu=True, mixed_precision=precision, kwargs_handlers=[group] if launched else [])
     if not launched:
         raise ValueError(
