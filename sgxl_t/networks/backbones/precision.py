@@ -108,7 +108,7 @@ def cpu_multiplies_bf16() -> bool:
 
 @cache
 def cpu_gains_by_bf16() -> bool:
-    """Whether it is known to have them, so that training in bfloat16 is faster (docs/backbones.md)."""
+    """Whether it is known to have them, so that training in bfloat16 is faster (docs/training.md)."""
     return any(_checked())
 
 
